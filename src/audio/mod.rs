@@ -1,0 +1,1 @@
+//! Pitch contours and their alignment to a reference: no device, no model.

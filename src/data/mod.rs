@@ -1,0 +1,1 @@
+//! Graded performances: loaders, the synthetic set, splits and network inputs.

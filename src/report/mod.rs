@@ -1,0 +1,1 @@
+//! Metrics, plots and the files a run leaves behind.
