@@ -4,8 +4,13 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod audio;
+pub mod cases;
 pub mod data;
+pub mod device;
 mod error;
+pub mod graph;
+pub mod kernels;
+pub mod ops;
 pub mod report;
 
 pub use error::{Error, Result};

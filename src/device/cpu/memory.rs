@@ -1,0 +1,92 @@
+//! Cache-line aligned memory.
+
+use crate::device::Buf;
+use crate::device::cpu::Real;
+use crate::kernels::Elem;
+use bytemuck::Pod;
+use std::cell::UnsafeCell;
+use std::marker::PhantomData;
+
+/// One cache line: a vector load that starts here never straddles two.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u64; 8]);
+
+/// A growing run of cache lines.
+#[derive(Default)]
+pub struct Lines(Vec<Line>);
+
+impl Lines {
+    /// No memory yet.
+    pub const EMPTY: Self = Self(Vec::new());
+
+    fn needed<T>(len: usize) -> Option<usize> {
+        len.checked_mul(size_of::<T>()).map(|bytes| bytes.div_ceil(64))
+    }
+
+    fn zeroed<T>(len: usize) -> Option<Self> {
+        let lines = Self::needed::<T>(len)?;
+        let mut v = Vec::new();
+        v.try_reserve_exact(lines).ok()?;
+        v.resize(lines, Line([0; 8]));
+        Some(Self(v))
+    }
+
+    /// The first `len` elements, grown if need be; contents unspecified.
+    pub fn slice_of<T: Pod>(&mut self, len: usize) -> &mut [T] {
+        let lines = Self::needed::<T>(len).expect("scratch length fits in memory");
+        if self.0.len() < lines {
+            self.0.resize(lines, Line([0; 8]));
+        }
+        // SAFETY: lines are plain bytes, aligned beyond any `T`, and long enough; `Pod` takes any bits.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), len) }
+    }
+}
+
+/// A buffer's memory: `F` or `u32`, by its [`Elem`].
+pub struct Storage<F> {
+    lines: UnsafeCell<Lines>,
+    float: PhantomData<F>,
+}
+
+// SAFETY: the memory is plain bytes; all access goes through `slice`/`slice_mut`, whose callers
+// hold the device's lock or are the one plan that runs under it.
+unsafe impl<F: Send> Send for Storage<F> {}
+// SAFETY: as above.
+unsafe impl<F: Send> Sync for Storage<F> {}
+
+impl<F: Real> Storage<F> {
+    /// Zeroed memory, or `None` when there is not enough.
+    pub fn new(elem: Elem, len: usize) -> Option<Self> {
+        let lines = match elem {
+            Elem::Real => Lines::zeroed::<F>(len),
+            Elem::Index => Lines::zeroed::<u32>(len),
+        }?;
+        Some(Self { lines: UnsafeCell::new(lines), float: PhantomData })
+    }
+
+    /// The window's elements.
+    ///
+    /// # Safety
+    /// Nobody may write the window while the slice lives, and `T` is the buffer's element type.
+    pub unsafe fn slice<T: Pod>(&self, window: &Buf) -> &[T] {
+        // SAFETY: windows lie within the storage (`Buf::window`); the rest is the caller's promise.
+        unsafe {
+            let base = (*self.lines.get()).0.as_ptr().cast::<T>();
+            std::slice::from_raw_parts(base.add(window.offset()), window.len())
+        }
+    }
+
+    /// The window's elements, to write.
+    ///
+    /// # Safety
+    /// Nobody else may touch the window while the slice lives, and `T` is the buffer's element type.
+    #[allow(clippy::mut_from_ref)] // interior mutability: the exclusive access is the caller's promise
+    pub unsafe fn slice_mut<T: Pod>(&self, window: &Buf) -> &mut [T] {
+        // SAFETY: as in `slice`; the pointer is taken without a reference to the vector's elements.
+        unsafe {
+            let base = (*self.lines.get()).0.as_ptr().cast_mut().cast::<T>();
+            std::slice::from_raw_parts_mut(base.add(window.offset()), window.len())
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What a kernel is: a row of plain data that every device reads, and its Rust twin.
+//!
+//! A kernel knows raw buffers and one plain parameter struct, nothing else. The
+//! same bytes are the CUDA by-value argument, the WGSL uniform and the argument
+//! of the CPU twin; the same row names the entry point everywhere. A stem names
+//! one family of kernels in every language: `kernels/conv1d.cu`,
+//! `shaders/conv1d.wgsl`, `src/kernels/conv1d.rs`; the op that launches them is
+//! `src/ops/conv1d.rs`.
+
+pub mod activation;
+pub mod batch_norm;
+pub mod contrastive;
+pub mod conv1d;
+pub mod conv2d;
+pub mod conv_block;
+pub mod dropout;
+pub mod elementwise;
+pub mod gather;
+pub mod linear;
+pub mod loss;
+pub mod optim;
+pub mod pool;
+pub mod similarity;
+
+use crate::device::cpu::CpuTwin;
+use bytemuck::{NoUninit, Pod};
+
+/// What the elements of a buffer are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Elem {
+    /// The device's floating-point type: f32, or f64 on the oracle.
+    Real,
+    /// `u32`: row indices, counters, seeds, frame counts.
+    Index,
+}
+
+/// How a kernel touches one of its buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Only read.
+    In,
+    /// Every element written with `=`, never read before.
+    Out,
+    /// Read and written in place: parameters, optimizer state, accumulators.
+    InOut,
+}
+
+/// One buffer argument of a kernel.
+#[derive(Debug, Clone, Copy)]
+pub struct Binding {
+    /// Name used in the kernel's source, e.g. `x`, `weight`, `dy`.
+    pub name: &'static str,
+    /// Read, written or both.
+    pub access: Access,
+    /// Element type.
+    pub elem: Elem,
+}
+
+impl Binding {
+    /// A floating-point input.
+    pub const fn input(name: &'static str) -> Self {
+        Self { name, access: Access::In, elem: Elem::Real }
+    }
+    /// A `u32` input.
+    pub const fn index(name: &'static str) -> Self {
+        Self { name, access: Access::In, elem: Elem::Index }
+    }
+    /// A floating-point output.
+    pub const fn output(name: &'static str) -> Self {
+        Self { name, access: Access::Out, elem: Elem::Real }
+    }
+    /// A floating-point buffer updated in place.
+    pub const fn inout(name: &'static str) -> Self {
+        Self { name, access: Access::InOut, elem: Elem::Real }
+    }
+}
+
+/// Arithmetic and compulsory memory traffic of one launch: the roofline's two axes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Floating-point operations (a fused multiply-add counts two).
+    pub flops: u64,
+    /// Bytes that must be read or written once, at four bytes an element.
+    pub bytes: u64,
+}
+
+impl Cost {
+    /// `flops` operations over `elements` four-byte elements.
+    pub const fn new(flops: usize, elements: usize) -> Self {
+        Self { flops: flops as u64, bytes: 4 * elements as u64 }
+    }
+}
+
+impl std::ops::Add for Cost {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self { flops: self.flops + other.flops, bytes: self.bytes + other.bytes }
+    }
+}
+
+impl std::iter::Sum for Cost {
+    fn sum<I: Iterator<Item = Self>>(iter: I) -> Self {
+        iter.fold(Self::default(), std::ops::Add::add)
+    }
+}
+
+/// The scalars of one launch, as the bytes of a plain `#[repr(C)]` struct of `u32`/`f32`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Params {
+    words: [u32; Self::WORDS],
+    bytes: usize,
+}
+
+impl Params {
+    const WORDS: usize = 24;
+
+    /// Packs `p`, a `#[repr(C)]` struct of `u32` and `f32` fields.
+    ///
+    /// A struct larger than 96 bytes or not a multiple of 4 does not compile.
+    pub fn new<P: NoUninit>(p: &P) -> Self {
+        const {
+            assert!(size_of::<P>() <= 4 * Self::WORDS && size_of::<P>().is_multiple_of(4));
+        }
+        let mut words = [0; Self::WORDS];
+        bytemuck::cast_slice_mut::<u32, u8>(&mut words)[..size_of::<P>()]
+            .copy_from_slice(bytemuck::bytes_of(p));
+        Self { words, bytes: size_of::<P>() }
+    }
+
+    /// Unpacks the struct that [`Params::new`] packed.
+    pub fn get<P: Pod>(&self) -> P {
+        debug_assert_eq!(self.bytes, size_of::<P>(), "a kernel read another kernel's params");
+        bytemuck::pod_read_unaligned(&bytemuck::cast_slice::<u32, u8>(&self.words)[..size_of::<P>()])
+    }
+
+    /// The packed bytes, as a GPU receives them.
+    pub fn as_bytes(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.words)[..self.bytes]
+    }
+}
+
+/// A row of the kernel registry.
+pub struct Kernel {
+    /// Entry point, `<stem>_<what>`: `conv1d_bwd_x` is in `conv1d.cu` and `conv1d.wgsl`.
+    pub name: &'static str,
+    /// The buffers in binding order: inputs first, then outputs.
+    pub bindings: &'static [Binding],
+    /// The CPU twin, for f32 (a device people use) and f64 (the oracle).
+    pub cpu: CpuTwin,
+    /// Roofline cost of a launch with these params.
+    pub cost: fn(&Params) -> Cost,
+}
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernel")
+            .field("name", &self.name)
+            .field("bindings", &self.bindings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Every kernel of the crate, by stem.
+pub static REGISTRY: &[(&str, &[&Kernel])] = &[
+    ("activation", activation::KERNELS),
+    ("batch_norm", batch_norm::KERNELS),
+    ("contrastive", contrastive::KERNELS),
+    ("conv1d", conv1d::KERNELS),
+    ("conv2d", conv2d::KERNELS),
+    ("conv_block", conv_block::KERNELS),
+    ("dropout", dropout::KERNELS),
+    ("elementwise", elementwise::KERNELS),
+    ("gather", gather::KERNELS),
+    ("linear", linear::KERNELS),
+    ("loss", loss::KERNELS),
+    ("optim", optim::KERNELS),
+    ("pool", pool::KERNELS),
+    ("similarity", similarity::KERNELS),
+];
+
+/// Looks a kernel up by its entry point.
+pub fn by_name(name: &str) -> Option<&'static Kernel> {
+    REGISTRY.iter().flat_map(|(_, kernels)| *kernels).copied().find(|k| k.name == name)
+}
