@@ -234,7 +234,7 @@ impl Graph {
             }
             // In place only in the leaf's own memory: an intermediate gradient may have been handed
             // to several values as it is.
-            Some(sum) if self.nodes[sum.0].home.is_some() => crate::ops::accumulate(self, sum, grad),
+            Some(sum) if self.nodes[var.0].grad_home.is_some() => crate::ops::accumulate(self, sum, grad),
             Some(sum) => {
                 let total = crate::ops::add(self, sum, grad)?;
                 self.grads.insert(var, total);
