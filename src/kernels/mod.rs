@@ -20,6 +20,7 @@ pub mod linear;
 pub mod loss;
 pub mod optim;
 pub mod pool;
+pub mod simd;
 pub mod similarity;
 
 use crate::device::cpu::CpuTwin;
