@@ -69,7 +69,7 @@ impl<F: Real> Cpu<F> {
             ),
         };
         Ok(Self {
-            shared: Arc::new(Shared { threads, pool, lock: Mutex::new(()) }),
+            shared: Arc::new(Shared { work: Work { threads, simd }, pool, lock: Mutex::new(()) }),
             float: std::marker::PhantomData,
         })
     }
