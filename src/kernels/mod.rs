@@ -18,6 +18,7 @@ pub mod elementwise;
 pub mod gather;
 pub mod linear;
 pub mod loss;
+pub mod microkernel;
 pub mod optim;
 pub mod pool;
 pub mod simd;
