@@ -289,6 +289,42 @@ impl Work {
         }
     }
 
+    /// As [`Work::pieces`] over two outputs cut in step.
+    pub fn pieces2<T: Send>(
+        self,
+        (a, a_len): (&mut [T], usize),
+        (b, b_len): (&mut [T], usize),
+        f: impl Fn(usize, &mut [T], &mut [T]) + Sync + Send,
+    ) {
+        use rayon::prelude::*;
+        let (a_len, b_len) = (a_len.max(1), b_len.max(1));
+        if self.threads == 1 || a.len() <= a_len {
+            a.chunks_mut(a_len).zip(b.chunks_mut(b_len)).enumerate().for_each(|(i, (a, b))| f(i, a, b));
+        } else {
+            let pieces = a.par_chunks_mut(a_len).zip(b.par_chunks_mut(b_len));
+            pieces.enumerate().for_each(|(i, (a, b))| f(i, a, b));
+        }
+    }
+
+    /// As [`Work::pieces`] over three outputs cut in step.
+    pub fn pieces3<T: Send>(
+        self,
+        (a, a_len): (&mut [T], usize),
+        (b, b_len): (&mut [T], usize),
+        (c, c_len): (&mut [T], usize),
+        f: impl Fn(usize, &mut [T], &mut [T], &mut [T]) + Sync + Send,
+    ) {
+        use rayon::prelude::*;
+        let (a_len, b_len, c_len) = (a_len.max(1), b_len.max(1), c_len.max(1));
+        if self.threads == 1 || a.len() <= a_len {
+            let pieces = a.chunks_mut(a_len).zip(b.chunks_mut(b_len)).zip(c.chunks_mut(c_len));
+            pieces.enumerate().for_each(|(i, ((a, b), c))| f(i, a, b, c));
+        } else {
+            let pieces = a.par_chunks_mut(a_len).zip(b.par_chunks_mut(b_len)).zip(c.par_chunks_mut(c_len));
+            pieces.enumerate().for_each(|(i, ((a, b), c))| f(i, a, b, c));
+        }
+    }
+
     /// Calls `f(i)` for each `i` in `0..n`.
     pub fn each(self, n: usize, f: impl Fn(usize) + Sync + Send) {
         use rayon::prelude::*;
