@@ -33,15 +33,17 @@ pub struct Rows {
     pub positions: usize,
 }
 
-/// Splits `n` channels into blocks of 8, 4, 2 and 1 and calls `f(first, size)`.
+/// The next block of channels when `left` remain: 8, 4, 2 or 1.
+///
+/// Callers loop by hand: a closure around the vector code would be compiled for the baseline
+/// instruction set and call each intrinsic as a function.
 #[inline(always)]
-fn blocks(n: usize, mut f: impl FnMut(usize, usize)) {
-    let mut first = 0;
-    for size in [8, 4, 2, 1] {
-        while n - first >= size {
-            f(first, size);
-            first += size;
-        }
+fn block(left: usize) -> usize {
+    match left {
+        8.. => 8,
+        4.. => 4,
+        2.. => 2,
+        _ => 1,
     }
 }
 
@@ -53,14 +55,17 @@ pub fn pack_weights(
     terms: usize,
     weight: impl Fn(usize, usize) -> f32,
 ) {
-    blocks(out_channels, |first, size| {
+    let mut first = 0;
+    while first < out_channels {
+        let size = block(out_channels - first);
         let block = &mut packed[first * terms..(first + size) * terms];
         for q in 0..terms {
             for c in 0..size {
                 block[q * size + c] = weight(first + c, q);
             }
         }
-    });
+        first += size;
+    }
 }
 
 /// `y[c][t] = Σ_{i,k} w[c][i,k] · x[i][t·stride + k]` over sixteen lanes.
@@ -71,7 +76,9 @@ pub fn pack_weights(
 pub unsafe fn conv_rows<V: F32x16>(s: &Rows, packed: &[f32], x: *const f32, y: *mut f32) {
     let terms = s.channels * s.taps;
     assert!(packed.len() >= s.out_channels * terms);
-    blocks(s.out_channels, |first, size| {
+    let mut first = 0;
+    while first < s.out_channels {
+        let size = block(s.out_channels - first);
         // SAFETY: the block's weights and output channels lie inside what the caller promised.
         unsafe {
             let w = packed.as_ptr().add(first * terms);
@@ -89,7 +96,8 @@ pub unsafe fn conv_rows<V: F32x16>(s: &Rows, packed: &[f32], x: *const f32, y: *
                 _ => sweep::<V, 1, 5>(s, w, 1, x, y),
             }
         }
-    });
+        first += size;
+    }
 }
 
 #[inline(always)]
@@ -185,7 +193,9 @@ pub struct WeightRows {
 pub unsafe fn weight_rows<V: F32x16>(s: &WeightRows, x: *const f32, dy: *const f32, acc: &mut [f32]) {
     let terms = s.channels * s.taps;
     assert!(acc.len() >= s.out_channels * terms * LANES);
-    blocks(s.out_channels, |first, size| {
+    let mut first = 0;
+    while first < s.out_channels {
+        let size = block(s.out_channels - first);
         // SAFETY: the block's accumulators and channels lie inside what was promised and checked.
         unsafe {
             let acc = acc.as_mut_ptr().add(first * terms * LANES);
@@ -202,7 +212,8 @@ pub unsafe fn weight_rows<V: F32x16>(s: &WeightRows, x: *const f32, dy: *const f
                 _ => terms_sweep::<V, 1, 4>(s, x, dy, acc, 1),
             }
         }
-    });
+        first += size;
+    }
 }
 
 #[inline(always)]
@@ -282,7 +293,9 @@ pub unsafe fn sum_lanes<V: F32x16>(
     mut put: impl FnMut(usize, usize, f32),
 ) {
     assert!(acc.len() >= out_channels * terms * LANES);
-    blocks(out_channels, |first, size| {
+    let mut first = 0;
+    while first < out_channels {
+        let size = block(out_channels - first);
         for q in 0..terms {
             for c in 0..size {
                 // SAFETY: inside `acc`, by the assertion.
@@ -290,5 +303,6 @@ pub unsafe fn sum_lanes<V: F32x16>(
                 put(first + c, q, sum);
             }
         }
-    });
+        first += size;
+    }
 }
