@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Etude against PyTorch and JAX, one thread each, interleaved in one run.
 
-    benches/peers/peers.py                 the full table (about five minutes)
+    benches/peers/peers.py                 the full table (about six minutes)
     benches/peers/peers.py --quick         two cases, about a minute
     benches/peers/peers.py --json out.json a machine-readable copy of everything
 
