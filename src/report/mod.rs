@@ -1,1 +1,4 @@
 //! Metrics, plots and the files a run leaves behind.
+
+pub mod files;
+pub mod metrics;

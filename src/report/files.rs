@@ -1,0 +1,173 @@
+//! The files a run leaves behind, each written whole or not at all.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+use super::metrics::RunReport;
+use crate::{Error, Result};
+
+/// The files of an earlier run, which a new one may replace.
+const OURS: [&str; 7] = [
+    "model.safetensors",
+    "metrics.json",
+    "history.csv",
+    "predictions.csv",
+    "history.svg",
+    "scatter.svg",
+    "embedding.svg",
+];
+
+/// Writes `bytes` to `path` whole or not at all: a temporary file beside it, then a rename.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    // Unique per call, so two writers (threads or processes) never share a temporary file.
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let Some(name) = path.file_name() else {
+        return Err(Error::data(path, None, "not a file name; name a file to write"));
+    };
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let tmp = path.with_file_name(format!(".{}.{}-{call}.tmp", name.to_string_lossy(), std::process::id()));
+    let mut file =
+        fs::File::options().write(true).create_new(true).open(&tmp).map_err(Error::io(path, "create"))?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    drop(file);
+    let done = written.and_then(|()| fs::rename(&tmp, path));
+    if done.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_file(&tmp);
+    }
+    done.map_err(Error::io(path, "write"))
+}
+
+/// One row of `history.csv`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct EpochRow {
+    /// Epoch, counted through all phases.
+    pub epoch: u64,
+    /// Phase of the protocol, e.g. `encoder`.
+    pub phase: String,
+    /// Learning rate.
+    pub lr: f64,
+    /// Mean training loss.
+    pub train_loss: f64,
+    /// Validation loss, if measured.
+    pub val_loss: Option<f64>,
+    /// Validation R², if defined.
+    pub val_r2: Option<f64>,
+}
+
+/// One row of `predictions.csv`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct PredictionRow {
+    /// Recording.
+    pub id: String,
+    /// Performer, by whom the data is split.
+    pub performer: String,
+    /// `train`, `val` or `test`.
+    pub split: String,
+    /// The judges' rating, in [0, 1].
+    pub rating: f32,
+    /// The predicted rating, in [0, 1].
+    pub prediction: f32,
+    /// Whether the judges let it pass, where known.
+    pub pass: Option<bool>,
+    /// Fold, where there are folds.
+    pub fold: Option<u64>,
+}
+
+/// The directory named by `--out`, claimed before training starts.
+///
+/// Dropped without [`OutDir::finish`], a directory it created and left empty is removed again.
+#[derive(Debug)]
+pub struct OutDir {
+    path: PathBuf,
+    created: bool,
+}
+
+impl OutDir {
+    /// Creates the directory or takes over an empty one or that of an earlier run.
+    ///
+    /// # Errors
+    /// `path` is a file, holds files that are not a run's, or cannot be written.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        if path.exists() && !path.is_dir() {
+            return Err(Error::data(path, None, "is a file; --out needs a directory"));
+        }
+        let created = !path.exists();
+        fs::create_dir_all(path).map_err(Error::io(path, "create"))?;
+        let out = Self { path: path.to_path_buf(), created };
+        for entry in fs::read_dir(path).map_err(Error::io(path, "read"))? {
+            let name = entry.map_err(Error::io(path, "read"))?.file_name();
+            if !OURS.iter().any(|ours| name == *ours) {
+                let message = format!(
+                    "holds {}, which is no file of an earlier run; name a new or empty directory",
+                    name.display()
+                );
+                return Err(Error::data(path, None, message));
+            }
+        }
+        // Permission bits do not tell (root, read-only mounts): try it.
+        let probe = path.join(format!(".etude-probe-{}", std::process::id()));
+        fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(Error::io(path, "write"))?;
+        Ok(out)
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes one file of the run.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        write_atomic(&self.path.join(name), bytes)
+    }
+
+    fn csv<T: Serialize>(&self, name: &str, header: &[&str], rows: &[T]) -> Result<()> {
+        let bad = |e: &dyn std::fmt::Display| Error::data(self.path.join(name), None, e.to_string());
+        // The header by hand, so that a file without rows has one too.
+        let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+        csv.write_record(header).map_err(|e| bad(&e))?;
+        for row in rows {
+            csv.serialize(row).map_err(|e| bad(&e))?;
+        }
+        self.write(name, &csv.into_inner().map_err(|e| bad(&e))?)
+    }
+
+    /// Writes `history.csv`.
+    pub fn history(&self, rows: &[EpochRow]) -> Result<()> {
+        self.csv("history.csv", &["epoch", "phase", "lr", "train_loss", "val_loss", "val_r2"], rows)
+    }
+
+    /// Writes `predictions.csv`.
+    pub fn predictions(&self, rows: &[PredictionRow]) -> Result<()> {
+        let header = ["id", "performer", "split", "rating", "prediction", "pass", "fold"];
+        self.csv("predictions.csv", &header, rows)
+    }
+
+    /// Writes `metrics.json`.
+    pub fn metrics(&self, report: &RunReport) -> Result<()> {
+        let path = self.path.join("metrics.json");
+        let mut json =
+            serde_json::to_vec_pretty(report).map_err(|e| Error::data(path, None, e.to_string()))?;
+        json.push(b'\n');
+        self.write("metrics.json", &json)
+    }
+
+    /// Keeps the directory, whatever it holds.
+    pub fn finish(mut self) {
+        self.created = false;
+    }
+}
+
+impl Drop for OutDir {
+    fn drop(&mut self) {
+        if self.created {
+            // Only succeeds on an empty directory, which is what is wanted.
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+}
