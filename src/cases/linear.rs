@@ -1,5 +1,42 @@
-use super::Case;
+use super::{Case, Input, Role, normal};
+use crate::ops::linear::{Activation, linear};
 
 pub fn cases() -> Vec<Case> {
-    vec![]
+    let mut cases = Vec::new();
+    for (b, i, o) in [(1, 1, 1), (3, 5, 7), (64, 64, 32), (513, 16, 8), (131, 67, 3), (512, 8, 1)] {
+        for activation in [Activation::None, Activation::Relu, Activation::Sigmoid] {
+            let inputs = vec![Input::normal(1, &[b, i]), Input::normal(2, &[o, i]), Input::normal(3, &[o])];
+            let case = Case::new(
+                "linear",
+                format!("b{b} i{i} o{o} {activation:?}").to_lowercase(),
+                inputs,
+                move |g, v| linear(g, v[0], v[1], Some(v[2]), activation),
+            );
+            cases.push(if b > 200 && activation == Activation::Relu { case.timed() } else { case });
+        }
+    }
+    let (x, w, b) = (Input::normal(1, &[13, 17]), Input::normal(2, &[5, 17]), Input::normal(3, &[5]));
+    let constant = |shape: &[usize]| Input::real(shape, normal(4, shape.iter().product()), Role::Constant);
+    cases.push(Case::new("linear", "b13 i17 o5 no bias", vec![x.clone(), w.clone()], |g, v| {
+        linear(g, v[0], v[1], None, Activation::Relu)
+    }));
+    cases.push(Case::new(
+        "linear",
+        "b13 i17 o5 x constant",
+        vec![constant(&[13, 17]), w, b.clone()],
+        |g, v| linear(g, v[0], v[1], Some(v[2]), Activation::Sigmoid),
+    ));
+    cases.push(Case::new(
+        "linear",
+        "b13 i17 o5 w and bias constant",
+        vec![x, constant(&[5, 17]), constant(&[5])],
+        |g, v| linear(g, v[0], v[1], Some(v[2]), Activation::None),
+    ));
+    cases.push(Case::new(
+        "linear",
+        "b13 i17 o5 only bias",
+        vec![constant(&[13, 17]), constant(&[5, 17]), b],
+        |g, v| linear(g, v[0], v[1], Some(v[2]), Activation::Relu),
+    ));
+    cases
 }

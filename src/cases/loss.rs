@@ -1,5 +1,43 @@
-use super::Case;
+use super::{Case, Input, Role, uniform};
+use crate::ops::loss::{LossOptions, bce, bce_with_logits, mse};
 
 pub fn cases() -> Vec<Case> {
-    vec![]
+    let mut cases = Vec::new();
+    for n in [1, 7, 512, 10_007] {
+        let weight = if n == 7 { 0.3 } else { 1.0 };
+        let options = LossOptions { weight };
+        let target = || Input::real(&[n], uniform(2, n), Role::Constant);
+        let logits = || Input::normal(1, &[n]);
+        // Away from 0 and 1, where a central difference of the logarithm is itself inaccurate.
+        let probability =
+            Input::real(&[n, 1], uniform(3, n).into_iter().map(|p| 0.05 + 0.9 * p).collect(), Role::Grad);
+        let add = |cases: &mut Vec<Case>, case: Case| {
+            cases.push(if n > 1000 { case.timed() } else { case });
+        };
+        add(
+            &mut cases,
+            Case::new("loss", format!("mse n{n} weight {weight}"), vec![logits(), target()], move |g, v| {
+                mse(g, v[0], v[1], options)
+            }),
+        );
+        add(
+            &mut cases,
+            Case::new(
+                "loss",
+                format!("bce n{n} weight {weight}"),
+                vec![probability, target()],
+                move |g, v| bce(g, v[0], v[1], options),
+            ),
+        );
+        add(
+            &mut cases,
+            Case::new(
+                "loss",
+                format!("bce_with_logits n{n} weight {weight}"),
+                vec![logits(), target()],
+                move |g, v| bce_with_logits(g, v[0], v[1], options),
+            ),
+        );
+    }
+    cases
 }

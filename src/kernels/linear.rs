@@ -1,6 +1,231 @@
-//! TODO
+//! Fully connected layer with its bias and activation, `y = f(x·wᵀ + b)`.
+//!
+//! Shapes: `x [B, I]`, `w [O, I]`, `b [O]`, `y [B, O]`; gradients as what they belong to.
+//! Without a bias `b` is bound to any buffer and not read. `f` is the identity, relu or sigmoid.
+//!
+//! Backward takes `f'` from the output, `dz = dy·f'(y)`, and is one launch for all gradients:
+//! `dx = dz·w`, `dw = dzᵀ·x`, `db = Σ_b dz`. An output that `wanted` leaves out is one element, set to 0.
+//!
+//! Threads: forward, one owns one `y`. Backward, one owns one `dx`, one `dw` or one `db`, in three
+//! ranges of the grid; each recomputes the `dz` it reads. Sums over the batch are two-level, blocks of
+//! [`BLOCK`] rows in order.
+//!
+//! Cost: 2·B·I·O flops forward and as many for each of `dx` and `dw`; every buffer moves once.
 
-use super::Kernel;
+use super::{Binding, Cost, Kernel, Params};
+use crate::device::cpu::{Args, CpuTwin, Real, with_scratch};
+use bytemuck::{Pod, Zeroable};
+
+/// Params of both kernels.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct P {
+    /// Rows, B.
+    pub batch: u32,
+    /// Elements of an input row, I.
+    pub inputs: u32,
+    /// Elements of an output row, O.
+    pub outputs: u32,
+    /// [`IDENTITY`], [`RELU`] or [`SIGMOID`].
+    pub activation: u32,
+    /// 1 where a bias is added, else 0.
+    pub bias: u32,
+    /// Gradients to write: the sum of [`WANT_X`], [`WANT_W`] and [`WANT_B`].
+    pub wanted: u32,
+}
+
+/// No activation.
+pub const IDENTITY: u32 = 0;
+/// `max(0, z)`.
+pub const RELU: u32 = 1;
+/// `1 / (1 + exp(−z))`.
+pub const SIGMOID: u32 = 2;
+
+/// `dx` is written.
+pub const WANT_X: u32 = 1;
+/// `dw` is written.
+pub const WANT_W: u32 = 2;
+/// `db` is written.
+pub const WANT_B: u32 = 4;
+
+/// Rows of a batch that a sum over it takes at once.
+pub const BLOCK: usize = 64;
+
+/// Multiply-adds worth handing to a thread.
+const PIECE: usize = 32 * 1024;
+
+impl P {
+    fn dims(&self) -> [usize; 3] {
+        [self.batch as usize, self.inputs as usize, self.outputs as usize]
+    }
+
+    fn wants(&self, what: u32) -> bool {
+        self.wanted & what != 0
+    }
+}
+
+/// `y = f(x·wᵀ + b)`.
+pub static FWD: Kernel = Kernel {
+    name: "linear_fwd",
+    bindings: &[Binding::input("x"), Binding::input("w"), Binding::input("b"), Binding::output("y")],
+    cpu: CpuTwin { f32: fwd, f64: fwd },
+    cost: |p: &Params| {
+        let [b, i, o] = p.get::<P>().dims();
+        Cost::new(2 * b * i * o, b * i + o * i + o + b * o)
+    },
+};
+
+/// Sixteen partial sums, then their pairwise sum: vectorises, and in a fixed order.
+fn dot<F: Real>(a: &[F], b: &[F]) -> F {
+    const L: usize = 16;
+    let mut acc = [F::zero(); L];
+    let (a16, b16) = (a.chunks_exact(L), b.chunks_exact(L));
+    let tail = a16.remainder().iter().zip(b16.remainder()).fold(F::zero(), |s, (&a, &b)| s + a * b);
+    for (a, b) in a16.zip(b16) {
+        for l in 0..L {
+            acc[l] += a[l] * b[l];
+        }
+    }
+    let mut half = L / 2;
+    while half > 0 {
+        for l in 0..half {
+            acc[l] = acc[l] + acc[l + half];
+        }
+        half /= 2;
+    }
+    acc[0] + tail
+}
+
+fn fwd<F: Real>(args: Args<'_, F>) {
+    let p: P = args.params();
+    let [_, inputs, outputs] = p.dims();
+    let work = args.work;
+    let [x, w, b, y] = args.bufs();
+    let (x, w, b) = (x.input(), w.input(), b.input());
+    let rows = (PIECE / (inputs * outputs).max(1)).max(1);
+    work.pieces(y.output(), rows * outputs, |piece, y| {
+        for (row, y) in y.chunks_exact_mut(outputs).enumerate() {
+            let at = (piece * rows + row) * inputs;
+            let x = &x[at..at + inputs];
+            for (o, y) in y.iter_mut().enumerate() {
+                let mut z = dot(x, &w[o * inputs..(o + 1) * inputs]);
+                if p.bias != 0 {
+                    z += b[o];
+                }
+                *y = match p.activation {
+                    RELU if z < F::zero() => F::zero(),
+                    SIGMOID => super::activation::sigmoid(z),
+                    _ => z,
+                };
+            }
+        }
+    });
+}
+
+/// `dx = dz·w`, `dw = dzᵀ·x`, `db = Σ_b dz` with `dz = dy·f'(y)`.
+pub static BWD: Kernel = Kernel {
+    name: "linear_bwd",
+    bindings: &[
+        Binding::input("x"),
+        Binding::input("w"),
+        Binding::input("y"),
+        Binding::input("dy"),
+        Binding::output("dx"),
+        Binding::output("dw"),
+        Binding::output("db"),
+    ],
+    cpu: CpuTwin { f32: bwd, f64: bwd },
+    cost: |p: &Params| {
+        let p: P = p.get();
+        let [b, i, o] = p.dims();
+        let read = b * i + o * i + 2 * b * o;
+        let of = |what, flops, elements| {
+            if p.wants(what) { Cost::new(flops, elements) } else { Cost::default() }
+        };
+        Cost::new(2 * b * o, read)
+            + of(WANT_X, 2 * b * i * o, b * i)
+            + of(WANT_W, 2 * b * i * o, o * i)
+            + of(WANT_B, b * o, o)
+    },
+};
+
+/// `sum += Σ_b f(b)` over rows, in blocks of [`BLOCK`]; `part` is scratch as long as `sum`.
+fn blocked<F: Real>(batch: usize, sum: &mut [F], part: &mut [F], mut row: impl FnMut(usize, &mut [F])) {
+    sum.fill(F::zero());
+    for start in (0..batch).step_by(BLOCK) {
+        part.fill(F::zero());
+        for b in start..batch.min(start + BLOCK) {
+            row(b, part);
+        }
+        for (s, &p) in sum.iter_mut().zip(&*part) {
+            *s += p;
+        }
+    }
+}
+
+fn axpy<F: Real>(a: F, x: &[F], y: &mut [F]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y += a * x;
+    }
+}
+
+fn bwd<F: Real>(args: Args<'_, F>) {
+    let p: P = args.params();
+    let [batch, inputs, outputs] = p.dims();
+    let work = args.work;
+    let [x, w, y, dy, dx, dw, db] = args.bufs();
+    let (x, w, y, dy) = (x.input(), w.input(), y.input(), dy.input());
+    let (dx, dw, db) = (dx.output(), dw.output(), db.output());
+    with_scratch(batch * outputs, |dz: &mut [F]| {
+        for ((dz, &y), &dy) in dz.iter_mut().zip(y).zip(dy) {
+            *dz = match p.activation {
+                RELU if y > F::zero() => dy,
+                RELU => F::zero(),
+                SIGMOID => dy * y * (F::one() - y),
+                _ => dy,
+            };
+        }
+        let dz = &*dz;
+        if p.wants(WANT_X) {
+            let rows = (PIECE / (inputs * outputs).max(1)).max(1);
+            work.pieces(dx, rows * inputs, |piece, dx| {
+                for (row, dx) in dx.chunks_exact_mut(inputs).enumerate() {
+                    let at = (piece * rows + row) * outputs;
+                    dx.fill(F::zero());
+                    for (o, &dz) in dz[at..at + outputs].iter().enumerate() {
+                        axpy(dz, &w[o * inputs..(o + 1) * inputs], dx);
+                    }
+                }
+            });
+        } else {
+            dx.fill(F::zero());
+        }
+        if p.wants(WANT_W) {
+            let rows = (PIECE / (inputs * batch).max(1)).max(1);
+            work.pieces(dw, rows * inputs, |piece, dw| {
+                with_scratch(inputs, |part: &mut [F]| {
+                    for (row, dw) in dw.chunks_exact_mut(inputs).enumerate() {
+                        let o = piece * rows + row;
+                        blocked(batch, dw, part, |b, part| {
+                            axpy(dz[b * outputs + o], &x[b * inputs..(b + 1) * inputs], part);
+                        });
+                    }
+                });
+            });
+        } else {
+            dw.fill(F::zero());
+        }
+        if p.wants(WANT_B) {
+            with_scratch(outputs, |part: &mut [F]| {
+                blocked(batch, db, part, |b, part| {
+                    axpy(F::one(), &dz[b * outputs..(b + 1) * outputs], part);
+                });
+            });
+        } else {
+            db.fill(F::zero());
+        }
+    });
+}
 
 /// The kernels of this stem.
-pub static KERNELS: &[&Kernel] = &[];
+pub static KERNELS: &[&Kernel] = &[&FWD, &BWD];

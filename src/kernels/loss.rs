@@ -1,6 +1,110 @@
-//! TODO
+//! Losses between predictions and targets: the mean times a weight, and its gradient, in one launch.
+//!
+//! Shapes: `p [n]`, `t [n]`, `loss [1]`, `dp [n]` for upstream 1.
+//!
+//! Threads: one block sums strided blocks of [`BLOCK`] terms, each thread some of them; one thread owns
+//! each `dp`. The sum is two-level in a fixed order: f32 (f64 on the oracle) within [`BLOCK`] terms, and
+//! f64 over the blocks on the CPU; a device without f64 adds the blocks pairwise.
+//!
+//! Cost: a handful of flops an element, three passes over `n` elements.
 
-use super::Kernel;
+use super::{Binding, Cost, Kernel, Params};
+use crate::device::cpu::{Args, CpuTwin, Real};
+use bytemuck::{Pod, Zeroable};
+
+/// Params of every kernel here.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct P {
+    /// Elements.
+    pub n: u32,
+    /// Factor of value and gradient.
+    pub weight: f32,
+}
+
+/// Terms added in the device's own precision.
+pub const BLOCK: usize = 64;
+
+const BINDINGS: &[Binding] =
+    &[Binding::input("p"), Binding::input("t"), Binding::output("loss"), Binding::output("dp")];
+
+fn cost(p: &Params, flops: usize) -> Cost {
+    let n = p.get::<P>().n as usize;
+    Cost::new(flops * n, 3 * n + 1)
+}
+
+/// `f(p, t)` gives an element's loss and its derivative by `p`.
+fn each<F: Real>(args: Args<'_, F>, f: impl Fn(F, F) -> (F, F)) {
+    let params: P = args.params();
+    let [p, t, loss, dp] = args.bufs();
+    let (p, t, dp) = (p.input(), t.input(), dp.output());
+    let scale = f64::from(params.weight) / p.len() as f64;
+    let slope = F::of(scale);
+    let mut total = 0.0;
+    for ((p, t), dp) in p.chunks(BLOCK).zip(t.chunks(BLOCK)).zip(dp.chunks_mut(BLOCK)) {
+        let mut sum = F::zero();
+        for ((&p, &t), dp) in p.iter().zip(t).zip(dp) {
+            let (value, d) = f(p, t);
+            sum += value;
+            *dp = slope * d;
+        }
+        total += sum.get();
+    }
+    loss.output()[0] = F::of(scale * total);
+}
+
+/// `loss = weight·mean (p − t)²`, `dp = weight·2(p − t)/n`.
+pub static MSE: Kernel = Kernel {
+    name: "loss_mse",
+    bindings: BINDINGS,
+    cpu: CpuTwin { f32: mse, f64: mse },
+    cost: |p| cost(p, 5),
+};
+
+fn mse<F: Real>(args: Args<'_, F>) {
+    each(args, |p, t| {
+        let d = p - t;
+        (d * d, d + d)
+    });
+}
+
+/// `loss = −weight·mean (t·ln p + (1 − t)·ln(1 − p))` over probabilities, each logarithm at least −100;
+/// `dp = weight·(p − t)/max(p(1 − p), 1e-12)/n`, both as PyTorch. `p` beyond [0, 1] counts as the nearer end.
+pub static BCE: Kernel = Kernel {
+    name: "loss_bce",
+    bindings: BINDINGS,
+    cpu: CpuTwin { f32: bce, f64: bce },
+    cost: |p| cost(p, 12),
+};
+
+fn bce<F: Real>(args: Args<'_, F>) {
+    let (zero, one) = (F::zero(), F::one());
+    let (floor, least) = (F::of(-100.0), F::of(1e-12));
+    // Comparisons that let a NaN through, unlike `max`.
+    let at_least = |v: F, low: F| if v < low { low } else { v };
+    each(args, |p, t| {
+        let p = if p > one { one } else { at_least(p, zero) };
+        let (yes, no) = (at_least(p.ln(), floor), at_least((-p).ln_1p(), floor));
+        (-(t * yes + (one - t) * no), (p - t) / at_least(p * (one - p), least))
+    });
+}
+
+/// `loss = weight·mean (max(x, 0) − x·t + ln(1 + exp(−|x|)))`: binary cross-entropy of `sigmoid(x)`
+/// for any finite logit `x`; `dp = weight·(sigmoid(x) − t)/n`.
+pub static BCE_LOGITS: Kernel = Kernel {
+    name: "loss_bce_logits",
+    bindings: BINDINGS,
+    cpu: CpuTwin { f32: bce_logits, f64: bce_logits },
+    cost: |p| cost(p, 14),
+};
+
+fn bce_logits<F: Real>(args: Args<'_, F>) {
+    let zero = F::zero();
+    each(args, |x, t| {
+        let hinge = if x < zero { zero } else { x };
+        (hinge - x * t + (-x.abs()).exp().ln_1p(), super::activation::sigmoid(x) - t)
+    });
+}
 
 /// The kernels of this stem.
-pub static KERNELS: &[&Kernel] = &[];
+pub static KERNELS: &[&Kernel] = &[&MSE, &BCE, &BCE_LOGITS];

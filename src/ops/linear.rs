@@ -1,1 +1,117 @@
-//! TODO
+//! The fully connected layer.
+
+use crate::graph::{Graph, Var};
+use crate::kernels::linear as k;
+use crate::{Error, Result};
+
+/// What is applied to a layer's output, in the same launch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    None,
+    /// `max(0, z)`.
+    Relu,
+    /// `1 / (1 + exp(−z))`.
+    Sigmoid,
+}
+
+/// The number of elements of `shape`, which must be at least one and fit a `u32`.
+pub(super) fn count(op: &'static str, argument: &'static str, shape: &[usize]) -> Result<u32> {
+    shape
+        .iter()
+        .try_fold(1usize, |n, &d| n.checked_mul(d))
+        .and_then(|n| u32::try_from(n).ok())
+        .filter(|&n| n > 0)
+        .ok_or_else(|| {
+            Error::shape(op, argument, format!("needs 1 to 2^32 - 1 elements, has shape {shape:?}"))
+        })
+}
+
+/// Checks that `var` has the shape `want` takes from `from`, another argument.
+pub(super) fn expect_shape(
+    g: &Graph,
+    op: &'static str,
+    argument: &'static str,
+    var: Var,
+    want: &[usize],
+    (other, from): (&str, Var),
+) -> Result<()> {
+    let shape = g.shape(var);
+    if shape == want {
+        return Ok(());
+    }
+    Err(Error::shape(
+        op,
+        argument,
+        format!("needs shape {want:?} for {other} of shape {:?}, has {shape:?}", g.shape(from)),
+    ))
+}
+
+/// Checks that no gradient is expected to flow into `var`.
+pub(super) fn expect_constant(g: &Graph, op: &'static str, argument: &'static str, var: Var) -> Result<()> {
+    if g.needs_grad(var) {
+        let shape = g.shape(var);
+        return Err(Error::shape(
+            op,
+            argument,
+            format!("no gradient flows to it: bind it as a constant (shape {shape:?})"),
+        ));
+    }
+    Ok(())
+}
+
+/// `activation(x·wᵀ + b)` for `x [B, I]`, `w [O, I]` and, if given, `b [O]`: `[B, O]`.
+///
+/// One launch forward; one backward, for all gradients.
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn linear(g: &mut Graph, x: Var, w: Var, b: Option<Var>, activation: Activation) -> Result<Var> {
+    let [batch, inputs] = g.dims("linear", "x", x)?;
+    let [outputs, wide] = g.dims("linear", "w", w)?;
+    if wide != inputs {
+        return Err(Error::shape(
+            "linear",
+            "w",
+            format!("shape {:?} does not take x of shape {:?}", g.shape(w), g.shape(x)),
+        ));
+    }
+    if let Some(b) = b {
+        expect_shape(g, "linear", "b", b, &[outputs], ("w", w))?;
+    }
+    count("linear", "x", g.shape(x))?;
+    count("linear", "w", g.shape(w))?;
+    count("linear", "y", &[batch, outputs])?;
+    let p = k::P {
+        batch: batch as u32,
+        inputs: inputs as u32,
+        outputs: outputs as u32,
+        activation: match activation {
+            Activation::None => k::IDENTITY,
+            Activation::Relu => k::RELU,
+            Activation::Sigmoid => k::SIGMOID,
+        },
+        bias: u32::from(b.is_some()),
+        wanted: 0,
+    };
+    let y = g.temp(&[batch, outputs]);
+    g.launch(&k::FWD, &p, &[x, w, b.unwrap_or(w), y])?;
+    g.on_backward(y, &[x, w, b.unwrap_or(x)], move |g, dy| {
+        let targets = [Some(x), Some(w), b].map(|v| v.and_then(|v| Some((v, g.grad_target(v)?))));
+        let mut p = p;
+        let mut outs = [x; 3];
+        for (i, target) in targets.iter().enumerate() {
+            outs[i] = match target {
+                Some((_, target)) => {
+                    p.wanted |= [k::WANT_X, k::WANT_W, k::WANT_B][i];
+                    *target
+                }
+                None => g.temp(&[1]),
+            };
+        }
+        g.launch(&k::BWD, &p, &[x, w, y, dy, outs[0], outs[1], outs[2]])?;
+        targets.into_iter().flatten().try_for_each(|(v, grad)| g.give_grad(v, grad))
+    });
+    Ok(y)
+}
