@@ -1,6 +1,1002 @@
-//! TODO
+//! The network's layer, fused: Conv1d (no padding, no bias) → BatchNorm → ReLU, and the mean over time.
+//!
+//! A small network is bound by launches and memory, not by arithmetic, so an activation is never
+//! stored. A layer stores its convolution `y`; whoever reads it applies `a = max(0, scale·y + shift)`
+//! on the way in, with the per-channel `coef` that the batch statistics gave. Backward recomputes the
+//! same. One training step reads and writes each `y` and its gradient once per kernel that needs it.
+//!
+//! ```text
+//! forward   x ──fwd──► y₁ + part ──stats──► coef₁, saved₁     (then y₁ ──fwd──► y₂ ...)
+//!           y₃ ──pool_fwd──► embedding [B, C]
+//! backward  d_embedding ──pool_bwd──► da₃ + part ──bwd_coef──► dgamma₃, dbeta₃, back₃
+//!           da₃ ──bwd──► da₂ + part + dw partials ──w_sum──► dw₃   ...   da₁ ──bwd_w──► dw partials
+//! ```
+//!
+//! Layout `Nct16n`: element (b, c, t) at `(((b/16)·C + c)·T + t)·16 + b%16`: sixteen samples lie side
+//! by side, so a warp reads whole lines and a vector register holds one position of sixteen samples;
+//! stride costs nothing. Lanes beyond the batch hold unspecified finite values that no sum includes.
+//!
+//! | buffer | shape | holds |
+//! |---|---|---|
+//! | `x` | Nct16n [B, Cin, T] | the network's input, or the `y` of the layer before (`affine`) |
+//! | `y`, `da` | Nct16n [B, Cout, Tout] | convolution; gradient with respect to the activation |
+//! | `weight` | [Cout, Cin, K] | |
+//! | `coef` | [2, C] | scale `γ/σ`, shift `β − μ·γ/σ` |
+//! | `saved` | [2, C] | batch mean `μ`, `1/σ` |
+//! | `part` forward | [blocks, 2, C] | sum, and sum of squares about the block's own mean, per 16 samples |
+//! | `part` backward | [blocks, 2, C] | `Σ dz`, `Σ dz·(y − μ)`, with `dz = da` where `a > 0` |
+//! | `back` | [2, C] | p, q of `dy = scale·dz + p·(y − μ) + q` |
+//! | `dw_part` | [chunks, Cout, Cin, K] | one partial gradient per fixed run of blocks |
+//!
+//! The variance is merged from block means (Chan, Golub, LeVeque 1979), so a large mean costs no
+//! digits. Gradients of batch normalisation: Ioffe and Szegedy (2015), eq. in §3.
+//!
+//! Cost, with M = B·Tout·Cout·Cin·K: forward 2·M flops, backward 4·M (2·M for the first layer).
 
-use super::Kernel;
+use super::microkernel::{Rows, WeightRows, conv_rows, pack_weights, sum_lanes, weight_rows};
+use super::simd::{F32x16, LANES};
+use super::{Binding, Cost, Kernel, Params};
+use crate::device::cpu::{Args, CpuTwin, Real, with_scratch};
+use crate::dispatch;
+use bytemuck::{Pod, Zeroable};
+
+/// Params of every kernel here; those of one feature map use `cout` and `tout`.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct P {
+    /// Samples, B.
+    pub batch: u32,
+    /// Input channels.
+    pub cin: u32,
+    /// Input frames, T.
+    pub t: u32,
+    /// Output channels, C.
+    pub cout: u32,
+    /// Output frames: (T − K)/stride + 1.
+    pub tout: u32,
+    /// Taps.
+    pub k: u32,
+    /// Stride.
+    pub stride: u32,
+    /// 1 when the input is another layer's `y`, read through its `coef` and ReLU; pooling: 1 when
+    /// `lengths` say how many frames are valid.
+    pub affine: u32,
+    /// Added to the variance.
+    pub eps: f32,
+    /// Share of the batch in the running statistics.
+    pub momentum: f32,
+}
+
+/// Most partial weight gradients: runs of blocks that one thread adds up.
+const CHUNKS: usize = 16;
+
+impl P {
+    /// Blocks of sixteen samples.
+    pub fn blocks(&self) -> usize {
+        (self.batch as usize).div_ceil(LANES)
+    }
+    /// Blocks per partial weight gradient; depends on the batch alone.
+    fn chunk(&self) -> usize {
+        self.blocks().div_ceil(CHUNKS)
+    }
+    /// Partial weight gradients.
+    pub fn chunks(&self) -> usize {
+        self.blocks().div_ceil(self.chunk())
+    }
+    /// Weights.
+    pub fn weights(&self) -> usize {
+        (self.cout * self.cin * self.k) as usize
+    }
+    /// Samples in block `i`.
+    fn lanes(&self, i: usize) -> usize {
+        (self.batch as usize - i * LANES).min(LANES)
+    }
+    /// Elements of the input and of the output per sample.
+    fn sample(&self) -> (usize, usize) {
+        ((self.cin * self.t) as usize, (self.cout * self.tout) as usize)
+    }
+    /// Values behind one channel's statistics.
+    fn count(&self) -> f64 {
+        f64::from(self.batch) * f64::from(self.tout)
+    }
+    fn cost(p: &Params, flops: impl Fn(usize) -> usize, x: usize, y: usize) -> Cost {
+        let p: Self = p.get();
+        let b = p.batch as usize;
+        let (sx, sy) = p.sample();
+        Cost::new(flops(b * sy * (p.cin * p.k) as usize), b * (x * sx + y * sy) + p.weights())
+    }
+}
+
+const fn kernel<const N: usize>(
+    name: &'static str,
+    bindings: &'static [Binding; N],
+    f32: fn(Args<'_, f32>),
+    f64: fn(Args<'_, f64>),
+    cost: fn(&Params) -> Cost,
+) -> Kernel {
+    Kernel { name, bindings, cpu: CpuTwin { f32, f64 }, cost }
+}
+
+// Shorthand for the rows below: most bindings are inputs.
+const fn i(name: &'static str) -> Binding {
+    Binding::input(name)
+}
+const fn o(name: &'static str) -> Binding {
+    Binding::output(name)
+}
+
+/// `y[c,t] = Σ_{i,k} w[c,i,k]·a[i, t·stride + k]` and each block's statistics. A GPU thread owns one
+/// sample and a few positions of all channels.
+pub static FWD: Kernel = kernel(
+    "conv_block_fwd",
+    &[i("x"), i("coef_in"), i("weight"), o("y"), o("part")],
+    fwd_f32,
+    plain::fwd,
+    |p| P::cost(p, |m| 2 * m, 1, 1),
+);
+
+/// Merges block statistics into `coef` and `saved` and moves the running statistics (unbiased
+/// variance, as PyTorch). One thread per channel.
+pub static STATS: Kernel = kernel(
+    "conv_block_stats",
+    &[
+        i("part"),
+        i("gamma"),
+        i("beta"),
+        Binding::inout("running_mean"),
+        Binding::inout("running_var"),
+        o("coef"),
+        o("saved"),
+    ],
+    stats,
+    stats,
+    |p| {
+        Cost::new(
+            8 * p.get::<P>().blocks() * p.get::<P>().cout as usize,
+            2 * p.get::<P>().blocks() * p.get::<P>().cout as usize,
+        )
+    },
+);
+
+/// `coef` from the running statistics: evaluation.
+pub static EVAL: Kernel = kernel(
+    "conv_block_eval",
+    &[i("gamma"), i("beta"), i("running_mean"), i("running_var"), o("coef")],
+    eval,
+    eval,
+    |p| Cost::new(4 * p.get::<P>().cout as usize, 6 * p.get::<P>().cout as usize),
+);
+
+/// `embedding[b,c] = mean over valid t of max(0, scale·y + shift)`; `lengths` [B] counts valid frames.
+pub static POOL_FWD: Kernel = kernel(
+    "conv_block_pool_fwd",
+    &[i("y"), i("coef"), i("lengths"), o("embedding")],
+    pool_fwd_f32,
+    plain::pool_fwd,
+    |p| P::cost(p, |_| 3 * p.get::<P>().sample().1 * p.get::<P>().batch as usize, 0, 1),
+);
+
+/// `da[b,c,t] = d_embedding[b,c]/length` in valid frames, else 0; and the sums that batch
+/// normalisation's backward needs.
+pub static POOL_BWD: Kernel = kernel(
+    "conv_block_pool_bwd",
+    &[i("d_embedding"), i("y"), i("coef"), i("saved"), i("lengths"), o("da"), o("part")],
+    pool_bwd_f32,
+    plain::pool_bwd,
+    |p| P::cost(p, |_| 5 * p.get::<P>().sample().1 * p.get::<P>().batch as usize, 0, 2),
+);
+
+/// Merges the sums: `dgamma = Σ dz·(y−μ)/σ`, `dbeta = Σ dz`, and `back`. One thread per channel.
+pub static BWD_COEF: Kernel = kernel(
+    "conv_block_bwd_coef",
+    &[i("part"), i("coef"), i("saved"), o("dgamma"), o("dbeta"), o("back")],
+    bwd_coef,
+    bwd_coef,
+    |p| {
+        Cost::new(
+            4 * p.get::<P>().blocks() * p.get::<P>().cout as usize,
+            2 * p.get::<P>().blocks() * p.get::<P>().cout as usize,
+        )
+    },
+);
+
+/// Both gradients of the convolution in one pass over a block: `dy` is made once, in fast memory.
+/// `da_in[i,s] = Σ_{c,k: t·stride+k=s} w[c,i,k]·dy[c,t]`, the sums of the layer before, and `dw_part`.
+pub static BWD: Kernel = kernel(
+    "conv_block_bwd",
+    &[
+        i("da"),
+        i("y"),
+        i("coef"),
+        i("saved"),
+        i("back"),
+        i("x"),
+        i("coef_in"),
+        i("saved_in"),
+        i("weight"),
+        o("da_in"),
+        o("part_in"),
+        o("dw_part"),
+    ],
+    bwd_f32,
+    plain::bwd,
+    |p| P::cost(p, |m| 4 * m, 2, 2),
+);
+
+/// As [`BWD`] for an input that takes no gradient: `dw_part[c,i,k] = Σ_{b,t} dy[c,t]·a[i, t·stride + k]`.
+pub static BWD_W: Kernel = kernel(
+    "conv_block_bwd_w",
+    &[i("da"), i("y"), i("coef"), i("saved"), i("back"), i("x"), i("coef_in"), o("dw_part")],
+    bwd_w_f32,
+    plain::bwd_w,
+    |p| P::cost(p, |m| 2 * m, 1, 2),
+);
+
+/// `dw = Σ_chunks dw_part`, in order. One thread per weight.
+pub static BWD_W_SUM: Kernel =
+    kernel("conv_block_bwd_w_sum", &[i("dw_part"), o("dw")], bwd_w_sum, bwd_w_sum, |p| {
+        Cost::new(
+            p.get::<P>().weights() * p.get::<P>().chunks(),
+            p.get::<P>().weights() * (p.get::<P>().chunks() + 1),
+        )
+    });
 
 /// The kernels of this stem.
-pub static KERNELS: &[&Kernel] = &[];
+pub static KERNELS: &[&Kernel] =
+    &[&FWD, &STATS, &EVAL, &POOL_FWD, &POOL_BWD, &BWD_COEF, &BWD, &BWD_W, &BWD_W_SUM];
+
+// ------------------------------------------------------------------ per-channel kernels, any float
+
+fn stats<F: Real>(args: Args<'_, F>) {
+    let p: P = args.params();
+    let c = p.cout as usize;
+    let [part, gamma, beta, running_mean, running_var, coef, saved] = args.bufs();
+    let (part, gamma, beta) = (part.input(), gamma.input(), beta.input());
+    let (running_mean, running_var) = (running_mean.output(), running_var.output());
+    let (coef, saved) = (coef.output(), saved.output());
+    for ch in 0..c {
+        let (mut n, mut mean, mut m2) = (0.0, 0.0, 0.0);
+        for (b, block) in part.chunks_exact(2 * c).enumerate() {
+            let nb = (p.lanes(b) * p.tout as usize) as f64;
+            let delta = block[ch].get() / nb - mean;
+            mean += delta * nb / (n + nb);
+            m2 += block[c + ch].get() + delta * delta * n * nb / (n + nb);
+            n += nb;
+        }
+        let inv = 1.0 / (m2 / n + f64::from(p.eps)).sqrt();
+        let scale = gamma[ch].get() * inv;
+        coef[ch] = F::of(scale);
+        coef[c + ch] = F::of(beta[ch].get() - mean * scale);
+        saved[ch] = F::of(mean);
+        saved[c + ch] = F::of(inv);
+        let m = f64::from(p.momentum);
+        running_mean[ch] = F::of((1.0 - m) * running_mean[ch].get() + m * mean);
+        running_var[ch] = F::of((1.0 - m) * running_var[ch].get() + m * m2 / (n - 1.0));
+    }
+}
+
+fn eval<F: Real>(args: Args<'_, F>) {
+    let p: P = args.params();
+    let c = p.cout as usize;
+    let [gamma, beta, mean, var, coef] = args.bufs();
+    let (gamma, beta, mean, var, coef) =
+        (gamma.input(), beta.input(), mean.input(), var.input(), coef.output());
+    for ch in 0..c {
+        let scale = gamma[ch].get() / (var[ch].get() + f64::from(p.eps)).sqrt();
+        coef[ch] = F::of(scale);
+        coef[c + ch] = F::of(beta[ch].get() - mean[ch].get() * scale);
+    }
+}
+
+fn bwd_coef<F: Real>(args: Args<'_, F>) {
+    let p: P = args.params();
+    let c = p.cout as usize;
+    let [part, coef, saved, dgamma, dbeta, back] = args.bufs();
+    let (part, coef, saved) = (part.input(), coef.input(), saved.input());
+    let (dgamma, dbeta, back) = (dgamma.output(), dbeta.output(), back.output());
+    for ch in 0..c {
+        let (mut dz, mut dzy) = (0.0, 0.0);
+        for block in part.chunks_exact(2 * c) {
+            dz += block[ch].get();
+            dzy += block[c + ch].get();
+        }
+        let (scale, inv) = (coef[ch].get(), saved[c + ch].get());
+        dgamma[ch] = F::of(dzy * inv);
+        dbeta[ch] = F::of(dz);
+        back[ch] = F::of(-scale * inv * inv * dzy / p.count());
+        back[c + ch] = F::of(-scale * dz / p.count());
+    }
+}
+
+fn bwd_w_sum<F: Real>(args: Args<'_, F>) {
+    let [part, dw] = args.bufs();
+    let (part, dw) = (part.input(), dw.output());
+    let n = dw.len();
+    dw.copy_from_slice(&part[..n]);
+    for chunk in part[n..].chunks_exact(n) {
+        for (dw, &v) in dw.iter_mut().zip(chunk) {
+            *dw += v;
+        }
+    }
+}
+
+// ------------------------------------------------------------------ f64: plain loops, the oracle
+
+mod plain {
+    use super::*;
+
+    /// Address of (sample, channel, frame) in a map of `c` channels and `t` frames.
+    fn at(c: usize, t: usize, [b, ch, f]: [usize; 3]) -> usize {
+        (((b / LANES) * c + ch) * t + f) * LANES + b % LANES
+    }
+
+    struct Dims {
+        b: usize,
+        cin: usize,
+        t: usize,
+        cout: usize,
+        tout: usize,
+        k: usize,
+        stride: usize,
+    }
+
+    fn dims(p: &P) -> Dims {
+        let [b, cin, t, cout, tout, k, stride] =
+            [p.batch, p.cin, p.t, p.cout, p.tout, p.k, p.stride].map(|v| v as usize);
+        Dims { b, cin, t, cout, tout, k, stride }
+    }
+
+    /// An input element as the convolution sees it.
+    fn seen<F: Real>(p: &P, v: F, coef: &[F], ch: usize) -> F {
+        if p.affine == 0 { v } else { (coef[ch] * v + coef[p.cin as usize + ch]).max(F::zero()) }
+    }
+
+    pub fn fwd<F: Real>(args: Args<'_, F>) {
+        let p: P = args.params();
+        let d = dims(&p);
+        let [x, coef, w, y, part] = args.bufs();
+        let (x, coef, w, y, part) = (x.input(), coef.input(), w.input(), y.output(), part.output());
+        y.fill(F::zero());
+        for b in 0..d.b {
+            for c in 0..d.cout {
+                for t in 0..d.tout {
+                    let mut sum = F::zero();
+                    for i in 0..d.cin {
+                        for k in 0..d.k {
+                            let v = x[at(d.cin, d.t, [b, i, t * d.stride + k])];
+                            sum += w[(c * d.cin + i) * d.k + k] * seen(&p, v, coef, i);
+                        }
+                    }
+                    y[at(d.cout, d.tout, [b, c, t])] = sum;
+                }
+            }
+        }
+        for block in 0..p.blocks() {
+            for c in 0..d.cout {
+                let values = || {
+                    (0..p.lanes(block)).flat_map(move |l| (0..d.tout).map(move |t| [block * LANES + l, c, t]))
+                };
+                let sum: F = values().map(|i| y[at(d.cout, d.tout, i)]).sum();
+                let mean = sum / F::of((p.lanes(block) * d.tout) as f64);
+                part[block * 2 * d.cout + c] = sum;
+                part[block * 2 * d.cout + d.cout + c] =
+                    values().map(|i| (y[at(d.cout, d.tout, i)] - mean).powi(2)).sum();
+            }
+        }
+    }
+
+    fn valid<F: Real>(p: &P, lengths: &[F], b: usize) -> usize {
+        if p.affine == 0 { p.tout as usize } else { (lengths[b].get() as usize).clamp(1, p.tout as usize) }
+    }
+
+    pub fn pool_fwd<F: Real>(args: Args<'_, F>) {
+        let p: P = args.params();
+        let d = dims(&p);
+        let [y, coef, lengths, out] = args.bufs();
+        let (y, coef, lengths, out) = (y.input(), coef.input(), lengths.input(), out.output());
+        for b in 0..d.b {
+            let n = valid(&p, lengths, b);
+            for c in 0..d.cout {
+                let sum: F = (0..n)
+                    .map(|t| (coef[c] * y[at(d.cout, d.tout, [b, c, t])] + coef[d.cout + c]).max(F::zero()))
+                    .sum();
+                out[b * d.cout + c] = sum / F::of(n as f64);
+            }
+        }
+    }
+
+    pub fn pool_bwd<F: Real>(args: Args<'_, F>) {
+        let p: P = args.params();
+        let d = dims(&p);
+        let [g, y, coef, saved, lengths, da, part] = args.bufs();
+        let (g, y, coef, saved, lengths) =
+            (g.input(), y.input(), coef.input(), saved.input(), lengths.input());
+        let (da, part) = (da.output(), part.output());
+        da.fill(F::zero());
+        for b in 0..d.b {
+            let n = valid(&p, lengths, b);
+            for c in 0..d.cout {
+                for t in 0..n {
+                    da[at(d.cout, d.tout, [b, c, t])] = g[b * d.cout + c] / F::of(n as f64);
+                }
+            }
+        }
+        sums(&p, [d.cout, d.tout], da, y, coef, saved, part);
+    }
+
+    /// `Σ dz` and `Σ dz·(y − μ)` of each block.
+    fn sums<F: Real>(p: &P, [c, t]: [usize; 2], da: &[F], y: &[F], coef: &[F], saved: &[F], part: &mut [F]) {
+        part.fill(F::zero());
+        for b in 0..p.batch as usize {
+            for ch in 0..c {
+                for f in 0..t {
+                    let i = at(c, t, [b, ch, f]);
+                    if coef[ch] * y[i] + coef[c + ch] > F::zero() {
+                        part[b / LANES * 2 * c + ch] += da[i];
+                        part[b / LANES * 2 * c + c + ch] += da[i] * (y[i] - saved[ch]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The gradient with respect to the convolution's output.
+    fn dy<F: Real>(p: &P, da: &[F], y: &[F], coef: &[F], saved: &[F], back: &[F]) -> Vec<F> {
+        let d = dims(p);
+        let mut dy = vec![F::zero(); y.len()];
+        for b in 0..d.b {
+            for c in 0..d.cout {
+                for t in 0..d.tout {
+                    let i = at(d.cout, d.tout, [b, c, t]);
+                    let dz = if coef[c] * y[i] + coef[d.cout + c] > F::zero() { da[i] } else { F::zero() };
+                    dy[i] = coef[c] * dz + back[c] * (y[i] - saved[c]) + back[d.cout + c];
+                }
+            }
+        }
+        dy
+    }
+
+    fn weights<F: Real>(p: &P, dy: &[F], x: &[F], coef_in: &[F], dw_part: &mut [F]) {
+        let d = dims(p);
+        dw_part.fill(F::zero());
+        for b in 0..d.b {
+            let chunk = &mut dw_part[b / LANES / p.chunk() * p.weights()..];
+            for c in 0..d.cout {
+                for i in 0..d.cin {
+                    for k in 0..d.k {
+                        let sum: F = (0..d.tout)
+                            .map(|t| {
+                                let v = x[at(d.cin, d.t, [b, i, t * d.stride + k])];
+                                dy[at(d.cout, d.tout, [b, c, t])] * seen(p, v, coef_in, i)
+                            })
+                            .sum();
+                        chunk[(c * d.cin + i) * d.k + k] += sum;
+                    }
+                }
+            }
+        }
+    }
+
+    pub fn bwd_w<F: Real>(args: Args<'_, F>) {
+        let p: P = args.params();
+        let [da, y, coef, saved, back, x, coef_in, dw_part] = args.bufs();
+        let dy = dy(&p, da.input(), y.input(), coef.input(), saved.input(), back.input());
+        weights(&p, &dy, x.input(), coef_in.input(), dw_part.output());
+    }
+
+    pub fn bwd<F: Real>(args: Args<'_, F>) {
+        let p: P = args.params();
+        let d = dims(&p);
+        let [da, y, coef, saved, back, x, coef_in, saved_in, w, da_in, part_in, dw_part] = args.bufs();
+        let (x, coef_in, w, da_in, part_in) =
+            (x.input(), coef_in.input(), w.input(), da_in.output(), part_in.output());
+        let dy = dy(&p, da.input(), y.input(), coef.input(), saved.input(), back.input());
+        weights(&p, &dy, x, coef_in, dw_part.output());
+        da_in.fill(F::zero());
+        for b in 0..d.b {
+            for c in 0..d.cout {
+                for i in 0..d.cin {
+                    for t in 0..d.tout {
+                        for k in 0..d.k {
+                            da_in[at(d.cin, d.t, [b, i, t * d.stride + k])] +=
+                                w[(c * d.cin + i) * d.k + k] * dy[at(d.cout, d.tout, [b, c, t])];
+                        }
+                    }
+                }
+            }
+        }
+        if p.affine == 0 {
+            part_in.fill(F::zero());
+        } else {
+            sums(&p, [d.cin, d.t], da_in, x, coef_in, saved_in.input(), part_in);
+        }
+    }
+}
+
+// ------------------------------------------------------------------ f32: sixteen samples at a time
+
+/// 1 in lanes that hold a sample of block `i`, else 0.
+fn mask(p: &P, i: usize) -> [f32; LANES] {
+    std::array::from_fn(|l| f32::from(u8::from(l < p.lanes(i))))
+}
+
+/// `out = max(0, scale·x + shift)` over the channels of one block.
+#[inline(always)]
+unsafe fn activate<V: F32x16>(x: &[f32], coef: &[f32], out: &mut [f32], channels: usize) {
+    let row = x.len() / channels;
+    // SAFETY: rows of whole vectors; zip keeps both in step.
+    unsafe {
+        let zero = V::splat(0.0);
+        for ch in 0..channels {
+            let (scale, shift) = (V::splat(coef[ch]), V::splat(coef[channels + ch]));
+            let (x, out) = (&x[ch * row..(ch + 1) * row], &mut out[ch * row..(ch + 1) * row]);
+            for (x, out) in x.chunks_exact(LANES).zip(out.chunks_exact_mut(LANES)) {
+                V::load(x.as_ptr()).mul_add(scale, shift).max(zero).store(out.as_mut_ptr());
+            }
+        }
+    }
+}
+
+fn fwd_f32(args: Args<'_, f32>) {
+    let p: P = args.params();
+    let work = args.work;
+    let [x, coef, w, y, part] = args.bufs();
+    let (x, coef, w) = (x.input(), coef.input(), w.input());
+    let (sx, sy) = p.sample();
+    let terms = (p.cin * p.k) as usize;
+    with_scratch(p.weights(), |packed: &mut [f32]| {
+        pack_weights(packed, p.cout as usize, terms, |c, q| w[c * terms + q]);
+        let packed = &*packed;
+        work.pieces2((y.output(), sy * LANES), (part.output(), 2 * p.cout as usize), |i, y, part| {
+            let x = &x[i * sx * LANES..(i + 1) * sx * LANES];
+            with_scratch(if p.affine == 0 { 0 } else { sx * LANES }, |a: &mut [f32]| {
+                fwd_block(work.simd, &p, x, coef, packed, a, &mask(&p, i), y, part);
+            });
+        });
+    });
+}
+
+dispatch! {
+    fn fwd_block(p: &P, x: &[f32], coef: &[f32], w: &[f32], a: &mut [f32], mask: &[f32; LANES],
+        y: &mut [f32], part: &mut [f32]) = fwd_block_body
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn fwd_block_body<V: F32x16>(
+    p: &P,
+    x: &[f32],
+    coef: &[f32],
+    w: &[f32],
+    a: &mut [f32],
+    mask: &[f32; LANES],
+    y: &mut [f32],
+    part: &mut [f32],
+) {
+    let [cin, t, cout, tout, k, stride] = [p.cin, p.t, p.cout, p.tout, p.k, p.stride].map(|v| v as usize);
+    assert!(x.len() == cin * t * LANES && y.len() == cout * tout * LANES && (tout - 1) * stride + k <= t);
+    // SAFETY: the assertion bounds every address of `rows`; the rest are whole vectors of slices.
+    unsafe {
+        let input = if p.affine == 0 {
+            x
+        } else {
+            activate::<V>(x, coef, a, cin);
+            &*a
+        };
+        let rows = Rows {
+            channels: cin,
+            taps: k,
+            in_c: t * LANES,
+            in_k: LANES as isize,
+            in_t: stride * LANES,
+            out_channels: cout,
+            out_c: tout * LANES,
+            out_t: LANES,
+            positions: tout,
+        };
+        conv_rows::<V>(&rows, w, input.as_ptr(), y.as_mut_ptr());
+        let mask = V::load(mask.as_ptr());
+        let count = mask.sum() * tout as f32;
+        for (c, row) in y.chunks_exact(tout * LANES).enumerate() {
+            let sum = total::<V>(row, |v| v.mul(mask));
+            let mean = V::splat(sum / count);
+            part[c] = sum;
+            part[cout + c] = total::<V>(row, |v| {
+                let d = v.sub(mean).mul(mask);
+                d.mul(d)
+            });
+        }
+    }
+}
+
+/// The sum of `f` over a row of vectors, in four running sums.
+#[inline(always)]
+unsafe fn total<V: F32x16>(row: &[f32], f: impl Fn(V) -> V) -> f32 {
+    // SAFETY: whole vectors of the slice.
+    unsafe {
+        let mut acc = [V::splat(0.0); 4];
+        let mut fours = row.chunks_exact(4 * LANES);
+        for four in &mut fours {
+            for (i, acc) in acc.iter_mut().enumerate() {
+                *acc = acc.add(f(V::load(four.as_ptr().add(i * LANES))));
+            }
+        }
+        for one in fours.remainder().chunks_exact(LANES) {
+            acc[0] = acc[0].add(f(V::load(one.as_ptr())));
+        }
+        acc[0].add(acc[1]).add(acc[2].add(acc[3])).sum()
+    }
+}
+
+/// Valid frames of each lane of block `i`.
+fn lengths_of(p: &P, lengths: &[f32], i: usize) -> [f32; LANES] {
+    std::array::from_fn(|l| {
+        let b = i * LANES + l;
+        if p.affine == 0 || b >= p.batch as usize {
+            p.tout as f32
+        } else {
+            lengths[b].clamp(1.0, p.tout as f32)
+        }
+    })
+}
+
+fn pool_fwd_f32(args: Args<'_, f32>) {
+    let p: P = args.params();
+    let work = args.work;
+    let [y, coef, lengths, out] = args.bufs();
+    let (y, coef, lengths) = (y.input(), coef.input(), lengths.input());
+    let sy = p.sample().1;
+    work.pieces(out.output(), LANES * p.cout as usize, |i, out| {
+        let y = &y[i * sy * LANES..(i + 1) * sy * LANES];
+        pool_fwd_block(work.simd, &p, y, coef, &lengths_of(&p, lengths, i), out);
+    });
+}
+
+dispatch! { fn pool_fwd_block(p: &P, y: &[f32], coef: &[f32], n: &[f32; LANES], out: &mut [f32]) = pool_fwd_body }
+
+#[inline(always)]
+unsafe fn pool_fwd_body<V: F32x16>(p: &P, y: &[f32], coef: &[f32], n: &[f32; LANES], out: &mut [f32]) {
+    let c = p.cout as usize;
+    // SAFETY: whole vectors of slices and arrays.
+    unsafe {
+        let (zero, length) = (V::splat(0.0), V::load(n.as_ptr()));
+        for (ch, row) in y.chunks_exact(p.tout as usize * LANES).enumerate() {
+            let (scale, shift) = (V::splat(coef[ch]), V::splat(coef[c + ch]));
+            let mut sum = zero;
+            for (t, v) in row.chunks_exact(LANES).enumerate() {
+                let a = V::load(v.as_ptr()).mul_add(scale, shift).max(zero);
+                sum = sum.add(length.if_gt(V::splat(t as f32), a, zero));
+            }
+            let mut mean = [0.0; LANES];
+            sum.div(length).store(mean.as_mut_ptr());
+            for (b, row) in out.chunks_exact_mut(c).enumerate() {
+                row[ch] = mean[b];
+            }
+        }
+    }
+}
+
+fn pool_bwd_f32(args: Args<'_, f32>) {
+    let p: P = args.params();
+    let work = args.work;
+    let [g, y, coef, saved, lengths, da, part] = args.bufs();
+    let (g, y, coef, saved, lengths) = (g.input(), y.input(), coef.input(), saved.input(), lengths.input());
+    let (c, sy) = (p.cout as usize, p.sample().1);
+    work.pieces2((da.output(), sy * LANES), (part.output(), 2 * c), |i, da, part| {
+        let y = &y[i * sy * LANES..(i + 1) * sy * LANES];
+        let g = &g[i * LANES * c..i * LANES * c + p.lanes(i) * c];
+        pool_bwd_block(work.simd, &p, g, y, coef, saved, &lengths_of(&p, lengths, i), da, part);
+    });
+}
+
+dispatch! {
+    fn pool_bwd_block(p: &P, g: &[f32], y: &[f32], coef: &[f32], saved: &[f32], n: &[f32; LANES],
+        da: &mut [f32], part: &mut [f32]) = pool_bwd_body
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn pool_bwd_body<V: F32x16>(
+    p: &P,
+    g: &[f32],
+    y: &[f32],
+    coef: &[f32],
+    saved: &[f32],
+    n: &[f32; LANES],
+    da: &mut [f32],
+    part: &mut [f32],
+) {
+    let (c, tout) = (p.cout as usize, p.tout as usize);
+    // SAFETY: whole vectors of slices and arrays.
+    unsafe {
+        let (zero, length) = (V::splat(0.0), V::load(n.as_ptr()));
+        for ch in 0..c {
+            // Lanes beyond the batch get no gradient.
+            let share: [f32; LANES] = std::array::from_fn(|l| g.get(l * c + ch).map_or(0.0, |g| g / n[l]));
+            let share = V::load(share.as_ptr());
+            let row = &mut da[ch * tout * LANES..(ch + 1) * tout * LANES];
+            for (t, v) in row.chunks_exact_mut(LANES).enumerate() {
+                length.if_gt(V::splat(t as f32), share, zero).store(v.as_mut_ptr());
+            }
+        }
+        part_sums::<V>([c, tout], da, y, coef, saved, part);
+    }
+}
+
+/// `Σ dz` and `Σ dz·(y − μ)` of one block; lanes beyond the batch hold `da = 0`.
+#[inline(always)]
+unsafe fn part_sums<V: F32x16>(
+    [c, t]: [usize; 2],
+    da: &[f32],
+    y: &[f32],
+    coef: &[f32],
+    saved: &[f32],
+    part: &mut [f32],
+) {
+    // SAFETY: whole vectors of slices.
+    unsafe {
+        let zero = V::splat(0.0);
+        for ch in 0..c {
+            let (scale, shift) = (V::splat(coef[ch]), V::splat(coef[c + ch]));
+            let mean = V::splat(saved[ch]);
+            let (mut dz_sum, mut dzy_sum) = ([zero; 2], [zero; 2]);
+            let (da, y) =
+                (&da[ch * t * LANES..(ch + 1) * t * LANES], &y[ch * t * LANES..(ch + 1) * t * LANES]);
+            for (i, (da, y)) in da.chunks_exact(LANES).zip(y.chunks_exact(LANES)).enumerate() {
+                let y = V::load(y.as_ptr());
+                let dz = y.mul_add(scale, shift).if_gt(zero, V::load(da.as_ptr()), zero);
+                dz_sum[i % 2] = dz_sum[i % 2].add(dz);
+                dzy_sum[i % 2] = dz.mul_add(y.sub(mean), dzy_sum[i % 2]);
+            }
+            part[ch] = dz_sum[0].add(dz_sum[1]).sum();
+            part[c + ch] = dzy_sum[0].add(dzy_sum[1]).sum();
+        }
+    }
+}
+
+/// Frames of zeros before and after each row of `dy`, so that the gather of `da_in` needs no edges.
+fn margins(p: &P) -> (usize, usize) {
+    let longest = (p.k as usize).div_ceil(p.stride as usize);
+    let positions = (p.t as usize).div_ceil(p.stride as usize);
+    (longest - 1, positions.saturating_sub(p.tout as usize))
+}
+
+/// What both backward kernels read.
+struct Back<'a> {
+    da: &'a [f32],
+    y: &'a [f32],
+    coef: &'a [f32],
+    saved: &'a [f32],
+    back: &'a [f32],
+    x: &'a [f32],
+    coef_in: &'a [f32],
+}
+
+impl<'a> Back<'a> {
+    /// The same of block `i` alone.
+    fn block(&self, p: &P, i: usize) -> Back<'a> {
+        let (sx, sy) = p.sample();
+        let y = i * sy * LANES..(i + 1) * sy * LANES;
+        Back {
+            da: &self.da[y.clone()],
+            y: &self.y[y],
+            x: &self.x[i * sx * LANES..(i + 1) * sx * LANES],
+            ..*self
+        }
+    }
+}
+
+/// Floats of scratch for one block: the activated input and the padded `dy`.
+fn scratch_len(p: &P) -> (usize, usize) {
+    let (before, after) = margins(p);
+    ((p.cin * p.t) as usize * LANES, p.cout as usize * (before + p.tout as usize + after) * LANES)
+}
+
+fn bwd_w_f32(args: Args<'_, f32>) {
+    let p: P = args.params();
+    let work = args.work;
+    let [da, y, coef, saved, back, x, coef_in, dw_part] = args.bufs();
+    let all = Back {
+        da: da.input(),
+        y: y.input(),
+        coef: coef.input(),
+        saved: saved.input(),
+        back: back.input(),
+        x: x.input(),
+        coef_in: coef_in.input(),
+    };
+    let (a_len, dy_len) = scratch_len(&p);
+    work.pieces(dw_part.output(), p.weights(), |chunk, dw| {
+        with_scratch(a_len + dy_len + p.weights() * LANES, |scratch: &mut [f32]| {
+            let (a, rest) = scratch.split_at_mut(a_len);
+            let (dy, acc) = rest.split_at_mut(dy_len);
+            acc.fill(0.0);
+            for i in chunk * p.chunk()..((chunk + 1) * p.chunk()).min(p.blocks()) {
+                bwd_w_block(work.simd, &p, &all.block(&p, i), &mask(&p, i), a, dy, acc);
+            }
+            fold(work.simd, &p, acc, dw);
+        });
+    });
+}
+
+dispatch! {
+    fn bwd_w_block(p: &P, b: &Back<'_>, mask: &[f32; LANES], a: &mut [f32], dy: &mut [f32], acc: &mut [f32])
+        = bwd_w_body
+}
+dispatch! { fn fold(p: &P, acc: &[f32], dw: &mut [f32]) = fold_body }
+
+/// Lane sums of the weight gradient, in the weights' own order.
+#[inline(always)]
+unsafe fn fold_body<V: F32x16>(p: &P, acc: &[f32], dw: &mut [f32]) {
+    let terms = (p.cin * p.k) as usize;
+    // SAFETY: the set is there.
+    unsafe { sum_lanes::<V>(acc, p.cout as usize, terms, |c, q, sum| dw[c * terms + q] = sum) }
+}
+
+/// Makes `a` and the padded `dy` of one block and adds its weight gradient to `acc`.
+#[inline(always)]
+unsafe fn bwd_w_body<V: F32x16>(
+    p: &P,
+    b: &Back<'_>,
+    mask: &[f32; LANES],
+    a: &mut [f32],
+    dy: &mut [f32],
+    acc: &mut [f32],
+) {
+    let [cin, t, cout, tout, k, stride] = [p.cin, p.t, p.cout, p.tout, p.k, p.stride].map(|v| v as usize);
+    let (before, after) = margins(p);
+    let row = (before + tout + after) * LANES;
+    assert!(b.x.len() == cin * t * LANES && b.y.len() == cout * tout * LANES && b.da.len() == b.y.len());
+    assert!(dy.len() == cout * row && (tout - 1) * stride + k <= t);
+    // SAFETY: the assertions bound every address of `weight_rows`; the rest are whole vectors.
+    unsafe {
+        let (zero, mask) = (V::splat(0.0), V::load(mask.as_ptr()));
+        for c in 0..cout {
+            let (scale, shift) = (V::splat(b.coef[c]), V::splat(b.coef[cout + c]));
+            let (mean, p, q) = (V::splat(b.saved[c]), V::splat(b.back[c]), V::splat(b.back[cout + c]));
+            let out = &mut dy[c * row..(c + 1) * row];
+            out[..before * LANES].fill(0.0);
+            out[(before + tout) * LANES..].fill(0.0);
+            let from = c * tout * LANES..(c + 1) * tout * LANES;
+            let (da, y) = (b.da[from.clone()].chunks_exact(LANES), b.y[from].chunks_exact(LANES));
+            for ((da, y), out) in da.zip(y).zip(out[before * LANES..].chunks_exact_mut(LANES)) {
+                let y = V::load(y.as_ptr());
+                let dz = y.mul_add(scale, shift).if_gt(zero, V::load(da.as_ptr()), zero);
+                let g = dz.mul_add(scale, y.sub(mean).mul_add(p, q));
+                g.mul(mask).store(out.as_mut_ptr());
+            }
+        }
+        let input = if p.affine == 0 {
+            b.x
+        } else {
+            activate::<V>(b.x, b.coef_in, a, cin);
+            &*a
+        };
+        let rows = WeightRows {
+            channels: cin,
+            taps: k,
+            in_c: t * LANES,
+            in_k: LANES,
+            in_t: stride * LANES,
+            out_channels: cout,
+            dy_c: row,
+            dy_t: LANES,
+            positions: tout,
+        };
+        weight_rows::<V>(&rows, input.as_ptr(), dy.as_ptr().add(before * LANES), acc);
+    }
+}
+
+fn bwd_f32(args: Args<'_, f32>) {
+    let p: P = args.params();
+    let work = args.work;
+    let [da, y, coef, saved, back, x, coef_in, saved_in, w, da_in, part_in, dw_part] = args.bufs();
+    let all = Back {
+        da: da.input(),
+        y: y.input(),
+        coef: coef.input(),
+        saved: saved.input(),
+        back: back.input(),
+        x: x.input(),
+        coef_in: coef_in.input(),
+    };
+    let (saved_in, w) = (saved_in.input(), w.input());
+    let sx = p.sample().0;
+    let parts = 2 * p.cin as usize;
+    let (a_len, dy_len) = scratch_len(&p);
+    with_scratch(p.weights(), |packed: &mut [f32]| {
+        pack_flipped(&p, w, packed);
+        let packed = &*packed;
+        work.pieces3(
+            (da_in.output(), p.chunk() * sx * LANES),
+            (part_in.output(), p.chunk() * parts),
+            (dw_part.output(), p.weights()),
+            |chunk, da_in, part_in, dw| {
+                with_scratch(a_len + dy_len + p.weights() * LANES, |scratch: &mut [f32]| {
+                    let (a, rest) = scratch.split_at_mut(a_len);
+                    let (dy, acc) = rest.split_at_mut(dy_len);
+                    acc.fill(0.0);
+                    let outs = da_in.chunks_exact_mut(sx * LANES).zip(part_in.chunks_exact_mut(parts));
+                    for (j, (da_in, part_in)) in outs.enumerate() {
+                        let i = chunk * p.chunk() + j;
+                        let b = all.block(&p, i);
+                        bwd_w_block(work.simd, &p, &b, &mask(&p, i), a, dy, acc);
+                        bwd_x_block(work.simd, &p, &b, saved_in, packed, dy, da_in, part_in);
+                    }
+                    fold(work.simd, &p, acc, dw);
+                });
+            },
+        );
+    });
+}
+
+/// Taps of the kernel that reach positions `s ≡ residue` modulo the stride.
+fn taps_of(p: &P, residue: usize) -> usize {
+    (p.k as usize).saturating_sub(residue).div_ceil(p.stride as usize)
+}
+
+/// Weights for the gather of `da_in`, residue by residue: output channels are the inputs, terms
+/// are (output channel, tap of the residue).
+fn pack_flipped(p: &P, w: &[f32], packed: &mut [f32]) {
+    let [cin, cout, k, stride] = [p.cin, p.cout, p.k, p.stride].map(|v| v as usize);
+    let mut from = 0;
+    for residue in 0..stride.min(k) {
+        let taps = taps_of(p, residue);
+        let terms = cout * taps;
+        pack_weights(&mut packed[from..from + cin * terms], cin, terms, |i, q| {
+            w[((q / taps) * cin + i) * k + residue + (q % taps) * stride]
+        });
+        from += cin * terms;
+    }
+}
+
+dispatch! {
+    fn bwd_x_block(p: &P, b: &Back<'_>, saved_in: &[f32], packed: &[f32], dy: &[f32], da_in: &mut [f32],
+        part_in: &mut [f32]) = bwd_x_body
+}
+
+/// `da_in[i, stride·j + r] = Σ_{c,m} w[c,i,r + stride·m]·dy[c, j − m]`: for each residue r a plain
+/// convolution with the taps flipped, so each element is gathered once and written once.
+#[inline(always)]
+unsafe fn bwd_x_body<V: F32x16>(
+    p: &P,
+    b: &Back<'_>,
+    saved_in: &[f32],
+    packed: &[f32],
+    dy: &[f32],
+    da_in: &mut [f32],
+    part_in: &mut [f32],
+) {
+    let [cin, t, cout, tout, stride] = [p.cin, p.t, p.cout, p.tout, p.stride].map(|v| v as usize);
+    let (before, after) = margins(p);
+    let row = (before + tout + after) * LANES;
+    assert!(dy.len() == cout * row && da_in.len() == cin * t * LANES);
+    let mut from = 0;
+    for residue in 0..stride.min(t) {
+        let taps = taps_of(p, residue);
+        let rows = Rows {
+            channels: cout,
+            taps,
+            in_c: row,
+            in_k: -(LANES as isize),
+            in_t: LANES,
+            out_channels: cin,
+            out_c: t * LANES,
+            out_t: stride * LANES,
+            positions: (t - residue).div_ceil(stride),
+        };
+        // SAFETY: position j of tap m reads frame before + j − m, from 0 (j = 0, m = before) to
+        // before + positions − 1 < before + tout + after; writes stay below t by `positions`.
+        unsafe {
+            let dy = dy.as_ptr().add(before * LANES);
+            conv_rows::<V>(&rows, &packed[from..], dy, da_in.as_mut_ptr().add(residue * LANES));
+        }
+        from += cin * cout * taps;
+    }
+    if p.affine == 0 {
+        part_in.fill(0.0);
+    } else {
+        // SAFETY: whole vectors of slices.
+        unsafe { part_sums::<V>([cin, t], da_in, b.x, b.coef_in, saved_in, part_in) }
+    }
+}

@@ -18,8 +18,10 @@ pub mod elementwise;
 pub mod gather;
 pub mod linear;
 pub mod loss;
+pub mod microkernel;
 pub mod optim;
 pub mod pool;
+pub mod simd;
 pub mod similarity;
 
 use crate::device::cpu::CpuTwin;

@@ -1,1 +1,241 @@
-//! TODO
+//! The network's layer, fused: Conv1d → BatchNorm → ReLU, and the mean over time.
+//!
+//! Kernels and layout: [`crate::kernels::conv_block`].
+
+use crate::graph::{Graph, Var};
+use crate::kernels::conv_block as k;
+use crate::kernels::simd::LANES;
+use crate::{Error, Result};
+
+/// A feature map on its way from one layer to the next.
+///
+/// It is read by exactly one consumer, which takes it by value: the consumer's backward writes
+/// the sums that the producer's backward needs.
+#[derive(Debug)]
+pub struct Features {
+    /// Nct16n: `[blocks, channels, frames, 16]`; the network's input or a layer's convolution.
+    map: Var,
+    batch: usize,
+    channels: usize,
+    frames: usize,
+    norm: Option<Norm>,
+}
+
+/// How to read a layer's convolution as an activation.
+#[derive(Debug, Clone, Copy)]
+struct Norm {
+    coef: Var,
+    train: Option<Train>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Train {
+    saved: Var,
+    /// Written by the consumer's backward.
+    part: Var,
+}
+
+impl Features {
+    /// The network's input: `x` is `[ceil(batch/16), channels, frames, 16]`, as
+    /// [`crate::ops::gather`] lays it out.
+    ///
+    /// # Errors
+    /// When the shape is another.
+    pub fn input(g: &Graph, x: Var, batch: usize) -> Result<Self> {
+        let [blocks, channels, frames, lanes] = g.dims("conv_block", "x", x)?;
+        if lanes != LANES || batch == 0 || blocks != batch.div_ceil(LANES) || channels * frames == 0 {
+            let shape = g.shape(x);
+            return Err(Error::shape(
+                "conv_block",
+                "x",
+                format!(
+                    "a batch of {batch} needs shape [{}, channels, frames, 16], not {shape:?}",
+                    batch.div_ceil(LANES)
+                ),
+            ));
+        }
+        Ok(Self { map: x, batch, channels, frames, norm: None })
+    }
+
+    /// Frames of this map.
+    pub fn frames(&self) -> usize {
+        self.frames
+    }
+}
+
+/// Whether a layer uses the batch's statistics or the running ones.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Mode {
+    /// Batch statistics; the running ones move by `momentum`.
+    Train,
+    /// Running statistics.
+    Eval,
+}
+
+/// A layer's parameters and running statistics.
+#[derive(Debug, Clone, Copy)]
+pub struct ConvBlock {
+    /// `[Cout, Cin, K]`.
+    pub weight: Var,
+    /// `[Cout]`.
+    pub gamma: Var,
+    /// `[Cout]`.
+    pub beta: Var,
+    /// `[Cout]`, updated in place in [`Mode::Train`].
+    pub running_mean: Var,
+    /// `[Cout]`, updated in place in [`Mode::Train`].
+    pub running_var: Var,
+    /// Stride of the convolution.
+    pub stride: usize,
+    /// Added to the variance.
+    pub eps: f32,
+    /// Share of the batch in the running statistics.
+    pub momentum: f32,
+}
+
+/// Frames that a convolution without padding makes of `frames`.
+pub fn frames_after(frames: usize, taps: usize, stride: usize) -> usize {
+    if frames < taps || stride == 0 { 0 } else { (frames - taps) / stride + 1 }
+}
+
+/// `relu(batch_norm(conv1d(x)))`, without padding and bias (normalisation removes a bias).
+///
+/// # Errors
+/// When a shape does not fit, the input is shorter than the kernel, or training statistics are
+/// asked of a single value per channel.
+pub fn conv_block(g: &mut Graph, x: Features, layer: &ConvBlock, mode: Mode) -> Result<Features> {
+    const OP: &str = "conv_block";
+    let ConvBlock { weight, gamma, beta, running_mean, running_var, stride, eps, momentum } = *layer;
+    let [cout, cin, taps] = g.dims(OP, "weight", weight)?;
+    if cin != x.channels || cout * taps == 0 {
+        let message = format!("{:?} does not take the input's {} channels", g.shape(weight), x.channels);
+        return Err(Error::shape(OP, "weight", message));
+    }
+    for (name, var) in
+        [("gamma", gamma), ("beta", beta), ("running_mean", running_mean), ("running_var", running_var)]
+    {
+        if g.shape(var) != [cout] {
+            let message = format!("{:?} for a weight of shape {:?}", g.shape(var), g.shape(weight));
+            return Err(Error::shape(OP, name, message));
+        }
+    }
+    if stride == 0 {
+        return Err(Error::shape(OP, "stride", "must be at least 1, is 0"));
+    }
+    let tout = frames_after(x.frames, taps, stride);
+    if tout == 0 {
+        let message = format!("{} frames are fewer than the kernel's {taps} taps", x.frames);
+        return Err(Error::shape(OP, "x", message));
+    }
+    if mode == Mode::Train && x.batch * tout < 2 {
+        return Err(Error::shape(OP, "x", "training statistics need more than one value per channel"));
+    }
+    let p = k::P {
+        batch: x.batch as u32,
+        cin: cin as u32,
+        t: x.frames as u32,
+        cout: cout as u32,
+        tout: tout as u32,
+        k: taps as u32,
+        stride: stride as u32,
+        affine: u32::from(x.norm.is_some()),
+        eps,
+        momentum,
+    };
+    let blocks = p.blocks();
+    let y = g.temp(&[blocks, cout, tout, LANES]);
+    let (part, coef) = (g.temp(&[blocks, 2, cout]), g.temp(&[2, cout]));
+    // Without an affine read the kernel ignores `coef_in`: any buffer will do.
+    let coef_in = x.norm.map_or(gamma, |n| n.coef);
+    g.launch(&k::FWD, &p, &[x.map, coef_in, weight, y, part])?;
+    let train = match mode {
+        Mode::Eval => {
+            g.launch(&k::EVAL, &p, &[gamma, beta, running_mean, running_var, coef])?;
+            None
+        }
+        Mode::Train => {
+            let saved = g.temp(&[2, cout]);
+            g.launch(&k::STATS, &p, &[part, gamma, beta, running_mean, running_var, coef, saved])?;
+            Some(Train { saved, part: g.temp(&[blocks, 2, cout]) })
+        }
+    };
+    let (map, norm_in) = (x.map, x.norm);
+    g.on_backward(y, &[map, weight, gamma, beta], move |g, da| {
+        let Train { saved, part } = train
+            .ok_or_else(|| Error::shape(OP, "mode", "evaluation has no backward: record in Mode::Train"))?;
+        let dgamma = g.grad_target(gamma).unwrap_or_else(|| g.temp(&[cout]));
+        let dbeta = g.grad_target(beta).unwrap_or_else(|| g.temp(&[cout]));
+        let back = g.temp(&[2, cout]);
+        g.launch(&k::BWD_COEF, &p, &[part, coef, saved, dgamma, dbeta, back])?;
+        g.give_grad(gamma, dgamma)?;
+        g.give_grad(beta, dbeta)?;
+        let dw_part = g.temp(&[p.chunks(), cout, cin, taps]);
+        if let Some(da_in) = g.grad_target(map) {
+            let saved_in = match norm_in {
+                None => saved,
+                Some(n) => n.train.map_or(saved, |t| t.saved),
+            };
+            let part_in = match norm_in.and_then(|n| n.train) {
+                Some(t) => t.part,
+                None => g.temp(&[blocks, 2, cin]),
+            };
+            let io = [da, y, coef, saved, back, map, coef_in, saved_in, weight, da_in, part_in, dw_part];
+            g.launch(&k::BWD, &p, &io)?;
+            g.give_grad(map, da_in)?;
+        } else {
+            g.launch(&k::BWD_W, &p, &[da, y, coef, saved, back, map, coef_in, dw_part])?;
+        }
+        if let Some(dw) = g.grad_target(weight) {
+            g.launch(&k::BWD_W_SUM, &p, &[dw_part, dw])?;
+            g.give_grad(weight, dw)?;
+        }
+        Ok(())
+    });
+    let norm = Some(Norm { coef, train });
+    Ok(Features { map: y, batch: x.batch, channels: cout, frames: tout, norm })
+}
+
+/// The mean over time of a layer's activation, `[batch, channels]`: the embedding.
+///
+/// `lengths`, `[batch]` of whole numbers, says how many frames of each sample are valid; values
+/// are clamped to 1 and the frames there are. Without it all are.
+///
+/// # Errors
+/// When `x` is the network's input itself, or `lengths` is of another shape.
+pub fn mean_over_time(g: &mut Graph, x: Features, lengths: Option<Var>) -> Result<Var> {
+    const OP: &str = "conv_block::mean_over_time";
+    let norm =
+        x.norm.ok_or_else(|| Error::shape(OP, "x", "is the network's input: pool a layer's output"))?;
+    if let Some(lengths) = lengths
+        && g.shape(lengths) != [x.batch]
+    {
+        let message = format!("{:?} for a batch of {}", g.shape(lengths), x.batch);
+        return Err(Error::shape(OP, "lengths", message));
+    }
+    let p = k::P {
+        batch: x.batch as u32,
+        cin: 0,
+        t: 0,
+        cout: x.channels as u32,
+        tout: x.frames as u32,
+        k: 0,
+        stride: 1,
+        affine: u32::from(lengths.is_some()),
+        eps: 0.0,
+        momentum: 0.0,
+    };
+    let embedding = g.temp(&[x.batch, x.channels]);
+    let lengths = lengths.unwrap_or(norm.coef);
+    g.launch(&k::POOL_FWD, &p, &[x.map, norm.coef, lengths, embedding])?;
+    g.on_backward(embedding, &[x.map], move |g, d_embedding| {
+        let Train { saved, part } = norm
+            .train
+            .ok_or_else(|| Error::shape(OP, "mode", "evaluation has no backward: record in Mode::Train"))?;
+        if let Some(da) = g.grad_target(x.map) {
+            g.launch(&k::POOL_BWD, &p, &[d_embedding, x.map, norm.coef, saved, lengths, da, part])?;
+            g.give_grad(x.map, da)?;
+        }
+        Ok(())
+    });
+    Ok(embedding)
+}

@@ -17,9 +17,6 @@ struct Line([u64; 8]);
 pub struct Lines(Vec<Line>);
 
 impl Lines {
-    /// No memory yet.
-    pub const EMPTY: Self = Self(Vec::new());
-
     fn needed<T>(len: usize) -> Option<usize> {
         len.checked_mul(size_of::<T>()).map(|bytes| bytes.div_ceil(64))
     }

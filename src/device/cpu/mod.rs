@@ -7,6 +7,7 @@ mod memory;
 pub mod real;
 
 use crate::device::{Buf, Device, Host, HostMut, Launch, Plan};
+use crate::kernels::simd::Simd;
 use crate::kernels::{Access, Elem, Params};
 use crate::{Error, Result};
 use bytemuck::Pod;
@@ -30,7 +31,7 @@ pub struct Cpu<F: Real = f32> {
 }
 
 struct Shared {
-    threads: usize,
+    work: Work,
     pool: Option<rayon::ThreadPool>,
     /// Held while a plan runs and while host code copies: buffers are shared by clones.
     lock: Mutex<()>,
@@ -42,6 +43,17 @@ impl<F: Real> Cpu<F> {
     /// # Errors
     /// When the threads cannot be started.
     pub fn new(threads: usize) -> Result<Self> {
+        Self::with_simd(threads, Simd::best())
+    }
+
+    /// As [`Cpu::new`], with the f32 twins restricted to an instruction set.
+    ///
+    /// # Errors
+    /// When the processor lacks the set, or the threads cannot be started.
+    pub fn with_simd(threads: usize, simd: Simd) -> Result<Self> {
+        if !simd.is_supported() {
+            return Err(Error::device("cpu", format!("this processor has no {simd:?}")));
+        }
         let threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
@@ -57,14 +69,14 @@ impl<F: Real> Cpu<F> {
             ),
         };
         Ok(Self {
-            shared: Arc::new(Shared { threads, pool, lock: Mutex::new(()) }),
+            shared: Arc::new(Shared { work: Work { threads, simd }, pool, lock: Mutex::new(()) }),
             float: std::marker::PhantomData,
         })
     }
 
     /// How many threads launches run on.
     pub fn threads(&self) -> usize {
-        self.shared.threads
+        self.shared.work.threads
     }
 
     fn storage<'b>(&self, buf: &'b Buf) -> Result<&'b Storage<F>> {
@@ -170,7 +182,7 @@ impl<F: Real> CpuPlan<F> {
         let _held = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let go = || {
             for launch in launches {
-                let work = Work { threads: self.shared.threads };
+                let work = self.shared.work;
                 (F::twin(&launch.kernel.cpu))(Args { launch, float: std::marker::PhantomData, work });
             }
         };
@@ -261,6 +273,8 @@ impl<'a, F: Real> Bound<'a, F> {
 #[derive(Debug, Clone, Copy)]
 pub struct Work {
     threads: usize,
+    /// The instruction set of the f32 twins.
+    pub simd: Simd,
 }
 
 impl Work {
@@ -272,6 +286,42 @@ impl Work {
             out.chunks_mut(len).enumerate().for_each(|(i, piece)| f(i, piece));
         } else {
             out.par_chunks_mut(len).enumerate().for_each(|(i, piece)| f(i, piece));
+        }
+    }
+
+    /// As [`Work::pieces`] over two outputs cut in step.
+    pub fn pieces2<T: Send>(
+        self,
+        (a, a_len): (&mut [T], usize),
+        (b, b_len): (&mut [T], usize),
+        f: impl Fn(usize, &mut [T], &mut [T]) + Sync + Send,
+    ) {
+        use rayon::prelude::*;
+        let (a_len, b_len) = (a_len.max(1), b_len.max(1));
+        if self.threads == 1 || a.len() <= a_len {
+            a.chunks_mut(a_len).zip(b.chunks_mut(b_len)).enumerate().for_each(|(i, (a, b))| f(i, a, b));
+        } else {
+            let pieces = a.par_chunks_mut(a_len).zip(b.par_chunks_mut(b_len));
+            pieces.enumerate().for_each(|(i, (a, b))| f(i, a, b));
+        }
+    }
+
+    /// As [`Work::pieces`] over three outputs cut in step.
+    pub fn pieces3<T: Send>(
+        self,
+        (a, a_len): (&mut [T], usize),
+        (b, b_len): (&mut [T], usize),
+        (c, c_len): (&mut [T], usize),
+        f: impl Fn(usize, &mut [T], &mut [T], &mut [T]) + Sync + Send,
+    ) {
+        use rayon::prelude::*;
+        let (a_len, b_len, c_len) = (a_len.max(1), b_len.max(1), c_len.max(1));
+        if self.threads == 1 || a.len() <= a_len {
+            let pieces = a.chunks_mut(a_len).zip(b.chunks_mut(b_len)).zip(c.chunks_mut(c_len));
+            pieces.enumerate().for_each(|(i, ((a, b), c))| f(i, a, b, c));
+        } else {
+            let pieces = a.par_chunks_mut(a_len).zip(b.par_chunks_mut(b_len)).zip(c.par_chunks_mut(c_len));
+            pieces.enumerate().for_each(|(i, ((a, b), c))| f(i, a, b, c));
         }
     }
 
@@ -287,14 +337,13 @@ impl Work {
 }
 
 /// Lends `f` a scratch slice of `len` unspecified elements, 64-byte aligned, kept by the
-/// thread from call to call so that a replayed step allocates nothing.
+/// thread from call to call so that a replayed step allocates nothing. Calls may nest.
 pub fn with_scratch<T: Pod, R>(len: usize, f: impl FnOnce(&mut [T]) -> R) -> R {
-    thread_local!(static SCRATCH: std::cell::Cell<Lines> = const { std::cell::Cell::new(Lines::EMPTY) });
-    SCRATCH.with(|cell| {
-        // Taken out while in use: a nested call finds it empty and makes its own.
-        let mut lines = cell.take();
-        let result = f(lines.slice_of(len));
-        cell.set(lines);
-        result
-    })
+    thread_local!(static SCRATCH: std::cell::RefCell<Vec<Lines>> = const { std::cell::RefCell::new(Vec::new()) });
+    // Taken out while in use, so that a nested call, or another piece of work that this thread
+    // picks up meanwhile, gets memory of its own.
+    let mut lines = SCRATCH.with_borrow_mut(|free| free.pop().unwrap_or_default());
+    let result = f(lines.slice_of(len));
+    SCRATCH.with_borrow_mut(|free| free.push(lines));
+    result
 }

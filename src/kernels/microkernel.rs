@@ -1,0 +1,294 @@
+//! The two inner loops of every convolution on the CPU, over sixteen independent lanes.
+//!
+//! A lane is one sample (or one stretch of one sample): position `t` of channel `c` holds sixteen
+//! floats side by side, one of each lane, so that stride and dilation are only addresses and every
+//! multiply-add does sixteen lanes' work. The register blocking is the classical one of Goto and
+//! van de Geijn (2008): a tile of accumulators stays in registers while the taps stream by.
+//!
+//! Both loops run at one fused multiply-add a cycle where there are 32 vector registers: per
+//! 24 of them `rows` reads 3 vectors and broadcasts 8 weights, `weight_rows` reads 11 vectors.
+
+use super::simd::{F32x16, LANES};
+
+/// Where a sweep of [`conv_rows`] reads and writes; strides count floats.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows {
+    /// Input channels and taps: the terms of each sum.
+    pub channels: usize,
+    /// Taps per input channel.
+    pub taps: usize,
+    /// From one input channel to the next.
+    pub in_c: usize,
+    /// From one tap to the next; negative to flip the kernel.
+    pub in_k: isize,
+    /// From one output position's input to the next: the convolution's stride.
+    pub in_t: usize,
+    /// Output channels.
+    pub out_channels: usize,
+    /// From one output channel to the next.
+    pub out_c: usize,
+    /// From one output position to the next.
+    pub out_t: usize,
+    /// Output positions.
+    pub positions: usize,
+}
+
+/// Splits `n` channels into blocks of 8, 4, 2 and 1 and calls `f(first, size)`.
+#[inline(always)]
+fn blocks(n: usize, mut f: impl FnMut(usize, usize)) {
+    let mut first = 0;
+    for size in [8, 4, 2, 1] {
+        while n - first >= size {
+            f(first, size);
+            first += size;
+        }
+    }
+}
+
+/// Orders weights for [`conv_rows`]: by block of output channels, then term, then channel in the block.
+/// `weight(c, q)` is the weight of output channel `c` on term `q = channel · taps + tap`.
+pub fn pack_weights(
+    packed: &mut [f32],
+    out_channels: usize,
+    terms: usize,
+    weight: impl Fn(usize, usize) -> f32,
+) {
+    blocks(out_channels, |first, size| {
+        let block = &mut packed[first * terms..(first + size) * terms];
+        for q in 0..terms {
+            for c in 0..size {
+                block[q * size + c] = weight(first + c, q);
+            }
+        }
+    });
+}
+
+/// `y[c][t] = Σ_{i,k} w[c][i,k] · x[i][t·stride + k]` over sixteen lanes.
+///
+/// # Safety
+/// `x` and `y` are good for every address that `s` reaches; `packed` is of [`pack_weights`].
+#[inline(always)]
+pub unsafe fn conv_rows<V: F32x16>(s: &Rows, packed: &[f32], x: *const f32, y: *mut f32) {
+    let terms = s.channels * s.taps;
+    assert!(packed.len() >= s.out_channels * terms);
+    blocks(s.out_channels, |first, size| {
+        // SAFETY: the block's weights and output channels lie inside what the caller promised.
+        unsafe {
+            let w = packed.as_ptr().add(first * terms);
+            let y = y.add(first * s.out_c);
+            match (V::WIDE, size) {
+                (true, 8) => sweep::<V, 8, 3>(s, w, 8, x, y),
+                (true, 4) => sweep::<V, 4, 6>(s, w, 4, x, y),
+                (true, 2) => sweep::<V, 2, 8>(s, w, 2, x, y),
+                (false, 8) => {
+                    sweep::<V, 4, 1>(s, w, 8, x, y);
+                    sweep::<V, 4, 1>(s, w.add(4), 8, x, y.add(4 * s.out_c));
+                }
+                (false, 4) => sweep::<V, 4, 1>(s, w, 4, x, y),
+                (false, 2) => sweep::<V, 2, 3>(s, w, 2, x, y),
+                _ => sweep::<V, 1, 5>(s, w, 1, x, y),
+            }
+        }
+    });
+}
+
+#[inline(always)]
+unsafe fn sweep<V: F32x16, const C: usize, const T: usize>(
+    s: &Rows,
+    w: *const f32,
+    w_q: usize,
+    x: *const f32,
+    y: *mut f32,
+) {
+    let mut t = 0;
+    // SAFETY: positions 0..s.positions only.
+    unsafe {
+        while t + T <= s.positions {
+            tile::<V, C, T>(s, w, w_q, x.add(t * s.in_t), y.add(t * s.out_t));
+            t += T;
+        }
+        while t < s.positions {
+            tile::<V, C, 1>(s, w, w_q, x.add(t * s.in_t), y.add(t * s.out_t));
+            t += 1;
+        }
+    }
+}
+
+/// `C` channels by `T` positions of accumulators in registers.
+#[inline(always)]
+unsafe fn tile<V: F32x16, const C: usize, const T: usize>(
+    s: &Rows,
+    mut w: *const f32,
+    w_q: usize,
+    x: *const f32,
+    y: *mut f32,
+) {
+    // SAFETY: as promised to `conv_rows`.
+    unsafe {
+        let mut acc = [[V::splat(0.0); T]; C];
+        for i in 0..s.channels {
+            let mut p = x.add(i * s.in_c);
+            for _ in 0..s.taps {
+                let mut at = [V::splat(0.0); T];
+                for (t, at) in at.iter_mut().enumerate() {
+                    *at = V::load(p.add(t * s.in_t));
+                }
+                for (c, acc) in acc.iter_mut().enumerate() {
+                    let weight = V::splat(*w.add(c));
+                    for (acc, &at) in acc.iter_mut().zip(&at) {
+                        *acc = at.mul_add(weight, *acc);
+                    }
+                }
+                w = w.add(w_q);
+                p = p.offset(s.in_k);
+            }
+        }
+        for (c, acc) in acc.iter().enumerate() {
+            for (t, acc) in acc.iter().enumerate() {
+                acc.store(y.add(c * s.out_c + t * s.out_t));
+            }
+        }
+    }
+}
+
+/// Where a sweep of [`weight_rows`] reads; strides count floats.
+#[derive(Debug, Clone, Copy)]
+pub struct WeightRows {
+    /// Input channels.
+    pub channels: usize,
+    /// Taps per input channel.
+    pub taps: usize,
+    /// From one input channel to the next.
+    pub in_c: usize,
+    /// From one tap to the next.
+    pub in_k: usize,
+    /// From one output position's input to the next.
+    pub in_t: usize,
+    /// Output channels.
+    pub out_channels: usize,
+    /// From one channel of `dy` to the next.
+    pub dy_c: usize,
+    /// From one position of `dy` to the next.
+    pub dy_t: usize,
+    /// Output positions.
+    pub positions: usize,
+}
+
+/// `acc[c][i,k] += Σ_t dy[c][t] · x[i][t·stride + k]`, each lane for itself.
+///
+/// `acc` holds `out_channels · channels · taps` vectors in the order of [`pack_weights`];
+/// [`sum_lanes`] folds them into the gradient.
+///
+/// # Safety
+/// `x` and `dy` are good for every address that `s` reaches.
+#[inline(always)]
+pub unsafe fn weight_rows<V: F32x16>(s: &WeightRows, x: *const f32, dy: *const f32, acc: &mut [f32]) {
+    let terms = s.channels * s.taps;
+    assert!(acc.len() >= s.out_channels * terms * LANES);
+    blocks(s.out_channels, |first, size| {
+        // SAFETY: the block's accumulators and channels lie inside what was promised and checked.
+        unsafe {
+            let acc = acc.as_mut_ptr().add(first * terms * LANES);
+            let dy = dy.add(first * s.dy_c);
+            match (V::WIDE, size) {
+                (true, 8) => terms_sweep::<V, 8, 3>(s, x, dy, acc, 8),
+                (true, 4) => terms_sweep::<V, 4, 6>(s, x, dy, acc, 4),
+                (true, 2) => terms_sweep::<V, 2, 8>(s, x, dy, acc, 2),
+                (false, 2 | 4 | 8) => {
+                    for c in (0..size).step_by(2) {
+                        terms_sweep::<V, 2, 3>(s, x, dy.add(c * s.dy_c), acc.add(c * LANES), size);
+                    }
+                }
+                _ => terms_sweep::<V, 1, 4>(s, x, dy, acc, 1),
+            }
+        }
+    });
+}
+
+#[inline(always)]
+unsafe fn terms_sweep<V: F32x16, const C: usize, const Q: usize>(
+    s: &WeightRows,
+    x: *const f32,
+    dy: *const f32,
+    acc: *mut f32,
+    acc_q: usize,
+) {
+    let terms = s.channels * s.taps;
+    let mut q = 0;
+    // SAFETY: terms 0..terms only.
+    unsafe {
+        while q + Q <= terms {
+            terms_tile::<V, C, Q>(s, x, dy, acc.add(q * acc_q * LANES), acc_q, q);
+            q += Q;
+        }
+        while q < terms {
+            terms_tile::<V, C, 1>(s, x, dy, acc.add(q * acc_q * LANES), acc_q, q);
+            q += 1;
+        }
+    }
+}
+
+/// `C` channels by `Q` terms of accumulators in registers.
+#[inline(always)]
+unsafe fn terms_tile<V: F32x16, const C: usize, const Q: usize>(
+    s: &WeightRows,
+    x: *const f32,
+    dy: *const f32,
+    out: *mut f32,
+    out_q: usize,
+    first: usize,
+) {
+    // SAFETY: as promised to `weight_rows`.
+    unsafe {
+        let at: [*const f32; Q] = std::array::from_fn(|i| {
+            let (channel, tap) = ((first + i) / s.taps, (first + i) % s.taps);
+            x.add(channel * s.in_c + tap * s.in_k)
+        });
+        let mut acc = [[V::splat(0.0); Q]; C];
+        for (c, acc) in acc.iter_mut().enumerate() {
+            for (q, acc) in acc.iter_mut().enumerate() {
+                *acc = V::load(out.add((q * out_q + c) * LANES));
+            }
+        }
+        for t in 0..s.positions {
+            let mut xs = [V::splat(0.0); Q];
+            for (v, p) in xs.iter_mut().zip(&at) {
+                *v = V::load(p.add(t * s.in_t));
+            }
+            for (c, acc) in acc.iter_mut().enumerate() {
+                let g = V::load(dy.add(c * s.dy_c + t * s.dy_t));
+                for (acc, &v) in acc.iter_mut().zip(&xs) {
+                    *acc = v.mul_add(g, *acc);
+                }
+            }
+        }
+        for (c, acc) in acc.iter().enumerate() {
+            for (q, acc) in acc.iter().enumerate() {
+                acc.store(out.add((q * out_q + c) * LANES));
+            }
+        }
+    }
+}
+
+/// Adds up the lanes of [`weight_rows`]' accumulators: `put(c, q, sum)`.
+///
+/// # Safety
+/// As every method of [`F32x16`]: the instruction set must be there.
+#[inline(always)]
+pub unsafe fn sum_lanes<V: F32x16>(
+    acc: &[f32],
+    out_channels: usize,
+    terms: usize,
+    mut put: impl FnMut(usize, usize, f32),
+) {
+    assert!(acc.len() >= out_channels * terms * LANES);
+    blocks(out_channels, |first, size| {
+        for q in 0..terms {
+            for c in 0..size {
+                // SAFETY: inside `acc`, by the assertion.
+                let sum = unsafe { V::load(acc.as_ptr().add((first * terms + q * size + c) * LANES)).sum() };
+                put(first + c, q, sum);
+            }
+        }
+    });
+}
