@@ -1,1 +1,181 @@
-//! TODO
+//! The label-distance-weighted contrastive loss over all pairs, over random halves, or against other rows.
+//!
+//! The forward launch writes the gradient too; going backward from the loss itself launches nothing.
+
+use super::give_scaled;
+use crate::graph::{Graph, Var};
+use crate::kernels::contrastive as k;
+pub use crate::kernels::contrastive::Metric;
+use crate::{Error, Result};
+
+/// What the loss measures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ContrastiveOptions {
+    /// Distance between embeddings.
+    pub metric: Metric,
+    /// A negative pair of label distance `w` should be `margin·w` apart; positive.
+    pub margin: f32,
+    /// Largest label distance of a positive pair; 0 for bins.
+    pub tau: f32,
+    /// Multiplies the loss.
+    pub weight: f32,
+}
+
+impl Default for ContrastiveOptions {
+    /// Euclidean, margin 0.5, positive at equal labels, weight 1.
+    fn default() -> Self {
+        Self { metric: Metric::Euclidean, margin: 0.5, tau: 0.0, weight: 1.0 }
+    }
+}
+
+/// The bin of each rating as a label: `min(floor(k·rating + 1e-6), k − 1)` in f64.
+///
+/// The 1e-6 puts a rating on a bin's edge, 0.6 with `k` = 5 say, into the upper bin whatever
+/// the float it came through.
+///
+/// # Errors
+/// When `k < 2` or too large to count in f32, or a rating is outside [0, 1].
+///
+/// ```
+/// use etude::ops::contrastive::bins;
+/// assert_eq!(bins(&[0.0, 0.59, 0.6, 1.0], 5)?, [0.0, 2.0, 3.0, 4.0]);
+/// # Ok::<_, etude::Error>(())
+/// ```
+pub fn bins<T: Copy + Into<f64>>(ratings: &[T], k: usize) -> Result<Vec<f32>> {
+    if !(2..=1 << 24).contains(&k) {
+        return Err(Error::shape("bins", "k", format!("must be from 2 to 2^24, is {k}")));
+    }
+    let bin = |(i, rating): (usize, &T)| {
+        let y: f64 = (*rating).into();
+        if (0.0..=1.0).contains(&y) {
+            Ok((k as f64 * y + 1e-6).floor().min(k as f64 - 1.0) as f32)
+        } else {
+            Err(Error::shape("bins", "ratings", format!("must be from 0 to 1, rating {i} is {y}")))
+        }
+    };
+    ratings.iter().enumerate().map(bin).collect()
+}
+
+/// `[n, d]` of an embedding matrix.
+fn rows(g: &Graph, op: &'static str, argument: &'static str, z: Var) -> Result<[u32; 2]> {
+    let [n, d] = g.dims(op, argument, z)?;
+    match (u32::try_from(n), u32::try_from(d)) {
+        (Ok(n @ 1..), Ok(d @ 1..)) => Ok([n, d]),
+        _ => Err(Error::shape(
+            op,
+            argument,
+            format!("needs from 1 to 2^32 − 1 rows and columns, has shape [{n}, {d}]"),
+        )),
+    }
+}
+
+fn labels_for(g: &Graph, op: &'static str, argument: &'static str, labels: Var, z: Var) -> Result<()> {
+    let [count] = g.dims(op, argument, labels)?;
+    if count == g.shape(z)[0] {
+        return Ok(());
+    }
+    let message = format!("shape [{count}] for the rows of embeddings of shape {:?}", g.shape(z));
+    Err(Error::shape(op, argument, message))
+}
+
+fn params(op: &'static str, n: u32, m: u32, d: u32, opts: ContrastiveOptions) -> Result<k::P> {
+    let ContrastiveOptions { metric, margin, tau, weight } = opts;
+    if !(margin.is_finite() && margin > 0.0) {
+        return Err(Error::shape(op, "margin", format!("must be positive and finite, is {margin}")));
+    }
+    if !(tau.is_finite() && tau >= 0.0) {
+        return Err(Error::shape(op, "tau", format!("must be finite and not negative, is {tau}")));
+    }
+    if !weight.is_finite() {
+        return Err(Error::shape(op, "weight", format!("must be finite, is {weight}")));
+    }
+    Ok(k::P { n, m, d, metric: metric as u32, margin, tau, weight })
+}
+
+/// The loss `[1]`: the mean over all pairs of rows of `z` `[N, D]` with real `labels` `[N]`.
+///
+/// For binned ratings the labels are [`bins`].
+///
+/// # Errors
+/// When a shape or an option does not fit, or there is no pair.
+pub fn contrastive(g: &mut Graph, z: Var, labels: Var, opts: ContrastiveOptions) -> Result<Var> {
+    let op = "contrastive";
+    let [n, d] = rows(g, op, "z", z)?;
+    labels_for(g, op, "labels", labels, z)?;
+    two_or_more(g, op, z)?;
+    let p = params(op, n, 0, d, opts)?;
+    let (loss, dz) = (g.temp(&[1]), g.temp_like(z));
+    g.launch(&k::ALL, &p, &[z, labels, loss, dz])?;
+    g.on_backward(loss, &[z], move |g, up| give_scaled(g, z, dz, up));
+    Ok(loss)
+}
+
+fn two_or_more(g: &Graph, op: &'static str, z: Var) -> Result<()> {
+    if g.shape(z)[0] >= 2 {
+        return Ok(());
+    }
+    Err(Error::shape(op, "z", format!("needs two rows to make a pair, has shape {:?}", g.shape(z))))
+}
+
+/// The loss `[1]`: the mean over `N/2` disjoint pairs of rows of `z` `[N, D]`.
+///
+/// `pairing` holds row indices, `[N/2, 2]` or `[N]`: rows `pairing[2i]` and `pairing[2i + 1]` are a
+/// pair, so a random permutation of `0..N`, uploaded anew each step, matches the batch at
+/// random. With an odd `N` one row is left out. An index that is no row or comes twice
+/// makes the loss NaN.
+///
+/// # Errors
+/// When a shape or an option does not fit, or there is no pair.
+pub fn contrastive_halves(
+    g: &mut Graph,
+    z: Var,
+    labels: Var,
+    pairing: Var,
+    opts: ContrastiveOptions,
+) -> Result<Var> {
+    let op = "contrastive_halves";
+    let [n, d] = rows(g, op, "z", z)?;
+    labels_for(g, op, "labels", labels, z)?;
+    two_or_more(g, op, z)?;
+    let given = g.shape(pairing);
+    if given != [n as usize / 2, 2] && given != [n as usize] {
+        let message = format!("shape {given:?} pairs no rows of z of shape {:?}", g.shape(z));
+        return Err(Error::shape(op, "pairing", message));
+    }
+    let p = params(op, n, n / 2, d, opts)?;
+    let (loss, dz) = (g.temp(&[1]), g.temp_like(z));
+    g.launch(&k::HALVES, &p, &[z, labels, pairing, loss, dz])?;
+    g.on_backward(loss, &[z], move |g, up| give_scaled(g, z, dz, up));
+    Ok(loss)
+}
+
+/// The loss `[1]`: the mean over all `N·M` pairs of a row of `z` `[N, D]` and a row of `others` `[M, D]`.
+///
+/// # Errors
+/// When a shape or an option does not fit.
+pub fn contrastive_cross(
+    g: &mut Graph,
+    z: Var,
+    labels_z: Var,
+    others: Var,
+    labels_o: Var,
+    opts: ContrastiveOptions,
+) -> Result<Var> {
+    let op = "contrastive_cross";
+    let [n, d] = rows(g, op, "z", z)?;
+    let [m, columns] = rows(g, op, "others", others)?;
+    if d != columns {
+        let message = format!("shape [{m}, {columns}] against z of shape [{n}, {d}]");
+        return Err(Error::shape(op, "others", message));
+    }
+    labels_for(g, op, "labels_z", labels_z, z)?;
+    labels_for(g, op, "labels_o", labels_o, others)?;
+    let p = params(op, n, m, d, opts)?;
+    let (loss, dz, dothers) = (g.temp(&[1]), g.temp_like(z), g.temp_like(others));
+    g.launch(&k::CROSS, &p, &[z, labels_z, others, labels_o, loss, dz, dothers])?;
+    g.on_backward(loss, &[z, others], move |g, up| {
+        give_scaled(g, z, dz, up)?;
+        give_scaled(g, others, dothers, up)
+    });
+    Ok(loss)
+}
