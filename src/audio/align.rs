@@ -149,7 +149,11 @@ pub fn align(performance: &Contour, reference: &Contour, options: &AlignOptions)
     options.check()?;
     let (hop, other) = (performance.hop(), reference.hop());
     if (hop - other).abs() > 1e-9 * hop {
-        return Err(Error::shape("align", "reference", format!("hop {other} s, the performance's is {hop} s")));
+        return Err(Error::shape(
+            "align",
+            "reference",
+            format!("hop {other} s, the performance's is {hop} s"),
+        ));
     }
     let a = Blocks::of(performance, options.block);
     let b = Blocks::of(reference, options.block);

@@ -277,3 +277,149 @@ pub fn rows(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::synth::{self, SynthOptions};
+    use std::sync::Mutex;
+
+    fn set(references: usize) -> Recordings {
+        let options =
+            SynthOptions { takes: 12, performers: 6, melodies: 2, references, ..Default::default() };
+        synth::generate(&options).unwrap()
+    }
+
+    fn build(recordings: &Recordings, options: &InputOptions) -> Result<Inputs> {
+        Inputs::build(recordings, options, &|_, _| {})
+    }
+
+    fn of_kind(kind: InputKind) -> InputOptions {
+        InputOptions { kind: Some(kind), ..Default::default() }
+    }
+
+    #[test]
+    fn shapes_of_each_kind() {
+        let recordings = set(3);
+        for kind in InputKind::ALL {
+            let inputs = build(&recordings, &of_kind(kind)).unwrap();
+            assert_eq!((inputs.kind, inputs.channels), (kind, kind.channels()));
+            assert_eq!(inputs.examples.len(), 12);
+            assert_eq!(kind.to_string().parse::<InputKind>().unwrap(), kind);
+            for (example, take) in inputs.examples.iter().zip(&recordings.takes) {
+                assert_eq!((&example.id, &example.performer), (&take.id, &take.performer));
+                assert_eq!((example.rating, example.pass), (take.ratings[0], take.pass));
+                assert_eq!(example.rows.len(), if kind.needs_reference() { 3 } else { 1 });
+                for row in &example.rows {
+                    assert_eq!(row.data.len(), kind.channels() * row.len);
+                    assert!(row.data.iter().all(|x| x.is_finite()));
+                    if kind != InputKind::AlignmentPath {
+                        assert_eq!(row.len, take.contour.len());
+                        let first = &row.data[..row.len];
+                        assert!(first.iter().zip(take.contour.pitch()).all(|(x, p)| *x == p / 127.0));
+                    }
+                }
+            }
+        }
+        assert!("midi".parse::<InputKind>().unwrap_err().to_string().contains("alignment-path"));
+    }
+
+    #[test]
+    fn the_aligned_reference_follows_the_take() {
+        // The reference itself as a take, a fifth up: its second channel is the take again.
+        let mut recordings = set(1);
+        let reference = recordings.references[0].clone();
+        let up = reference.contour.pitch().iter().map(|&p| if p > 0.0 { p + 5.0 } else { 0.0 }).collect();
+        recordings.takes.truncate(1);
+        recordings.takes[0].contour = Contour::from_pitch(up, reference.contour.hop()).unwrap();
+        recordings.takes[0].melody = Some(reference.melody.clone());
+        let inputs = build(&recordings, &of_kind(InputKind::ContourReference)).unwrap();
+        let row = &inputs.examples[0].rows[0];
+        let (take, aligned) = row.data.split_at(row.len);
+        let close = take.iter().zip(aligned).filter(|(a, b)| (*a - *b).abs() < 1e-5).count();
+        // Only frames before the first whole block and after the last may differ.
+        assert!(close + 8 >= row.len, "{close} of {}", row.len);
+    }
+
+    #[test]
+    fn criterion_scale_and_kind_can_be_chosen() {
+        let recordings = set(1);
+        let options = InputOptions {
+            criterion: Some("rhythm".into()),
+            scale: Scale::Centered72,
+            ..of_kind(InputKind::Contour)
+        };
+        let inputs = build(&recordings, &options).unwrap();
+        assert_eq!(inputs.criterion, "rhythm");
+        assert_eq!(inputs.examples[0].rating, recordings.takes[0].ratings[2]);
+        let pitch = recordings.takes[0].contour.pitch();
+        let frame = pitch.iter().position(|&p| p > 0.0).unwrap();
+        assert_eq!(inputs.examples[0].rows[0].data[frame], (pitch[frame] - 36.0) / 72.0);
+
+        let wrong =
+            build(&recordings, &InputOptions { criterion: Some("tone".into()), ..Default::default() });
+        assert!(wrong.unwrap_err().to_string().contains("the data has overall, pitch, rhythm"));
+        assert!(build(&recordings, &InputOptions { max_references: 0, ..Default::default() }).is_err());
+        assert_eq!(InputKind::default_for(&Recordings::default()), InputKind::Contour);
+        assert!(build(&Recordings::default(), &InputOptions::default()).is_err());
+    }
+
+    #[test]
+    fn references_are_chosen_in_turn() {
+        let recordings = set(5);
+        let all: Vec<&Reference> = recordings.references.iter().take(5).collect();
+        let indices = |most, take| -> Vec<usize> {
+            let position = |c: &Contour| all.iter().position(|r| std::ptr::eq(&r.contour, c)).unwrap();
+            choose(&all, most, take).into_iter().map(position).collect()
+        };
+        assert_eq!(indices(6, 3), [0, 1, 2, 3, 4]);
+        assert_eq!(indices(2, 0), [0, 2]);
+        assert_eq!(indices(2, 4), [4, 1]);
+        assert_eq!(indices(4, 1), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn takes_without_a_reference_are_dropped_and_counted() {
+        let mut recordings = set(1);
+        recordings.takes[2].melody = None;
+        recordings.takes[5].melody = Some("another".into());
+        let inputs = build(&recordings, &InputOptions::default()).unwrap();
+        assert_eq!(inputs.examples.len(), 10);
+        assert_eq!(inputs.notes, ["2 takes dropped: no reference of their melody"]);
+        recordings.references.clear();
+        let error = build(&recordings, &of_kind(InputKind::AlignmentPath)).unwrap_err().to_string();
+        assert!(error.contains("none of 12 takes has a reference"), "{error}");
+        assert_eq!(build(&recordings, &InputOptions::default()).unwrap().kind, InputKind::Contour);
+    }
+
+    #[test]
+    fn threads_do_not_matter_and_progress_counts_up() {
+        let recordings = set(2);
+        let options = InputOptions::default();
+        let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let seen = Mutex::new(Vec::new());
+        let inputs =
+            Inputs::build(&recordings, &options, &|done, of| seen.lock().unwrap().push((done, of))).unwrap();
+        assert_eq!(inputs, one_thread.install(|| build(&recordings, &options)).unwrap());
+        let mut seen = seen.into_inner().unwrap();
+        seen.sort_unstable();
+        assert_eq!(seen, (1..=12).map(|done| (done, 12)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_prescribed_split_is_honoured() {
+        let mut recordings = set(1);
+        let free = build(&recordings, &InputOptions::default()).unwrap().holdout(0.2, 0.2, 1).unwrap();
+        assert!(!free.test.is_empty());
+        let mut performers: Vec<String> =
+            recordings.takes.iter().map(|take| take.performer.clone()).collect();
+        performers.dedup();
+        for take in &mut recordings.takes {
+            let index = performers.iter().position(|performer| *performer == take.performer).unwrap();
+            take.split = Some(Split::ALL[index % 3]);
+        }
+        let split = build(&recordings, &InputOptions::default()).unwrap().holdout(0.2, 0.2, 1).unwrap();
+        assert_eq!(split.train, [0, 1, 6, 7]);
+        assert_eq!(split.val, [2, 3, 8, 9]);
+    }
+}

@@ -108,7 +108,8 @@ impl Line {
     fn parse(path: &Path, columns: &Columns, record: &csv::StringRecord) -> Result<Self> {
         let number = record.position().map_or(0, csv::Position::line);
         let fail = |message: String| Error::data(path, Some(number), message);
-        let filled = |column: Option<usize>| column.map(|column| &record[column]).filter(|cell| !cell.is_empty());
+        let filled =
+            |column: Option<usize>| column.map(|column| &record[column]).filter(|cell| !cell.is_empty());
         let required = |column: usize, name: &str| {
             filled(Some(column)).map(str::to_owned).ok_or_else(|| fail(format!("{name} is empty")))
         };

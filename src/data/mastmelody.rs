@@ -144,9 +144,8 @@ impl Annotations {
     /// The rating in 0..=1: passes averaged by expert, then the experts. `None` if no cell is filled.
     fn rating(&self, grades: &Grades) -> Option<f32> {
         let experts = self.expert_of_pass.iter().max().map_or(0, |last| last + 1);
-        let mean = |values: Vec<f64>| {
-            (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-        };
+        let mean =
+            |values: Vec<f64>| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
         let by_expert = (0..experts).filter_map(|expert| {
             let passes = grades.iter().zip(&self.expert_of_pass).filter(|&(_, of)| *of == expert);
             mean(passes.filter_map(|(cell, _)| cell.map(|(grade, _)| grade)).collect())
@@ -231,7 +230,11 @@ pub fn load(directory: impl AsRef<Path>) -> Result<Recordings> {
         return Err(Error::data(
             directory,
             None,
-            format!("no graded performance: {} f0 files, {} annotated", files.len(), annotations.grades.len()),
+            format!(
+                "no graded performance: {} f0 files, {} annotated",
+                files.len(),
+                annotations.grades.len()
+            ),
         ));
     }
 

@@ -229,7 +229,8 @@ mod tests {
                     tested.sort_unstable();
                     prop_assert_eq!(tested, (0..performers.len()).collect::<Vec<_>>());
                 }
-                Err(_) => prop_assert!(count < k || count == 2),
+                // With two folds, one performer may be all there is on the other side.
+                Err(_) => prop_assert!(count < k || k == 2),
             }
         }
     }
