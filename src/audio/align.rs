@@ -1,0 +1,565 @@
+//! Alignment of a performance to a reference of the same melody, tolerant of key and tempo.
+//!
+//! Dynamic time warping (Sakoe and Chiba, 1978) on blocks of 23 ms, in four steps: trim the unvoiced ends;
+//! take out the octave between the medians; find the integer key shift in −6..=6 with the cheapest path;
+//! refine it by the median residual and align again. A singer may choose the key, so a constant shift is
+//! no error; what remains at a step of the path is.
+//!
+//! The **path is the time axis** of the features ([`CHANNELS`]): one column per step. Where a note is held
+//! too long or rushed, one of the two indices repeats, so rhythm is visible as well as pitch.
+
+use super::contour::{Contour, HOP};
+use crate::{Error, Result};
+
+/// The channels of [`Alignment::columns`], in order, with what they hold.
+///
+/// `a` is the performance, `b` the reference, both MIDI pitch; `d` the residual
+/// `a − b − octave − shift` folded into one octave (−6..=6); `m` is 1 where both are voiced, else 0.
+pub const CHANNELS: [(&str, &str); 14] = [
+    ("residual", "clip(d, ±3)/1.5 · m"),
+    ("both_voiced", "m"),
+    ("performance_voiced", "1 where the performance is voiced"),
+    ("reference_voiced", "1 where the reference is voiced"),
+    ("reference_repeats", "1 where the reference index is the last step's: the performance is slower"),
+    ("performance_repeats", "1 where the performance index is the last step's: the performance is faster"),
+    ("absolute_residual", "min(|d|, 3)/1.5 · m"),
+    ("in_tune", "1 where |d| < 0.5 and m"),
+    ("key_shift", "|shift folded into one octave|/3, the same in every column"),
+    ("performance_pitch", "(a − median of a)/6, 0 where unvoiced"),
+    ("reference_pitch", "(b − median of b)/6, 0 where unvoiced"),
+    ("unshifted_residual", "clip(a − b − octave folded into one octave, ±3)/1.5 · m"),
+    ("length_ratio", "2·ln(performance blocks / reference blocks), the same in every column"),
+    ("tempo_trend", "2 · mean over 21 steps of reference_repeats − performance_repeats"),
+];
+
+/// A pitch difference costs at most this, in semitones: a wrong note is wrong however far off.
+const CAP: f32 = 3.0;
+/// The cost of a voiced block against an unvoiced one.
+const VOICING: f32 = 1.5;
+/// The cost of a step off the diagonal.
+const OFF_DIAGONAL: f32 = 0.02;
+/// Key shifts tried, in semitones. The octave is taken out before.
+const KEY_SHIFTS: std::ops::RangeInclusive<i32> = -6..=6;
+/// Residuals below this, in semitones, count as the right note when the shift is refined.
+const REFINE_BELOW: f32 = 1.5;
+/// Steps over which `tempo_trend` is averaged.
+const TREND: usize = 21;
+
+/// How to align.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlignOptions {
+    /// Seconds per block; 23 ms is 4 frames at the default hop. Rounded to whole frames, at least 1.
+    pub block: f64,
+    /// Half-width of the band around the (scaled) diagonal that the path may use, as a part of the longer
+    /// of the two. The default, 0.3, lets a take of 6 s be 1.8 s ahead or behind of even tempo.
+    pub band: f64,
+    /// The band is at least this many blocks to each side, so short takes are not bound at all.
+    pub min_band: usize,
+    /// The band is at most this many blocks to each side, so memory and time grow with length, not its square.
+    pub max_band: usize,
+}
+
+impl Default for AlignOptions {
+    /// 23 ms blocks, a band of 0.3 of the length, 64 blocks (1.5 s) at least and 512 (12 s) at most.
+    fn default() -> Self {
+        Self { block: 4.0 * HOP, band: 0.3, min_band: 64, max_band: 512 }
+    }
+}
+
+impl AlignOptions {
+    fn check(&self) -> Result<()> {
+        if !(self.block.is_finite() && self.block > 0.0) {
+            return Err(Error::config(format!("align block {}: expected seconds above 0", self.block)));
+        }
+        if !(0.0..=1.0).contains(&self.band) || self.min_band > self.max_band {
+            return Err(Error::config(format!(
+                "align band {}, at least {}, at most {}: expected a part in 0..=1, and the least no more \
+                 than the most",
+                self.band, self.min_band, self.max_band
+            )));
+        }
+        Ok(())
+    }
+
+    /// Blocks to each side of the diagonal for sequences of these lengths.
+    fn half_width(&self, n: usize, m: usize) -> usize {
+        ((self.band * n.max(m) as f64).ceil() as usize).clamp(self.min_band, self.max_band)
+    }
+}
+
+/// Median pitch per block, trimmed of its unvoiced ends.
+#[derive(Debug, Clone)]
+struct Blocks {
+    /// Frames per block.
+    frames: usize,
+    /// Blocks trimmed from the start.
+    start: usize,
+    /// MIDI pitch per block, 0.0 where unvoiced; the first and last are voiced.
+    pitch: Vec<f32>,
+    /// Median of the voiced blocks.
+    median: f32,
+}
+
+impl Blocks {
+    fn of(contour: &Contour, seconds: f64) -> Self {
+        let frames = ((seconds / contour.hop()).round().min(1e6) as usize).max(1);
+        let pitch_of = |enough: fn(voiced: usize, of: usize) -> bool| -> Vec<f32> {
+            let mut voiced = Vec::with_capacity(frames.min(contour.len()));
+            let block = |block: &[f32]| {
+                voiced.clear();
+                voiced.extend(block.iter().copied().filter(|&p| p > 0.0));
+                if enough(voiced.len(), block.len()) { median(&mut voiced) } else { 0.0 }
+            };
+            contour.pitch().chunks(frames).map(block).collect()
+        };
+        let mut pitch = pitch_of(|voiced, of| voiced > 0 && 2 * voiced >= of);
+        if pitch.iter().all(|&p| p == 0.0) {
+            // Only specks are voiced. A contour has at least one voiced frame, so this leaves a block.
+            pitch = pitch_of(|voiced, _| voiced > 0);
+        }
+        let start = pitch.iter().position(|&p| p > 0.0).unwrap_or(0);
+        let end = pitch.iter().rposition(|&p| p > 0.0).map_or(pitch.len(), |last| last + 1);
+        pitch.truncate(end);
+        pitch.drain(..start);
+        let mut voiced: Vec<f32> = pitch.iter().copied().filter(|&p| p > 0.0).collect();
+        Self { frames, start, median: median(&mut voiced), pitch }
+    }
+}
+
+/// A performance aligned to a reference.
+#[derive(Debug, Clone)]
+pub struct Alignment {
+    performance: Blocks,
+    reference: Blocks,
+    /// Octaves from the reference up to the performance, in semitones (a multiple of 12).
+    pub octave: f32,
+    /// Key shift from the reference up to the performance after the octave, in semitones.
+    pub shift: f32,
+    /// The path: block of the performance and block of the reference per step, from the first voiced block
+    /// of both to the last. Each step advances one of them, or both, by one.
+    pub path: Vec<[usize; 2]>,
+    /// The cost of the path.
+    pub cost: f32,
+}
+
+/// Aligns `performance` to `reference`; see the module's description. The hops must agree.
+///
+/// Takes `O(T · band)` time and memory for `T` blocks of 23 ms; any two contours align, down to one frame.
+pub fn align(performance: &Contour, reference: &Contour, options: &AlignOptions) -> Result<Alignment> {
+    options.check()?;
+    let (hop, other) = (performance.hop(), reference.hop());
+    if (hop - other).abs() > 1e-9 * hop {
+        return Err(Error::shape(
+            "align",
+            "reference",
+            format!("hop {other} s, the performance's is {hop} s"),
+        ));
+    }
+    let a = Blocks::of(performance, options.block);
+    let b = Blocks::of(reference, options.block);
+
+    let octave = 12.0 * ((a.median - b.median) / 12.0).round();
+    let half_width = options.half_width(a.pitch.len(), b.pitch.len());
+
+    // The key: the cheapest whole semitone, on every second block.
+    let every_second = |blocks: &Blocks| -> Vec<f32> { blocks.pitch.iter().copied().step_by(2).collect() };
+    let (a_half, b_half) = (every_second(&a), every_second(&b));
+    let mut shift = 0.0;
+    let mut least = f32::INFINITY;
+    // From 0 outwards, so that of equal costs the smallest shift wins.
+    let mut shifts: Vec<i32> = KEY_SHIFTS.collect();
+    shifts.sort_by_key(|shift| shift.abs());
+    for candidate in shifts {
+        let offset = octave + candidate as f32;
+        let cost = warp::<false>(&a_half, &b_half, offset, half_width.div_ceil(2)).0;
+        if cost < least {
+            (least, shift) = (cost, candidate as f32);
+        }
+    }
+
+    // Its fraction: the median residual of the notes that are right.
+    let (_, path) = warp::<true>(&a.pitch, &b.pitch, octave + shift, half_width);
+    let mut residuals: Vec<f32> = path
+        .iter()
+        .map(|&[i, j]| (a.pitch[i], b.pitch[j]))
+        .filter(|&(a, b)| a > 0.0 && b > 0.0)
+        .map(|(a, b)| a - b - octave - shift)
+        .filter(|residual| residual.abs() < REFINE_BELOW)
+        .collect();
+    shift += median(&mut residuals);
+
+    let (cost, mut path) = warp::<true>(&a.pitch, &b.pitch, octave + shift, half_width);
+    for [i, j] in &mut path {
+        *i += a.start;
+        *j += b.start;
+    }
+    Ok(Alignment { performance: a, reference: b, octave, shift, path, cost })
+}
+
+impl Alignment {
+    /// The features of [`CHANNELS`] along the path: `[14][path.len()]`, row-major.
+    pub fn columns(&self) -> Vec<f32> {
+        let (a, b, len) = (&self.performance, &self.reference, self.path.len());
+        let mut columns = vec![0.0; CHANNELS.len() * len];
+        let mut rest = columns.as_mut_slice();
+        // Splitting off the channels in order keeps this list and the table above side by side.
+        let mut channel = || {
+            let (channel, tail) = std::mem::take(&mut rest).split_at_mut(len);
+            rest = tail;
+            channel
+        };
+        let residual = channel();
+        let both_voiced = channel();
+        let performance_voiced = channel();
+        let reference_voiced = channel();
+        let reference_repeats = channel();
+        let performance_repeats = channel();
+        let absolute_residual = channel();
+        let in_tune = channel();
+        let key_shift = channel();
+        let performance_pitch = channel();
+        let reference_pitch = channel();
+        let unshifted_residual = channel();
+        let length_ratio = channel();
+        let tempo_trend = channel();
+
+        key_shift.fill(fold(self.shift).abs() / 3.0);
+        length_ratio.fill(2.0 * (a.pitch.len() as f32 / b.pitch.len() as f32).ln());
+        for (k, &[i, j]) in self.path.iter().enumerate() {
+            let (pa, pb) = (a.pitch[i - a.start], b.pitch[j - b.start]);
+            if pa > 0.0 {
+                performance_voiced[k] = 1.0;
+                performance_pitch[k] = (pa - a.median) / 6.0;
+            }
+            if pb > 0.0 {
+                reference_voiced[k] = 1.0;
+                reference_pitch[k] = (pb - b.median) / 6.0;
+            }
+            if pa > 0.0 && pb > 0.0 {
+                let unshifted = pa - pb - self.octave;
+                let d = fold(unshifted - self.shift);
+                both_voiced[k] = 1.0;
+                residual[k] = d.clamp(-3.0, 3.0) / 1.5;
+                absolute_residual[k] = d.abs().min(3.0) / 1.5;
+                in_tune[k] = f32::from(d.abs() < 0.5);
+                unshifted_residual[k] = fold(unshifted).clamp(-3.0, 3.0) / 1.5;
+            }
+            if k > 0 {
+                let [last_i, last_j] = self.path[k - 1];
+                reference_repeats[k] = f32::from(j == last_j);
+                performance_repeats[k] = f32::from(i == last_i);
+            }
+        }
+        // Steps before the first and after the last count as 0.
+        for (k, trend) in tempo_trend.iter_mut().enumerate() {
+            let window = k.saturating_sub(TREND / 2)..(k + TREND / 2 + 1).min(len);
+            let sum: f32 = window.map(|k| reference_repeats[k] - performance_repeats[k]).sum();
+            *trend = 2.0 * sum / TREND as f32;
+        }
+        columns
+    }
+
+    /// The reference on the performance's time axis and in its octave and key: MIDI pitch per frame of the
+    /// performance, 0.0 where unvoiced and before and after the path.
+    ///
+    /// `performance` and `reference` must be the contours that were aligned. A block of the performance that
+    /// meets several of the reference takes the middle one.
+    pub fn reference_on_performance(&self, performance: &Contour, reference: &Contour) -> Vec<f32> {
+        let frames = self.performance.frames;
+        let mut aligned = vec![0.0; performance.len()];
+        for steps in self.path.chunk_by(|step, next| step[0] == next[0]) {
+            let [i, j] = steps[steps.len() / 2];
+            let from = reference.pitch().iter().skip(j * frames).take(frames);
+            for (to, &pitch) in aligned.iter_mut().skip(i * frames).zip(from) {
+                if pitch > 0.0 {
+                    *to = (pitch + self.octave + self.shift).clamp(f32::MIN_POSITIVE, 128.0);
+                }
+            }
+        }
+        aligned
+    }
+}
+
+/// The columns of row `i` of `n` that lie in the band: `half_width` to each side of the cells that the
+/// diagonal of an `n` by `m` table crosses in this row. At least those, so a path exists at half-width 0.
+fn band(i: usize, n: usize, m: usize, half_width: usize) -> std::ops::Range<usize> {
+    let first = i * m / n;
+    let end = ((i + 1) * m).div_ceil(n);
+    first.saturating_sub(half_width)..(end + half_width).min(m)
+}
+
+/// Banded dynamic time warping of `a` to `b + offset`, pitch per block with 0.0 for unvoiced.
+///
+/// Returns the least cost and, if `TRACE`, a path of that cost. Of equal costs the diagonal wins.
+fn warp<const TRACE: bool>(a: &[f32], b: &[f32], offset: f32, half_width: usize) -> (f32, Vec<[usize; 2]>) {
+    const DIAGONAL: u8 = 0;
+    const REFERENCE_REPEATS: u8 = 1;
+    const PERFORMANCE_REPEATS: u8 = 2;
+
+    let (n, m) = (a.len(), b.len());
+    let mut best = vec![f32::INFINITY; m]; // of the row above, overwritten from the left
+    let mut local = vec![0.0; m];
+    let mut steps: Vec<u8> = Vec::new();
+    let mut rows = Vec::new(); // where each row's steps begin, and its first column
+    let mut last_first = 0;
+    for (i, &pitch) in a.iter().enumerate() {
+        let columns = band(i, n, m, half_width);
+        let first = columns.start;
+        if TRACE {
+            rows.push((steps.len(), first));
+        }
+        // The local costs first, in a loop without a dependence that the compiler makes SIMD of.
+        for (cost, &other) in local[columns.clone()].iter_mut().zip(&b[columns.clone()]) {
+            let apart = (pitch - other - offset).abs().min(CAP);
+            let one_voiced = if (pitch > 0.0) == (other > 0.0) { 0.0 } else { VOICING };
+            *cost = if pitch > 0.0 && other > 0.0 { apart } else { one_voiced };
+        }
+        // A path starts in the first cell, as if from a diagonal step at no cost. Else, `best` left of the
+        // band is stale unless the row above reached there.
+        let mut diagonal = match i {
+            0 => 0.0,
+            _ if first > last_first => best[first - 1],
+            _ => f32::INFINITY,
+        };
+        let mut left = f32::INFINITY;
+        for (best, &local) in best[columns.clone()].iter_mut().zip(&local[columns]) {
+            let above = *best;
+            let aside = above.min(left) + OFF_DIAGONAL;
+            if TRACE {
+                steps.push(if diagonal <= aside {
+                    DIAGONAL
+                } else if above <= left {
+                    REFERENCE_REPEATS
+                } else {
+                    PERFORMANCE_REPEATS
+                });
+            }
+            left = local + diagonal.min(aside);
+            diagonal = above;
+            *best = left;
+        }
+        last_first = first;
+    }
+    let cost = best.last().copied().unwrap_or(0.0);
+
+    let mut path = Vec::new();
+    if TRACE && n > 0 && m > 0 {
+        let (mut i, mut j) = (n - 1, m - 1);
+        path.push([i, j]);
+        while (i, j) != (0, 0) {
+            let (start, first) = rows[i];
+            match steps[start + j - first] {
+                REFERENCE_REPEATS => i -= 1,
+                PERFORMANCE_REPEATS => j -= 1,
+                _ => (i, j) = (i - 1, j - 1),
+            }
+            path.push([i, j]);
+        }
+        path.reverse();
+    }
+    (cost, path)
+}
+
+/// `x` less whole octaves, in −6..=6.
+fn fold(x: f32) -> f32 {
+    x - 12.0 * (x / 12.0).round()
+}
+
+/// The median, the mean of the two middle values where the count is even; 0 of none. Reorders `values`.
+fn median(values: &mut [f32]) -> f32 {
+    let middle = values.len() / 2;
+    if values.is_empty() {
+        return 0.0;
+    }
+    let odd = values.len() % 2 == 1;
+    let (below, &mut upper, _) = values.select_nth_unstable_by(middle, f32::total_cmp);
+    if odd {
+        return upper;
+    }
+    let lower = below.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    0.5 * (lower + upper)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Notes of (pitch, frames), pitch 0 a rest.
+    fn sing(notes: &[(f32, usize)]) -> Contour {
+        let pitch = notes.iter().flat_map(|&(pitch, frames)| std::iter::repeat_n(pitch, frames)).collect();
+        Contour::from_pitch(pitch, HOP).unwrap()
+    }
+
+    const TUNE: [(f32, usize); 6] = [(60.0, 80), (64.0, 40), (0.0, 12), (67.0, 40), (65.0, 80), (60.0, 120)];
+
+    fn transposed(by: f32) -> Contour {
+        sing(&TUNE.map(|(pitch, frames)| (if pitch > 0.0 { pitch + by } else { 0.0 }, frames)))
+    }
+
+    fn aligned(performance: &Contour, reference: &Contour) -> Alignment {
+        align(performance, reference, &AlignOptions::default()).unwrap()
+    }
+
+    fn channel<'a>(columns: &'a [f32], name: &str) -> &'a [f32] {
+        let len = columns.len() / CHANNELS.len();
+        let index = CHANNELS.iter().position(|(channel, _)| *channel == name).unwrap();
+        &columns[index * len..][..len]
+    }
+
+    #[test]
+    fn a_take_aligns_to_itself_along_the_diagonal() {
+        let alignment = aligned(&sing(&TUNE), &sing(&TUNE));
+        assert_eq!((alignment.octave, alignment.shift, alignment.cost), (0.0, 0.0, 0.0));
+        assert!(alignment.path.iter().enumerate().all(|(k, &step)| step == [k, k]));
+        assert_eq!(alignment.path.len(), 372 / 4);
+        let columns = alignment.columns();
+        assert!(channel(&columns, "absolute_residual").iter().all(|&d| d == 0.0));
+        assert!(channel(&columns, "tempo_trend").iter().all(|&t| t == 0.0));
+        let rests = channel(&columns, "both_voiced").iter().filter(|&&m| m == 0.0).count();
+        assert_eq!(rests, 3);
+        assert_eq!(channel(&columns, "in_tune"), channel(&columns, "both_voiced"));
+    }
+
+    #[test]
+    fn a_transposed_copy_has_no_residual() {
+        for by in [-16.6, -12.0, -5.0, -1.3, 0.4, 3.0, 5.75, 12.0, 26.0] {
+            let alignment = aligned(&transposed(by), &sing(&TUNE));
+            assert!((alignment.octave + alignment.shift - by).abs() < 1e-4, "{by}");
+            assert_eq!(alignment.octave % 12.0, 0.0);
+            assert!(alignment.shift.abs() <= 6.5);
+            let columns = alignment.columns();
+            assert!(channel(&columns, "absolute_residual").iter().all(|d| d.abs() < 1e-4), "{by}");
+            let shift = by - 12.0 * (by / 12.0).round();
+            assert!((channel(&columns, "key_shift")[0] - shift.abs() / 3.0).abs() < 1e-4);
+            let unshifted = channel(&columns, "unshifted_residual")[0];
+            assert!((unshifted - shift.clamp(-3.0, 3.0) / 1.5).abs() < 1e-4, "{by}: {unshifted}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_note_and_an_octave_slip_show_where_they_are() {
+        let mut notes = TUNE;
+        notes[3].0 += 2.0;
+        notes[4].0 += 12.0;
+        let columns = aligned(&sing(&notes), &sing(&TUNE)).columns();
+        let residual = channel(&columns, "residual");
+        let wrong = residual.iter().filter(|&&d| (d - 2.0 / 1.5).abs() < 1e-6).count();
+        let right = residual.iter().filter(|&&d| d.abs() < 1e-6).count();
+        assert_eq!((wrong, right), (10, residual.len() - 10));
+        let pitch = channel(&columns, "performance_pitch");
+        assert!(pitch.iter().any(|&p| p > 1.5), "the slip of an octave is in the pitch channel");
+    }
+
+    #[test]
+    fn a_held_note_repeats_the_reference_and_a_rushed_one_the_performance() {
+        let mut notes = TUNE;
+        notes[3].1 += 60;
+        let slow = aligned(&sing(&notes), &sing(&TUNE)).columns();
+        assert_eq!(channel(&slow, "reference_repeats").iter().sum::<f32>(), 15.0);
+        assert_eq!(channel(&slow, "performance_repeats").iter().sum::<f32>(), 0.0);
+        assert!(channel(&slow, "tempo_trend").iter().all(|&t| (0.0..=2.0).contains(&t)));
+        let ratio = 2.0 * (108.0_f32 / 93.0).ln();
+        assert!((channel(&slow, "length_ratio")[0] - ratio).abs() < 1e-6);
+
+        let fast = aligned(&sing(&TUNE), &sing(&notes)).columns();
+        assert_eq!(channel(&fast, "performance_repeats").iter().sum::<f32>(), 15.0);
+        assert!((channel(&fast, "length_ratio")[0] + ratio).abs() < 1e-6);
+        // 15 repeats in one run give a full window of 15 in 21.
+        let most = channel(&fast, "tempo_trend").iter().copied().fold(0.0, f32::min);
+        assert!((most + 2.0 * 15.0 / 21.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn blocks_take_the_median_of_the_voiced_frames() {
+        let pitch = vec![0.0, 0.0, 0.0, 50.0, 60.0, 0.0, 62.0, 0.0, 0.0, 0.0, 0.0, 70.0, 64.0];
+        let blocks = Blocks::of(&Contour::from_pitch(pitch, HOP).unwrap(), 4.0 * HOP);
+        // One voiced frame of four is not enough; one of a last block of one is.
+        assert_eq!((blocks.start, blocks.pitch), (1, vec![61.0, 0.0, 64.0]));
+        assert_eq!(blocks.median, 62.5);
+    }
+
+    #[test]
+    fn every_length_aligns() {
+        let speck = Contour::from_pitch(vec![0.0, 0.0, 0.0, 60.0, 0.0], HOP).unwrap();
+        let one = Contour::from_pitch(vec![64.0], HOP).unwrap();
+        let long = sing(&[(60.0, 4000), (62.0, 4001)]);
+        for (a, b) in [(&speck, &one), (&one, &long), (&long, &speck), (&one, &one)] {
+            let alignment = aligned(a, b);
+            let columns = alignment.columns();
+            assert_eq!(columns.len(), CHANNELS.len() * alignment.path.len());
+            assert!(columns.iter().all(|x| x.is_finite()));
+            assert_eq!(alignment.reference_on_performance(a, b).len(), a.len());
+        }
+    }
+
+    #[test]
+    fn the_reference_follows_the_performance() {
+        let performance = sing(&[(0.0, 8), (62.5, 80), (66.5, 120), (0.0, 20), (69.5, 40), (0.0, 9)]);
+        let reference = sing(&[(60.0, 80), (64.0, 40), (0.0, 12), (67.0, 40)]);
+        let mapped = aligned(&performance, &reference).reference_on_performance(&performance, &reference);
+        assert_eq!(mapped.len(), performance.len());
+        for (t, (&p, &r)) in performance.pitch().iter().zip(&mapped).enumerate() {
+            assert!((p - r).abs() < 1e-4, "frame {t}: {p} {r}");
+        }
+    }
+
+    #[test]
+    fn refuses_other_hops_and_bad_options() {
+        let other = Contour::from_pitch(vec![60.0], 0.01).unwrap();
+        let tune = sing(&TUNE);
+        assert!(align(&tune, &other, &AlignOptions::default()).is_err());
+        for options in [
+            AlignOptions { block: 0.0, ..Default::default() },
+            AlignOptions { band: f64::NAN, ..Default::default() },
+            AlignOptions { min_band: 9, max_band: 8, ..Default::default() },
+        ] {
+            assert!(align(&tune, &tune, &options).is_err());
+        }
+        assert!(align(&tune, &tune, &AlignOptions { block: 1e30, ..Default::default() }).is_ok());
+    }
+
+    /// The whole table in plain loops: what the band must equal where it does not bind.
+    fn full_cost(a: &[f32], b: &[f32]) -> f32 {
+        let mut table = vec![vec![f32::INFINITY; b.len() + 1]; a.len() + 1];
+        table[0][0] = 0.0;
+        for i in 1..=a.len() {
+            for j in 1..=b.len() {
+                let local = match (a[i - 1] > 0.0, b[j - 1] > 0.0) {
+                    (true, true) => (a[i - 1] - b[j - 1]).abs().min(3.0),
+                    (false, false) => 0.0,
+                    _ => 1.5,
+                };
+                let aside = table[i - 1][j].min(table[i][j - 1]) + 0.02;
+                table[i][j] = local + table[i - 1][j - 1].min(aside);
+            }
+        }
+        table[a.len()][b.len()]
+    }
+
+    fn blocks() -> impl Strategy<Value = Vec<f32>> {
+        prop::collection::vec(prop_oneof![Just(0.0_f32), 50.0_f32..60.0], 1..40)
+    }
+
+    proptest! {
+        #[test]
+        fn paths_are_whole_and_stay_in_the_band(a in blocks(), b in blocks(), half_width in 0_usize..50) {
+            let (cost, path) = warp::<true>(&a, &b, 0.0, half_width);
+            prop_assert_eq!(path[0], [0, 0]);
+            prop_assert_eq!(path[path.len() - 1], [a.len() - 1, b.len() - 1]);
+            for step in path.windows(2) {
+                let advance = [step[1][0] - step[0][0], step[1][1] - step[0][1]];
+                prop_assert!([[1, 1], [0, 1], [1, 0]].contains(&advance));
+            }
+            for &[i, j] in &path {
+                prop_assert!(band(i, a.len(), b.len(), half_width).contains(&j));
+            }
+            prop_assert_eq!(cost, warp::<false>(&a, &b, 0.0, half_width).0);
+            let full = full_cost(&a, &b);
+            prop_assert!(cost >= full);
+            if half_width >= a.len().max(b.len()) {
+                prop_assert_eq!(cost, full);
+            }
+        }
+    }
+}

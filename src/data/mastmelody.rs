@@ -1,0 +1,254 @@
+//! Loader for MASTmelody: conservatory entrance examinations, a melody played on the piano and sung back,
+//! graded by a jury (Bozkurt, Baysal and Yuret, CMMR 2017; github.com/barisbozkurt/MASTmelody_dataset).
+//!
+//! ```text
+//! annotations/annotations.csv          a row per recording: `file` (stem + `.wav`), a column per grading pass
+//! f0data/<melody>_per<singer>_pass.f0s.txt   a candidate's singing; `_fail` likewise, or neither
+//! f0data/<melody>_ref<singer>.f0s.txt        the piano take played for that candidate: a reference
+//! ```
+//!
+//! A grading pass is a column whose name is a number and an expert's name, such as `2Asli`: one expert may
+//! grade in several passes. Grades are 1 to 4, a cell may be empty. The rating is `(grade − 1)/3` of the
+//! expert-balanced mean grade: an expert's passes are averaged first, then the experts.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::{OVERALL, Recordings, Reference, Take};
+use crate::audio::{Contour, HOP};
+use crate::{Error, Result};
+
+/// What a file name in `f0data/` says.
+#[derive(Debug, PartialEq)]
+struct Name<'a> {
+    melody: &'a str,
+    singer: &'a str,
+    reference: bool,
+    pass: Option<bool>,
+    /// The name as annotated, without `_pass` or `_fail`.
+    stem: &'a str,
+}
+
+impl<'a> Name<'a> {
+    fn parse(name: &'a str) -> Option<Self> {
+        let (stem, pass) = if let Some(stem) = name.strip_suffix("_pass") {
+            (stem, Some(true))
+        } else if let Some(stem) = name.strip_suffix("_fail") {
+            (stem, Some(false))
+        } else {
+            (name, None)
+        };
+        // From the right: the melody itself has an underscore in it, as in `510_mel1_per109558`.
+        let (melody, role) = stem.rsplit_once('_')?;
+        let (reference, singer) = match (role.strip_prefix("per"), role.strip_prefix("ref")) {
+            (Some(singer), _) => (false, singer),
+            (_, Some(singer)) => (true, singer),
+            _ => return None,
+        };
+        let well_formed = !melody.is_empty() && !singer.is_empty();
+        well_formed.then_some(Self { melody, singer, reference, pass, stem })
+    }
+}
+
+/// The grades of one stem: a cell per grading pass, and the line each came from.
+type Grades = Vec<Option<(f64, u64)>>;
+
+/// `annotations.csv`, with the rows of a stem merged.
+struct Annotations {
+    /// The index of the expert of each grading pass.
+    expert_of_pass: Vec<usize>,
+    grades: BTreeMap<String, Grades>,
+    merged: usize,
+}
+
+impl Annotations {
+    fn read(path: &Path) -> Result<Self> {
+        if !path.is_file() {
+            let message = "no such file; MASTmelody keeps its grades there";
+            return Err(Error::data(path, None, message));
+        }
+        let mut reader = csv::ReaderBuilder::new()
+            .trim(csv::Trim::All)
+            .from_path(path)
+            .map_err(|error| super::manifest::csv_error(path, error))?;
+        let header = reader.headers().map_err(|error| super::manifest::csv_error(path, error))?.clone();
+        let file = header
+            .iter()
+            .position(|name| name == "file")
+            .ok_or_else(|| Error::data(path, Some(1), "no column `file`"))?;
+
+        // (column, expert) per grading pass
+        let mut experts: Vec<&str> = Vec::new();
+        let mut passes = Vec::new();
+        for (column, name) in header.iter().enumerate() {
+            let expert = name.trim_start_matches(|c: char| c.is_ascii_digit());
+            if expert.is_empty() || expert.len() == name.len() {
+                continue;
+            }
+            let index = experts.iter().position(|known| *known == expert).unwrap_or_else(|| {
+                experts.push(expert);
+                experts.len() - 1
+            });
+            passes.push((column, index));
+        }
+        if passes.is_empty() {
+            let message = "no grade columns; expected a number and an expert's name, such as `1Asli`";
+            return Err(Error::data(path, Some(1), message));
+        }
+
+        let mut grades: BTreeMap<String, Grades> = BTreeMap::new();
+        let mut merged = 0;
+        for record in reader.records() {
+            let record = record.map_err(|error| super::manifest::csv_error(path, error))?;
+            let line = record.position().map_or(0, csv::Position::line);
+            let name = &record[file];
+            let stem = name.strip_suffix(".wav").unwrap_or(name);
+            if stem.is_empty() {
+                return Err(Error::data(path, Some(line), "no file name in column `file`"));
+            }
+            let row = grades.entry(stem.to_owned()).or_default();
+            if row.is_empty() {
+                row.resize(passes.len(), None);
+            } else {
+                merged += 1;
+            }
+            for (cell, &(column, _)) in row.iter_mut().zip(&passes) {
+                let text = &record[column];
+                if text.is_empty() {
+                    continue;
+                }
+                let grade: f64 =
+                    text.parse().ok().filter(|grade| (1.0..=4.0).contains(grade)).ok_or_else(|| {
+                        let message =
+                            format!("{stem}, column {}: grade {text:?}, expected 1 to 4", &header[column]);
+                        Error::data(path, Some(line), message)
+                    })?;
+                match *cell {
+                    Some((earlier, at)) if earlier != grade => {
+                        let message = format!(
+                            "{stem}, column {}: grade {grade}, but line {at} says {earlier}",
+                            &header[column]
+                        );
+                        return Err(Error::data(path, Some(line), message));
+                    }
+                    _ => *cell = Some((grade, line)),
+                }
+            }
+        }
+        let expert_of_pass = passes.into_iter().map(|(_, expert)| expert).collect();
+        Ok(Self { expert_of_pass, grades, merged })
+    }
+
+    /// The rating in 0..=1: passes averaged by expert, then the experts. `None` if no cell is filled.
+    fn rating(&self, grades: &Grades) -> Option<f32> {
+        let experts = self.expert_of_pass.iter().max().map_or(0, |last| last + 1);
+        let mean =
+            |values: Vec<f64>| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
+        let by_expert = (0..experts).filter_map(|expert| {
+            let passes = grades.iter().zip(&self.expert_of_pass).filter(|&(_, of)| *of == expert);
+            mean(passes.filter_map(|(cell, _)| cell.map(|(grade, _)| grade)).collect())
+        });
+        mean(by_expert.collect()).map(|grade| ((grade - 1.0) / 3.0) as f32)
+    }
+}
+
+/// Loads MASTmelody from the directory that holds `annotations/` and `f0data/`.
+///
+/// One criterion, `overall`. Recordings without annotation, without f0 or without any grade are dropped and
+/// counted in [`Recordings::notes`]; anything malformed is an error that names the file and line.
+pub fn load(directory: impl AsRef<Path>) -> Result<Recordings> {
+    let directory = directory.as_ref();
+    let annotations = Annotations::read(&directory.join("annotations").join("annotations.csv"))?;
+    let f0data = directory.join("f0data");
+
+    let mut files: Vec<(String, PathBuf)> = Vec::new();
+    let mut other_names = 0;
+    for entry in std::fs::read_dir(&f0data).map_err(Error::io(&f0data, "read"))? {
+        let path = entry.map_err(Error::io(&f0data, "read"))?.path();
+        match path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".f0s.txt")) {
+            Some(name) if Name::parse(name).is_some() => files.push((name.to_owned(), path)),
+            _ => other_names += 1,
+        }
+    }
+    if files.is_empty() {
+        let message = "no f0 files; expected names such as 51_mel1_per101559_fail.f0s.txt";
+        return Err(Error::data(&f0data, None, message));
+    }
+    files.sort(); // the order of a directory is anyone's guess
+
+    let mut by_stem: BTreeMap<&str, &Path> = BTreeMap::new();
+    for (name, path) in &files {
+        let stem = Name::parse(name).map_or(name.as_str(), |name| name.stem);
+        if let Some(other) = by_stem.insert(stem, path) {
+            let message = format!("is the same recording as {}; keep one of them", other.display());
+            return Err(Error::data(path, None, message));
+        }
+    }
+
+    let (mut without_annotation, mut without_grade) = ([0; 2], 0);
+    let mut wanted = Vec::new();
+    for (file, path) in &files {
+        let Some(name) = Name::parse(file) else { continue };
+        match annotations.grades.get(name.stem) {
+            None => without_annotation[usize::from(name.reference)] += 1,
+            Some(grades) => match annotations.rating(grades) {
+                // A reference is played by a teacher to be sung back; its own grade says nothing more.
+                rating if name.reference => wanted.push((name, path, rating.unwrap_or(1.0))),
+                Some(rating) => wanted.push((name, path, rating)),
+                None => without_grade += 1,
+            },
+        }
+    }
+    let mut without_f0 = [0; 2];
+    for stem in annotations.grades.keys().filter(|stem| !by_stem.contains_key(stem.as_str())) {
+        let reference = Name::parse(stem).is_some_and(|name| name.reference);
+        without_f0[usize::from(reference)] += 1;
+    }
+
+    let contours: Vec<Contour> =
+        wanted.par_iter().map(|(_, path, _)| Contour::read(path, HOP)).collect::<Result<_>>()?;
+    let mut recordings = Recordings { criteria: vec![OVERALL.into()], ..Default::default() };
+    for ((name, _, rating), contour) in wanted.into_iter().zip(contours) {
+        let (id, melody) = (name.stem.to_owned(), name.melody.to_owned());
+        if name.reference {
+            recordings.references.push(Reference { id, melody, contour });
+        } else {
+            recordings.takes.push(Take {
+                id,
+                performer: name.singer.to_owned(),
+                melody: Some(melody),
+                contour,
+                ratings: vec![rating],
+                pass: name.pass,
+                split: None,
+            });
+        }
+    }
+    if recordings.takes.is_empty() {
+        return Err(Error::data(
+            directory,
+            None,
+            format!(
+                "no graded performance: {} f0 files, {} annotated",
+                files.len(),
+                annotations.grades.len()
+            ),
+        ));
+    }
+
+    let mut note = |count: usize, what: &str| {
+        if count > 0 {
+            recordings.notes.push(format!("{count} {what}"));
+        }
+    };
+    note(annotations.merged, "annotation rows merged into an earlier row of the same recording");
+    note(without_f0[0], "annotated performances dropped: no f0 file");
+    note(without_f0[1], "annotated references dropped: no f0 file");
+    note(without_annotation[0], "performances dropped: no annotation");
+    note(without_annotation[1], "references dropped: no annotation");
+    note(without_grade, "performances dropped: no grade filled in");
+    note(other_names, "files in f0data left alone: the name is not <melody>_per<singer>… or _ref<singer>");
+    Ok(recordings)
+}

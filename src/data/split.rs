@@ -1,0 +1,277 @@
+//! Splits by performer, never by take: a model must not know a voice from training that it is tested on.
+
+use std::collections::BTreeMap;
+
+use super::Split;
+use super::random::Random;
+use crate::{Error, Result};
+
+/// Indices of the examples in each part of a split, ascending. No performer is in two parts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SplitIndices {
+    /// To train on.
+    pub train: Vec<usize>,
+    /// To watch while training.
+    pub val: Vec<usize>,
+    /// To look at once, at the end.
+    pub test: Vec<usize>,
+}
+
+impl SplitIndices {
+    /// One part.
+    pub fn part(&self, part: Split) -> &[usize] {
+        match part {
+            Split::Train => &self.train,
+            Split::Val => &self.val,
+            Split::Test => &self.test,
+        }
+    }
+}
+
+/// The examples of each performer, performers in a random order that depends on the names and the seed alone.
+fn shuffled<S: AsRef<str>>(performers: &[S], random: &mut Random) -> Vec<Vec<usize>> {
+    let mut takes: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, performer) in performers.iter().enumerate() {
+        takes.entry(performer.as_ref()).or_default().push(index);
+    }
+    let mut groups: Vec<_> = takes.into_values().collect();
+    random.shuffle(&mut groups);
+    groups
+}
+
+/// Moves performers from the end of `groups` until they make up about `wanted` examples: at least one
+/// performer, unless `wanted` is 0, and the last only if that comes nearer.
+fn take_about(groups: &mut Vec<Vec<usize>>, wanted: f64) -> Vec<usize> {
+    let mut taken = Vec::new();
+    while let Some(group) = groups.pop_if(|group| {
+        let (now, then) = (taken.len() as f64, (taken.len() + group.len()) as f64);
+        wanted > 0.0 && (taken.is_empty() || then - wanted <= wanted - now)
+    }) {
+        taken.extend(group);
+    }
+    taken.sort_unstable();
+    taken
+}
+
+fn check_fraction(name: &str, fraction: f64) -> Result<()> {
+    if (0.0..1.0).contains(&fraction) {
+        Ok(())
+    } else {
+        Err(Error::config(format!("{name} {fraction}: expected 0 up to, not including, 1")))
+    }
+}
+
+/// All that is in none of `parts`.
+fn rest(groups: Vec<Vec<usize>>, what: &str, performers: usize) -> Result<Vec<usize>> {
+    let mut rest: Vec<usize> = groups.into_iter().flatten().collect();
+    if rest.is_empty() {
+        return Err(Error::config(format!("{what}: {performers} performers leave no one to train on")));
+    }
+    rest.sort_unstable();
+    Ok(rest)
+}
+
+/// One random split by performer, given the performer of each example.
+///
+/// The parts hold about these fractions of the examples, as near as whole performers allow, and at least
+/// one performer each where the fraction is above 0. Errors where a part would be empty.
+pub fn holdout<S: AsRef<str>>(
+    performers: &[S],
+    val_fraction: f64,
+    test_fraction: f64,
+    seed: u64,
+) -> Result<SplitIndices> {
+    check_fraction("validation fraction", val_fraction)?;
+    check_fraction("test fraction", test_fraction)?;
+    if val_fraction + test_fraction >= 1.0 {
+        return Err(Error::config(format!(
+            "validation fraction {val_fraction} and test fraction {test_fraction} leave nothing to train on"
+        )));
+    }
+    let mut groups = shuffled(performers, &mut Random::new(seed, 0));
+    let count = groups.len();
+    let test = take_about(&mut groups, test_fraction * performers.len() as f64);
+    let val = take_about(&mut groups, val_fraction * performers.len() as f64);
+    if val.is_empty() && val_fraction > 0.0 {
+        return Err(Error::config(format!("holdout: {count} performers leave no one to validate on")));
+    }
+    Ok(SplitIndices { train: rest(groups, "holdout", count)?, val, test })
+}
+
+/// `k` splits by performer in which each example is tested exactly once, folds of about equal size.
+///
+/// In each, about `val_fraction` of what is not tested is validated on (none at 0). Errors where there are
+/// fewer performers than folds or a part would be empty.
+pub fn k_folds<S: AsRef<str>>(
+    performers: &[S],
+    k: usize,
+    val_fraction: f64,
+    seed: u64,
+) -> Result<Vec<SplitIndices>> {
+    check_fraction("validation fraction", val_fraction)?;
+    if k < 2 {
+        return Err(Error::config(format!("{k} folds: expected 2 or more")));
+    }
+    let mut groups = shuffled(performers, &mut Random::new(seed, 0));
+    let count = groups.len();
+    if count < k {
+        return Err(Error::config(format!("{k} folds by performer, but only {count} performers")));
+    }
+    // The largest first, each into the fold that is smallest by now: nearly equal folds, none empty.
+    groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
+    let mut folds: Vec<Vec<Vec<usize>>> = vec![Vec::new(); k];
+    let mut sizes = vec![0; k];
+    for group in groups {
+        let smallest = (0..k).min_by_key(|&fold| (sizes[fold], folds[fold].len())).unwrap_or(0);
+        sizes[smallest] += group.len();
+        folds[smallest].push(group);
+    }
+    (0..k)
+        .map(|fold| {
+            let mut others: Vec<Vec<usize>> =
+                folds.iter().enumerate().filter(|&(i, _)| i != fold).flat_map(|(_, f)| f.clone()).collect();
+            Random::new(seed, 1 + fold as u64).shuffle(&mut others);
+            let examples: usize = others.iter().map(Vec::len).sum();
+            let val = take_about(&mut others, val_fraction * examples as f64);
+            let mut test: Vec<usize> = folds[fold].iter().flatten().copied().collect();
+            test.sort_unstable();
+            Ok(SplitIndices { train: rest(others, &format!("{k} folds"), count)?, val, test })
+        })
+        .collect()
+}
+
+/// The split that the data itself prescribes: `None` unless every example has a part.
+///
+/// Errors where a part is empty or a performer is in two.
+pub fn preset<S: AsRef<str>>(performers: &[S], parts: &[Option<Split>]) -> Result<Option<SplitIndices>> {
+    if performers.len() != parts.len() {
+        return Err(Error::config(format!("{} performers for {} parts", performers.len(), parts.len())));
+    }
+    let Some(parts) = parts.iter().copied().collect::<Option<Vec<Split>>>().filter(|p| !p.is_empty()) else {
+        return Ok(None);
+    };
+    let mut part_of: BTreeMap<&str, Split> = BTreeMap::new();
+    let mut split = SplitIndices::default();
+    for (index, (performer, &part)) in performers.iter().zip(&parts).enumerate() {
+        let earlier = *part_of.entry(performer.as_ref()).or_insert(part);
+        if earlier != part {
+            return Err(Error::config(format!(
+                "the data's split has performer {:?} in both {earlier} and {part}; a performer belongs in one",
+                performer.as_ref()
+            )));
+        }
+        match part {
+            Split::Train => split.train.push(index),
+            Split::Val => split.val.push(index),
+            Split::Test => split.test.push(index),
+        }
+    }
+    match Split::ALL.into_iter().find(|&part| split.part(part).is_empty()) {
+        Some(empty) => Err(Error::config(format!("the data's split puts no example in {empty}"))),
+        None => Ok(Some(split)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn performers() -> impl Strategy<Value = Vec<String>> {
+        prop::collection::vec((0_u32..12).prop_map(|p| format!("p{p}")), 1..80)
+    }
+
+    /// Parts do not share a performer, and together are every example once.
+    fn check(performers: &[String], split: &SplitIndices) -> Result<(), TestCaseError> {
+        let mut all: Vec<usize> = Vec::new();
+        let mut names = 0;
+        for part in Split::ALL {
+            let indices = split.part(part);
+            prop_assert!(indices.is_sorted());
+            all.extend(indices);
+            names += indices.iter().map(|&i| &performers[i]).collect::<BTreeSet<_>>().len();
+        }
+        all.sort_unstable();
+        prop_assert_eq!(all, (0..performers.len()).collect::<Vec<_>>());
+        prop_assert_eq!(names, performers.iter().collect::<BTreeSet<_>>().len());
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn holdout_parts_performers(performers in performers(), val in 0.0..0.4, test in 0.0..0.5, seed: u64) {
+            let count = performers.iter().collect::<BTreeSet<_>>().len();
+            match holdout(&performers, val, test, seed) {
+                Ok(split) => {
+                    check(&performers, &split)?;
+                    prop_assert!(!split.train.is_empty());
+                    prop_assert_eq!(split.val.is_empty(), val == 0.0);
+                    prop_assert_eq!(split.test.is_empty(), test == 0.0);
+                    prop_assert_eq!(&split, &holdout(&performers, val, test, seed).unwrap());
+                }
+                Err(_) => prop_assert!(count < 12),
+            }
+        }
+
+        #[test]
+        fn folds_test_each_example_once(performers in performers(), k in 2_usize..6, seed: u64) {
+            let count = performers.iter().collect::<BTreeSet<_>>().len();
+            match k_folds(&performers, k, 0.2, seed) {
+                Ok(folds) => {
+                    prop_assert_eq!(folds.len(), k);
+                    let mut tested: Vec<usize> = Vec::new();
+                    for split in &folds {
+                        check(&performers, split)?;
+                        prop_assert!(Split::ALL.into_iter().all(|part| !split.part(part).is_empty()));
+                        tested.extend(&split.test);
+                    }
+                    tested.sort_unstable();
+                    prop_assert_eq!(tested, (0..performers.len()).collect::<Vec<_>>());
+                }
+                // With two folds, one performer may be all there is on the other side.
+                Err(_) => prop_assert!(count < k || k == 2),
+            }
+        }
+    }
+
+    #[test]
+    fn fractions_are_met_and_the_seed_matters() {
+        let performers: Vec<String> = (0..600).map(|i| format!("p{}", i / 3)).collect();
+        let split = holdout(&performers, 0.1, 0.2, 1).unwrap();
+        assert_eq!((split.train.len(), split.val.len(), split.test.len()), (420, 60, 120));
+        assert_ne!(split, holdout(&performers, 0.1, 0.2, 2).unwrap());
+        for fold in k_folds(&performers, 5, 0.1, 1).unwrap() {
+            assert_eq!((fold.test.len(), fold.val.len()), (120, 48));
+        }
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_split() {
+        let two = ["a", "b", "b"];
+        let message = |result: Result<Vec<SplitIndices>>| result.unwrap_err().to_string();
+        assert!(message(k_folds(&two, 3, 0.1, 0)).contains("only 2 performers"));
+        assert!(message(k_folds(&two, 1, 0.1, 0)).contains("expected 2 or more"));
+        assert!(message(k_folds(&two, 2, 0.1, 0)).contains("no one to train on"));
+        assert!(k_folds(&two, 2, 0.0, 0).is_ok());
+        assert!(holdout(&two, 0.1, 0.1, 0).is_err());
+        assert!(holdout(&["a"], 0.0, 0.1, 0).is_err());
+        assert!(holdout::<&str>(&[], 0.1, 0.1, 0).is_err());
+        for (val, test) in [(0.5, 0.5), (-0.1, 0.1), (f64::NAN, 0.1), (0.1, 1.0)] {
+            assert!(holdout(&two, val, test, 0).is_err(), "{val} {test}");
+        }
+    }
+
+    #[test]
+    fn a_prescribed_split_is_followed_or_refused() {
+        use Split::{Test, Train, Val};
+        let performers = ["a", "b", "c", "a"];
+        let split = preset(&performers, &[Some(Train), Some(Val), Some(Test), Some(Train)]).unwrap().unwrap();
+        assert_eq!((split.train, split.val, split.test), (vec![0, 3], vec![1], vec![2]));
+        assert_eq!(preset(&performers, &[Some(Train), None, Some(Test), Some(Train)]).unwrap(), None);
+        let shared = preset(&performers, &[Some(Train), Some(Val), Some(Test), Some(Test)]).unwrap_err();
+        assert!(shared.to_string().contains("\"a\" in both train and test"));
+        let empty = preset(&performers, &[Some(Train), Some(Test), Some(Test), Some(Train)]).unwrap_err();
+        assert!(empty.to_string().contains("no example in val"));
+    }
+}
