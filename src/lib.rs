@@ -11,6 +11,7 @@ mod error;
 pub mod graph;
 pub mod kernels;
 pub mod ops;
+pub mod optim;
 pub mod report;
 
 pub use error::{Error, Result};

@@ -1,6 +1,208 @@
-//! TODO
+//! Batches cut out of data that stays on the device; a step uploads nothing but indices.
+//!
+//! `gather_window`: `data [total]`, `rows [B, 4]` = (offset, length L, start, window), `shift [B]`, `x`:
+//!
+//! ```text
+//! s = start + ⌊(2t + 1)·window / 2T⌋          nearest of `window` frames at T columns; a copy where they are equal
+//! x[b, c, t] = data[offset + c·L + s]          0 where s ≥ L or beyond `total`
+//!            + shift[b]                        where that is not 0 and c < shift_channels
+//! ```
+//!
+//! `x` is `[B, C, T]`, or lane-blocked `[⌈B/16⌉, C, T, 16]` with lanes beyond B 0 (see [`P::blocked`]).
+//! With window = q·2T + r the quotient is (2t + 1)·q + ⌊(2t + 1)·r / 2T⌋, which stays within u32 as
+//! T ≤ [`MAX_COLUMNS`]; `start` and `offset + c·L` must be compared without wrapping.
+//!
+//! `gather_rows`: `table [S, width]`, `indices [B]`, `y [B, width]`; a row beyond the table reads as 0.
+//!
+//! Threads: one owns one element of the output. Cost: no flops worth counting; output written once,
+//! as much read.
 
-use super::Kernel;
+use super::{Binding, Cost, Kernel, Params};
+use crate::device::cpu::{Args, CpuTwin, Real};
+use bytemuck::{Pod, Zeroable};
+
+/// Params of `gather_window`.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct P {
+    /// Rows of the batch, B.
+    pub batch: u32,
+    /// Channels, C.
+    pub channels: u32,
+    /// Columns, T.
+    pub columns: u32,
+    /// Elements of `data`.
+    pub total: u32,
+    /// Channels that `shift` is added to.
+    pub shift_channels: u32,
+    /// 1 for `[⌈B/16⌉, C, T, 16]` with element (b, c, t) at `((⌊b/16⌋·C + c)·T + t)·16 + b mod 16`,
+    /// 0 for `[B, C, T]`.
+    pub blocked: u32,
+}
+
+/// Most columns: (2T − 1)² fits a u32.
+pub const MAX_COLUMNS: usize = 1 << 15;
+
+/// Samples of a lane block.
+pub const LANES: usize = 16;
+
+/// Windows of rows, resampled, shifted and laid out.
+pub static WINDOW: Kernel = Kernel {
+    name: "gather_window",
+    bindings: &[
+        Binding::input("data"),
+        Binding::index("rows"),
+        Binding::input("shift"),
+        Binding::output("x"),
+    ],
+    cpu: CpuTwin { f32: window, f64: window },
+    cost: |p: &Params| {
+        let p: P = p.get();
+        let lanes = if p.blocked != 0 { p.batch.next_multiple_of(LANES as u32) } else { p.batch };
+        let column = p.channels as usize * p.columns as usize;
+        Cost::new(p.batch as usize * column, (p.batch + lanes) as usize * column)
+    },
+};
+
+/// Walks one channel of one row column by column.
+#[derive(Clone, Copy)]
+struct Cursor<'a, F> {
+    /// The channel, as much of it as there is.
+    frames: &'a [F],
+    /// Frame of the next column, and what the division that gave it left over.
+    at: usize,
+    rest: usize,
+    /// Both of one step, and the divisor.
+    step: usize,
+    step_rest: usize,
+    divisor: usize,
+    shift: F,
+}
+
+impl<'a, F: Real> Cursor<'a, F> {
+    fn new(data: &'a [F], row: &[u32], shift: F, channel: usize, columns: usize) -> Self {
+        let [offset, len, start, window] = [0, 1, 2, 3].map(|i| row[i] as usize);
+        let from = channel.saturating_mul(len).saturating_add(offset).min(data.len());
+        let to = from.saturating_add(len).min(data.len());
+        let divisor = 2 * columns;
+        Self {
+            frames: &data[from..to],
+            at: start.saturating_add(window / divisor),
+            rest: window % divisor,
+            step: window / columns,
+            step_rest: 2 * (window % columns),
+            divisor,
+            shift,
+        }
+    }
+
+    /// A lane with nothing in it.
+    fn empty() -> Self {
+        Self { frames: &[], at: 0, rest: 0, step: 0, step_rest: 0, divisor: 1, shift: F::zero() }
+    }
+
+    /// The next columns.
+    fn take(&mut self, out: &mut [F]) {
+        if self.step == 1 && self.step_rest == 0 {
+            let frames = self.frames.get(self.at..).unwrap_or(&[]);
+            let n = frames.len().min(out.len());
+            out[..n].copy_from_slice(&frames[..n]);
+            out[n..].fill(F::zero());
+            self.at = self.at.saturating_add(out.len());
+        } else {
+            for out in out.iter_mut() {
+                *out = self.frames.get(self.at).copied().unwrap_or(F::zero());
+                self.rest += self.step_rest;
+                let carry = usize::from(self.rest >= self.divisor);
+                self.rest -= carry * self.divisor;
+                self.at = self.at.saturating_add(self.step + carry);
+            }
+        }
+        if self.shift != F::zero() {
+            for out in out {
+                *out = if *out == F::zero() { *out } else { *out + self.shift };
+            }
+        }
+    }
+}
+
+fn window<F: Real>(args: Args<'_, F>) {
+    let p: P = args.params();
+    let [batch, channels, columns] = [p.batch, p.channels, p.columns].map(|n| n as usize);
+    let work = args.work;
+    let [data, rows, shift, x] = args.bufs();
+    let (data, rows, shift) = (data.input(), rows.index(), shift.input());
+    let cursor = |b: usize, c: usize| {
+        if b >= batch {
+            return Cursor::empty();
+        }
+        let shift = if c < p.shift_channels as usize { shift[b] } else { F::zero() };
+        Cursor::new(data, &rows[4 * b..], shift, c, columns)
+    };
+    if p.blocked == 0 {
+        work.pieces(x.output(), channels * columns, |b, x| {
+            for (c, x) in x.chunks_exact_mut(columns).enumerate() {
+                cursor(b, c).take(x);
+            }
+        });
+        return;
+    }
+    work.pieces(x.output(), channels * columns * LANES, |block, x| {
+        // Sixteen columns of each lane, row by row, then turned.
+        let mut tile = [[F::zero(); LANES]; LANES];
+        for (c, x) in x.chunks_exact_mut(columns * LANES).enumerate() {
+            let mut lanes: [Cursor<'_, F>; LANES] = std::array::from_fn(|l| cursor(block * LANES + l, c));
+            for x in x.chunks_mut(LANES * LANES) {
+                let width = x.len() / LANES;
+                for (lane, row) in lanes.iter_mut().zip(&mut tile) {
+                    lane.take(&mut row[..width]);
+                }
+                for (t, x) in x.chunks_exact_mut(LANES).enumerate() {
+                    for (x, row) in x.iter_mut().zip(&tile) {
+                        *x = row[t];
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Params of `gather_rows`.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct RowsP {
+    /// Rows of the batch, B.
+    pub batch: u32,
+    /// Elements of a row.
+    pub width: u32,
+    /// Rows of the table, S.
+    pub table: u32,
+}
+
+/// `y[b] = table[indices[b]]`.
+pub static ROWS: Kernel = Kernel {
+    name: "gather_rows",
+    bindings: &[Binding::input("table"), Binding::index("indices"), Binding::output("y")],
+    cpu: CpuTwin { f32: rows, f64: rows },
+    cost: |p: &Params| {
+        let p: RowsP = p.get();
+        Cost::new(0, (2 * p.width as usize + 1) * p.batch as usize)
+    },
+};
+
+fn rows<F: Real>(args: Args<'_, F>) {
+    let p: RowsP = args.params();
+    let width = p.width as usize;
+    let [table, indices, y] = args.bufs();
+    let table = table.input();
+    for (y, &row) in y.output().chunks_exact_mut(width).zip(indices.index()) {
+        if row < p.table {
+            y.copy_from_slice(&table[row as usize * width..][..width]);
+        } else {
+            y.fill(F::zero());
+        }
+    }
+}
 
 /// The kernels of this stem.
-pub static KERNELS: &[&Kernel] = &[];
+pub static KERNELS: &[&Kernel] = &[&WINDOW, &ROWS];

@@ -89,7 +89,7 @@ fn dot<F: Real>(a: &[F], b: &[F]) -> F {
     let mut half = L / 2;
     while half > 0 {
         for l in 0..half {
-            acc[l] = acc[l] + acc[l + half];
+            acc[l] += acc[l + half];
         }
         half /= 2;
     }

@@ -1,6 +1,125 @@
-//! TODO
+//! Optimizer updates of a flat parameter set, in place, one launch for all of it.
+//!
+//! Shapes: `hyper [3]` = (learning rate, 1 − β₁ᵗ, 1 − β₂ᵗ) is what changes from step to step, written by
+//! the host, which computes the bias corrections in f64; everything else has the same `n` elements.
+//! Elements between tensors have gradient 0 and value 0 and keep them.
+//!
+//! Threads: one owns one element. Cost: a few flops and `n` elements of `theta`, each state (both
+//! read and written) and the gradient.
 
-use super::Kernel;
+use super::elementwise::PIECE;
+use super::{Binding, Cost, Kernel, Params};
+use crate::device::cpu::{Args, CpuTwin, Real};
+use bytemuck::{Pod, Zeroable};
+
+/// Elements of `hyper`.
+pub const HYPER: usize = 3;
+
+/// Params of `optim_sgd`.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct SgdP {
+    /// Elements.
+    pub n: u32,
+    /// What of the velocity stays.
+    pub momentum: f32,
+    /// Factor of the parameter in its gradient.
+    pub weight_decay: f32,
+}
+
+/// `v = momentum·v + grad + weight_decay·θ`, `θ −= lr·v`: PyTorch's SGD without dampening, whose first
+/// step is that of a velocity that starts as 0.
+pub static SGD: Kernel = Kernel {
+    name: "optim_sgd",
+    bindings: &[
+        Binding::input("hyper"),
+        Binding::input("grad"),
+        Binding::inout("theta"),
+        Binding::inout("velocity"),
+    ],
+    cpu: CpuTwin { f32: sgd, f64: sgd },
+    cost: |p: &Params| {
+        let n = p.get::<SgdP>().n as usize;
+        Cost::new(6 * n, 5 * n)
+    },
+};
+
+fn sgd<F: Real>(args: Args<'_, F>) {
+    let p: SgdP = args.params();
+    let (momentum, decay) = (F::of(f64::from(p.momentum)), F::of(f64::from(p.weight_decay)));
+    let work = args.work;
+    let [hyper, grad, theta, velocity] = args.bufs();
+    let (lr, grad) = (hyper.input()[0], grad.input());
+    work.pieces2((theta.output(), PIECE), (velocity.output(), PIECE), |i, theta, velocity| {
+        for ((theta, v), &g) in theta.iter_mut().zip(velocity).zip(&grad[i * PIECE..]) {
+            *v = momentum * *v + (g + decay * *theta);
+            *theta -= lr * *v;
+        }
+    });
+}
+
+/// Params of `optim_adam`.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct AdamP {
+    /// Elements.
+    pub n: u32,
+    /// What of the first moment stays.
+    pub beta1: f32,
+    /// What of the second moment stays.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub eps: f32,
+    /// Weight decay.
+    pub weight_decay: f32,
+    /// 1: decay shrinks the parameter (AdamW); 0: it adds to the gradient (Adam).
+    pub decoupled: u32,
+}
+
+/// Adam (Kingma and Ba 2015), or AdamW (Loshchilov and Hutter 2019), as in PyTorch:
+///
+/// ```text
+/// Adam   g = grad + decay·θ              AdamW   g = grad,  θ ← θ − lr·decay·θ
+/// m = β₁·m + (1 − β₁)·g                  v = β₂·v + (1 − β₂)·g²
+/// θ ← θ − lr/(1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + eps)
+/// ```
+pub static ADAM: Kernel = Kernel {
+    name: "optim_adam",
+    bindings: &[
+        Binding::input("hyper"),
+        Binding::input("grad"),
+        Binding::inout("theta"),
+        Binding::inout("m"),
+        Binding::inout("v"),
+    ],
+    cpu: CpuTwin { f32: adam, f64: adam },
+    cost: |p: &Params| {
+        let n = p.get::<AdamP>().n as usize;
+        Cost::new(16 * n, 7 * n)
+    },
+};
+
+fn adam<F: Real>(args: Args<'_, F>) {
+    let p: AdamP = args.params();
+    let [beta1, beta2, eps, decay] = [p.beta1, p.beta2, p.eps, p.weight_decay].map(|v| F::of(f64::from(v)));
+    let work = args.work;
+    let [hyper, grad, theta, m, v] = args.bufs();
+    let (hyper, grad) = (hyper.input(), grad.input());
+    let lr = hyper[0];
+    let (step, root) = (lr / hyper[1], hyper[2].sqrt());
+    let (couple, shrink) =
+        if p.decoupled != 0 { (F::zero(), F::one() - lr * decay) } else { (decay, F::one()) };
+    let (one1, one2) = (F::one() - beta1, F::one() - beta2);
+    let states = ((theta.output(), PIECE), (m.output(), PIECE), (v.output(), PIECE));
+    work.pieces3(states.0, states.1, states.2, |i, theta, m, v| {
+        for (((theta, m), v), &g) in theta.iter_mut().zip(m).zip(v).zip(&grad[i * PIECE..]) {
+            let g = g + couple * *theta;
+            *m = beta1 * *m + one1 * g;
+            *v = beta2 * *v + one2 * g * g;
+            *theta = shrink * *theta - step * *m / (v.sqrt() / root + eps);
+        }
+    });
+}
 
 /// The kernels of this stem.
-pub static KERNELS: &[&Kernel] = &[];
+pub static KERNELS: &[&Kernel] = &[&SGD, &ADAM];

@@ -1,0 +1,362 @@
+//! Parameters and how they are updated.
+//!
+//! A [`ParamSet`] lays named tensors out in one flat buffer, and their gradients in another, so that
+//! an [`Optimizer`] updates all of them in one launch. What changes from step to step, the learning
+//! rate and Adam's bias corrections, is written to a small buffer by [`Optimizer::before_step`]; the
+//! recorded launch stays the same.
+
+use crate::device::{Buf, Device, Host};
+use crate::graph::{Graph, Var};
+use crate::kernels::Elem;
+use crate::kernels::optim::HYPER;
+use crate::ops::optim::{Adam, Sgd};
+use crate::{Error, Result, ops};
+
+/// Tensors start at multiples of this many elements: a whole number of cache lines, and what GPUs
+/// ask of a buffer's offset.
+pub const ALIGNMENT: usize = 64;
+
+struct Param {
+    name: String,
+    shape: Vec<usize>,
+    value: Buf,
+    grad: Buf,
+}
+
+/// Named tensors in one flat buffer, with their gradients in another.
+pub struct ParamSet {
+    params: Vec<Param>,
+    theta: Buf,
+    grad: Buf,
+}
+
+impl ParamSet {
+    /// Tensors of the given names and shapes, all zero.
+    ///
+    /// # Errors
+    /// When a name is given twice, a shape has no elements, there is no tensor, or the device has no
+    /// memory.
+    pub fn new<S: AsRef<str>>(device: &dyn Device, tensors: &[(S, &[usize])]) -> Result<Self> {
+        let mut places = Vec::with_capacity(tensors.len());
+        let mut total = 0usize;
+        for (i, (name, shape)) in tensors.iter().enumerate() {
+            let name = name.as_ref();
+            if tensors[..i].iter().any(|(other, _)| other.as_ref() == name) {
+                return Err(Error::config(format!("two parameters are called `{name}`")));
+            }
+            let len = shape
+                .iter()
+                .try_fold(1usize, |n, &d| n.checked_mul(d))
+                .filter(|&n| n > 0)
+                .and_then(|n| Some((n, total.checked_add(n)?.checked_next_multiple_of(ALIGNMENT)?)));
+            let Some((len, end)) = len else {
+                return Err(Error::config(format!("parameter `{name}` cannot have shape {shape:?}")));
+            };
+            places.push((total, len));
+            total = end;
+        }
+        if u32::try_from(total).is_err() || total == 0 {
+            return Err(Error::config(format!("a parameter set of {total} elements cannot be optimised")));
+        }
+        let (theta, grad) = (device.alloc(Elem::Real, total)?, device.alloc(Elem::Real, total)?);
+        let params = tensors.iter().zip(places).map(|((name, shape), (at, len))| {
+            Ok(Param {
+                name: name.as_ref().to_string(),
+                shape: shape.to_vec(),
+                value: theta.window(at, len)?,
+                grad: grad.window(at, len)?,
+            })
+        });
+        Ok(Self { params: params.collect::<Result<_>>()?, theta, grad })
+    }
+
+    fn find(&self, name: &str) -> Result<&Param> {
+        self.params.iter().find(|p| p.name == name).ok_or_else(|| {
+            let names: Vec<_> = self.names().collect();
+            Error::config(format!("no parameter is called `{name}`; there are {}", names.join(", ")))
+        })
+    }
+
+    /// The names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.params.iter().map(|p| p.name.as_str())
+    }
+
+    /// How many numbers the tensors hold, without what lies between them.
+    pub fn count(&self) -> usize {
+        self.params.iter().map(|p| p.value.len()).sum()
+    }
+
+    /// The shape of a tensor.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn shape(&self, name: &str) -> Result<&[usize]> {
+        Ok(&self.find(name)?.shape)
+    }
+
+    /// The memory of a tensor.
+    ///
+    /// # Errors
+    /// As [`ParamSet::shape`].
+    pub fn buf(&self, name: &str) -> Result<&Buf> {
+        Ok(&self.find(name)?.value)
+    }
+
+    /// The memory of a tensor's gradient.
+    ///
+    /// # Errors
+    /// As [`ParamSet::shape`].
+    pub fn grad(&self, name: &str) -> Result<&Buf> {
+        Ok(&self.find(name)?.grad)
+    }
+
+    /// All tensors as they lie in memory, each at a multiple of [`ALIGNMENT`], 0 between them.
+    pub fn theta(&self) -> &Buf {
+        &self.theta
+    }
+
+    /// All gradients, laid out as [`ParamSet::theta`].
+    pub fn gradient(&self) -> &Buf {
+        &self.grad
+    }
+
+    /// Writes a tensor.
+    ///
+    /// # Errors
+    /// When there is none of that name, or the number of values is another.
+    pub fn write<'a>(&self, device: &dyn Device, name: &str, values: impl Into<Host<'a>>) -> Result<()> {
+        let (param, values) = (self.find(name)?, values.into());
+        if values.len() != param.value.len() {
+            return Err(Error::config(format!(
+                "parameter `{name}` has shape {:?}, was given {} values",
+                param.shape,
+                values.len()
+            )));
+        }
+        device.write(&param.value, values)
+    }
+
+    /// Every tensor's name, shape and values, in order: what a file needs.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn read_all(&self, device: &dyn Device) -> Result<Vec<Tensor>> {
+        let read = |p: &Param| {
+            Ok(Tensor { name: p.name.clone(), shape: p.shape.clone(), values: device.download(&p.value)? })
+        };
+        self.params.iter().map(read).collect()
+    }
+
+    /// Writes back what [`ParamSet::read_all`] gave; the order does not matter.
+    ///
+    /// # Errors
+    /// When a tensor is missing, unknown, given twice or of another shape; then nothing is written.
+    pub fn write_all(&self, device: &dyn Device, tensors: &[Tensor]) -> Result<()> {
+        for t in tensors {
+            let p = self.find(&t.name)?;
+            if p.shape != t.shape || p.value.len() != t.values.len() {
+                return Err(Error::config(format!(
+                    "parameter `{}` has shape {:?}, was given {} values of shape {:?}",
+                    t.name,
+                    p.shape,
+                    t.values.len(),
+                    t.shape
+                )));
+            }
+        }
+        for p in &self.params {
+            match tensors.iter().filter(|t| t.name == p.name).count() {
+                1 => {}
+                n => return Err(Error::config(format!("parameter `{}` was given {n} times", p.name))),
+            }
+        }
+        tensors.iter().try_for_each(|t| self.write(device, &t.name, &t.values))
+    }
+
+    /// Binds every tensor as a leaf of `g` whose gradient is written to its place in the set.
+    ///
+    /// # Errors
+    /// None at present; see [`Graph::leaf`].
+    pub fn leaves(&self, g: &mut Graph) -> Result<Leaves> {
+        let leaf = |p: &Param| Ok((p.name.clone(), g.leaf(&p.value, Some(&p.grad), &p.shape)?));
+        Ok(Leaves(self.params.iter().map(leaf).collect::<Result<_>>()?))
+    }
+
+    /// Binds every tensor as a constant of `g`: to evaluate, or to leave a part of a network as it is.
+    ///
+    /// # Errors
+    /// None at present; see [`Graph::bind`].
+    pub fn constants(&self, g: &mut Graph) -> Result<Leaves> {
+        let bind = |p: &Param| Ok((p.name.clone(), g.bind(&p.value, &p.shape)?));
+        Ok(Leaves(self.params.iter().map(bind).collect::<Result<_>>()?))
+    }
+}
+
+/// A tensor in host memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its elements, the last dimension fastest.
+    pub values: Vec<f32>,
+}
+
+/// The tensors of a [`ParamSet`] in one graph.
+#[derive(Debug, Clone)]
+pub struct Leaves(Vec<(String, Var)>);
+
+impl Leaves {
+    /// The value of a tensor.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn get(&self, name: &str) -> Result<Var> {
+        let found = self.0.iter().find(|(n, _)| n == name);
+        found.map(|l| l.1).ok_or_else(|| Error::config(format!("no parameter is called `{name}`")))
+    }
+}
+
+/// How parameters are updated.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Method {
+    /// Stochastic gradient descent.
+    Sgd(Sgd),
+    /// Adam or AdamW.
+    Adam(Adam),
+}
+
+/// The state of an optimizer over one [`ParamSet`].
+pub struct Optimizer {
+    method: Method,
+    hyper: Buf,
+    /// Velocity, or both moments, laid out as the parameters.
+    states: Vec<(&'static str, Buf)>,
+    theta: Buf,
+    grad: Buf,
+    steps: u32,
+}
+
+impl Optimizer {
+    /// An optimizer with its state at zero.
+    ///
+    /// # Errors
+    /// When an option is out of range or the device has no memory.
+    pub fn new(device: &dyn Device, params: &ParamSet, method: Method) -> Result<Self> {
+        let names: &[&'static str] = match method {
+            Method::Sgd(o) => {
+                o.check()?;
+                &["velocity"]
+            }
+            Method::Adam(o) => {
+                o.check()?;
+                &["m", "v"]
+            }
+        };
+        let state = |&name: &&'static str| Ok((name, device.alloc(Elem::Real, params.theta.len())?));
+        Ok(Self {
+            method,
+            hyper: device.alloc(Elem::Real, HYPER)?,
+            states: names.iter().map(state).collect::<Result<_>>()?,
+            theta: params.theta.clone(),
+            grad: params.grad.clone(),
+            steps: 0,
+        })
+    }
+
+    /// Appends the one launch that updates every parameter, after [`Graph::backward`].
+    ///
+    /// # Errors
+    /// When `leaves` are another set's, or a parameter received no gradient in this graph.
+    pub fn record(&self, g: &mut Graph, params: &ParamSet, leaves: &Leaves) -> Result<()> {
+        let same = params.theta.overlaps(&self.theta) && params.theta.len() == self.theta.len();
+        if !same || !params.names().eq(leaves.0.iter().map(|l| l.0.as_str())) {
+            return Err(Error::config("the optimizer was made for another parameter set"));
+        }
+        if let Some((name, _)) = leaves.0.iter().find(|(_, leaf)| g.grad(*leaf).is_none()) {
+            return Err(Error::config(format!(
+                "parameter `{name}` received no gradient: the loss does not depend on it, \
+                 or the graph has not gone backward"
+            )));
+        }
+        let n = self.theta.len();
+        let hyper = g.bind(&self.hyper, &[HYPER])?;
+        let (theta, grad) = (g.bind(&self.theta, &[n])?, g.bind(&self.grad, &[n])?);
+        let states = self.states.iter().map(|(_, buf)| g.bind(buf, &[n])).collect::<Result<Vec<_>>>()?;
+        match self.method {
+            Method::Sgd(o) => ops::optim::sgd(g, theta, grad, states[0], hyper, o),
+            Method::Adam(o) => ops::optim::adam(g, theta, grad, [states[0], states[1]], hyper, o),
+        }
+    }
+
+    /// Counts a step and writes what it needs; call it before each run of the compiled graph.
+    ///
+    /// # Errors
+    /// When `lr` is negative or not finite, or the device fails.
+    pub fn before_step(&mut self, device: &dyn Device, lr: f64) -> Result<()> {
+        if !(lr.is_finite() && lr >= 0.0) {
+            return Err(Error::config(format!("a learning rate of {lr} is out of range")));
+        }
+        self.steps = self.steps.saturating_add(1);
+        let t = f64::from(self.steps);
+        // From the f32 values that the kernel uses, so that the corrections are exactly theirs.
+        let left = |beta: f32| -(t * f64::from(beta).ln()).exp_m1();
+        let hyper = match self.method {
+            Method::Sgd(_) => [lr, 1.0, 1.0],
+            Method::Adam(o) => [lr, left(o.beta1), left(o.beta2)],
+        };
+        device.write(&self.hyper, (&hyper).into())
+    }
+
+    /// How many steps were taken.
+    pub fn steps(&self) -> u32 {
+        self.steps
+    }
+
+    /// The state by name, laid out as [`ParamSet::theta`]: to save, and to go on from.
+    pub fn states(&self) -> &[(&'static str, Buf)] {
+        &self.states
+    }
+
+    /// Sets the count of steps taken, when the state is restored.
+    pub fn set_steps(&mut self, steps: u32) {
+        self.steps = steps;
+    }
+}
+
+/// The learning rate over a training run; both kinds rise linearly over the first `warm_up` steps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Schedule {
+    /// Then the same all along.
+    Constant {
+        /// The highest learning rate.
+        lr: f64,
+        /// Steps of the rise; 0 for none.
+        warm_up: u64,
+    },
+    /// Then falls to 0 along half a cosine.
+    Cosine {
+        /// The highest learning rate.
+        lr: f64,
+        /// Steps of the rise; 0 for none.
+        warm_up: u64,
+    },
+}
+
+impl Schedule {
+    /// The learning rate of step `step`, counted from 0, of `total`; 0 from there on under the cosine.
+    pub fn lr_at(&self, step: u64, total: u64) -> f64 {
+        let (Self::Constant { lr, warm_up } | Self::Cosine { lr, warm_up }) = *self;
+        match self {
+            _ if step < warm_up => lr * (step + 1) as f64 / warm_up as f64,
+            Self::Constant { .. } => lr,
+            Self::Cosine { .. } if step >= total => 0.0,
+            Self::Cosine { .. } => {
+                let done = (step - warm_up) as f64 / (total - warm_up) as f64;
+                lr * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())
+            }
+        }
+    }
+}
