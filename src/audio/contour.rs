@@ -186,7 +186,8 @@ impl Contour {
 }
 
 /// How a MIDI pitch becomes a network input. An unvoiced frame stays 0 in each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Scale {
     /// `midi / 127`, the paper's.
     #[default]
@@ -205,6 +206,14 @@ impl Scale {
             _ if midi == 0.0 => 0.0,
             Self::Midi127 => midi / 127.0,
             Self::Centered72 => (midi - 36.0) / 72.0,
+        }
+    }
+
+    /// A semitone in the network's input.
+    pub fn semitone(self) -> f32 {
+        match self {
+            Self::Midi127 => 1.0 / 127.0,
+            Self::Centered72 => 1.0 / 72.0,
         }
     }
 

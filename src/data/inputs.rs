@@ -13,7 +13,8 @@ use crate::audio::{AlignOptions, CHANNELS, Contour, Scale, align};
 use crate::{Error, Result};
 
 /// What the network sees of a take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum InputKind {
     /// The contour alone: 1 channel, a column per frame. One row.
     Contour,
