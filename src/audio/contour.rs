@@ -98,7 +98,8 @@ impl Contour {
                 }
                 (Some(Err(_)), Some(Err(_)), None) if may_be_header => {}
                 _ => {
-                    let message = format!("expected two numbers, time in seconds and f0 in Hz, found {line:?}");
+                    let message =
+                        format!("expected two numbers, time in seconds and f0 in Hz, found {line:?}");
                     return Err(Error::data(path, Some(number), message));
                 }
             }
