@@ -69,7 +69,7 @@ impl Contour {
         })
     }
 
-    /// Reads a text file of two columns, time [s] and f0 [Hz] (0 is unvoiced), separated by whitespace,
+    /// Reads a text file of two columns, time in seconds and f0 in Hz (0 is unvoiced), separated by whitespace,
     /// comma, semicolon or tab, and resamples it to `hop` seconds as [`Contour::from_f0`] does.
     ///
     /// Empty lines, lines that start with `#` and one line of column names are skipped.
@@ -98,7 +98,8 @@ impl Contour {
                 }
                 (Some(Err(_)), Some(Err(_)), None) if may_be_header => {}
                 _ => {
-                    let message = format!("expected two numbers, time [s] and f0 [Hz], found {line:?}");
+                    let message =
+                        format!("expected two numbers, time in seconds and f0 in Hz, found {line:?}");
                     return Err(Error::data(path, Some(number), message));
                 }
             }
