@@ -3,6 +3,7 @@
 use crate::device::Device;
 use crate::graph::{Graph, Var};
 use crate::ops::conv_block::{ConvBlock, Features, Mode, conv_block, frames_after, mean_over_time};
+use crate::ops::dropout::{DropoutOptions, dropout};
 use crate::ops::linear::{Activation, linear};
 use crate::optim::{Leaves, ParamSet, Tensor};
 use crate::{Error, Result};
@@ -264,15 +265,15 @@ impl PcConvNet {
         mean_over_time(g, features, lengths)
     }
 
-    /// Records the head: ratings in (0, 1), `[batch, 1]`, of an embedding. With `dropout`, the state of
-    /// its random stream, values are dropped as in training.
+    /// Records the head: ratings in (0, 1), `[batch, 1]`, of an embedding. With `random`, the state that
+    /// [`dropout`] takes, values are dropped as in training.
     ///
     /// # Errors
     /// When shapes do not fit.
-    pub fn rate(&self, g: &mut Graph, vars: &NetVars, embedding: Var, dropout: Option<Var>) -> Result<Var> {
-        let p = self.config.dropout;
-        let drop = |g: &mut Graph, x: Var, stream: u32| match dropout {
-            //DROP Some(state) if p > 0.0 => crate::ops::dropout::dropout(g, x, state, p, stream),
+    pub fn rate(&self, g: &mut Graph, vars: &NetVars, embedding: Var, random: Option<Var>) -> Result<Var> {
+        let probability = self.config.dropout;
+        let drop = |g: &mut Graph, x: Var, stream: u32| match random {
+            Some(state) if probability > 0.0 => dropout(g, x, state, DropoutOptions { probability, stream }),
             _ => Ok(x),
         };
         let x = drop(g, embedding, 0)?;
