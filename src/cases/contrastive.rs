@@ -1,6 +1,6 @@
-use super::{Case, Input, Role, uniform};
+use super::{Case, Input, Role, normal, uniform};
 use crate::ops::contrastive::{
-    ContrastiveOptions, Metric, contrastive, contrastive_cross, contrastive_halves,
+    ContrastiveOptions, Metric, bins, contrastive, contrastive_cross, contrastive_halves,
 };
 
 const METRICS: [Metric; 2] = [Metric::Euclidean, Metric::Cosine];
@@ -19,35 +19,108 @@ fn name(what: &str, n: usize, d: usize, o: ContrastiveOptions) -> String {
     format!("{what} n{n} d{d} {:?} margin {} tau {} weight {}", o.metric, o.margin, o.tau, o.weight)
 }
 
+const NEAR: &str = "pairs at 1e-3 to 3e-3 of the norm lose up to 6e-8 / 1e-3 of their difference; nearer \
+                    ones are computed on their own in f64";
+
+/// All pairs, binned or not.
+fn all(what: &str, z: Input, labels: Input, opts: ContrastiveOptions) -> Case {
+    let (n, d) = (z.shape[0], z.shape[1]);
+    Case::new("contrastive", name(what, n, d, opts), vec![z, labels], move |g, v| {
+        contrastive(g, v[0], v[1], opts)
+    })
+}
+
+fn halves(what: &str, z: Input, labels: Input, pairing: Input, opts: ContrastiveOptions) -> Case {
+    let (n, d) = (z.shape[0], z.shape[1]);
+    Case::new("contrastive", name(what, n, d, opts), vec![z, labels, pairing], move |g, v| {
+        contrastive_halves(g, v[0], v[1], v[2], opts)
+    })
+}
+
+fn cross(what: &str, z: [Input; 2], labels: [Input; 2], opts: ContrastiveOptions) -> Case {
+    let (n, m, d) = (z[0].shape[0], z[1].shape[0], z[0].shape[1]);
+    let ([z, others], [of_z, of_o]) = (z, labels);
+    let name = name(&format!("{what} m{m}"), n, d, opts);
+    Case::new("contrastive", name, vec![z, of_z, others, of_o], move |g, v| {
+        contrastive_cross(g, v[0], v[1], v[2], v[3], opts)
+    })
+}
+
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for metric in METRICS {
-        for (n, d) in [(2, 1), (3, 2), (7, 5), (17, 16), (64, 16), (67, 31), (130, 130)] {
-            let opts = ContrastiveOptions { metric, ..Default::default() };
+        let paper = ContrastiveOptions { metric, ..Default::default() };
+        let other = ContrastiveOptions { margin: 2.0, tau: 0.2, weight: 0.3, ..paper };
+        // Tiles are 48 rows of sixteens, blocks of tiles from 96 rows: below, at and beyond each.
+        for (n, d) in [
+            (2, 1),
+            (3, 2),
+            (7, 5),
+            (16, 15),
+            (17, 16),
+            (47, 17),
+            (48, 32),
+            (64, 16),
+            (67, 31),
+            (97, 48),
+            (130, 130),
+            (211, 64),
+            (293, 3),
+        ] {
             let seed = (n * 1000 + d) as u64;
             let z = || Input::normal(seed, &[n, d]);
-            let all = |what, labels, opts| {
-                Case::new("contrastive", name(what, n, d, opts), vec![z(), labels], move |g, v| {
-                    contrastive(g, v[0], v[1], opts)
-                })
-            };
-            cases.push(all("all binned", binned(seed + 1, n), opts));
-            let opts = ContrastiveOptions { margin: 2.0, tau: 0.2, weight: 0.3, ..opts };
-            cases.push(all("all continuous", continuous(seed + 2, n), opts));
-            let pairing = (0..n as u32).rev().collect();
-            cases.push(Case::new(
-                "contrastive",
-                name("halves", n, d, opts),
-                vec![z(), continuous(seed + 3, n), Input::index(&[n], pairing)],
-                move |g, v| contrastive_halves(g, v[0], v[1], v[2], opts),
-            ));
-            let m = n / 2 + 1;
-            cases.push(Case::new(
-                "contrastive",
-                name("cross", n, d, opts),
-                vec![z(), continuous(seed + 4, n), Input::normal(seed + 5, &[m, d]), continuous(seed + 6, m)],
-                move |g, v| contrastive_cross(g, v[0], v[1], v[2], v[3], opts),
-            ));
+            cases.push(all("all binned", z(), binned(seed + 1, n), paper));
+            cases.push(all("all continuous", z(), continuous(seed + 2, n), other));
+            let permutation = (0..n as u32).rev().collect();
+            let pairing = Input::index(&[n], permutation);
+            cases.push(halves("halves continuous", z(), continuous(seed + 3, n), pairing, other));
+            let pairs = (0..n as u32 / 2 * 2).collect();
+            let pairing = Input::index(&[n / 2, 2], pairs);
+            cases.push(halves("halves binned", z(), binned(seed + 3, n), pairing, paper));
+            for m in [1, n / 2 + 1, 2 * n + 5] {
+                let others = Input::normal(seed + 5, &[m, d]);
+                let labels = [continuous(seed + 4, n), continuous(seed + 6, m)];
+                cases.push(cross("cross continuous", [z(), others.clone()], labels, other));
+                let labels = [binned(seed + 4, n), binned(seed + 6, m)];
+                cases.push(cross("cross binned", [z(), others], labels, paper));
+            }
+        }
+        for d in [16, 128] {
+            cases.push(all("all", Input::normal(1, &[1024, d]), binned(2, 1024), paper).timed());
+        }
+        cases.push(all("all", Input::normal(1, &[64, 16]), binned(2, 64), paper).timed());
+        // One label: every pair is positive. All different, none is.
+        let (n, d) = (70, 6);
+        let z = || Input::normal(9, &[n, d]);
+        let label = |f: fn(usize) -> f64| Input::real(&[n], (0..n).map(f).collect(), Role::Constant);
+        cases.push(all("one label", z(), label(|_| 3.0), paper));
+        cases.push(all("no two labels alike", z(), label(|i| i as f64), paper));
+        // Ratings exactly on the edges of ten bins.
+        let edges: Vec<f32> = (0..n).map(|i| (i % 11) as f32 / 10.0).collect();
+        let edges = bins(&edges, 10).expect("ratings from 0 to 1");
+        let edges = edges.into_iter().map(f64::from).collect();
+        cases.push(all("bin edges", z(), Input::real(&[n], edges, Role::Constant), paper));
+
+        // Far from the origin, where norms and products cancel, and near-duplicates.
+        let shifted: Vec<f64> = normal(11, n * d).iter().map(|v| 100.0 + v).collect();
+        cases.push(
+            all("shifted by 100", Input::real(&[n, d], shifted, Role::Grad), binned(12, n), paper)
+                .within(1e-4, "cosine: rows of norm 1 round by 6e-8, at 1e-2 of it apart"),
+        );
+        let mut rows = normal(10, n * d);
+        rows[..2 * d].fill(0.0);
+        rows.copy_within(2 * d..9 * d, 50 * d);
+        let z = Input::real(&[n, d], rows, Role::Constant); // on corners: see tests/contrastive_loss.rs
+        cases.push(all("zero and duplicate rows", z, binned(12, n), paper));
+        // A few clusters much tighter than they are apart. Their pairs are smooth at the h of the check
+        // only where the spread is beyond it.
+        for (spread, role) in [(3e-3, Role::Grad), (1e-3, Role::Grad), (1e-6, Role::Constant)] {
+            let noise = normal(14, n * d);
+            let centres = normal(13, 5 * d);
+            let rows = (0..n * d).map(|e| centres[e / d % 5 * d + e % d] + spread * noise[e]).collect();
+            let what = format!("clusters of {spread:e}");
+            let z = Input::real(&[n, d], rows, role);
+            cases.push(all(&what, z, binned(15, n), paper).within(2e-4, NEAR));
         }
     }
     cases

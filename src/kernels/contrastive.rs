@@ -11,7 +11,7 @@
 //! `1 − cos(z_i, z_j)` (cosine). The gradient is 0 where `d = 0` (Euclidean), and a cosine pair
 //! with a zero row has distance 1 and gradient 0.
 
-use super::pairwise::{Lanes, TILE, combine, pack_panel, padded, products};
+use super::pairwise::{Aligned, Lanes, Layout, TILE, centre, combine, lay_out, padded, products, side_len};
 use super::simd::LANES;
 use super::{Binding, Cost, Kernel};
 use crate::device::cpu::{Args, CpuTwin, Real, Work, with_scratch};
@@ -78,6 +78,10 @@ fn pair<F: Real>(p: &P, w: f64, a: &[F], b: &[F], mut add: impl FnMut(usize, f64
         // 1 − cos = ½‖â − b̂‖², which does not cancel when the rows are close.
         let d = 0.5 * ab().map(|(a, b)| (a * ra - b * rb).powi(2)).sum::<f64>();
         let (loss, slope) = p.term(d, w);
+        if a.len() == 1 {
+            // On a line the angle is 0 or π whatever the lengths: no gradient, not even a rounded one.
+            return loss;
+        }
         for (k, (a, b)) in ab().enumerate() {
             let (a, b) = (a * ra, b * rb);
             // ∂d/∂a = (cos·â − b̂) / ‖a‖
@@ -234,12 +238,6 @@ fn cross_plain<F: Real>(args: Args<'_, F>) {
 
 // The f32 instance.
 
-/// Pairs whose squared distance is below this share of their squared norms (about the centre of the
-/// batch) are computed on their own in f64: the products below would lose their difference.
-const NEAR_EUCLIDEAN: f32 = 1e-5;
-/// The same between rows of norm 1, which rounding has moved by 6e-8.
-const NEAR_COSINE: f32 = 1e-6;
-
 /// One set of rows in the layouts that the tiles read, and what they add up.
 struct Side {
     n: usize,
@@ -272,136 +270,17 @@ struct Pairs<'a> {
 // SAFETY: what is written through the pointers is written by one task at a time (`sweep_*`).
 unsafe impl Sync for Pairs<'_> {}
 
-/// Vectors of `n` rows: labels, near, inverse, sums.
-const VECTORS: usize = 4;
-
-/// Elements of scratch that a side of `n` rows takes.
-fn side_len(n: usize, d: usize) -> usize {
-    padded(n) * (d + 2 * padded(d) + VECTORS)
-}
-
-/// Lays out a side in `scratch`; `centre` is subtracted from `rows` afterwards, see [`centre`].
-fn lay_out<'s>(p: &P, n: usize, z: &[f32], labels: &[f32], scratch: &mut &'s mut [f32]) -> Layout<'s> {
-    let d = p.d as usize;
-    let (np, dp) = (padded(n), padded(d));
-    let mut take = |len| scratch.split_off_mut(..len).expect("scratch was counted by side_len");
-    let side = Layout {
-        n,
-        panels: take(np * d),
-        rows: take(np * dp),
-        acc: take(np * dp),
-        labels: take(np),
-        near: take(np),
-        inverse: take(np),
-        sums: take(np),
-    };
-    side.acc.fill(0.0);
-    side.sums.fill(0.0);
-    side.labels[..n].copy_from_slice(labels);
-    side.labels[n..].fill(0.0);
-    side.inverse[n..].fill(0.0);
-    side.rows[n * dp..].fill(0.0);
-    for ((row, z), inverse) in side.rows.chunks_exact_mut(dp).zip(z.chunks_exact(d)).zip(&mut *side.inverse) {
-        let (row, pad) = row.split_at_mut(d);
-        pad.fill(0.0);
-        if p.cosine() {
-            let norm = z.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
-            let scale = if norm > 0.0 { 1.0 / norm } else { 0.0 };
-            *inverse = scale as f32;
-            for (row, &z) in row.iter_mut().zip(z) {
-                *row = (f64::from(z) * scale) as f32;
-            }
-        } else {
-            *inverse = 1.0;
-            row.copy_from_slice(z);
-        }
-    }
-    for (i, panel) in side.panels.chunks_exact_mut(LANES * d).enumerate() {
-        pack_panel(&side.rows[i * LANES * dp..][..LANES * dp], d, dp, panel);
-    }
-    side
-}
-
-/// A side while it is being laid out.
-struct Layout<'s> {
-    n: usize,
-    panels: &'s mut [f32],
-    rows: &'s mut [f32],
-    acc: &'s mut [f32],
-    labels: &'s mut [f32],
-    near: &'s mut [f32],
-    inverse: &'s mut [f32],
-    sums: &'s mut [f32],
-}
-
-/// Moves the rows' mean to the origin: their differences, which alone matter, then lose least.
-fn centre(p: &P, sides: &mut [Layout<'_>]) {
-    let dp = padded(p.d as usize);
-    let count = sides.iter().map(|s| s.n).sum::<usize>() as f64;
-    for c in (0..dp).step_by(LANES) {
-        let mut mean = [0f64; LANES];
-        for row in sides.iter().flat_map(|s| s.rows.chunks_exact(dp).take(s.n)) {
-            for (m, &v) in mean.iter_mut().zip(&row[c..]) {
-                *m += f64::from(v);
-            }
-        }
-        let mean = mean.map(|m| (m / count) as f32);
-        for row in sides.iter_mut().flat_map(|s| s.rows.chunks_exact_mut(dp).take(s.n)) {
-            for (v, m) in row[c..].iter_mut().zip(mean) {
-                *v -= m;
-            }
-        }
-    }
-    for side in sides {
-        side.near.fill(0.0);
-        for ((near, row), &inverse) in
-            side.near.iter_mut().zip(side.rows.chunks_exact(dp)).zip(&*side.inverse).take(side.n)
-        {
-            *near = match (p.cosine(), inverse > 0.0) {
-                // A zero row is at distance 1 from all, near to none.
-                (true, false) => -1.0,
-                (true, true) => 0.5 * NEAR_COSINE,
-                // At least what a square can still hold.
-                _ => (NEAR_EUCLIDEAN * row.iter().map(|v| v * v).sum::<f32>()).max(1e-36),
-            };
-        }
-    }
-}
-
-impl Layout<'_> {
-    fn side(&mut self, z: &[f32]) -> Side {
-        Side {
-            n: self.n,
-            z: z.as_ptr(),
-            panels: self.panels.as_ptr(),
-            rows: self.rows.as_ptr(),
-            labels: self.labels.as_ptr(),
-            near: self.near.as_ptr(),
-            inverse: self.inverse.as_ptr(),
-            acc: self.acc.as_mut_ptr(),
-            sums: self.sums.as_mut_ptr(),
-        }
-    }
-
-    /// The gradient: `scale·(Σ g_ij·rows_i − Σ g_ij·rows_j)`, for cosine brought back from rows of norm 1.
-    fn finish(&self, p: &P, scale: f64, z: &[f32], dz: &mut [f32]) {
-        let (d, dp) = (p.d as usize, padded(p.d as usize));
-        let rows = self.rows.chunks_exact(dp).zip(self.acc.chunks_exact(dp));
-        for (i, ((dz, z), (row, acc))) in dz.chunks_exact_mut(d).zip(z.chunks_exact(d)).zip(rows).enumerate()
-        {
-            let (sum, inverse) = (self.sums[i], self.inverse[i]);
-            for ((dz, row), acc) in dz.iter_mut().zip(row).zip(acc) {
-                *dz = sum * row - acc;
-            }
-            let mut along = 0.0;
-            if p.cosine() {
-                along = inverse * dz.iter().zip(z).map(|(v, z)| v * (z * inverse)).sum::<f32>();
-            }
-            let scale = scale as f32 * inverse;
-            for (dz, z) in dz.iter_mut().zip(z) {
-                *dz = scale * (*dz - along * z);
-            }
-        }
+fn side(layout: &mut Layout<'_>, z: &[f32]) -> Side {
+    Side {
+        n: layout.n,
+        z: z.as_ptr(),
+        panels: layout.panels.as_ptr(),
+        rows: layout.rows.as_ptr(),
+        labels: layout.labels.as_ptr(),
+        near: layout.near.as_ptr(),
+        inverse: layout.inverse.as_ptr(),
+        acc: layout.acc.as_mut_ptr(),
+        sums: layout.sums.as_mut_ptr(),
     }
 }
 
@@ -422,9 +301,6 @@ unsafe fn near_pair(c: &Pairs<'_>, i: usize, j: usize) -> f64 {
         })
     }
 }
-
-#[repr(C, align(64))]
-struct Aligned<const N: usize>([f32; N]);
 
 static IOTA: Aligned<LANES> = Aligned([0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.]);
 
@@ -632,14 +508,14 @@ fn sweep_cross(work: Work, c: &Pairs<'_>) -> f64 {
 pub(crate) fn all_f32(work: Work, p: &P, z: &[f32], labels: &[f32], dz: &mut [f32]) -> f32 {
     let (n, d) = (p.n as usize, p.d as usize);
     with_scratch(side_len(n, d), |mut scratch| {
-        let mut sides = [lay_out(p, n, z, labels, &mut scratch)];
-        centre(p, &mut sides);
+        let mut sides = [lay_out(d, p.cosine(), z, labels, &mut scratch)];
+        centre(d, p.cosine(), &mut sides);
         let [layout] = &mut sides;
-        let side = layout.side(z);
+        let side = side(layout, z);
         let c = Pairs { p: *p, d, dp: padded(d), a: &side, b: &side };
         let scale = f64::from(p.weight) / (n as f64 * (n as f64 - 1.0) / 2.0);
         let loss = scale * sweep_all(work, &c);
-        layout.finish(p, scale, z, dz);
+        layout.finish(d, p.cosine(), scale as f32, z, dz);
         loss as f32
     })
 }
@@ -653,16 +529,18 @@ pub(crate) fn cross_f32(
 ) -> f32 {
     let (n, m, d) = (p.n as usize, p.m as usize, p.d as usize);
     with_scratch(side_len(n, d) + side_len(m, d), |mut scratch| {
-        let mut sides =
-            [lay_out(p, n, z, labels_z, &mut scratch), lay_out(p, m, others, labels_o, &mut scratch)];
-        centre(p, &mut sides);
+        let mut sides = [
+            lay_out(d, p.cosine(), z, labels_z, &mut scratch),
+            lay_out(d, p.cosine(), others, labels_o, &mut scratch),
+        ];
+        centre(d, p.cosine(), &mut sides);
         let [a, b] = &mut sides;
-        let (a_side, b_side) = (a.side(z), b.side(others));
+        let (a_side, b_side) = (side(a, z), side(b, others));
         let c = Pairs { p: *p, d, dp: padded(d), a: &a_side, b: &b_side };
         let scale = f64::from(p.weight) / (n as f64 * m as f64);
         let loss = scale * sweep_cross(work, &c);
-        a.finish(p, scale, z, dz);
-        b.finish(p, scale, others, dothers);
+        a.finish(d, p.cosine(), scale as f32, z, dz);
+        b.finish(d, p.cosine(), scale as f32, others, dothers);
         loss as f32
     })
 }

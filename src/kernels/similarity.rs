@@ -1,6 +1,399 @@
-//! TODO
+//! Similarity matrices: every row of `a` against every row of `b`.
+//!
+//! ```text
+//! dot                y_ij = a_i·b_j
+//! cosine             y_ij = a_i·b_j / (‖a_i‖‖b_j‖); 0, with gradient 0, when a row is zero
+//! squared Euclidean  y_ij = ‖a_i − b_j‖²
+//! Euclidean          y_ij = ‖a_i − b_j‖; gradient 0 where that is 0
+//! ```
+//!
+//! Shapes: `a` `[n, d]`, `b` `[m, d]`, `y` and `dy` `[n, m]`, `da` `[n, d]`, `db` `[m, d]`.
+//!
+//! The f32 instance cuts `y` into strips of [`TILE`] rows, one task each, and walks a strip tile by tile
+//! ([`super::pairwise`] has the steps): `2·d` flops a pair forward (`3·d` for distances, by differences, which
+//! do not cancel), one write per entry. Backward, a task owns a strip of rows of `da` or of `db` and reads
+//! `dy` once for each: `2·d` flops a pair and side, and another `3·d` for Euclidean, whose distances
+//! are computed again rather than kept. Sums are taken tile after tile, whatever the threads.
 
-use super::Kernel;
+use super::pairwise::{Aligned, Lanes, Layout, TILE, centre, combine, lay_out, padded, products, side_len};
+use super::simd::LANES;
+use super::{Binding, Cost, Kernel};
+use crate::device::cpu::{Args, CpuTwin, Real, Work, with_scratch};
+use crate::dispatch;
+use bytemuck::{Pod, Zeroable};
+
+/// What is computed of two rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Similarity {
+    /// `a·b`.
+    Dot = 0,
+    /// `a·b / (‖a‖‖b‖)`.
+    Cosine = 1,
+    /// `‖a − b‖²`.
+    SquaredEuclidean = 2,
+    /// `‖a − b‖`.
+    Euclidean = 3,
+}
+
+/// Params of both kernels.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct P {
+    /// Rows of `a`.
+    pub n: u32,
+    /// Rows of `b`.
+    pub m: u32,
+    /// Columns of both.
+    pub d: u32,
+    /// A [`Similarity`].
+    pub kind: u32,
+}
+
+impl P {
+    fn kind(&self) -> Similarity {
+        use Similarity::{Cosine, Dot, Euclidean, SquaredEuclidean};
+        match self.kind {
+            0 => Dot,
+            1 => Cosine,
+            2 => SquaredEuclidean,
+            _ => Euclidean,
+        }
+    }
+
+    fn dims(&self) -> [usize; 3] {
+        [self.n as usize, self.m as usize, self.d as usize]
+    }
+}
+
+/// `y_ij` of every pair.
+pub static FWD: Kernel = Kernel {
+    name: "similarity_fwd",
+    bindings: &[Binding::input("a"), Binding::input("b"), Binding::output("y")],
+    cpu: CpuTwin { f32: fwd_tiled, f64: fwd_plain },
+    cost: |p| {
+        let [n, m, d] = p.get::<P>().dims();
+        Cost::new(2 * n * m * d, n * m + (n + m) * d)
+    },
+};
+
+/// `da_i = Σ_j dy_ij ∂y_ij/∂a_i` and `db_j = Σ_i dy_ij ∂y_ij/∂b_j`.
+pub static BWD: Kernel = Kernel {
+    name: "similarity_bwd",
+    bindings: &[
+        Binding::input("a"),
+        Binding::input("b"),
+        Binding::input("dy"),
+        Binding::output("da"),
+        Binding::output("db"),
+    ],
+    cpu: CpuTwin { f32: bwd_tiled, f64: bwd_plain },
+    cost: |p| {
+        let [n, m, d] = p.get::<P>().dims();
+        Cost::new(4 * n * m * d, n * m + 2 * (n + m) * d)
+    },
+};
+
+fn dot<F: Real>(a: &[F], b: &[F]) -> F {
+    a.iter().zip(b).map(|(&a, &b)| a * b).sum()
+}
+
+fn squared<F: Real>(a: &[F], b: &[F]) -> F {
+    a.iter().zip(b).map(|(&a, &b)| (a - b) * (a - b)).sum()
+}
+
+/// 1 / norm; 0 for a zero row.
+fn inverse_norm<F: Real>(a: &[F]) -> F {
+    let norm = dot(a, a).sqrt();
+    if norm > F::zero() { norm.recip() } else { F::zero() }
+}
+
+fn fwd_plain<F: Real>(args: Args<'_, F>) {
+    let p: P = args.params();
+    let [_, m, d] = p.dims();
+    let [a, b, y] = args.bufs();
+    let (a, b) = (a.input(), b.input());
+    for (i, y) in y.output().chunks_exact_mut(m).enumerate() {
+        let a = &a[i * d..][..d];
+        for (y, b) in y.iter_mut().zip(b.chunks_exact(d)) {
+            *y = match p.kind() {
+                Similarity::Dot => dot(a, b),
+                Similarity::Cosine => dot(a, b) * inverse_norm(a) * inverse_norm(b),
+                Similarity::SquaredEuclidean => squared(a, b),
+                Similarity::Euclidean => squared(a, b).sqrt(),
+            };
+        }
+    }
+}
+
+fn bwd_plain<F: Real>(args: Args<'_, F>) {
+    let p: P = args.params();
+    let [n, m, d] = p.dims();
+    let [a, b, dy, da, db] = args.bufs();
+    let (a, b, dy, da, db) = (a.input(), b.input(), dy.input(), da.output(), db.output());
+    da.fill(F::zero());
+    db.fill(F::zero());
+    for i in 0..n {
+        for j in 0..m {
+            let g = dy[i * m + j];
+            let (ai, bj) = (&a[i * d..][..d], &b[j * d..][..d]);
+            let (da, db) = (&mut da[i * d..][..d], &mut db[j * d..][..d]);
+            let mut add = |k: usize, ga: F, gb: F| {
+                da[k] += g * ga;
+                db[k] += g * gb;
+            };
+            match p.kind() {
+                Similarity::Dot => (0..d).for_each(|k| add(k, bj[k], ai[k])),
+                Similarity::Cosine => {
+                    let (ra, rb) = (inverse_norm(ai), inverse_norm(bj));
+                    if ra * rb != F::zero() {
+                        let cos = dot(ai, bj) * ra * rb;
+                        for k in 0..d {
+                            let (a, b) = (ai[k] * ra, bj[k] * rb);
+                            add(k, ra * (b - cos * a), rb * (a - cos * b));
+                        }
+                    }
+                }
+                Similarity::SquaredEuclidean | Similarity::Euclidean => {
+                    let factor = match p.kind() {
+                        Similarity::SquaredEuclidean => F::of(2.0),
+                        _ => squared(ai, bj).sqrt().recip(),
+                    };
+                    // Where the distance is 0 the gradient is.
+                    if factor.is_finite() {
+                        (0..d).for_each(|k| add(k, factor * (ai[k] - bj[k]), factor * (bj[k] - ai[k])));
+                    }
+                }
+            }
+        }
+    }
+}
+
+// The f32 instance.
+
+fn fwd_tiled(args: Args<'_, f32>) {
+    let p: P = args.params();
+    let work = args.work;
+    let [a, b, y] = args.bufs();
+    fwd_f32(work, &p, a.input(), b.input(), y.output());
+}
+
+/// The matrix of `a` and `b` into `y`.
+pub(crate) fn fwd_f32(work: Work, p: &P, a: &[f32], b: &[f32], y: &mut [f32]) {
+    let [n, m, d] = p.dims();
+    let unit = p.kind() == Similarity::Cosine;
+    with_scratch(side_len(n, d) + side_len(m, d), |mut scratch| {
+        let a = lay_out(d, unit, a, &[], &mut scratch);
+        let b = lay_out(d, unit, b, &[], &mut scratch);
+        work.pieces(y, TILE * m, |strip, y| {
+            fwd_strip(work.simd, p, &a.panels[strip * TILE * d..], b.panels, y);
+        });
+    });
+}
+
+dispatch! {
+    fn fwd_strip(p: &P, a: &[f32], b: &[f32], y: &mut [f32]) = fwd_strip_body
+}
+
+/// Up to [`TILE`] rows of `y`.
+#[inline(always)]
+unsafe fn fwd_strip_body<V: Lanes>(p: &P, a: &[f32], b: &[f32], y: &mut [f32]) {
+    let [_, m, d] = p.dims();
+    let rows = y.len() / m;
+    let mut tile = Aligned([0.0; TILE * TILE]);
+    assert!(a.len() >= padded(rows) * d && b.len() >= padded(m) * d);
+    for j0 in (0..m).step_by(TILE) {
+        let columns = TILE.min(m - j0);
+        let (ap, bp) = ((a.as_ptr(), padded(rows)), (b[j0 * d..].as_ptr(), padded(columns) / LANES));
+        // SAFETY: whole panels, by the assertion; vectors inside the tile.
+        unsafe {
+            let t = tile.0.as_mut_ptr();
+            match p.kind() {
+                Similarity::Dot | Similarity::Cosine => products::<V, false>(d, ap, bp, false, t),
+                _ => products::<V, true>(d, ap, bp, false, t),
+            }
+            if p.kind() == Similarity::Euclidean {
+                for r in 0..rows {
+                    for c in (0..padded(columns)).step_by(LANES) {
+                        let at = t.add(r * TILE + c);
+                        V::load(at).sqrt().store(at);
+                    }
+                }
+            }
+        }
+        for (y, t) in y.chunks_exact_mut(m).zip(tile.0.chunks_exact(TILE)) {
+            y[j0..j0 + columns].copy_from_slice(&t[..columns]);
+        }
+    }
+}
+
+fn bwd_tiled(args: Args<'_, f32>) {
+    let p: P = args.params();
+    let work = args.work;
+    let [a, b, dy, da, db] = args.bufs();
+    bwd_f32(work, &p, (a.input(), da.output()), (b.input(), db.output()), dy.input());
+}
+
+/// The gradients by both arguments of [`fwd_f32`].
+pub(crate) fn bwd_f32(
+    work: Work,
+    p: &P,
+    (a, da): (&[f32], &mut [f32]),
+    (b, db): (&[f32], &mut [f32]),
+    dy: &[f32],
+) {
+    let [n, m, d] = p.dims();
+    let unit = p.kind() == Similarity::Cosine;
+    with_scratch(side_len(n, d) + side_len(m, d), |mut scratch| {
+        let mut sides = [lay_out(d, unit, a, &[], &mut scratch), lay_out(d, unit, b, &[], &mut scratch)];
+        if p.kind() != Similarity::Dot {
+            centre(d, unit, &mut sides);
+        }
+        let [mut la, mut lb] = sides;
+        let strip = TILE * padded(d);
+        let scale = match p.kind() {
+            Similarity::SquaredEuclidean => 2.0,
+            Similarity::Cosine => -1.0,
+            _ => 1.0,
+        };
+        for of_b in [false, true] {
+            let (acc, sums) = if of_b {
+                (std::mem::take(&mut lb.acc), std::mem::take(&mut lb.sums))
+            } else {
+                (std::mem::take(&mut la.acc), std::mem::take(&mut la.sums))
+            };
+            // The sums share no strip with each other: they are handed out in step with `acc`.
+            let given = Given { p, a, b, la: &la, lb: &lb, dy };
+            work.pieces2((&mut *acc, strip), (&mut *sums, TILE), |at, acc, sums| {
+                bwd_strip(work.simd, &given, of_b, at * TILE, acc, sums);
+            });
+            if of_b {
+                (lb.acc, lb.sums) = (acc, sums);
+            } else {
+                (la.acc, la.sums) = (acc, sums);
+            }
+        }
+        la.finish(d, unit, scale, a, da);
+        lb.finish(d, unit, scale, b, db);
+    });
+}
+
+/// What every strip of a backward launch reads.
+struct Given<'a> {
+    p: &'a P,
+    a: &'a [f32],
+    b: &'a [f32],
+    la: &'a Layout<'a>,
+    lb: &'a Layout<'a>,
+    dy: &'a [f32],
+}
+
+dispatch! {
+    fn bwd_strip(given: &Given<'_>, of_b: bool, first: usize, acc: &mut [f32], sums: &mut [f32]) = bwd_strip_body
+}
+
+/// Up to [`TILE`] rows from `first` on of one side's sums: `Σ g·other` into `acc`, `Σ g` into `sums`.
+#[inline(always)]
+unsafe fn bwd_strip_body<V: Lanes>(
+    given: &Given<'_>,
+    of_b: bool,
+    first: usize,
+    acc: &mut [f32],
+    sums: &mut [f32],
+) {
+    let Given { p, la, lb, .. } = given;
+    let [n, m, d] = p.dims();
+    let dp = padded(d);
+    let (mut tile, mut up) = (Aligned([0.0; TILE * TILE]), Aligned([0.0; TILE * TILE]));
+    let across = if of_b { n } else { m };
+    for other in (0..across).step_by(TILE) {
+        let (i0, j0) = if of_b { (other, first) } else { (first, other) };
+        let (rows, columns) = (TILE.min(n - i0), TILE.min(m - j0));
+        let (rp, cp) = (padded(rows), padded(columns));
+        for r in 0..rows {
+            let row = &mut up.0[r * TILE..][..cp];
+            row[..columns].copy_from_slice(&given.dy[(i0 + r) * m + j0..][..columns]);
+            row[columns..].fill(0.0);
+        }
+        let t = tile.0.as_mut_ptr();
+        let mut column_sums = Aligned([0.0; TILE]);
+        // SAFETY: whole panels and vectors of the layouts, which are padded, and of the tiles.
+        unsafe {
+            if p.kind() == Similarity::Euclidean {
+                let ap = (la.panels[i0 * d..].as_ptr(), rp);
+                products::<V, true>(d, ap, (lb.panels[j0 * d..].as_ptr(), cp / LANES), false, t);
+            }
+            for r in 0..rows {
+                let mut row_sum = V::splat(0.0);
+                for c in (0..cp).step_by(LANES) {
+                    let mut g = V::load(up.0.as_ptr().add(r * TILE + c));
+                    let at = t.add(r * TILE + c);
+                    match p.kind() {
+                        // `finish` subtracts, and a dot product has nothing else to it.
+                        Similarity::Dot => g = V::splat(0.0).sub(g),
+                        Similarity::Euclidean => {
+                            let distance = V::load(at);
+                            // Bounded so that the root of no square, 0 and infinity included, is a NaN.
+                            g = g.mul(distance.max(V::splat(1e-37)).min(V::splat(1e38)).rsqrt());
+                            let limit = V::splat(la.near[i0 + r]).add(V::load(lb.near[j0 + c..].as_ptr()));
+                            let mut bits = limit.gt(distance);
+                            if bits != 0 {
+                                g = limit.if_gt(distance, V::splat(0.0), g);
+                                // Where the distance is 0 there is no gradient, and beyond the columns no row.
+                                bits &= distance.gt(V::splat(0.0));
+                                bits &= u32::MAX >> (32 - LANES.min(columns - c));
+                            }
+                            while bits != 0 {
+                                let c = c + bits.trailing_zeros() as usize;
+                                let row = if of_b { c } else { r };
+                                near_pair(given, of_b, i0 + r, j0 + c, &mut acc[row * dp..][..d]);
+                                bits &= bits - 1;
+                            }
+                        }
+                        _ => {}
+                    }
+                    g.store(at);
+                    row_sum = row_sum.add(g);
+                    let sum = column_sums.0.as_mut_ptr().add(c);
+                    V::load(sum).add(g).store(sum);
+                }
+                if !of_b && p.kind() != Similarity::Dot {
+                    sums[r] += row_sum.sum();
+                }
+            }
+        }
+        tile.0[rows * TILE..rp * TILE].fill(0.0);
+        if of_b && p.kind() != Similarity::Dot {
+            sums.iter_mut().zip(column_sums.0).for_each(|(s, g)| *s += g);
+        }
+        let (ar, br) = (la.rows[i0 * dp..].as_ptr(), lb.rows[j0 * dp..].as_ptr());
+        // SAFETY: whole sixteens of the layouts' rows, and `acc` is a strip of such rows.
+        unsafe {
+            if of_b {
+                assert!(acc.len() >= cp * dp);
+                combine::<V, true>(t, dp, (acc.as_mut_ptr(), cp), (ar, rp), false);
+            } else {
+                assert!(acc.len() >= rp * dp);
+                combine::<V, false>(t, dp, (acc.as_mut_ptr(), rp), (br, cp), false);
+            }
+        }
+    }
+}
+
+/// The Euclidean gradient of a pair too near for the tiles, from its difference in f64.
+#[cold]
+#[inline(never)]
+fn near_pair(given: &Given<'_>, of_b: bool, i: usize, j: usize, acc: &mut [f32]) {
+    let [_, m, d] = given.p.dims();
+    let (a, b) = (&given.a[i * d..][..d], &given.b[j * d..][..d]);
+    let difference = |k: usize| f64::from(a[k]) - f64::from(b[k]);
+    let distance = (0..d).map(|k| difference(k).powi(2)).sum::<f64>().sqrt();
+    let g = f64::from(given.dy[i * m + j]) / distance;
+    let g = if of_b { -g } else { g };
+    for (k, acc) in acc.iter_mut().enumerate() {
+        *acc -= (g * difference(k)) as f32;
+    }
+}
 
 /// The kernels of this stem.
-pub static KERNELS: &[&Kernel] = &[];
+pub static KERNELS: &[&Kernel] = &[&FWD, &BWD];

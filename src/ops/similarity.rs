@@ -1,1 +1,44 @@
-//! TODO
+//! Similarity matrices.
+
+use crate::graph::{Graph, Var};
+use crate::kernels::similarity as k;
+pub use crate::kernels::similarity::Similarity;
+use crate::{Error, Result};
+
+/// The matrix `[N, M]` of the similarities, or distances, of the rows of `a` `[N, D]` and `b` `[M, D]`.
+///
+/// The cosine of a zero row is 0 with gradient 0; the gradient of a Euclidean distance of 0 is 0.
+/// `a` and `b` may be the same value.
+///
+/// # Errors
+/// When `a` or `b` is no matrix of 1 to 2³² − 1 rows and columns, or their columns differ.
+pub fn similarity(g: &mut Graph, a: Var, b: Var, kind: Similarity) -> Result<Var> {
+    let op = "similarity";
+    let [n, d] = g.dims(op, "a", a)?;
+    let [m, columns] = g.dims(op, "b", b)?;
+    if d != columns {
+        let message = format!("shape [{m}, {columns}] against a of shape [{n}, {d}]");
+        return Err(Error::shape(op, "b", message));
+    }
+    let count = |argument, rows: usize| match (u32::try_from(rows), u32::try_from(d)) {
+        (Ok(rows @ 1..), Ok(d @ 1..)) => Ok((rows, d)),
+        _ => Err(Error::shape(
+            op,
+            argument,
+            format!("needs from 1 to 2^32 − 1 rows and columns, has shape [{rows}, {d}]"),
+        )),
+    };
+    let ((n, d), (m, _)) = (count("a", n)?, count("b", m)?);
+    let p = k::P { n, m, d, kind: kind as u32 };
+    let y = g.temp(&[n as usize, m as usize]);
+    g.launch(&k::FWD, &p, &[a, b, y])?;
+    g.on_backward(y, &[a, b], move |g, dy| {
+        let da = g.grad_target(a).unwrap_or_else(|| g.temp_like(a));
+        // One launch cannot write two gradients to one home.
+        let db = if a == b { None } else { g.grad_target(b) }.unwrap_or_else(|| g.temp_like(b));
+        g.launch(&k::BWD, &p, &[a, b, dy, da, db])?;
+        g.give_grad(a, da)?;
+        g.give_grad(b, db)
+    });
+    Ok(y)
+}

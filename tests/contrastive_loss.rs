@@ -1,0 +1,441 @@
+//! The contrastive loss beyond the case table: all options crossed at random against a plain double loop,
+//! its corners (duplicates, zero rows, huge and tiny numbers), and what it refuses.
+
+use etude::Error;
+use etude::cases::{normal, relative};
+use etude::device::{Cpu, Device};
+use etude::graph::{Graph, Var};
+use etude::kernels::simd::Simd;
+use etude::ops::contrastive::{
+    ContrastiveOptions, Metric, bins, contrastive, contrastive_cross, contrastive_halves,
+};
+use proptest::prelude::*;
+
+/// Which pairs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Form {
+    All,
+    Halves,
+    Cross,
+}
+
+/// Rows and labels of a side.
+#[derive(Debug, Clone)]
+struct Rows {
+    z: Vec<f64>,
+    labels: Vec<f64>,
+}
+
+impl Rows {
+    fn new(z: Vec<f64>, labels: Vec<f64>) -> Self {
+        let round = |v: Vec<f64>| v.into_iter().map(|v| f64::from(v as f32)).collect();
+        Self { z: round(z), labels: round(labels) }
+    }
+    fn n(&self) -> usize {
+        self.labels.len()
+    }
+    fn row(&self, i: usize) -> &[f64] {
+        let d = self.z.len() / self.n();
+        &self.z[i * d..][..d]
+    }
+}
+
+/// Loss, gradient by the rows, and by the others.
+type Outcome = [Vec<f64>; 3];
+
+/// The loss on `device`; every output is poisoned first.
+fn run(
+    device: &dyn Device,
+    form: Form,
+    a: &Rows,
+    b: &Rows,
+    pairing: &[u32],
+    opts: ContrastiveOptions,
+) -> Outcome {
+    let mut g = Graph::new();
+    let mut bind = |rows: &Rows| {
+        let z = g.leaf(&device.upload(&rows.z).unwrap(), None, &[rows.n(), rows.z.len() / rows.n()]).unwrap();
+        (z, g.bind(&device.upload(&rows.labels).unwrap(), &[rows.n()]).unwrap())
+    };
+    let ((z, labels), (others, labels_o)) = (bind(a), bind(b));
+    let loss = match form {
+        Form::All => contrastive(&mut g, z, labels, opts),
+        Form::Halves => {
+            let pairing = g.bind(&device.upload(pairing).unwrap(), &[pairing.len()]).unwrap();
+            contrastive_halves(&mut g, z, labels, pairing, opts)
+        }
+        Form::Cross => contrastive_cross(&mut g, z, labels, others, labels_o, opts),
+    }
+    .unwrap();
+    g.backward(loss).unwrap();
+    let mut keep: Vec<Var> = vec![loss, g.grad(z).unwrap()];
+    keep.extend(g.grad(others));
+    let mut step = g.compile(device, &keep).unwrap();
+    assert_eq!(step.launches(), 1);
+    step.poison(device).unwrap();
+    step.run().unwrap();
+    let mut out = keep.iter().map(|&v| device.download_f64(step.buf(v).unwrap()).unwrap());
+    [out.next().unwrap(), out.next().unwrap(), out.next().unwrap_or_default()]
+}
+
+/// The definition, written down a second time: a pair's loss from rows of plain numbers.
+fn pair_loss(a: &[f64], b: &[f64], w: f64, opts: ContrastiveOptions) -> f64 {
+    let dot = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
+    let d = match opts.metric {
+        Metric::Euclidean => {
+            let c: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+            dot(&c, &c).sqrt()
+        }
+        Metric::Cosine if dot(a, a) == 0.0 || dot(b, b) == 0.0 => 1.0,
+        Metric::Cosine => 1.0 - dot(a, b) / (dot(a, a) * dot(b, b)).sqrt(),
+    };
+    let short = (f64::from(opts.margin) * w - d).max(0.0);
+    0.5 * if w <= f64::from(opts.tau) { d * d } else { short * short }
+}
+
+/// The mean over the pairs, and its gradient by finite differences of each pair.
+fn naive(form: Form, a: &Rows, b: &Rows, pairing: &[u32], opts: ContrastiveOptions) -> Outcome {
+    let mut pairs = Vec::new();
+    match form {
+        Form::All => (0..a.n()).for_each(|i| pairs.extend((0..i).map(|j| (j, i)))),
+        Form::Halves => {
+            pairs.extend(pairing.as_chunks::<2>().0.iter().map(|p| (p[0] as usize, p[1] as usize)));
+        }
+        Form::Cross => (0..a.n()).for_each(|i| pairs.extend((0..b.n()).map(|j| (i, j)))),
+    }
+    let d = a.row(0).len();
+    let second = if form == Form::Cross { b } else { a };
+    let (mut loss, mut da, mut db) = (0.0, vec![0.0; a.z.len()], vec![0.0; second.z.len()]);
+    let share = f64::from(opts.weight) / pairs.len() as f64;
+    for (i, j) in pairs {
+        let w = (a.labels[i] - second.labels[j]).abs();
+        let (mut x, mut y) = (a.row(i).to_vec(), second.row(j).to_vec());
+        loss += share * pair_loss(&x, &y, w, opts);
+        let h = 1e-6;
+        for k in 0..d {
+            let kept = (x[k], y[k]);
+            let mut at = |u: f64, v: f64| {
+                (x[k], y[k]) = (kept.0 + u, kept.1 + v);
+                let l = pair_loss(&x, &y, w, opts);
+                (x[k], y[k]) = kept;
+                l
+            };
+            da[i * d + k] += share * (at(h, 0.0) - at(-h, 0.0)) / (2.0 * h);
+            db[j * d + k] += share * (at(0.0, h) - at(0.0, -h)) / (2.0 * h);
+        }
+    }
+    if form == Form::Cross {
+        return [vec![loss], da, db];
+    }
+    da.iter_mut().zip(&db).for_each(|(a, b)| *a += b);
+    [vec![loss], da, vec![]]
+}
+
+/// `‖got − want‖ ≤ tolerance·(‖want‖ + floor)`, and no NaN.
+fn close(what: &str, got: &[f64], want: &[f64], tolerance: f64, floor: f64) -> Result<(), TestCaseError> {
+    let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|v| v * v).sum::<f64>().sqrt();
+    let off = norm(&mut got.iter().zip(want).map(|(g, w)| g - w));
+    let size = norm(&mut want.iter().copied()) + floor;
+    prop_assert!(off <= tolerance * size, "{what}: off by {off:e} of {size:e}");
+    Ok(())
+}
+
+fn form() -> impl Strategy<Value = Form> {
+    prop_oneof![Just(Form::All), Just(Form::Halves), Just(Form::Cross)]
+}
+
+fn options() -> impl Strategy<Value = ContrastiveOptions> {
+    let metric = prop_oneof![Just(Metric::Euclidean), Just(Metric::Cosine)];
+    (metric, 0.1f32..3.0, prop_oneof![Just(0.0f32), 0.0f32..0.7], 0.1f32..3.0)
+        .prop_map(|(metric, margin, tau, weight)| ContrastiveOptions { metric, margin, tau, weight })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..Default::default() })]
+
+    #[test]
+    fn every_option_matches_a_plain_double_loop(
+        form in form(),
+        opts in options(),
+        n in 2usize..70,
+        m in 1usize..70,
+        d in 1usize..40,
+        binned in any::<bool>(),
+        seed in any::<u32>(),
+    ) {
+        let rows = |n: usize, seed: u64| {
+            let labels = etude::cases::uniform(seed + 1, n);
+            let labels = if binned { labels.iter().map(|y| (5.0 * y).floor()).collect() } else { labels };
+            Rows::new(normal(seed, n * d), labels)
+        };
+        let (a, b) = (rows(n, seed.into()), rows(m, u64::from(seed) + 2));
+        let mut pairing: Vec<u32> = (0..n as u32).collect();
+        pairing.rotate_left(seed as usize % n);
+        pairing.reverse();
+        let want = naive(form, &a, &b, &pairing, opts);
+        let oracle = Cpu::<f64>::new(1).unwrap();
+        let exact = run(&oracle, form, &a, &b, &pairing, opts);
+        close("oracle loss", &exact[0], &want[0], 1e-12, 1e-12)?;
+        // The finite differences are good to 1e-10 or so; a pair at its hinge, to h of a gradient's bend.
+        close("oracle gradient", &exact[1], &want[1], 2e-6, 1e-4)?;
+        if form == Form::Cross {
+            close("oracle gradient of the others", &exact[2], &want[2], 2e-6, 1e-4)?;
+        }
+        for simd in [Simd::Portable, Simd::Avx2, Simd::Avx512].into_iter().filter(|s| s.is_supported()) {
+            let one = run(&Cpu::<f32>::with_simd(1, simd).unwrap(), form, &a, &b, &pairing, opts);
+            let two = run(&Cpu::<f32>::with_simd(2, simd).unwrap(), form, &a, &b, &pairing, opts);
+            prop_assert_eq!(&one, &two, "threads change bits");
+            // In one dimension pairs as near as 1e-3 of the norm are common.
+            let tolerance = if d == 1 { 1e-4 } else { 1e-5 };
+            for (what, (got, want)) in ["loss", "gradient", "others"].iter().zip(one.iter().zip(&exact)) {
+                close(&format!("{simd:?} {what}"), got, want, tolerance, 1e-3)?;
+            }
+        }
+    }
+}
+
+fn sets() -> impl Iterator<Item = (String, Cpu<f32>)> {
+    [Simd::Portable, Simd::Avx2, Simd::Avx512]
+        .into_iter()
+        .filter(|s| s.is_supported())
+        .map(|s| (format!("{s:?}"), Cpu::with_simd(1, s).unwrap()))
+}
+
+const METRICS: [Metric; 2] = [Metric::Euclidean, Metric::Cosine];
+
+/// The gradient of near-duplicates alone: pairs at `spread` of the norm, all others beyond the margin or alike.
+#[test]
+fn near_duplicates_keep_three_digits() {
+    let (clusters, n) = (4, 60);
+    for metric in METRICS {
+        for d in [2, 3, 16, 33, 128] {
+            for spread in [1e-2, 3e-3, 1e-3, 1e-4, 1e-5, 1e-6] {
+                for alike in [false, true] {
+                    let (centres, noise) = (normal(1, clusters * d), normal(2, n * d));
+                    let norm = (d as f64).sqrt();
+                    let z = (0..n * d)
+                        .map(|e| {
+                            let c = e / d % clusters;
+                            // Far apart in direction as in place.
+                            let centre =
+                                centres[c * d + e % d] + if e % d == c % d { 3.0 * norm } else { 0.0 };
+                            centre + spread * noise[e]
+                        })
+                        .collect();
+                    // Near pairs positive (the others far beyond the margin), or negative.
+                    let labels = (0..n)
+                        .map(|i| if alike { (i % clusters) as f64 } else { (i / clusters) as f64 })
+                        .collect();
+                    let rows = Rows::new(z, labels);
+                    let opts = ContrastiveOptions { metric, margin: 1e-3, ..Default::default() };
+                    let want = run(&Cpu::<f64>::new(1).unwrap(), Form::All, &rows, &rows, &[], opts);
+                    for (set, device) in sets() {
+                        let got = run(&device, Form::All, &rows, &rows, &[], opts);
+                        let e = relative(&got[1], &want[1]);
+                        assert!(e <= 1e-3, "{set} {metric:?} d{d} spread {spread:e} alike {alike}: {e:e}");
+                        let e = relative(&got[0], &want[0]);
+                        assert!(
+                            e <= 1e-3,
+                            "{set} {metric:?} d{d} spread {spread:e} alike {alike}: loss {e:e}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn duplicates_and_zero_rows_have_the_defined_gradient() {
+    let (n, d) = (100, 7);
+    for metric in METRICS {
+        for labels in [0usize, 1, 5] {
+            let mut z = normal(3, n * d);
+            z[..3 * d].fill(0.0);
+            z.copy_within(3 * d..20 * d, 60 * d);
+            let labels: Vec<f64> = (0..n).map(|i| if labels == 0 { 0 } else { i % labels } as f64).collect();
+            let rows = Rows::new(z, labels);
+            let opts = ContrastiveOptions { metric, margin: 2.0, ..Default::default() };
+            for form in [Form::All, Form::Cross] {
+                let want = run(&Cpu::<f64>::new(1).unwrap(), form, &rows, &rows, &[], opts);
+                assert!(want.iter().flatten().all(|v| v.is_finite()));
+                if metric == Metric::Cosine {
+                    assert!(want[1][..3 * d].iter().all(|&v| v == 0.0), "a zero row's gradient is 0");
+                }
+                for (set, device) in sets() {
+                    let got = run(&device, form, &rows, &rows, &[], opts);
+                    for (got, want) in got.iter().zip(&want) {
+                        let e = relative(got, want);
+                        assert!(e <= 1e-5, "{set} {metric:?} {form:?}: {e:e}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn all_rows_alike_give_no_gradient() {
+    for metric in METRICS {
+        for (value, n) in [(0.0, 50), (0.37, 50), (-1e6, 131)] {
+            let rows = Rows::new(vec![value; n * 5], (0..n).map(|i| (i % 3) as f64).collect());
+            let opts = ContrastiveOptions { metric, ..Default::default() };
+            let want = run(&Cpu::<f64>::new(1).unwrap(), Form::All, &rows, &rows, &[], opts);
+            for (set, device) in sets() {
+                let got = run(&device, Form::All, &rows, &rows, &[], opts);
+                assert!(got[1].iter().all(|&v| v == 0.0), "{set} {metric:?} {value}: {:?}", got[1]);
+                assert!(relative(&got[0], &want[0]) < 1e-6, "{set} {metric:?} {value}");
+            }
+        }
+    }
+}
+
+/// From where squares vanish in f32 to where they overflow.
+#[test]
+fn no_size_of_numbers_makes_a_nan() {
+    for metric in METRICS {
+        for size in [1e-44, 1e-38, 1e-30, 1e-20, 1e-12, 1e12, 1e18, 1e19, 1e25, 1e30] {
+            for n in [2, 60] {
+                let z: Vec<f64> = normal(5, n * 4).iter().map(|v| v * size).collect();
+                let mut mixed = z.clone();
+                mixed[..4].fill(0.0);
+                mixed[4..8].fill(1.0);
+                for z in [z, mixed] {
+                    let rows = Rows::new(z, (0..n).map(|i| (i % 2) as f64).collect());
+                    for (set, device) in sets() {
+                        let opts = ContrastiveOptions { metric, ..Default::default() };
+                        let got = run(&device, Form::All, &rows, &rows, &[], opts);
+                        assert!(!got.iter().flatten().any(|v| v.is_nan()), "{set} {metric:?} {size:e} n{n}");
+                        assert!(got[1].iter().all(|v| v.is_finite()), "{set} {metric:?} {size:e} n{n}");
+                        // The range in which f32 is right, said in the kernel's header.
+                        if (1e-12..=1e12).contains(&size) {
+                            let want = run(&Cpu::<f64>::new(1).unwrap(), Form::All, &rows, &rows, &[], opts);
+                            for (got, want) in got.iter().zip(&want) {
+                                let e = relative(got, want);
+                                assert!(e <= 1e-4, "{set} {metric:?} {size:e} n{n}: {e:e}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pairing_that_is_none_is_loud() {
+    let rows = Rows::new(normal(1, 6 * 3), vec![0.0, 1.0, 0.0, 2.0, 1.0, 0.0]);
+    for pairing in [[0, 1, 2, 3, 4, 6], [0, 1, 2, 3, 4, 0], [0, 1, 2, 3, 4, 4], [0, 1, u32::MAX, 3, 4, 5]] {
+        let device = Cpu::<f32>::new(1).unwrap();
+        let got = run(&device, Form::Halves, &rows, &rows, &pairing, ContrastiveOptions::default());
+        assert!(got[0][0].is_nan(), "{pairing:?}");
+    }
+}
+
+/// An odd batch leaves one row out.
+#[test]
+fn the_odd_row_has_no_gradient() {
+    let rows = Rows::new(normal(1, 5 * 3), vec![0.0; 5]);
+    let device = Cpu::<f32>::new(1).unwrap();
+    let got = run(&device, Form::Halves, &rows, &rows, &[4, 0, 3, 1, 2], ContrastiveOptions::default());
+    assert!(got[1][6..9].iter().all(|&v| v == 0.0) && got[1][..3].iter().any(|&v| v != 0.0));
+}
+
+/// Backward through something more than the loss itself, and with rows on both sides of a cross.
+#[test]
+fn upstream_scales_and_fan_out_adds() {
+    let device = Cpu::<f64>::new(1).unwrap();
+    let device: &dyn Device = &device;
+    let (n, d) = (9, 4);
+    let (z, l) = (normal(1, n * d), (0..n).map(|i| (i % 3) as f64).collect::<Vec<_>>());
+    let gradient = |factor: Option<f32>, both: bool| {
+        let mut g = Graph::new();
+        let home = device.alloc(etude::kernels::Elem::Real, n * d).unwrap();
+        let zv = g.leaf(&device.upload(&z).unwrap(), Some(&home), &[n, d]).unwrap();
+        let lv = g.bind(&device.upload(&l).unwrap(), &[n]).unwrap();
+        let opts = ContrastiveOptions::default();
+        let mut loss = match both {
+            true => contrastive_cross(&mut g, zv, lv, zv, lv, opts).unwrap(),
+            false => contrastive(&mut g, zv, lv, opts).unwrap(),
+        };
+        if let Some(factor) = factor {
+            loss = etude::ops::scale(&mut g, loss, factor).unwrap();
+        }
+        g.backward(loss).unwrap();
+        g.compile(device, &[]).unwrap().run().unwrap();
+        device.download_f64(&home).unwrap()
+    };
+    let once = gradient(None, false);
+    let scaled: Vec<f64> = once.iter().map(|v| -2.5 * v).collect();
+    assert!(relative(&gradient(Some(-2.5), false), &scaled) < 1e-12);
+    // Every pair comes twice among n², beside n pairs of a row with itself.
+    let (pairs, crossed) = ((n * (n - 1) / 2) as f64, (n * n) as f64);
+    let crossed: Vec<f64> = once.iter().map(|v| v * 2.0 * pairs / crossed).collect();
+    assert!(relative(&gradient(None, true), &crossed) < 1e-12);
+    assert!(
+        relative(&gradient(Some(3.0), true), &crossed.iter().map(|v| 3.0 * v).collect::<Vec<_>>()) < 1e-12
+    );
+}
+
+#[test]
+fn refusals_name_the_op_the_argument_and_both_shapes() {
+    let device = Cpu::<f32>::new(1).unwrap();
+    let device: &dyn Device = &device;
+    let fine = ContrastiveOptions::default();
+    type Op = fn(&mut Graph, &[Var], ContrastiveOptions) -> etude::Result<Var>;
+    let all: Op = |g, v, o| contrastive(g, v[0], v[1], o);
+    let cross: Op = |g, v, o| contrastive_cross(g, v[0], v[1], v[2], v[3], o);
+    let halves: Op = |g, v, o| contrastive_halves(g, v[0], v[1], v[2], o);
+    let with = |f: fn(&mut ContrastiveOptions)| {
+        let mut o = fine;
+        f(&mut o);
+        o
+    };
+    let table: [(&str, &str, &[&str], Op, &[&[usize]], ContrastiveOptions); 16] = [
+        ("contrastive", "z", &["[4]"], all, &[&[4], &[4]], fine),
+        ("contrastive", "z", &["[1, 3]"], all, &[&[1, 3], &[1]], fine),
+        ("contrastive", "z", &["[3, 0]"], all, &[&[3, 0], &[3]], fine),
+        ("contrastive", "labels", &["[3]", "[4, 2]"], all, &[&[4, 2], &[3]], fine),
+        ("contrastive", "labels", &["[4, 1]"], all, &[&[4, 2], &[4, 1]], fine),
+        ("contrastive", "margin", &["0"], all, &[&[4, 2], &[4]], with(|o| o.margin = 0.0)),
+        ("contrastive", "margin", &["-1"], all, &[&[4, 2], &[4]], with(|o| o.margin = -1.0)),
+        ("contrastive", "margin", &["NaN"], all, &[&[4, 2], &[4]], with(|o| o.margin = f32::NAN)),
+        ("contrastive", "tau", &["-0.1"], all, &[&[4, 2], &[4]], with(|o| o.tau = -0.1)),
+        ("contrastive", "tau", &["NaN"], all, &[&[4, 2], &[4]], with(|o| o.tau = f32::NAN)),
+        ("contrastive", "weight", &["inf"], all, &[&[4, 2], &[4]], with(|o| o.weight = f32::INFINITY)),
+        ("contrastive_cross", "others", &["[5, 3]", "[4, 2]"], cross, &[&[4, 2], &[4], &[5, 3], &[5]], fine),
+        ("contrastive_cross", "labels_o", &["[4]", "[5, 2]"], cross, &[&[4, 2], &[4], &[5, 2], &[4]], fine),
+        ("contrastive_cross", "labels_z", &["[5]", "[4, 2]"], cross, &[&[4, 2], &[5], &[5, 2], &[5]], fine),
+        ("contrastive_halves", "pairing", &["[3, 2]", "[4, 2]"], halves, &[&[4, 2], &[4], &[3, 2]], fine),
+        ("contrastive_halves", "z", &["[1, 2]"], halves, &[&[1, 2], &[1], &[0, 2]], fine),
+    ];
+    for (op, argument, says, build, shapes, opts) in table {
+        let mut g = Graph::new();
+        let vars: Vec<Var> = shapes
+            .iter()
+            .enumerate()
+            .map(|(i, shape)| {
+                let len = shape.iter().product();
+                let index = op == "contrastive_halves" && i == 2;
+                let buf =
+                    if index { device.upload(&vec![0u32; len]) } else { device.upload(&vec![0f32; len]) };
+                g.bind(&buf.unwrap(), shape).unwrap()
+            })
+            .collect();
+        match build(&mut g, &vars, opts) {
+            Err(Error::Shape { op: o, argument: a, message }) => {
+                assert_eq!((o, a), (op, argument), "{message}");
+                assert!(says.iter().all(|s| message.contains(s)), "{op} {argument}: {message}");
+            }
+            other => panic!("{op} {argument}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn bins_refuse_what_is_no_rating() {
+    assert_eq!(bins(&[0.2f32, 0.4, 0.6, 0.8, 1.0], 5).unwrap(), [1.0, 2.0, 3.0, 4.0, 4.0]);
+    for (rating, k) in [(1.01, 5), (-0.01, 5), (f64::NAN, 5), (0.5, 1), (0.5, 0), (0.5, usize::MAX)] {
+        assert!(bins(&[rating], k).is_err(), "{rating} {k}");
+    }
+}
