@@ -144,7 +144,7 @@ impl Graph {
     /// The memory of `var` under another shape; see [`crate::ops::reshape`] for one on the tape.
     pub(crate) fn alias(&mut self, var: Var, shape: &[usize]) -> Result<Var> {
         let from = self.shape(var);
-        if shape.iter().product::<usize>() != from.iter().product() {
+        if shape.iter().product::<usize>() != from.iter().product::<usize>() {
             return Err(Error::shape("reshape", "shape", format!("{from:?} cannot become {shape:?}")));
         }
         let alias = self.node(shape, self.elem(var));

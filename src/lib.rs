@@ -10,8 +10,11 @@ pub mod device;
 mod error;
 pub mod graph;
 pub mod kernels;
+pub mod model;
+pub mod nn;
 pub mod ops;
 pub mod optim;
 pub mod report;
+pub mod train;
 
 pub use error::{Error, Result};

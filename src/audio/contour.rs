@@ -69,7 +69,7 @@ impl Contour {
         })
     }
 
-    /// Reads a text file of two columns, time [s] and f0 [Hz] (0 is unvoiced), separated by whitespace,
+    /// Reads a text file of two columns, time in seconds and f0 in Hz (0 is unvoiced), separated by whitespace,
     /// comma, semicolon or tab, and resamples it to `hop` seconds as [`Contour::from_f0`] does.
     ///
     /// Empty lines, lines that start with `#` and one line of column names are skipped.
@@ -98,7 +98,8 @@ impl Contour {
                 }
                 (Some(Err(_)), Some(Err(_)), None) if may_be_header => {}
                 _ => {
-                    let message = format!("expected two numbers, time [s] and f0 [Hz], found {line:?}");
+                    let message =
+                        format!("expected two numbers, time in seconds and f0 in Hz, found {line:?}");
                     return Err(Error::data(path, Some(number), message));
                 }
             }
@@ -186,7 +187,8 @@ impl Contour {
 }
 
 /// How a MIDI pitch becomes a network input. An unvoiced frame stays 0 in each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Scale {
     /// `midi / 127`, the paper's.
     #[default]
@@ -205,6 +207,14 @@ impl Scale {
             _ if midi == 0.0 => 0.0,
             Self::Midi127 => midi / 127.0,
             Self::Centered72 => (midi - 36.0) / 72.0,
+        }
+    }
+
+    /// A semitone in the network's input.
+    pub fn semitone(self) -> f32 {
+        match self {
+            Self::Midi127 => 1.0 / 127.0,
+            Self::Centered72 => 1.0 / 72.0,
         }
     }
 

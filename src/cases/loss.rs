@@ -39,5 +39,9 @@ pub fn cases() -> Vec<Case> {
             ),
         );
     }
+    let both = vec![Input::normal(1, &[7, 1]), Input::normal(2, &[7])];
+    cases.push(Case::new("loss", "mse n7 both sides", both, |g, v| {
+        mse(g, v[0], v[1], LossOptions::default())
+    }));
     cases
 }

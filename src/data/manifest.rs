@@ -2,7 +2,7 @@
 //!
 //! | column | holds |
 //! |---|---|
-//! | `path` | f0 file of the take, relative to the manifest: two columns, time \[s\] and f0 \[Hz\], 0 where unvoiced |
+//! | `path` | f0 file of the take, relative to the manifest: two columns, time in s and f0 in Hz, 0 where unvoiced |
 //! | `performer` | who performs; a split never parts one performer's takes |
 //! | `rating` or `rating_<criterion>`, one or more | in 0..=1; `rating` is the criterion `overall` |
 //! | `reference` (optional) | f0 file of the same melody as it should be; several separated by `;`; may be empty |

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 pub mod inputs;
 pub mod manifest;
 pub mod mastmelody;
-mod random;
+pub(crate) mod random;
 pub mod split;
 pub mod synth;
 

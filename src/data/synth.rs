@@ -242,7 +242,7 @@ fn weighted_median(values: &mut [(f64, f64)]) -> f64 {
 /// Generates the set: the same bits from the same options, whatever the number of threads.
 ///
 /// Criteria `overall`, `pitch` and `rhythm`; a take passes from an overall rating of 0.5. Ids are the paths
-/// that [`write`] gives the files.
+/// that [`write()`] gives the files.
 pub fn generate(options: &SynthOptions) -> Result<Recordings> {
     options.check()?;
     // A stream of draws of its own for everything made, so that no order of making matters.

@@ -11,9 +11,13 @@
 //! `1 − cos(z_i, z_j)` (cosine). The gradient is 0 where `d = 0` (Euclidean), and a cosine pair
 //! with a zero row has distance 1 and gradient 0.
 
+use super::pairwise::{Lanes, TILE, combine, pack_panel, padded, products};
+use super::simd::LANES;
 use super::{Binding, Cost, Kernel};
-use crate::device::cpu::{Args, CpuTwin, Real};
+use crate::device::cpu::{Args, CpuTwin, Real, Work, with_scratch};
+use crate::dispatch;
 use bytemuck::{Pod, Zeroable};
+use std::ops::Range;
 
 /// How far apart two embeddings are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,10 +66,9 @@ impl P {
     }
 }
 
-/// The loss of one pair in f64; adds its gradient to `da` and `db`.
-fn pair<F: Real>(p: &P, w: f64, a: &[F], b: &[F], da: &mut [f64], db: &mut [f64]) -> f64 {
+/// The loss of one pair in f64; `add(k, ga, gb)` receives its gradient by `a[k]` and `b[k]`.
+fn pair<F: Real>(p: &P, w: f64, a: &[F], b: &[F], mut add: impl FnMut(usize, f64, f64)) -> f64 {
     let ab = || a.iter().zip(b).map(|(a, b)| (a.get(), b.get()));
-    let gradients = da.iter_mut().zip(db);
     if p.cosine() {
         let (aa, bb) = ab().fold((0.0, 0.0), |(aa, bb), (a, b)| (aa + a * a, bb + b * b));
         if aa == 0.0 || bb == 0.0 {
@@ -75,21 +78,19 @@ fn pair<F: Real>(p: &P, w: f64, a: &[F], b: &[F], da: &mut [f64], db: &mut [f64]
         // 1 − cos = ½‖â − b̂‖², which does not cancel when the rows are close.
         let d = 0.5 * ab().map(|(a, b)| (a * ra - b * rb).powi(2)).sum::<f64>();
         let (loss, slope) = p.term(d, w);
-        for ((a, b), (da, db)) in ab().zip(gradients) {
+        for (k, (a, b)) in ab().enumerate() {
             let (a, b) = (a * ra, b * rb);
             // ∂d/∂a = (cos·â − b̂) / ‖a‖
-            *da += slope * ra * (a - b - d * a);
-            *db += slope * rb * (b - a - d * b);
+            add(k, slope * ra * (a - b - d * a), slope * rb * (b - a - d * b));
         }
         loss
     } else {
         let d = ab().map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
         let (loss, slope) = p.term(d, w);
         if d > 0.0 {
-            for ((a, b), (da, db)) in ab().zip(gradients) {
+            for (k, (a, b)) in ab().enumerate() {
                 let g = slope * ((a - b) / d);
-                *da += g;
-                *db -= g;
+                add(k, g, -g);
             }
         }
         loss
@@ -99,17 +100,6 @@ fn pair<F: Real>(p: &P, w: f64, a: &[F], b: &[F], da: &mut [f64], db: &mut [f64]
 fn scale_into<F: Real>(from: &[f64], scale: f64, to: &mut [F]) {
     for (to, &from) in to.iter_mut().zip(from) {
         *to = F::of(scale * from);
-    }
-}
-
-/// Two different rows of a matrix, to write.
-fn two_rows<T>(m: &mut [T], d: usize, i: usize, j: usize) -> (&mut [T], &mut [T]) {
-    if i < j {
-        let (low, high) = m.split_at_mut(j * d);
-        (&mut low[i * d..][..d], &mut high[..d])
-    } else {
-        let (low, high) = m.split_at_mut(i * d);
-        (&mut high[..d], &mut low[j * d..][..d])
     }
 }
 
@@ -124,7 +114,7 @@ pub static ALL: Kernel = Kernel {
         Binding::output("loss"),
         Binding::output("dz"),
     ],
-    cpu: CpuTwin { f32: all_plain, f64: all_plain },
+    cpu: CpuTwin { f32: all_tiled, f64: all_plain },
     cost: |p| {
         let P { n, d, .. } = p.get();
         let (n, d) = (n as usize, d as usize);
@@ -141,8 +131,10 @@ fn all_plain<F: Real>(args: Args<'_, F>) {
     for i in 0..n {
         for j in i + 1..n {
             let w = (labels[i] - labels[j]).abs().get();
-            let (di, dj) = two_rows(&mut grad, d, i, j);
-            sum += pair(&p, w, &z[i * d..][..d], &z[j * d..][..d], di, dj);
+            sum += pair(&p, w, &z[i * d..][..d], &z[j * d..][..d], |k, gi, gj| {
+                grad[i * d + k] += gi;
+                grad[j * d + k] += gj;
+            });
         }
     }
     let scale = f64::from(p.weight) / (n as f64 * (n as f64 - 1.0) / 2.0);
@@ -186,8 +178,10 @@ fn halves_plain<F: Real>(args: Args<'_, F>) {
         }
         (seen[i], seen[j]) = (true, true);
         let w = (labels[i] - labels[j]).abs().get();
-        let (di, dj) = two_rows(&mut grad, d, i, j);
-        sum += pair(&p, w, &z[i * d..][..d], &z[j * d..][..d], di, dj);
+        sum += pair(&p, w, &z[i * d..][..d], &z[j * d..][..d], |k, gi, gj| {
+            grad[i * d + k] += gi;
+            grad[j * d + k] += gj;
+        });
     }
     let scale = f64::from(p.weight) / m as f64;
     loss.output()[0] = F::of(scale * sum);
@@ -208,7 +202,7 @@ pub static CROSS: Kernel = Kernel {
         Binding::output("dz"),
         Binding::output("dothers"),
     ],
-    cpu: CpuTwin { f32: cross_plain, f64: cross_plain },
+    cpu: CpuTwin { f32: cross_tiled, f64: cross_plain },
     cost: |p| {
         let P { n, m, d, .. } = p.get();
         let (n, m, d) = (n as usize, m as usize, d as usize);
@@ -226,14 +220,465 @@ fn cross_plain<F: Real>(args: Args<'_, F>) {
     for i in 0..n {
         for j in 0..m {
             let w = (labels_z[i] - labels_o[j]).abs().get();
-            let (di, dj) = (&mut gz[i * d..][..d], &mut go[j * d..][..d]);
-            sum += pair(&p, w, &z[i * d..][..d], &others[j * d..][..d], di, dj);
+            sum += pair(&p, w, &z[i * d..][..d], &others[j * d..][..d], |k, gi, gj| {
+                gz[i * d + k] += gi;
+                go[j * d + k] += gj;
+            });
         }
     }
     let scale = f64::from(p.weight) / (n as f64 * m as f64);
     loss.output()[0] = F::of(scale * sum);
     scale_into(&gz, scale, dz.output());
     scale_into(&go, scale, dothers.output());
+}
+
+// The f32 instance.
+
+/// Pairs whose squared distance is below this share of their squared norms (about the centre of the
+/// batch) are computed on their own in f64: the products below would lose their difference.
+const NEAR_EUCLIDEAN: f32 = 1e-5;
+/// The same between rows of norm 1, which rounding has moved by 6e-8.
+const NEAR_COSINE: f32 = 1e-6;
+
+/// One set of rows in the layouts that the tiles read, and what they add up.
+struct Side {
+    n: usize,
+    /// The rows as given `[n, d]`.
+    z: *const f32,
+    /// Rows, or for cosine rows of norm 1, in panels: distances are differences of these.
+    panels: *const f32,
+    /// The same about the centre of the batch `[padded(n), dp]`: the gradient is made of these.
+    rows: *const f32,
+    labels: *const f32,
+    /// Half of what makes a pair near.
+    near: *const f32,
+    /// 1 / norm, 0 for a zero row; 1 for Euclidean.
+    inverse: *const f32,
+    /// `Σ g_ij·rows_j`.
+    acc: *mut f32,
+    /// `Σ g_ij`.
+    sums: *mut f32,
+}
+
+/// A launch's operands: pairs are of a row of `a` and one of `b`, which may be the same set.
+struct Pairs<'a> {
+    p: P,
+    d: usize,
+    dp: usize,
+    a: &'a Side,
+    b: &'a Side,
+}
+
+// SAFETY: what is written through the pointers is written by one task at a time (`sweep_*`).
+unsafe impl Sync for Pairs<'_> {}
+
+/// Vectors of `n` rows: labels, near, inverse, sums.
+const VECTORS: usize = 4;
+
+/// Elements of scratch that a side of `n` rows takes.
+fn side_len(n: usize, d: usize) -> usize {
+    padded(n) * (d + 2 * padded(d) + VECTORS)
+}
+
+/// Lays out a side in `scratch`; `centre` is subtracted from `rows` afterwards, see [`centre`].
+fn lay_out<'s>(p: &P, n: usize, z: &[f32], labels: &[f32], scratch: &mut &'s mut [f32]) -> Layout<'s> {
+    let d = p.d as usize;
+    let (np, dp) = (padded(n), padded(d));
+    let mut take = |len| scratch.split_off_mut(..len).expect("scratch was counted by side_len");
+    let side = Layout {
+        n,
+        panels: take(np * d),
+        rows: take(np * dp),
+        acc: take(np * dp),
+        labels: take(np),
+        near: take(np),
+        inverse: take(np),
+        sums: take(np),
+    };
+    side.acc.fill(0.0);
+    side.sums.fill(0.0);
+    side.labels[..n].copy_from_slice(labels);
+    side.labels[n..].fill(0.0);
+    side.inverse[n..].fill(0.0);
+    side.rows[n * dp..].fill(0.0);
+    for ((row, z), inverse) in side.rows.chunks_exact_mut(dp).zip(z.chunks_exact(d)).zip(&mut *side.inverse) {
+        let (row, pad) = row.split_at_mut(d);
+        pad.fill(0.0);
+        if p.cosine() {
+            let norm = z.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+            let scale = if norm > 0.0 { 1.0 / norm } else { 0.0 };
+            *inverse = scale as f32;
+            for (row, &z) in row.iter_mut().zip(z) {
+                *row = (f64::from(z) * scale) as f32;
+            }
+        } else {
+            *inverse = 1.0;
+            row.copy_from_slice(z);
+        }
+    }
+    for (i, panel) in side.panels.chunks_exact_mut(LANES * d).enumerate() {
+        pack_panel(&side.rows[i * LANES * dp..][..LANES * dp], d, dp, panel);
+    }
+    side
+}
+
+/// A side while it is being laid out.
+struct Layout<'s> {
+    n: usize,
+    panels: &'s mut [f32],
+    rows: &'s mut [f32],
+    acc: &'s mut [f32],
+    labels: &'s mut [f32],
+    near: &'s mut [f32],
+    inverse: &'s mut [f32],
+    sums: &'s mut [f32],
+}
+
+/// Moves the rows' mean to the origin: their differences, which alone matter, then lose least.
+fn centre(p: &P, sides: &mut [Layout<'_>]) {
+    let dp = padded(p.d as usize);
+    let count = sides.iter().map(|s| s.n).sum::<usize>() as f64;
+    for c in (0..dp).step_by(LANES) {
+        let mut mean = [0f64; LANES];
+        for row in sides.iter().flat_map(|s| s.rows.chunks_exact(dp).take(s.n)) {
+            for (m, &v) in mean.iter_mut().zip(&row[c..]) {
+                *m += f64::from(v);
+            }
+        }
+        let mean = mean.map(|m| (m / count) as f32);
+        for row in sides.iter_mut().flat_map(|s| s.rows.chunks_exact_mut(dp).take(s.n)) {
+            for (v, m) in row[c..].iter_mut().zip(mean) {
+                *v -= m;
+            }
+        }
+    }
+    for side in sides {
+        side.near.fill(0.0);
+        for ((near, row), &inverse) in
+            side.near.iter_mut().zip(side.rows.chunks_exact(dp)).zip(&*side.inverse).take(side.n)
+        {
+            *near = match (p.cosine(), inverse > 0.0) {
+                // A zero row is at distance 1 from all, near to none.
+                (true, false) => -1.0,
+                (true, true) => 0.5 * NEAR_COSINE,
+                // At least what a square can still hold.
+                _ => (NEAR_EUCLIDEAN * row.iter().map(|v| v * v).sum::<f32>()).max(1e-36),
+            };
+        }
+    }
+}
+
+impl Layout<'_> {
+    fn side(&mut self, z: &[f32]) -> Side {
+        Side {
+            n: self.n,
+            z: z.as_ptr(),
+            panels: self.panels.as_ptr(),
+            rows: self.rows.as_ptr(),
+            labels: self.labels.as_ptr(),
+            near: self.near.as_ptr(),
+            inverse: self.inverse.as_ptr(),
+            acc: self.acc.as_mut_ptr(),
+            sums: self.sums.as_mut_ptr(),
+        }
+    }
+
+    /// The gradient: `scale·(Σ g_ij·rows_i − Σ g_ij·rows_j)`, for cosine brought back from rows of norm 1.
+    fn finish(&self, p: &P, scale: f64, z: &[f32], dz: &mut [f32]) {
+        let (d, dp) = (p.d as usize, padded(p.d as usize));
+        let rows = self.rows.chunks_exact(dp).zip(self.acc.chunks_exact(dp));
+        for (i, ((dz, z), (row, acc))) in dz.chunks_exact_mut(d).zip(z.chunks_exact(d)).zip(rows).enumerate()
+        {
+            let (sum, inverse) = (self.sums[i], self.inverse[i]);
+            for ((dz, row), acc) in dz.iter_mut().zip(row).zip(acc) {
+                *dz = sum * row - acc;
+            }
+            let mut along = 0.0;
+            if p.cosine() {
+                along = inverse * dz.iter().zip(z).map(|(v, z)| v * (z * inverse)).sum::<f32>();
+            }
+            let scale = scale as f32 * inverse;
+            for (dz, z) in dz.iter_mut().zip(z) {
+                *dz = scale * (*dz - along * z);
+            }
+        }
+    }
+}
+
+/// A pair too near for the tiles.
+#[cold]
+#[inline(never)]
+unsafe fn near_pair(c: &Pairs<'_>, i: usize, j: usize) -> f64 {
+    let Pairs { p, d, dp, a, b } = c;
+    // SAFETY: rows i and j are rows of the two sides, and the calling task owns their sums.
+    unsafe {
+        let row = |s: &Side, i: usize| std::slice::from_raw_parts(s.z.add(i * d), *d);
+        let w = f64::from((*a.labels.add(i) - *b.labels.add(j)).abs());
+        // The sums are of gradients by rows of norm 1; `finish` divides by the norm and changes the sign.
+        let (na, nb) = (1.0 / f64::from(*a.inverse.add(i)), 1.0 / f64::from(*b.inverse.add(j)));
+        pair(p, w, row(a, i), row(b, j), |k, ga, gb| {
+            *a.acc.add(i * dp + k) -= (ga * na) as f32;
+            *b.acc.add(j * dp + k) -= (gb * nb) as f32;
+        })
+    }
+}
+
+#[repr(C, align(64))]
+struct Aligned<const N: usize>([f32; N]);
+
+static IOTA: Aligned<LANES> = Aligned([0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.]);
+
+/// Where a tile lies: its first row and column, how many are rows, and whether it is on the diagonal.
+#[derive(Clone, Copy)]
+struct Place {
+    i: usize,
+    j: usize,
+    rows: usize,
+    columns: usize,
+    diagonal: bool,
+}
+
+/// Step 2: turns squared distances into coefficients `g_ij` in place; returns the sum of losses.
+///
+/// With `EDGE` some pairs of the tile are none: those count for nothing.
+#[inline(always)]
+unsafe fn coefficients<V: Lanes, const COSINE: bool, const EDGE: bool>(
+    c: &Pairs<'_>,
+    at: Place,
+    tile: *mut f32,
+    row_sums: *mut f32,
+) -> f64 {
+    let (zero, one) = (unsafe { V::splat(0.0) }, unsafe { V::splat(1.0) });
+    // SAFETY: rows and columns of the tile lie inside the sides' padded vectors; the task owns their sums.
+    unsafe {
+        let (tau, margin) = (V::splat(c.p.tau), V::splat(c.p.margin));
+        let (mut loss, mut near_loss) = (zero, 0.0);
+        for panel in 0..padded(at.columns) / LANES {
+            let (first, j) = (panel * LANES, at.j + panel * LANES);
+            let (label, near) = (V::load(c.b.labels.add(j)), V::load(c.b.near.add(j)));
+            let there = if COSINE { V::load(c.b.inverse.add(j)).if_gt(zero, one, zero) } else { one };
+            let lane = V::load(IOTA.0.as_ptr()).add(V::splat(first as f32));
+            let mut column_sum = zero;
+            let rows = padded(at.rows);
+            for r in 0..if at.diagonal { rows.min(first + LANES) } else { rows } {
+                let i = at.i + r;
+                let t = V::load(tile.add(r * TILE + first));
+                let w = V::splat(*c.a.labels.add(i)).sub(label).abs();
+                let mw = margin.mul(w);
+                let (mut l, mut g);
+                if COSINE {
+                    let v = if *c.a.inverse.add(i) > 0.0 { there } else { zero };
+                    let dist = v.mul(V::splat(0.5)).mul_add(t, one.sub(v));
+                    let h = mw.sub(dist).max(zero);
+                    l = w.if_gt(tau, h.mul(h), dist.mul(dist));
+                    g = v.mul(w.if_gt(tau, zero.sub(h), dist));
+                } else {
+                    // Bounded so that the root of no square, 0 and infinity included, is a NaN.
+                    let root = t.max(V::splat(1e-37)).min(V::splat(1e38)).rsqrt();
+                    let h = mw.sub(t.mul(root)).max(zero);
+                    l = w.if_gt(tau, h.mul(h), t);
+                    g = w.if_gt(tau, zero.sub(h).mul(root), one);
+                }
+                let mut limit = V::splat(*c.a.near.add(i)).add(near);
+                if EDGE {
+                    let from = if r >= at.rows {
+                        f32::MAX
+                    } else if at.diagonal {
+                        r as f32
+                    } else {
+                        -1.0
+                    };
+                    let (from, to) = (V::splat(from), V::splat(at.columns as f32));
+                    let inside = |x: V, no: V| lane.if_gt(from, to.if_gt(lane, x, no), no);
+                    (l, g, limit) = (inside(l, zero), inside(g, zero), inside(limit, V::splat(-1.0)));
+                }
+                let mut bits = limit.gt(t);
+                if bits != 0 {
+                    g = limit.if_gt(t, zero, g);
+                    if COSINE {
+                        l = limit.if_gt(t, zero, l);
+                    } else {
+                        // At distance 0 the loss stands and there is no gradient.
+                        l = limit.if_gt(t, t.if_gt(zero, zero, l), l);
+                        bits &= t.gt(zero);
+                    }
+                    while bits != 0 {
+                        near_loss += near_pair(c, i, j + bits.trailing_zeros() as usize);
+                        bits &= bits - 1;
+                    }
+                }
+                g.store(tile.add(r * TILE + first));
+                let row_sum = row_sums.add(r * LANES);
+                V::load(row_sum).add(g).store(row_sum);
+                column_sum = column_sum.add(g);
+                loss = loss.add(l);
+            }
+            let sums = c.b.sums.add(j);
+            V::load(sums).add(column_sum).store(sums);
+        }
+        0.5 * f64::from(loss.sum()) + near_loss
+    }
+}
+
+/// All pairs of rows `i` of `a` with rows `j` of `b`; on the diagonal each pair once. Returns the sum of losses.
+#[inline(always)]
+unsafe fn strip_body<V: Lanes>(c: &Pairs<'_>, i: Range<usize>, j: Range<usize>, diagonal: bool) -> f64 {
+    let Pairs { p, d, dp, a, b } = c;
+    let mut tile = Aligned([0.0; TILE * TILE]);
+    let mut row_sums = Aligned([0.0; TILE * LANES]);
+    let (tile, row_sums) = (tile.0.as_mut_ptr(), &mut row_sums.0);
+    let mut loss = 0.0;
+    for i0 in i.clone().step_by(TILE) {
+        row_sums.fill(0.0);
+        let rows = TILE.min(i.end - i0);
+        let from = if diagonal { i0 } else { j.start };
+        for j0 in (from..j.end).step_by(TILE) {
+            let columns = TILE.min(j.end - j0);
+            let at = Place { i: i0, j: j0, rows, columns, diagonal: diagonal && i0 == j0 };
+            let (rp, cp) = (padded(rows), padded(columns));
+            let edge = at.diagonal || rows < rp || columns < cp;
+            let sums = row_sums.as_mut_ptr();
+            // SAFETY: rows and columns are inside the sides, whose layouts are padded to whole sixteens.
+            unsafe {
+                let panels = (b.panels.add(j0 * d), cp / LANES);
+                products::<V, true>(*d, (a.panels.add(i0 * d), rp), panels, at.diagonal, tile);
+                loss += match (p.cosine(), edge) {
+                    (false, false) => coefficients::<V, false, false>(c, at, tile, sums),
+                    (false, true) => coefficients::<V, false, true>(c, at, tile, sums),
+                    (true, false) => coefficients::<V, true, false>(c, at, tile, sums),
+                    (true, true) => coefficients::<V, true, true>(c, at, tile, sums),
+                };
+                let (ai, bj) = (a.acc.add(i0 * dp), b.acc.add(j0 * dp));
+                combine::<V, false>(tile, *dp, (ai, rp), (b.rows.add(j0 * dp), cp), at.diagonal);
+                combine::<V, true>(tile, *dp, (bj, cp), (a.rows.add(i0 * dp), rp), at.diagonal);
+            }
+        }
+        for r in 0..rows {
+            // SAFETY: the task owns the sums of its rows.
+            unsafe { *a.sums.add(i0 + r) += V::load(row_sums.as_ptr().add(r * LANES)).sum() };
+        }
+    }
+    loss
+}
+
+dispatch! {
+    fn strip(c: &Pairs<'_>, i: Range<usize>, j: Range<usize>, diagonal: bool) -> f64 = strip_body
+}
+
+/// Most blocks that rows are cut into: the tasks of a round are half as many.
+const BLOCKS: usize = 32;
+
+/// Rows of a block, whole tiles: depends on the shape alone, so the sums' order does too.
+fn block_rows(n: usize) -> usize {
+    n.div_ceil(BLOCKS).max(2 * TILE).next_multiple_of(TILE)
+}
+
+fn block(n: usize, b: usize) -> Range<usize> {
+    let rows = block_rows(n);
+    b * rows..n.min((b + 1) * rows)
+}
+
+/// Every pair `i < j` once. Blocks meet as the players of a round-robin tournament do: in a round
+/// each is in one task, so tasks of a round run side by side, and every sum is taken in the
+/// order of the rounds, whatever the threads.
+fn sweep_all(work: Work, c: &Pairs<'_>) -> f64 {
+    let n = c.a.n;
+    let count = n.div_ceil(block_rows(n));
+    let mut losses = [0.0; BLOCKS];
+    work.pieces(&mut losses[..count], 1, |b, loss| {
+        loss[0] = strip(work.simd, c, block(n, b), block(n, b), true);
+    });
+    let mut sum = losses.iter().sum();
+    // With an odd count one block pauses each round: it meets a player without rows.
+    let players = count.next_multiple_of(2);
+    for round in 0..players - 1 {
+        losses.fill(0.0);
+        work.pieces(&mut losses[..players / 2], 1, |k, loss| {
+            let others = players - 1;
+            let (x, y) = match k {
+                0 => (round, others),
+                k => ((round + k) % others, (round + others - k) % others),
+            };
+            let (x, y) = (x.min(y), x.max(y));
+            if y < count {
+                loss[0] = strip(work.simd, c, block(n, x), block(n, y), false);
+            }
+        });
+        sum += losses.iter().sum::<f64>();
+    }
+    sum
+}
+
+/// Every row of `a` with every row of `b`: in round `r` block `x` meets block `x + r`.
+fn sweep_cross(work: Work, c: &Pairs<'_>) -> f64 {
+    let (n, m) = (c.a.n, c.b.n);
+    let (of_a, of_b) = (n.div_ceil(block_rows(n)), m.div_ceil(block_rows(m)));
+    let rounds = of_a.max(of_b);
+    let mut sum = 0.0;
+    for round in 0..rounds {
+        let mut losses = [0.0; BLOCKS];
+        work.pieces(&mut losses[..of_a], 1, |x, loss| {
+            let y = (x + round) % rounds;
+            if y < of_b {
+                loss[0] = strip(work.simd, c, block(n, x), block(m, y), false);
+            }
+        });
+        sum += losses.iter().sum::<f64>();
+    }
+    sum
+}
+
+/// The mean over all pairs of rows of `z`, its gradient into `dz`.
+pub(crate) fn all_f32(work: Work, p: &P, z: &[f32], labels: &[f32], dz: &mut [f32]) -> f32 {
+    let (n, d) = (p.n as usize, p.d as usize);
+    with_scratch(side_len(n, d), |mut scratch| {
+        let mut sides = [lay_out(p, n, z, labels, &mut scratch)];
+        centre(p, &mut sides);
+        let [layout] = &mut sides;
+        let side = layout.side(z);
+        let c = Pairs { p: *p, d, dp: padded(d), a: &side, b: &side };
+        let scale = f64::from(p.weight) / (n as f64 * (n as f64 - 1.0) / 2.0);
+        let loss = scale * sweep_all(work, &c);
+        layout.finish(p, scale, z, dz);
+        loss as f32
+    })
+}
+
+/// The mean over all pairs of a row of `z` and one of `others`, its gradients into `dz` and `dothers`.
+pub(crate) fn cross_f32(
+    work: Work,
+    p: &P,
+    (z, labels_z, dz): (&[f32], &[f32], &mut [f32]),
+    (others, labels_o, dothers): (&[f32], &[f32], &mut [f32]),
+) -> f32 {
+    let (n, m, d) = (p.n as usize, p.m as usize, p.d as usize);
+    with_scratch(side_len(n, d) + side_len(m, d), |mut scratch| {
+        let mut sides =
+            [lay_out(p, n, z, labels_z, &mut scratch), lay_out(p, m, others, labels_o, &mut scratch)];
+        centre(p, &mut sides);
+        let [a, b] = &mut sides;
+        let (a_side, b_side) = (a.side(z), b.side(others));
+        let c = Pairs { p: *p, d, dp: padded(d), a: &a_side, b: &b_side };
+        let scale = f64::from(p.weight) / (n as f64 * m as f64);
+        let loss = scale * sweep_cross(work, &c);
+        a.finish(p, scale, z, dz);
+        b.finish(p, scale, others, dothers);
+        loss as f32
+    })
+}
+
+fn all_tiled(args: Args<'_, f32>) {
+    let (p, work) = (args.params(), args.work);
+    let [z, labels, loss, dz] = args.bufs();
+    loss.output()[0] = all_f32(work, &p, z.input(), labels.input(), dz.output());
+}
+
+fn cross_tiled(args: Args<'_, f32>) {
+    let (p, work) = (args.params(), args.work);
+    let [z, labels_z, others, labels_o, loss, dz, dothers] = args.bufs();
+    let z = (z.input(), labels_z.input(), dz.output());
+    let others = (others.input(), labels_o.input(), dothers.output());
+    loss.output()[0] = cross_f32(work, &p, z, others);
 }
 
 /// The kernels of this stem.

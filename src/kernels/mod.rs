@@ -21,6 +21,8 @@ pub mod linear;
 pub mod loss;
 pub mod microkernel;
 pub mod optim;
+mod pairwise;
+pub mod peak;
 pub mod pool;
 pub mod simd;
 pub mod similarity;

@@ -1,6 +1,194 @@
-//! TODO
+//! Means over time.
+//!
+//! Shapes: `x [B, C, T]`, `y [B, C]`, `lengths [B]`: of a masked row only frames before
+//! `min(length, T)` count, and a row of length 0 has mean 0 and gradient 0.
+//!
+//! Threads: forward, one warp (on a device without warps one group) owns one `y`, its lanes striding
+//! over time; backward, one thread owns one `dx`. Sums are two-level in a fixed order: sixteen strided
+//! partial sums in each block of [`BLOCK`] frames, then the blocks in order (in f64 on the CPU).
+//!
+//! Cost: one flop and one read an element forward, one flop and one write backward.
 
-use super::Kernel;
+use super::elementwise::PIECE;
+use super::{Binding, Cost, Kernel, Params};
+use crate::device::cpu::{Args, CpuTwin, Real};
+use bytemuck::{Pod, Zeroable};
+
+/// Params of every kernel here.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct P {
+    /// Rows of the batch, B.
+    pub batch: u32,
+    /// Channels, C.
+    pub channels: u32,
+    /// Frames, T.
+    pub frames: u32,
+}
+
+/// Terms that are added in the device's own precision.
+pub const BLOCK: usize = 256;
+
+/// `Σ f(i)` over `0..n`, in f64 over blocks; `block(from, to)` adds up one of them.
+fn blocks<F: Real>(n: usize, block: impl Fn(usize, usize) -> F) -> f64 {
+    (0..n).step_by(BLOCK).fold(0.0, |sum, from| sum + block(from, n.min(from + BLOCK)).get())
+}
+
+/// Adds sixteen partial sums, halves onto each other.
+fn fold<F: Real>(mut acc: [F; 16]) -> F {
+    for half in [8, 4, 2, 1] {
+        for l in 0..half {
+            let other = acc[l + half];
+            acc[l] += other;
+        }
+    }
+    acc[0]
+}
+
+/// `Σ f(x)`.
+pub(super) fn sum<F: Real>(x: &[F], f: impl Fn(F) -> F) -> f64 {
+    blocks(x.len(), |from, to| {
+        let lanes = x[from..to].chunks_exact(16);
+        let tail = lanes.remainder().iter().fold(F::zero(), |s, &x| s + f(x));
+        if to - from < 16 {
+            return tail;
+        }
+        let mut acc = [F::zero(); 16];
+        for x in lanes {
+            for (acc, &x) in acc.iter_mut().zip(x) {
+                *acc += f(x);
+            }
+        }
+        fold(acc) + tail
+    })
+}
+
+/// `Σ f(a, b)` over two slices of one length.
+pub(super) fn sum2<F: Real>(a: &[F], b: &[F], f: impl Fn(F, F) -> F) -> f64 {
+    blocks(a.len().min(b.len()), |from, to| {
+        let (a, b) = (a[from..to].chunks_exact(16), b[from..to].chunks_exact(16));
+        let tail = a.remainder().iter().zip(b.remainder());
+        let tail = tail.fold(F::zero(), |s, (&a, &b)| s + f(a, b));
+        if to - from < 16 {
+            return tail;
+        }
+        let mut acc = [F::zero(); 16];
+        for (a, b) in a.zip(b) {
+            for ((acc, &a), &b) in acc.iter_mut().zip(a).zip(b) {
+                *acc += f(a, b);
+            }
+        }
+        fold(acc) + tail
+    })
+}
+
+fn cost(p: &Params) -> Cost {
+    let p: P = p.get();
+    let rows = p.batch as usize * p.channels as usize;
+    Cost::new(rows * p.frames as usize, rows * (p.frames as usize + 1))
+}
+
+/// `y[b, c] = Σ_t x[b, c, t] / T`.
+pub static MEAN_FWD: Kernel = Kernel {
+    name: "pool_mean_fwd",
+    bindings: &[Binding::input("x"), Binding::output("y")],
+    cpu: CpuTwin { f32: mean_fwd, f64: mean_fwd },
+    cost,
+};
+
+fn mean_fwd<F: Real>(args: Args<'_, F>) {
+    let p: P = args.params();
+    let work = args.work;
+    let [x, y] = args.bufs();
+    fwd(work, p, x.input(), y.output(), |_| p.frames as usize);
+}
+
+/// `y[b, c] = Σ_{t < n} x[b, c, t] / n` with n = min(lengths[b], T).
+pub static MASKED_FWD: Kernel = Kernel {
+    name: "pool_masked_fwd",
+    bindings: &[Binding::input("x"), Binding::index("lengths"), Binding::output("y")],
+    cpu: CpuTwin { f32: masked_fwd, f64: masked_fwd },
+    cost,
+};
+
+fn masked_fwd<F: Real>(args: Args<'_, F>) {
+    let p: P = args.params();
+    let work = args.work;
+    let [x, lengths, y] = args.bufs();
+    let lengths = lengths.index();
+    fwd(work, p, x.input(), y.output(), |b| lengths[b].min(p.frames) as usize);
+}
+
+/// Rows of `frames` elements that a thread takes at once.
+fn rows(p: P) -> usize {
+    (PIECE / (p.frames as usize).max(1)).max(1)
+}
+
+fn fwd<F: Real>(
+    work: crate::device::cpu::Work,
+    p: P,
+    x: &[F],
+    y: &mut [F],
+    length: impl Fn(usize) -> usize + Sync + Send,
+) {
+    work.pieces(y, rows(p), |piece, y| {
+        for (i, y) in y.iter_mut().enumerate() {
+            let row = piece * rows(p) + i;
+            let n = length(row / p.channels as usize);
+            let total = sum(&x[row * p.frames as usize..][..n], |x| x);
+            *y = F::of(total / n.max(1) as f64);
+        }
+    });
+}
+
+/// `dx[b, c, t] = dy[b, c] / T`.
+pub static MEAN_BWD: Kernel = Kernel {
+    name: "pool_mean_bwd",
+    bindings: &[Binding::input("dy"), Binding::output("dx")],
+    cpu: CpuTwin { f32: mean_bwd, f64: mean_bwd },
+    cost,
+};
+
+fn mean_bwd<F: Real>(args: Args<'_, F>) {
+    let p: P = args.params();
+    let work = args.work;
+    let [dy, dx] = args.bufs();
+    bwd(work, p, dy.input(), dx.output(), |_| p.frames as usize);
+}
+
+/// `dx[b, c, t] = dy[b, c] / n` where t < n = min(lengths[b], T), else 0.
+pub static MASKED_BWD: Kernel = Kernel {
+    name: "pool_masked_bwd",
+    bindings: &[Binding::index("lengths"), Binding::input("dy"), Binding::output("dx")],
+    cpu: CpuTwin { f32: masked_bwd, f64: masked_bwd },
+    cost,
+};
+
+fn masked_bwd<F: Real>(args: Args<'_, F>) {
+    let p: P = args.params();
+    let work = args.work;
+    let [lengths, dy, dx] = args.bufs();
+    let lengths = lengths.index();
+    bwd(work, p, dy.input(), dx.output(), |b| lengths[b].min(p.frames) as usize);
+}
+
+fn bwd<F: Real>(
+    work: crate::device::cpu::Work,
+    p: P,
+    dy: &[F],
+    dx: &mut [F],
+    length: impl Fn(usize) -> usize + Sync + Send,
+) {
+    let frames = p.frames as usize;
+    work.pieces(dx, rows(p) * frames, |piece, dx| {
+        for (i, dx) in dx.chunks_exact_mut(frames).enumerate() {
+            let row = piece * rows(p) + i;
+            let n = length(row / p.channels as usize);
+            dx[..n].fill(dy[row] / F::of(n.max(1) as f64));
+            dx[n..].fill(F::zero());
+        }
+    });
+}
 
 /// The kernels of this stem.
-pub static KERNELS: &[&Kernel] = &[];
+pub static KERNELS: &[&Kernel] = &[&MEAN_FWD, &MEAN_BWD, &MASKED_FWD, &MASKED_BWD];

@@ -1,1 +1,57 @@
-//! TODO
+//! Dropout.
+
+use super::linear::count;
+use crate::graph::{Graph, Var};
+use crate::kernels::{Elem, dropout as k};
+use crate::{Error, Result};
+
+/// Options of [`dropout`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DropoutOptions {
+    /// Probability that an element is dropped, in [0, 1).
+    pub probability: f32,
+    /// Which mask of a step this is: another number for each dropout of a graph.
+    pub stream: u32,
+}
+
+/// Sets elements of `x` to 0 at random and multiplies the others with `1/(1 − probability)`.
+///
+/// `state [3]` (`u32`) holds the seed, low word first, and the step: the mask depends on these, the
+/// stream and the element's place alone, so it is the same on every device, and a new one in every
+/// step whose number is written there. In evaluation, leave the op out.
+///
+/// # Errors
+/// When the probability is out of range or `state` is not three `u32`.
+pub fn dropout(g: &mut Graph, x: Var, state: Var, options: DropoutOptions) -> Result<Var> {
+    const OP: &str = "dropout";
+    let DropoutOptions { probability, stream } = options;
+    if !(0.0..1.0).contains(&probability) {
+        return Err(Error::shape(OP, "probability", format!("must be in [0, 1), is {probability}")));
+    }
+    if g.elem(state) != Elem::Index || g.shape(state) != [3] {
+        let (elem, shape) = (g.elem(state), g.shape(state));
+        return Err(Error::shape(
+            OP,
+            "state",
+            format!("needs u32 of shape [3], has {elem:?} of shape {shape:?}"),
+        ));
+    }
+    let n = count(OP, "x", g.shape(x))?;
+    let probability = f64::from(probability);
+    let p = k::P {
+        n,
+        threshold: (probability * 4_294_967_296.0) as u32,
+        scale: (1.0 / (1.0 - probability)) as f32,
+        stream,
+    };
+    let y = g.temp_like(x);
+    g.launch(&k::APPLY, &p, &[state, x, y])?;
+    g.on_backward(y, &[x], move |g, dy| {
+        if let Some(dx) = g.grad_target(x) {
+            g.launch(&k::APPLY, &p, &[state, dy, dx])?;
+            g.give_grad(x, dx)?;
+        }
+        Ok(())
+    });
+    Ok(y)
+}

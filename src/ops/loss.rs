@@ -2,7 +2,7 @@
 
 use super::linear::{count, expect_constant};
 use crate::graph::{Graph, Var};
-use crate::kernels::{Kernel, loss as k};
+use crate::kernels::{Kernel, elementwise, loss as k};
 use crate::{Error, Result};
 
 /// Options of every loss here.
@@ -41,18 +41,26 @@ fn record(
             format!("shape {:?} against prediction of shape {:?}", g.shape(target), g.shape(prediction)),
         ));
     }
-    expect_constant(g, op, "target", target)?;
     let p = k::P { n: count(op, "prediction", g.shape(prediction))?, weight };
     let loss = g.temp(&[1]);
     let grad = g.temp_like(prediction);
     g.launch(kernel, &p, &[prediction, target, loss, grad])?;
-    g.on_backward(loss, &[prediction], move |g, upstream| super::give_scaled(g, prediction, grad, upstream));
+    g.on_backward(loss, &[prediction, target], move |g, upstream| {
+        super::give_scaled(g, prediction, grad, upstream)?;
+        // Only the squared error takes targets that need a gradient: the opposite one.
+        if let Some(dt) = g.grad_target(target) {
+            let minus = elementwise::P { n: p.n, factor: -1.0 };
+            g.launch(&elementwise::SCALE, &minus, &[grad, upstream, dt])?;
+            g.give_grad(target, dt)?;
+        }
+        Ok(())
+    });
     Ok(loss)
 }
 
 /// Mean squared error of `prediction` against `target`, of one shape (`[B]` and `[B, 1]` count as one): `[1]`.
 ///
-/// One launch writes value and gradient. No gradient flows to the target.
+/// One launch writes value and gradient; a target that needs a gradient, the opposite one, costs another.
 ///
 /// # Errors
 /// When the shapes differ, are empty, or the weight is not finite.
@@ -63,15 +71,17 @@ pub fn mse(g: &mut Graph, prediction: Var, target: Var, options: LossOptions) ->
 /// Mean binary cross-entropy of probabilities; logarithms are clamped to at least −100, as in PyTorch.
 ///
 /// # Errors
-/// As [`mse`].
+/// As [`mse`]; also when the target needs a gradient.
 pub fn bce(g: &mut Graph, prediction: Var, target: Var, options: LossOptions) -> Result<Var> {
+    expect_constant(g, "bce", "target", target)?;
     record(g, "bce", &k::BCE, (prediction, target), options)
 }
 
 /// Mean binary cross-entropy of logits: `bce(sigmoid(x), target)`, accurate for any finite `x`.
 ///
 /// # Errors
-/// As [`mse`].
+/// As [`bce`].
 pub fn bce_with_logits(g: &mut Graph, logits: Var, target: Var, options: LossOptions) -> Result<Var> {
+    expect_constant(g, "bce_with_logits", "target", target)?;
     record(g, "bce_with_logits", &k::BCE_LOGITS, (logits, target), options)
 }

@@ -1,1 +1,56 @@
-//! TODO
+//! Means over time.
+
+use super::linear::{count, expect_shape};
+use crate::graph::{Graph, Var};
+use crate::kernels::{Elem, pool as k};
+use crate::{Error, Result};
+
+fn params(g: &Graph, op: &'static str, x: Var) -> Result<k::P> {
+    let [batch, channels, frames] = g.dims(op, "x", x)?;
+    count(op, "x", g.shape(x))?;
+    Ok(k::P { batch: batch as u32, channels: channels as u32, frames: frames as u32 })
+}
+
+/// The mean over time of `x [B, C, T]`: `[B, C]`.
+///
+/// # Errors
+/// When `x` has not three dimensions or no elements.
+pub fn mean_time(g: &mut Graph, x: Var) -> Result<Var> {
+    let p = params(g, "mean_time", x)?;
+    let y = g.temp(&[p.batch as usize, p.channels as usize]);
+    g.launch(&k::MEAN_FWD, &p, &[x, y])?;
+    g.on_backward(y, &[x], move |g, dy| {
+        if let Some(dx) = g.grad_target(x) {
+            g.launch(&k::MEAN_BWD, &p, &[dy, dx])?;
+            g.give_grad(x, dx)?;
+        }
+        Ok(())
+    });
+    Ok(y)
+}
+
+/// The mean of the first `lengths[b]` frames of each row of `x [B, C, T]`: `[B, C]`.
+///
+/// `lengths [B]` are `u32`; more than T counts as T, and a row of length 0 has mean 0 and gradient 0.
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn masked_mean_time(g: &mut Graph, x: Var, lengths: Var) -> Result<Var> {
+    const OP: &str = "masked_mean_time";
+    let p = params(g, OP, x)?;
+    expect_shape(g, OP, "lengths", lengths, &[p.batch as usize], ("x", x))?;
+    if g.elem(lengths) != Elem::Index {
+        let (elem, shape) = (g.elem(lengths), g.shape(lengths));
+        return Err(Error::shape(OP, "lengths", format!("needs u32, has {elem:?} of shape {shape:?}")));
+    }
+    let y = g.temp(&[p.batch as usize, p.channels as usize]);
+    g.launch(&k::MASKED_FWD, &p, &[x, lengths, y])?;
+    g.on_backward(y, &[x], move |g, dy| {
+        if let Some(dx) = g.grad_target(x) {
+            g.launch(&k::MASKED_BWD, &p, &[lengths, dy, dx])?;
+            g.give_grad(x, dx)?;
+        }
+        Ok(())
+    });
+    Ok(y)
+}

@@ -1,0 +1,88 @@
+//! A training step of PCConvNet: launch by launch, against the replayed plan.
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use etude::cases::{normal, uniform};
+use etude::device::{Cpu, Device};
+use etude::graph::{Graph, Step};
+use etude::nn::{Learn, NetConfig, PcConvNet};
+use etude::ops::loss::{LossOptions, mse};
+use etude::ops::optim::Sgd;
+use etude::optim::{Method, Optimizer};
+use etude::{Error, Result};
+use std::hint::black_box;
+
+fn record(device: &dyn Device, batch: usize) -> Result<Step> {
+    let net = PcConvNet::new(device, NetConfig::paper(1, 1000), 0)?;
+    let x = device.upload(&normal(1, batch.div_ceil(16) * 16 * 1000))?;
+    let y = device.upload(&uniform(2, batch))?;
+    let mut g = Graph::new();
+    let vars = net.bind(&mut g, Learn::Yes, Learn::Yes)?;
+    let (x, y) = (g.bind(&x, &[batch.div_ceil(16), 1, 1000, 16])?, g.bind(&y, &[batch])?);
+    let embedding = net.encode(&mut g, &vars, x, batch, None)?;
+    let rating = net.rate(&mut g, &vars, embedding, None)?;
+    let loss = mse(&mut g, rating, y, LossOptions::default())?;
+    g.backward(loss)?;
+    for (set, leaves) in [(&net.encoder, &vars.encoder), (&net.head, &vars.head)] {
+        let mut optimizer = Optimizer::new(device, set, Method::Sgd(Sgd::default()))?;
+        optimizer.before_step(device, 1e-3)?;
+        optimizer.record(&mut g, set, leaves)?;
+    }
+    g.compile(device, &[loss])
+}
+
+fn bench(c: &mut Criterion) -> Result<()> {
+    for threads in [1, 2] {
+        let cpu = Cpu::<f32>::new(threads)?;
+        let device: &dyn Device = &cpu;
+        let mut group = c.benchmark_group(format!("step, {threads} threads"));
+        for batch in [64, 512] {
+            let mut step = record(device, batch)?;
+            step.run()?;
+            group.bench_function(BenchmarkId::new("replayed", batch), |b| b.iter(|| black_box(step.run())));
+            group.bench_function(BenchmarkId::new("launch by launch", batch), |b| {
+                b.iter(|| black_box(step.profile().map(|rows| rows.len())));
+            });
+        }
+        group.finish();
+    }
+    profile(&Cpu::<f32>::new(1)?, 512)
+}
+
+/// Where the time of one step goes, on one thread: the least of many runs of each launch.
+fn profile(device: &dyn Device, batch: usize) -> Result<()> {
+    let mut step = record(device, batch)?;
+    let mut best: Vec<f64> = vec![f64::INFINITY; step.launches()];
+    for _ in 0..50 {
+        for (best, (_, _, seconds)) in best.iter_mut().zip(step.profile()?) {
+            *best = best.min(seconds);
+        }
+    }
+    println!(
+        "\nB = {batch}, one thread\n{:<26} {:>9} {:>9} {:>9} {:>6}",
+        "kernel", "us", "GFLOP/s", "GB/s", "share"
+    );
+    let total: f64 = best.iter().sum();
+    for ((kernel, cost, _), seconds) in step.profile()?.iter().zip(&best) {
+        println!(
+            "{:<26} {:>9.1} {:>9.1} {:>9.1} {:>5.1}%",
+            kernel.name,
+            seconds * 1e6,
+            cost.flops as f64 / seconds / 1e9,
+            cost.bytes as f64 / seconds / 1e9,
+            100.0 * seconds / total
+        );
+    }
+    println!("{:<26} {:>9.1} {:>9.1}", "sum", total * 1e6, step.cost().flops as f64 / total / 1e9);
+    Ok(())
+}
+
+fn steps(c: &mut Criterion) {
+    if let Err(error) = bench(c) {
+        let error: Error = error;
+        eprintln!("error: {error}");
+        std::process::exit(1);
+    }
+}
+
+criterion_group!(benches, steps);
+criterion_main!(benches);

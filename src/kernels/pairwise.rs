@@ -1,0 +1,301 @@
+//! Tiles of pairs for the contrastive loss and the similarity matrices on the CPU.
+//!
+//! Work goes tile by tile of [`TILE`]² pairs, each tile in three steps, so that nothing of the size of
+//! the matrix of pairs is ever in memory:
+//!
+//! 1. [`products`]: `t_ij = Σ_k (a_ik − b_jk)²` or `Σ_k a_ik·b_jk`, sixteen `j` to a vector;
+//! 2. the kernel's own elementwise step turns `t_ij` into a coefficient `g_ij`, in place;
+//! 3. [`combine`]: `acc_i += Σ_j g_ij·b_j` and `acc_j += Σ_i g_ij·a_i`, sixteen columns to a vector.
+//!
+//! Step 1 reads *panels* (sixteen rows, transposed: element `(i, k)` at `(i / 16)·16·d + 16·k + i % 16`),
+//! step 3 *rows* padded to whole vectors; both pad with zeros. Accumulators stay in registers
+//! while the inner dimension streams by: the blocking of Goto and van de Geijn (2008). The three
+//! steps are FlashAttention's (Dao et al., 2022) without its softmax.
+
+use super::simd::{F32x16, LANES};
+
+/// Rows and columns of a tile: 9 KiB of coefficients, and whole blocks of every shape below.
+pub const TILE: usize = 48;
+
+/// `n` rounded up to whole vectors.
+pub const fn padded(n: usize) -> usize {
+    n.next_multiple_of(LANES)
+}
+
+/// What the tiles need beyond [`F32x16`].
+///
+/// # Safety
+/// As [`F32x16`].
+#[allow(clippy::missing_safety_doc)] // said once, above
+pub unsafe trait Lanes: F32x16 {
+    /// `1 / √self` to within 4e-7 for normal positive numbers.
+    unsafe fn rsqrt(self) -> Self;
+    /// Bit `l` set where lane `l` of `self` is greater than that of `b`.
+    unsafe fn gt(self, b: Self) -> u32;
+}
+
+/// One step of Newton's method for `y = 1 / √x`, which doubles the good bits of `y`.
+#[inline(always)]
+unsafe fn newton<V: F32x16>(x: V, y: V) -> V {
+    // SAFETY: the caller's instruction set.
+    unsafe {
+        let xy = x.mul(y);
+        let half = y.mul(V::splat(0.5));
+        V::splat(0.0).sub(xy).mul_add(y, V::splat(3.0)).mul(half)
+    }
+}
+
+// SAFETY: plain Rust.
+unsafe impl Lanes for super::simd::Portable {
+    #[inline(always)]
+    unsafe fn rsqrt(self) -> Self {
+        // SAFETY: plain Rust.
+        unsafe { Self::splat(1.0).div(self.sqrt()) }
+    }
+    #[inline(always)]
+    unsafe fn gt(self, b: Self) -> u32 {
+        let (mut x, mut y) = ([0.0; LANES], [0.0; LANES]);
+        // SAFETY: arrays of sixteen.
+        unsafe {
+            self.store(x.as_mut_ptr());
+            b.store(y.as_mut_ptr());
+        }
+        x.iter().zip(&y).enumerate().fold(0, |bits, (l, (x, y))| bits | (u32::from(x > y) << l))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Lanes, newton};
+    use crate::kernels::simd::Pair;
+    use std::arch::x86_64::*;
+
+    // SAFETY: called only where AVX-512 is enabled.
+    unsafe impl Lanes for __m512 {
+        #[inline(always)]
+        unsafe fn rsqrt(self) -> Self {
+            // SAFETY: an intrinsic of the enabled set.
+            unsafe { newton(self, _mm512_rsqrt14_ps(self)) }
+        }
+        #[inline(always)]
+        unsafe fn gt(self, b: Self) -> u32 {
+            // SAFETY: an intrinsic of the enabled set.
+            unsafe { u32::from(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(self, b)) }
+        }
+    }
+
+    // SAFETY: called only where AVX2 and FMA are enabled.
+    unsafe impl Lanes for Pair {
+        #[inline(always)]
+        unsafe fn rsqrt(self) -> Self {
+            // SAFETY: intrinsics of the enabled set.
+            unsafe {
+                let [a, b] = self.halves();
+                newton(self, Self::of_halves([_mm256_rsqrt_ps(a), _mm256_rsqrt_ps(b)]))
+            }
+        }
+        #[inline(always)]
+        unsafe fn gt(self, b: Self) -> u32 {
+            // SAFETY: intrinsics of the enabled set.
+            unsafe {
+                let ([a0, a1], [b0, b1]) = (self.halves(), b.halves());
+                let low = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a0, b0));
+                let high = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a1, b1));
+                low as u32 | (high as u32) << 8
+            }
+        }
+    }
+
+    trait Halves {
+        unsafe fn halves(self) -> [__m256; 2];
+        unsafe fn of_halves(halves: [__m256; 2]) -> Self;
+    }
+
+    impl Halves for Pair {
+        #[inline(always)]
+        unsafe fn halves(self) -> [__m256; 2] {
+            const { assert!(size_of::<Self>() == size_of::<[__m256; 2]>()) };
+            // SAFETY: two registers, of the same size and without padding or invalid bits.
+            unsafe { std::mem::transmute(self) }
+        }
+        #[inline(always)]
+        unsafe fn of_halves(halves: [__m256; 2]) -> Self {
+            // SAFETY: as above.
+            unsafe { std::mem::transmute(halves) }
+        }
+    }
+}
+
+/// Fills one panel from up to sixteen rows of `d` elements; missing rows are zero.
+#[inline(always)]
+pub fn pack_panel(rows: &[f32], d: usize, stride: usize, panel: &mut [f32]) {
+    let have = rows.len().div_ceil(stride).min(LANES);
+    for r in 0..have {
+        for (k, &v) in rows[r * stride..][..d].iter().enumerate() {
+            panel[k * LANES + r] = v;
+        }
+    }
+    for r in have..LANES {
+        panel.iter_mut().skip(r).step_by(LANES).for_each(|v| *v = 0.0);
+    }
+}
+
+/// Step 1: the tile of `rows` (whole sixteens) by `panels` sixteens of columns, row `i` at `tile + TILE·i`.
+///
+/// With `triangle`, only what is on or above the diagonal need be written.
+///
+/// # Safety
+/// `a` and `b` point at whole panels of depth `d`: `rows / 16` and `panels` of them; `tile` is good for
+/// `TILE`² elements; `rows`, `16·panels` ≤ `TILE`.
+#[inline(always)]
+pub unsafe fn products<V: F32x16, const DIFFERENCE: bool>(
+    d: usize,
+    (a, rows): (*const f32, usize),
+    (b, panels): (*const f32, usize),
+    triangle: bool,
+    tile: *mut f32,
+) {
+    let mut p = 0;
+    while p < panels {
+        let wide = if V::WIDE && panels - p >= 3 { 3 } else { 1 };
+        let rows = if triangle { rows.min(LANES * (p + wide)) } else { rows };
+        let step = if V::WIDE { 8 } else { 4 };
+        for r in (0..rows).step_by(step) {
+            // SAFETY: inside the panels and the tile promised.
+            unsafe {
+                let a = a.add(r / LANES * LANES * d + r % LANES);
+                let b = b.add(p * LANES * d);
+                let out = tile.add(r * TILE + p * LANES);
+                match (V::WIDE, wide) {
+                    (true, 3) => block::<V, DIFFERENCE, 8, 3>(d, a, b, out),
+                    (true, _) => block::<V, DIFFERENCE, 8, 1>(d, a, b, out),
+                    _ => block::<V, DIFFERENCE, 4, 1>(d, a, b, out),
+                }
+            }
+        }
+        p += wide;
+    }
+}
+
+/// `R` rows by `C` panels of accumulators in registers.
+#[inline(always)]
+unsafe fn block<V: F32x16, const DIFFERENCE: bool, const R: usize, const C: usize>(
+    d: usize,
+    a: *const f32,
+    b: *const f32,
+    out: *mut f32,
+) {
+    // SAFETY: as promised to `products`.
+    unsafe {
+        let mut acc = [[V::splat(0.0); C]; R];
+        for k in 0..d {
+            let mut bs = [V::splat(0.0); C];
+            for (c, bs) in bs.iter_mut().enumerate() {
+                *bs = V::load(b.add((c * d + k) * LANES));
+            }
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let a = V::splat(*a.add(k * LANES + r));
+                for (acc, &b) in acc.iter_mut().zip(&bs) {
+                    *acc = if DIFFERENCE {
+                        let t = b.sub(a);
+                        t.mul_add(t, *acc)
+                    } else {
+                        a.mul_add(b, *acc)
+                    };
+                }
+            }
+        }
+        for (r, acc) in acc.iter().enumerate() {
+            for (c, acc) in acc.iter().enumerate() {
+                acc.store(out.add(r * TILE + c * LANES));
+            }
+        }
+    }
+}
+
+/// Step 3: `out_r += Σ_k g(r, k)·b_k` for `rows` rows and the `inner` range, rows of `dp` (whole vectors).
+///
+/// `g(r, k)` is at `tile + TILE·r + k`, or with `TRANSPOSED` at `tile + TILE·k + r`. With
+/// `triangle` the coefficients below the diagonal of the tile count as zero and are not read.
+///
+/// # Safety
+/// `tile` as in [`products`]; `b` is good for `inner` rows, `out` for `rows` (both whole sixteens ≤ `TILE`).
+#[inline(always)]
+pub unsafe fn combine<V: F32x16, const TRANSPOSED: bool>(
+    tile: *const f32,
+    dp: usize,
+    (out, rows): (*mut f32, usize),
+    (b, inner): (*const f32, usize),
+    triangle: bool,
+) {
+    let mut c = 0;
+    let left = |c: usize| (dp - c) / LANES;
+    while left(c) > 0 {
+        let wide = if V::WIDE { [4, 3, 2, 1].into_iter().find(|&w| left(c) >= w).unwrap_or(1) } else { 1 };
+        let step = match (V::WIDE, wide) {
+            (true, 4) => 4,
+            (true, 3 | 2) => 8,
+            (true, _) => 16,
+            _ => 4,
+        };
+        for r in (0..rows).step_by(step) {
+            let first = r / LANES * LANES;
+            let (from, to) = match (triangle, TRANSPOSED) {
+                (false, _) => (0, inner),
+                (true, false) => (first, inner),
+                (true, true) => (0, inner.min(first + LANES)),
+            };
+            // SAFETY: inside what was promised.
+            unsafe {
+                let (b, out) = (b.add(c), out.add(r * dp + c));
+                let g = tile.add(if TRANSPOSED { r } else { r * TILE });
+                match (V::WIDE, wide) {
+                    (true, 4) => sums::<V, TRANSPOSED, 4, 4>(g, dp, out, b, from, to),
+                    (true, 3) => sums::<V, TRANSPOSED, 8, 3>(g, dp, out, b, from, to),
+                    (true, 2) => sums::<V, TRANSPOSED, 8, 2>(g, dp, out, b, from, to),
+                    (true, _) => sums::<V, TRANSPOSED, 16, 1>(g, dp, out, b, from, to),
+                    _ => sums::<V, TRANSPOSED, 4, 1>(g, dp, out, b, from, to),
+                }
+            }
+        }
+        c += wide * LANES;
+    }
+}
+
+/// `R` rows by `C` vectors of accumulators in registers.
+#[inline(always)]
+unsafe fn sums<V: F32x16, const TRANSPOSED: bool, const R: usize, const C: usize>(
+    g: *const f32,
+    dp: usize,
+    out: *mut f32,
+    b: *const f32,
+    from: usize,
+    to: usize,
+) {
+    // SAFETY: as promised to `combine`.
+    unsafe {
+        let mut acc = [[V::splat(0.0); C]; R];
+        for (r, acc) in acc.iter_mut().enumerate() {
+            for (c, acc) in acc.iter_mut().enumerate() {
+                *acc = V::load(out.add(r * dp + c * LANES));
+            }
+        }
+        for k in from..to {
+            let mut bs = [V::splat(0.0); C];
+            for (c, bs) in bs.iter_mut().enumerate() {
+                *bs = V::load(b.add(k * dp + c * LANES));
+            }
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let g = V::splat(*g.add(if TRANSPOSED { k * TILE + r } else { r * TILE + k }));
+                for (acc, &b) in acc.iter_mut().zip(&bs) {
+                    *acc = g.mul_add(b, *acc);
+                }
+            }
+        }
+        for (r, acc) in acc.iter().enumerate() {
+            for (c, acc) in acc.iter().enumerate() {
+                acc.store(out.add(r * dp + c * LANES));
+            }
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The music performance assessment network (`PCConvNet`), its parameters and its file.
+
+use crate::device::Device;
+use crate::graph::{Graph, Var};
+use crate::ops::conv_block::{ConvBlock, Features, Mode, conv_block, frames_after, mean_over_time};
+use crate::ops::dropout::{DropoutOptions, dropout};
+use crate::ops::linear::{Activation, linear};
+use crate::optim::{Leaves, ParamSet, Tensor};
+use crate::{Error, Result};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+/// One layer of the encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerConfig {
+    /// Output channels.
+    pub channels: usize,
+    /// Taps of the convolution.
+    pub taps: usize,
+    /// Stride of the convolution.
+    pub stride: usize,
+}
+
+/// Shape of the network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NetConfig {
+    /// Input channels, C.
+    pub channels: usize,
+    /// Input frames, T.
+    pub frames: usize,
+    /// The encoder: Conv1d → BatchNorm → ReLU each, then the mean over time.
+    pub layers: Vec<LayerConfig>,
+    /// Width of the head's hidden layer.
+    pub hidden: usize,
+    /// Whether the hidden layer ends in a ReLU.
+    pub hidden_relu: bool,
+    /// Dropout before each layer of the head, while training.
+    pub dropout: f32,
+}
+
+impl NetConfig {
+    /// The paper's network: 4, 8, 16 channels, 7 taps, stride 3; Linear 16→8→1.
+    pub fn paper(channels: usize, frames: usize) -> Self {
+        let layers = [4, 8, 16].map(|channels| LayerConfig { channels, taps: 7, stride: 3 }).to_vec();
+        Self { channels, frames, layers, hidden: 8, hidden_relu: false, dropout: 0.0 }
+    }
+
+    /// The network for alignment paths: 32, 64, 64 channels, 7, 5, 3 taps, stride 2; head 64→32→1 with
+    /// ReLU and dropout.
+    pub fn alignment(channels: usize, frames: usize) -> Self {
+        let layers =
+            [(32, 7), (64, 5), (64, 3)].map(|(channels, taps)| LayerConfig { channels, taps, stride: 2 });
+        Self { channels, frames, layers: layers.to_vec(), hidden: 32, hidden_relu: true, dropout: 0.2 }
+    }
+
+    /// Width of the embedding.
+    pub fn embedding(&self) -> usize {
+        self.layers.last().map_or(self.channels, |l| l.channels)
+    }
+
+    /// Frames that the mean over time sees when `frames` of the input are valid; at least 1.
+    pub fn valid_frames(&self, frames: usize) -> usize {
+        self.layers.iter().fold(frames, |t, l| frames_after(t, l.taps, l.stride)).max(1)
+    }
+
+    /// Checks that there is something left after each layer.
+    ///
+    /// # Errors
+    /// Naming what does not fit.
+    pub fn check(&self) -> Result<()> {
+        if self.layers.is_empty() || self.channels == 0 || self.hidden == 0 {
+            return Err(Error::config(
+                "the network needs input channels, at least one layer and a hidden width",
+            ));
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(Error::config(format!("dropout must be in [0, 1), is {}", self.dropout)));
+        }
+        let mut t = self.frames;
+        for (i, l) in self.layers.iter().enumerate() {
+            if l.channels == 0 || l.taps == 0 || l.stride == 0 {
+                return Err(Error::config(format!(
+                    "layer {}: channels, taps and stride must be at least 1",
+                    i + 1
+                )));
+            }
+            if frames_after(t, l.taps, l.stride) == 0 {
+                return Err(Error::config(format!(
+                    "layer {}: {t} frames are fewer than its {} taps: use longer chunks (now {} frames)",
+                    i + 1,
+                    l.taps,
+                    self.frames
+                )));
+            }
+            t = frames_after(t, l.taps, l.stride);
+        }
+        Ok(())
+    }
+}
+
+/// Added to the variance in batch normalisation, and the batch's share in the running statistics:
+/// PyTorch's defaults.
+const EPS: f32 = 1e-5;
+const MOMENTUM: f32 = 0.1;
+
+/// The network's parameters on a device.
+pub struct PcConvNet {
+    /// Shape.
+    pub config: NetConfig,
+    /// Convolutions and normalisations: `conv1.weight`, `norm1.gamma`, `norm1.beta`, ...
+    pub encoder: ParamSet,
+    /// `hidden.weight`, `hidden.bias`, `out.weight`, `out.bias`.
+    pub head: ParamSet,
+    /// Running statistics: `norm1.running_mean`, `norm1.running_var`, ...
+    pub running: ParamSet,
+}
+
+/// Whether a part of the network learns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Learn {
+    /// Gradients flow to its parameters.
+    Yes,
+    /// Its parameters are constants; normalisation uses the running statistics.
+    No,
+}
+
+impl PcConvNet {
+    /// A network with PyTorch's default initialisation: weights and biases uniform in ±1/√fan_in,
+    /// scales 1, shifts 0.
+    ///
+    /// # Errors
+    /// When the configuration does not fit, or the device refuses.
+    pub fn new(device: &dyn Device, config: NetConfig, seed: u64) -> Result<Self> {
+        config.check()?;
+        let (mut encoder, mut running) = (Vec::new(), Vec::new());
+        let mut cin = config.channels;
+        for (i, l) in config.layers.iter().enumerate() {
+            let i = i + 1;
+            encoder.push((format!("conv{i}.weight"), vec![l.channels, cin, l.taps]));
+            encoder.push((format!("norm{i}.gamma"), vec![l.channels]));
+            encoder.push((format!("norm{i}.beta"), vec![l.channels]));
+            running.push((format!("norm{i}.running_mean"), vec![l.channels]));
+            running.push((format!("norm{i}.running_var"), vec![l.channels]));
+            cin = l.channels;
+        }
+        let head = vec![
+            ("hidden.weight".to_string(), vec![config.hidden, cin]),
+            ("hidden.bias".to_string(), vec![config.hidden]),
+            ("out.weight".to_string(), vec![1, config.hidden]),
+            ("out.bias".to_string(), vec![1]),
+        ];
+        let set = |tensors: &[(String, Vec<usize>)]| {
+            ParamSet::new(device, &tensors.iter().map(|(n, s)| (n, s.as_slice())).collect::<Vec<_>>())
+        };
+        let net = Self { encoder: set(&encoder)?, head: set(&head)?, running: set(&running)?, config };
+        // Uniform in ±1/√fan_in, but for the scales and statistics of normalisation.
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        for mut tensor in net.tensors(device)? {
+            let fan_in = match tensor.name.as_str() {
+                "hidden.bias" => net.config.embedding(),
+                "out.bias" => net.config.hidden,
+                _ => tensor.shape[1..].iter().product(),
+            };
+            let bound = 1.0 / (fan_in as f32).sqrt();
+            let kind = tensor.name.rsplit('.').next().unwrap_or_default();
+            for v in &mut tensor.values {
+                *v = match kind {
+                    "gamma" | "running_var" => 1.0,
+                    "beta" | "running_mean" => 0.0,
+                    _ => bound * (2.0 * rng.random::<f32>() - 1.0),
+                };
+            }
+            net.set_of(&tensor.name).write(device, &tensor.name, &tensor.values)?;
+        }
+        Ok(net)
+    }
+
+    fn sets(&self) -> [&ParamSet; 3] {
+        [&self.encoder, &self.head, &self.running]
+    }
+
+    fn set_of(&self, name: &str) -> &ParamSet {
+        match () {
+            () if name.contains("running") => &self.running,
+            () if name.starts_with("hidden") || name.starts_with("out") => &self.head,
+            () => &self.encoder,
+        }
+    }
+
+    /// Number of learned parameters.
+    pub fn parameters(&self) -> usize {
+        self.encoder.count() + self.head.count()
+    }
+
+    /// Every tensor, statistics included.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn tensors(&self, device: &dyn Device) -> Result<Vec<Tensor>> {
+        Ok(self.sets().map(|s| s.read_all(device)).into_iter().collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    /// Overwrites every tensor with what [`PcConvNet::tensors`] gave.
+    ///
+    /// # Errors
+    /// When one is missing, unknown or of another shape, or the device fails.
+    pub fn load(&self, device: &dyn Device, tensors: &[Tensor]) -> Result<()> {
+        for set in self.sets() {
+            let own: Vec<Tensor> =
+                tensors.iter().filter(|t| std::ptr::eq(self.set_of(&t.name), set)).cloned().collect();
+            set.write_all(device, &own)?;
+        }
+        Ok(())
+    }
+
+    /// Binds the parameters in a graph; what does not learn is constant, and its normalisation uses
+    /// the running statistics.
+    ///
+    /// # Errors
+    /// None at present; see [`Graph::leaf`].
+    pub fn bind(&self, g: &mut Graph, encoder: Learn, head: Learn) -> Result<NetVars> {
+        let vars = |g: &mut Graph, set: &ParamSet, learn| match learn {
+            Learn::Yes => set.leaves(g),
+            Learn::No => set.constants(g),
+        };
+        Ok(NetVars {
+            encoder: vars(g, &self.encoder, encoder)?,
+            head: vars(g, &self.head, head)?,
+            running: self.running.constants(g)?,
+            mode: if encoder == Learn::Yes { Mode::Train } else { Mode::Eval },
+        })
+    }
+
+    /// Records the encoder: the embedding `[batch, embedding]` of `x`, in Nct16n.
+    ///
+    /// `lengths`, `[batch]`, counts the frames that the mean over time includes; see
+    /// [`NetConfig::valid_frames`].
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn encode(
+        &self,
+        g: &mut Graph,
+        vars: &NetVars,
+        x: Var,
+        batch: usize,
+        lengths: Option<Var>,
+    ) -> Result<Var> {
+        let mut features = Features::input(g, x, batch)?;
+        for (i, l) in self.config.layers.iter().enumerate() {
+            let i = i + 1;
+            let layer = ConvBlock {
+                weight: vars.encoder.get(&format!("conv{i}.weight"))?,
+                gamma: vars.encoder.get(&format!("norm{i}.gamma"))?,
+                beta: vars.encoder.get(&format!("norm{i}.beta"))?,
+                running_mean: vars.running.get(&format!("norm{i}.running_mean"))?,
+                running_var: vars.running.get(&format!("norm{i}.running_var"))?,
+                stride: l.stride,
+                eps: EPS,
+                momentum: MOMENTUM,
+            };
+            features = conv_block(g, features, &layer, vars.mode)?;
+        }
+        mean_over_time(g, features, lengths)
+    }
+
+    /// Records the head: ratings in (0, 1), `[batch, 1]`, of an embedding. With `random`, the state that
+    /// [`dropout`] takes, values are dropped as in training.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn rate(&self, g: &mut Graph, vars: &NetVars, embedding: Var, random: Option<Var>) -> Result<Var> {
+        let probability = self.config.dropout;
+        let drop = |g: &mut Graph, x: Var, stream: u32| match random {
+            Some(state) if probability > 0.0 => dropout(g, x, state, DropoutOptions { probability, stream }),
+            _ => Ok(x),
+        };
+        let x = drop(g, embedding, 0)?;
+        let activation = if self.config.hidden_relu { Activation::Relu } else { Activation::None };
+        let x =
+            linear(g, x, vars.head.get("hidden.weight")?, Some(vars.head.get("hidden.bias")?), activation)?;
+        let x = drop(g, x, 1)?;
+        linear(g, x, vars.head.get("out.weight")?, Some(vars.head.get("out.bias")?), Activation::Sigmoid)
+    }
+}
+
+/// The network's parameters in one graph.
+#[derive(Debug, Clone)]
+pub struct NetVars {
+    /// Of [`PcConvNet::encoder`].
+    pub encoder: Leaves,
+    /// Of [`PcConvNet::head`].
+    pub head: Leaves,
+    running: Leaves,
+    mode: Mode,
+}

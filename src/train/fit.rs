@@ -1,0 +1,342 @@
+//! Fitting one network to one split.
+
+use super::batch::{BatchBufs, Resident, View};
+use super::predict::{Prediction, Predictor, batch_input};
+use super::{Contrast, Pairs, Protocol, TrainOptions};
+use crate::data::inputs::Inputs;
+use crate::data::random::Random;
+use crate::data::split::SplitIndices;
+use crate::device::{Buf, Device};
+use crate::graph::{Graph, Step, Var};
+use crate::kernels::Elem;
+use crate::nn::{Learn, NetVars, PcConvNet};
+use crate::ops::contrastive::{ContrastiveOptions, contrastive, contrastive_halves};
+use crate::ops::gather::gather_rows;
+use crate::ops::loss::{LossOptions, mse};
+use crate::optim::{Optimizer, Schedule, Tensor};
+use crate::report::metrics;
+use crate::{Error, Result, ops};
+
+/// What one epoch gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Epoch {
+    /// Epoch from 1, counted through all phases.
+    pub epoch: usize,
+    /// `mse`, `joint`, `encoder` or `head`.
+    pub phase: &'static str,
+    /// Learning rate of the last step.
+    pub lr: f64,
+    /// Mean loss over the epoch's steps.
+    pub train_loss: f64,
+    /// Validation loss; `None` without validation data.
+    pub val_loss: Option<f64>,
+    /// Validation R², where ratings are trained and it is defined.
+    pub val_r2: Option<f64>,
+    /// Most epochs that all phases together may take.
+    pub of: usize,
+}
+
+/// Told of each epoch as it ends; [`std::ops::ControlFlow::Break`] ends the phase.
+pub type Progress<'a> = &'a mut dyn FnMut(&Epoch);
+
+/// A fitted network.
+pub struct Fit {
+    /// The network, with the weights of its best epoch.
+    pub net: PcConvNet,
+    /// Every epoch.
+    pub history: Vec<Epoch>,
+    /// Launches of one step of the last phase.
+    pub launches_per_step: usize,
+    data: Resident,
+    predictor: Predictor,
+}
+
+impl Fit {
+    /// Predictions for examples of the inputs it was fitted on.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn predict(&mut self, device: &dyn Device, examples: &[usize]) -> Result<Vec<Prediction>> {
+        self.predictor.run(device, &self.net, &self.data, examples)
+    }
+
+    /// A network at hand, to predict on `inputs`.
+    ///
+    /// # Errors
+    /// When the network does not take the inputs, or the device refuses.
+    pub fn of(device: &dyn Device, net: PcConvNet, inputs: &Inputs, windows: super::Windows) -> Result<Self> {
+        let data = resident(device, inputs, windows, &net, None)?;
+        let predictor = Predictor::new(device, &net, &data)?;
+        Ok(Self { net, history: Vec::new(), launches_per_step: 0, data, predictor })
+    }
+}
+
+fn resident(
+    device: &dyn Device,
+    inputs: &Inputs,
+    windows: super::Windows,
+    net: &PcConvNet,
+    bins: Option<usize>,
+) -> Result<Resident> {
+    if inputs.channels != net.config.channels {
+        return Err(Error::config(format!(
+            "the network takes {} input channels, the data has {} ({})",
+            net.config.channels,
+            inputs.channels,
+            inputs.kind.name()
+        )));
+    }
+    Resident::new(device, inputs, windows, net.config.frames, bins)
+}
+
+/// What a phase minimises and what it changes.
+struct Phase {
+    name: &'static str,
+    mse: bool,
+    contrast: Option<Contrast>,
+    encoder: Learn,
+    head: Learn,
+    epochs: usize,
+}
+
+fn phases(o: &TrainOptions) -> Vec<Phase> {
+    let (yes, no) = (Learn::Yes, Learn::No);
+    let one = |name, contrast| Phase { name, mse: true, contrast, encoder: yes, head: yes, epochs: o.epochs };
+    match o.protocol {
+        Protocol::Mse => vec![one("mse", None)],
+        Protocol::Joint => vec![one("joint", Some(o.contrast))],
+        Protocol::TwoPhase => {
+            let contrast = Some(Contrast { weight: 1.0, ..o.contrast });
+            let encoder = if o.freeze_encoder { no } else { yes };
+            vec![
+                Phase {
+                    name: "encoder",
+                    mse: false,
+                    contrast,
+                    encoder: yes,
+                    head: no,
+                    epochs: o.encoder_epochs,
+                },
+                Phase { name: "head", mse: true, contrast: None, encoder, head: yes, epochs: o.epochs },
+            ]
+        }
+    }
+}
+
+/// A recorded training step and the buffers that change between its runs.
+struct Training {
+    step: Step,
+    bufs: BatchBufs,
+    loss: Var,
+    dropout: Option<Buf>,
+    pairing: Option<Buf>,
+    optimizers: Vec<Optimizer>,
+}
+
+fn contrast_op(g: &mut Graph, c: Contrast, z: Var, labels: Var, pairing: Option<Var>) -> Result<Var> {
+    let opts = ContrastiveOptions { metric: c.metric, margin: c.margin, tau: c.tau, weight: c.weight };
+    match pairing {
+        Some(pairing) => contrastive_halves(g, z, labels, pairing, opts),
+        None => contrastive(g, z, labels, opts),
+    }
+}
+
+fn record(
+    device: &dyn Device,
+    net: &PcConvNet,
+    data: &Resident,
+    phase: &Phase,
+    options: &TrainOptions,
+    batch: usize,
+) -> Result<Training> {
+    let mut g = Graph::new();
+    let bufs = BatchBufs::new(device, batch, data.padded())?;
+    let vars = net.bind(&mut g, phase.encoder, phase.head)?;
+    let (x, lengths) = batch_input(&mut g, data, &bufs, net, batch)?;
+    let embedding = net.encode(&mut g, &vars, x, batch, lengths)?;
+    let examples = g.bind(&bufs.examples, &[batch])?;
+    let (mut dropout, mut pairing) = (None, None);
+    let mut losses = Vec::new();
+    if phase.mse {
+        let state = if net.config.dropout > 0.0 {
+            let buf = device.upload(&[options.seed as u32, (options.seed >> 32) as u32, 0])?;
+            let var = g.bind(&buf, &[3])?;
+            dropout = Some(buf);
+            Some(var)
+        } else {
+            None
+        };
+        let rating = net.rate(&mut g, &vars, embedding, state)?;
+        let table = g.bind(&data.ratings, &[data.ratings.len()])?;
+        let target = gather_rows(&mut g, table, examples)?;
+        losses.push(mse(&mut g, rating, target, LossOptions::default())?);
+    }
+    if let Some(c) = phase.contrast {
+        let table = g.bind(&data.labels, &[data.labels.len()])?;
+        let labels = gather_rows(&mut g, table, examples)?;
+        let pairs = if c.pairs == Pairs::Halves {
+            let buf = device.alloc(Elem::Index, batch)?;
+            let var = g.bind(&buf, &[batch])?;
+            pairing = Some(buf);
+            Some(var)
+        } else {
+            None
+        };
+        losses.push(contrast_op(&mut g, c, embedding, labels, pairs)?);
+    }
+    let loss = match losses[..] {
+        [a, b] => ops::add(&mut g, a, b)?,
+        [a] => a,
+        _ => return Err(Error::config("a phase without a loss")),
+    };
+    g.backward(loss)?;
+    let mut optimizers = Vec::new();
+    let NetVars { encoder, head, .. } = &vars;
+    for (learn, set, leaves) in [(phase.encoder, &net.encoder, encoder), (phase.head, &net.head, head)] {
+        if learn == Learn::Yes {
+            let optimizer = Optimizer::new(device, set, options.method)?;
+            optimizer.record(&mut g, set, leaves)?;
+            optimizers.push(optimizer);
+        }
+    }
+    let step = g.compile(device, &[loss])?;
+    Ok(Training { step, bufs, loss, dropout, pairing, optimizers })
+}
+
+/// The contrastive loss over all pairs of a validation set.
+fn validation_contrast(
+    device: &dyn Device,
+    c: Contrast,
+    predictions: &[Prediction],
+    labels: &[f32],
+) -> Result<f64> {
+    let mut g = Graph::new();
+    let flat: Vec<f32> = predictions.iter().flat_map(|p| p.embedding.iter().copied()).collect();
+    let (z, l) = (device.upload(&flat)?, device.upload(labels)?);
+    let z = g.bind(&z, &[predictions.len(), flat.len() / predictions.len().max(1)])?;
+    let l = g.bind(&l, &[labels.len()])?;
+    let loss = contrast_op(&mut g, c, z, l, None)?;
+    let mut step = g.compile(device, &[loss])?;
+    step.run()?;
+    Ok(device.download_f64(step.buf(loss)?)?[0])
+}
+
+/// Fits a new network to the training part of `split`, keeping the weights of the epoch with the
+/// lowest validation loss of each phase (the last epoch's, without validation data).
+///
+/// The result depends on `options.seed` and the device, not on the number of threads.
+///
+/// # Errors
+/// When options contradict each other or the data, a loss is not finite, or the device fails.
+pub fn fit(
+    device: &dyn Device,
+    inputs: &Inputs,
+    split: &SplitIndices,
+    options: &TrainOptions,
+    progress: Progress<'_>,
+) -> Result<Fit> {
+    if options.batch == 0 || options.epochs == 0 {
+        return Err(Error::config("batch and epochs must be at least 1"));
+    }
+    if split.train.len() < 2 {
+        return Err(Error::config(format!("{} training takes: at least 2 are needed", split.train.len())));
+    }
+    let net = PcConvNet::new(device, options.net.clone(), options.seed)?;
+    let data = resident(device, inputs, options.windows, &net, options.contrast.bins)?;
+    let mut predictor = Predictor::new(device, &net, &data)?;
+    let phases = phases(options);
+    let of = phases.iter().map(|p| p.epochs).sum();
+    let mut history: Vec<Epoch> = Vec::new();
+    let mut launches_per_step = 0;
+    let batch = options.batch.min(split.train.len());
+    let steps = split.train.len() / batch;
+    for (number, phase) in phases.iter().enumerate() {
+        let mut training = record(device, &net, &data, phase, options, batch)?;
+        launches_per_step = training.step.launches();
+        let total = (phase.epochs * steps) as u64;
+        let schedule = match options.schedule {
+            Schedule::Constant { lr, warm_up } => Schedule::Constant { lr, warm_up: warm_up * steps as u64 },
+            Schedule::Cosine { lr, warm_up } => Schedule::Cosine { lr, warm_up: warm_up * steps as u64 },
+        };
+        let mut best: Option<(f64, Vec<Tensor>)> = None;
+        let mut since = 0;
+        for epoch in 0..phase.epochs {
+            // A stream of its own for each epoch, so that the order depends on nothing before it.
+            let mut rng = Random::new(options.seed, 1 + ((number as u64) << 32) + epoch as u64);
+            let mut order = split.train.clone();
+            rng.shuffle(&mut order);
+            let (mut sum, mut lr) = (0.0, 0.0);
+            for (i, examples) in order.chunks_exact(batch).enumerate() {
+                let at = (epoch * steps + i) as u64;
+                let views: Vec<View> = examples.iter().map(|&e| data.random_view(e, &mut rng)).collect();
+                training.bufs.write(device, &views, |v| net.config.valid_frames(data.valid_frames(v)))?;
+                if let Some(buf) = &training.dropout {
+                    let seed = options.seed;
+                    device.write(buf, (&[seed as u32, (seed >> 32) as u32, at as u32]).into())?;
+                }
+                if let Some(buf) = &training.pairing {
+                    let mut pairs: Vec<u32> = (0..batch as u32).collect();
+                    rng.shuffle(&mut pairs);
+                    device.write(buf, (&pairs).into())?;
+                }
+                lr = schedule.lr_at(at, total);
+                for optimizer in &mut training.optimizers {
+                    optimizer.before_step(device, lr)?;
+                }
+                if options.checked {
+                    training.step.run_checked(device)?;
+                } else {
+                    training.step.run()?;
+                }
+                sum += device.download_f64(training.step.buf(training.loss)?)?[0];
+            }
+            let train_loss = sum / steps as f64;
+            if !train_loss.is_finite() {
+                return Err(Error::config(format!(
+                    "the training loss became {train_loss} in epoch {}: lower the learning rate, or set \
+                     ETUDE_DEBUG=1 to find the kernel that made it",
+                    epoch + 1
+                )));
+            }
+            let (mut val_loss, mut val_r2) = (None, None);
+            if !split.val.is_empty() {
+                let predictions = predictor.run(device, &net, &data, &split.val)?;
+                let ratings: Vec<f32> = split.val.iter().map(|&e| inputs.examples[e].rating).collect();
+                if phase.mse {
+                    let made: Vec<f32> = predictions.iter().map(|p| p.rating).collect();
+                    let square = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
+                    val_loss = Some(made.iter().zip(&ratings).map(square).sum::<f64>() / made.len() as f64);
+                    val_r2 = metrics::r2(&made, &ratings);
+                } else if let (Some(c), 2..) = (phase.contrast, predictions.len()) {
+                    let labels: Vec<f32> = split.val.iter().map(|&e| data.label_values[e]).collect();
+                    val_loss = Some(validation_contrast(device, c, &predictions, &labels)?);
+                }
+            }
+            history.push(Epoch {
+                epoch: history.len() + 1,
+                phase: phase.name,
+                lr,
+                train_loss,
+                val_loss,
+                val_r2,
+                of,
+            });
+            progress(&history[history.len() - 1]);
+            if let Some(loss) = val_loss {
+                if best.as_ref().is_none_or(|b| loss < b.0) {
+                    best = Some((loss, net.tensors(device)?));
+                    since = 0;
+                } else {
+                    since += 1;
+                    if since >= options.patience {
+                        break;
+                    }
+                }
+            }
+        }
+        if let Some((_, tensors)) = best {
+            net.load(device, &tensors)?;
+        }
+    }
+    Ok(Fit { net, history, launches_per_step, data, predictor })
+}

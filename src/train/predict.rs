@@ -1,0 +1,103 @@
+//! Predictions of a trained network.
+
+use super::batch::{BatchBufs, Resident, View};
+use crate::Result;
+use crate::device::Device;
+use crate::graph::{Graph, Step, Var};
+use crate::nn::{Learn, PcConvNet};
+use crate::ops::gather::{Layout, WindowOptions, gather_window};
+
+/// Samples per step of evaluation.
+const BATCH: usize = 64;
+
+/// What the network makes of one example: the mean over its views.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prediction {
+    /// Rating in [0, 1].
+    pub rating: f32,
+    /// Embedding, of the network's width.
+    pub embedding: Vec<f32>,
+}
+
+/// The network in evaluation mode, recorded over one data set.
+pub struct Predictor {
+    step: Step,
+    bufs: BatchBufs,
+    rating: Var,
+    embedding: Var,
+}
+
+/// Records the batch as the network's input `[blocks, C, T, 16]`.
+pub(super) fn batch_input(
+    g: &mut Graph,
+    data: &Resident,
+    bufs: &BatchBufs,
+    net: &PcConvNet,
+    batch: usize,
+) -> Result<(Var, Option<Var>)> {
+    let all = g.bind(&data.data, &[data.data.len()])?;
+    let rows = g.bind(&bufs.rows, &[batch, 4])?;
+    let shift = g.bind(&bufs.shift, &[batch])?;
+    let (channels, columns) = (net.config.channels, net.config.frames);
+    let options = WindowOptions { channels, columns, shift_channels: channels, layout: Layout::Nct16n };
+    let x = gather_window(g, all, rows, shift, options)?;
+    let lengths = bufs.lengths.as_ref().map(|b| g.bind(b, &[batch])).transpose()?;
+    Ok((x, lengths))
+}
+
+impl Predictor {
+    /// Records evaluation of `net` on `data`. Parameters are read when it runs.
+    ///
+    /// # Errors
+    /// When the network does not take the data, or the device refuses.
+    pub(super) fn new(device: &dyn Device, net: &PcConvNet, data: &Resident) -> Result<Self> {
+        let mut g = Graph::new();
+        let bufs = BatchBufs::new(device, BATCH, data.padded())?;
+        let vars = net.bind(&mut g, Learn::No, Learn::No)?;
+        let (x, lengths) = batch_input(&mut g, data, &bufs, net, BATCH)?;
+        let embedding = net.encode(&mut g, &vars, x, BATCH, lengths)?;
+        let rating = net.rate(&mut g, &vars, embedding, None)?;
+        let step = g.compile(device, &[embedding, rating])?;
+        Ok(Self { step, bufs, rating, embedding })
+    }
+
+    /// Predicts the given examples.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub(super) fn run(
+        &mut self,
+        device: &dyn Device,
+        net: &PcConvNet,
+        data: &Resident,
+        examples: &[usize],
+    ) -> Result<Vec<Prediction>> {
+        let views: Vec<(usize, View)> = examples
+            .iter()
+            .enumerate()
+            .flat_map(|(i, &e)| data.views(e).into_iter().map(move |v| (i, v)))
+            .collect();
+        let width = net.config.embedding();
+        let mut sums = vec![(0.0f64, vec![0.0f64; width], 0.0f64); examples.len()];
+        for chunk in views.chunks(BATCH) {
+            let batch: Vec<View> = chunk.iter().map(|v| v.1).collect();
+            self.bufs.write(device, &batch, |v| net.config.valid_frames(data.valid_frames(v)))?;
+            self.step.run()?;
+            let ratings = device.download(self.step.buf(self.rating)?)?;
+            let embeddings = device.download(self.step.buf(self.embedding)?)?;
+            for (lane, &(i, _)) in chunk.iter().enumerate() {
+                let (rating, embedding, n) = &mut sums[i];
+                *rating += f64::from(ratings[lane]);
+                for (sum, &v) in embedding.iter_mut().zip(&embeddings[lane * width..]) {
+                    *sum += f64::from(v);
+                }
+                *n += 1.0;
+            }
+        }
+        let mean = |(rating, embedding, n): (f64, Vec<f64>, f64)| Prediction {
+            rating: (rating / n) as f32,
+            embedding: embedding.into_iter().map(|v| (v / n) as f32).collect(),
+        };
+        Ok(sums.into_iter().map(mean).collect())
+    }
+}
