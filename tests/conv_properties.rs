@@ -82,7 +82,7 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn conv1d_of_any_shape(batch in 1..20usize, c in channels(), a in axis(60), bias: bool) {
@@ -92,6 +92,68 @@ proptest! {
     #[test]
     fn conv2d_of_any_shape(batch in 1..6usize, c in channels(), a in axis(14), b in axis(14), bias: bool) {
         check(&case2d(batch, c, [a, b], bias))?;
+    }
+}
+
+/// What the oracle makes of `op` on the inputs: the output and the gradients of all but constants.
+fn oracle(
+    inputs: Vec<Input>,
+    op: impl Fn(&mut Graph, &[Var]) -> etude::Result<Var> + Send + Sync + 'static,
+) -> Vec<Vec<f64>> {
+    // One name, hence one upstream gradient.
+    let case = Case::new("conv", "identity", inputs, op);
+    case.run(&Cpu::<f64>::new(1).unwrap()).unwrap().into_iter().map(|o| o.1).collect()
+}
+
+/// Groups are a dense weight with zeros between them.
+#[test]
+fn groups_are_blocks_of_a_dense_weight() {
+    let (groups, ci, co, taps) = (3, 2, 4, 5);
+    let grouped = Input::normal(2, &[groups * co, ci, taps]);
+    let etude::cases::Data::Real(values) = grouped.data.clone() else { unreachable!() };
+    let mut dense = vec![0.0; groups * co * groups * ci * taps];
+    let place = |c: usize, i: usize, k: usize| (c * groups * ci + c / co * ci + i) * taps + k;
+    for (at, &v) in values.iter().enumerate() {
+        dense[place(at / taps / ci, at / taps % ci, at % taps)] = v;
+    }
+    let dense = Input::real(&[groups * co, groups * ci, taps], dense, etude::cases::Role::Grad);
+    let x = || Input::normal(1, &[2, groups * ci, 17]);
+    let o = ConvOptions1d { stride: 2, padding: 3, dilation: 2, groups: 1 };
+    let want = oracle(vec![x(), dense], move |g, v| conv1d(g, v[0], v[1], None, o));
+    let got =
+        oracle(vec![x(), grouped], move |g, v| conv1d(g, v[0], v[1], None, ConvOptions1d { groups, ..o }));
+    assert!(etude::cases::relative(&got[0], &want[0]) < 1e-14);
+    assert!(etude::cases::relative(&got[1], &want[1]) < 1e-14);
+    let blocks: Vec<f64> =
+        (0..values.len()).map(|at| want[2][place(at / taps / ci, at / taps % ci, at % taps)]).collect();
+    assert!(etude::cases::relative(&got[2], &blocks) < 1e-14);
+}
+
+/// An image one row high, or one column wide, is a sequence.
+#[test]
+fn thin_images_are_sequences() {
+    for groups in [1, 2] {
+        let o = ConvOptions1d { stride: 3, padding: 4, dilation: 2, groups };
+        let inputs =
+            |x: &[usize], w: &[usize]| vec![Input::normal(1, x), Input::normal(2, w), Input::normal(3, &[6])];
+        let ci = 4 / groups;
+        let want = oracle(inputs(&[3, 4, 31], &[6, ci, 5]), move |g, v| conv1d(g, v[0], v[1], Some(v[2]), o));
+        for across in [0, 1] {
+            let pair = |along: usize, other: usize| if across == 0 { [other, along] } else { [along, other] };
+            let two = ConvOptions2d {
+                stride: pair(o.stride, 1),
+                padding: pair(o.padding, 0),
+                dilation: pair(o.dilation, 1),
+                groups,
+            };
+            let ([h, w], [kh, kw]) = (pair(31, 1), pair(5, 1));
+            let got = oracle(inputs(&[3, 4, h, w], &[6, ci, kh, kw]), move |g, v| {
+                conv2d(g, v[0], v[1], Some(v[2]), two)
+            });
+            for (got, want) in got.iter().zip(&want) {
+                assert!(etude::cases::relative(got, want) < 1e-14);
+            }
+        }
     }
 }
 

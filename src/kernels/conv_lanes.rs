@@ -13,7 +13,7 @@
 //! The gradient of the weight keeps sixteen sums of each weight, one a lane, over a run of tiles;
 //! a second pass adds the runs in order. How the work is cut depends on the shapes alone.
 
-use super::microkernel::{Rows, WeightRows, conv_rows, pack_weights, sum_lanes, weight_rows};
+use super::microkernel::{Rows, WeightRows, conv_rows, pack_weights, sum_lanes};
 use super::simd::{F32x16, LANES, Simd};
 use super::transpose::transpose16;
 use crate::device::cpu::{Args, with_scratch};
@@ -51,6 +51,8 @@ pub(super) struct Geometry {
 const BLOCK: usize = 8;
 /// Floats of scratch that stay in the second-level cache beside what streams by: 512 KiB.
 const CACHED: usize = 128 * 1024;
+/// Floats of lane sums of a block of output channels: 1.5 MiB.
+const SUMS: usize = 384 * 1024;
 /// Floats of scratch beyond which a shape is left to the plain loops: 64 MiB. Only taps or
 /// padding that reach across hundreds of thousands of positions come here.
 const SCRATCH: usize = 16 * 1024 * 1024;
@@ -178,8 +180,8 @@ struct Tiling {
 
 impl Tiling {
     /// The cut with the least work, in vector operations: idle lanes, what neighbouring tiles both
-    /// see and what does not fit the cache cost.
-    fn best(batch: usize, sweeps: &[Sweep; 2], from: usize, to: usize) -> Self {
+    /// see and what does not fit the cache cost, and so does `fixed` for every sixteen tiles.
+    fn best(batch: usize, sweeps: &[Sweep; 2], from: usize, to: usize, fixed: usize) -> Self {
         let taps = sweeps[0].axis.kernel * sweeps[1].axis.kernel;
         let cut = |a: usize, count: usize| {
             let units = sweeps[a].units.div_ceil(count);
@@ -197,7 +199,7 @@ impl Tiling {
                 let multiply = (columns + 2).saturating_mul(rows * from * to).saturating_mul(taps);
                 let slow = if source.saturating_mul(LANES) > CACHED { multiply / 4 } else { 0 };
                 let work = source.saturating_add(result).saturating_mul(4);
-                let work = work.saturating_add(multiply).saturating_add(slow).saturating_add(500);
+                let work = work.saturating_add(multiply).saturating_add(slow).saturating_add(500 + fixed);
                 let work = tiles.div_ceil(LANES).saturating_mul(work);
                 if best.as_ref().is_none_or(|b| work < b.0) {
                     let count = [row_tiles, column_tiles];
@@ -227,7 +229,7 @@ impl Tiling {
     }
 
     fn source_len(&self, channels: usize) -> usize {
-        self.span[0].saturating_mul(self.span[1]).saturating_mul(channels).saturating_mul(LANES)
+        self.span[0].saturating_mul(apart(self.span[1])).saturating_mul(channels).saturating_mul(LANES)
     }
 }
 
@@ -347,9 +349,18 @@ fn gather(
     }
 }
 
-/// Copies the lanes' rectangles, `[channel][row][column][lane]`, to where they exist in `out`.
+/// Copies the lanes' rectangles, `[channel][row][column][lane]` with `tile_plane` floats from one
+/// channel to the next, to where they exist in `out`.
 /// `unread` is at least a row long.
-fn scatter(simd: Simd, tile: &[f32], window: &Window, lanes: &Lanes, unread: &mut [f32], out: &Shared) {
+fn scatter(
+    simd: Simd,
+    tile: &[f32],
+    tile_plane: usize,
+    window: &Window,
+    lanes: &Lanes,
+    unread: &mut [f32],
+    out: &Shared,
+) {
     let [rows, columns] = window.size;
     let plane = window.plane[0] * window.plane[1];
     let nowhere = unread.as_mut_ptr();
@@ -357,7 +368,7 @@ fn scatter(simd: Simd, tile: &[f32], window: &Window, lanes: &Lanes, unread: &mu
         let row = window.row(lanes, y);
         let [from, to] = row.common;
         for c in 0..window.count {
-            let tile = &tile[(c * rows + y) * columns * LANES..][..columns * LANES];
+            let tile = &tile[c * tile_plane + y * columns * LANES..][..columns * LANES];
             let base: [*mut f32; LANES] = std::array::from_fn(|lane| {
                 if row.there[lane] {
                     out.0.wrapping_offset(row.base[lane] + (c * plane) as isize)
@@ -466,7 +477,7 @@ impl<'a> Correlation<'a> {
     fn scratch(&self) -> [usize; 4] {
         let row = self.tiling.span[1].max(self.result()[1]);
         let [rows, columns] = self.result();
-        let block = rows.saturating_mul(columns).saturating_mul(self.to.min(BLOCK) * LANES);
+        let block = apart(rows.saturating_mul(columns)).saturating_mul(self.to.min(BLOCK) * LANES);
         [row, row, self.tiling.source_len(self.from), block]
     }
 
@@ -494,7 +505,7 @@ unsafe fn correlate<V: F32x16>(
     //    vertical taps and channels are one sequence of equal steps.
     let [y, x] = &job.sweeps;
     let span = job.tiling.span;
-    let line = span[1] * LANES;
+    let line = apart(span[1]) * LANES;
     let per_residue = span[0].div_ceil(y.tap_step);
     // The last residues may lack their last row: without gaps, rows before them are counted.
     let full = span[0] % y.tap_step;
@@ -515,6 +526,7 @@ unsafe fn correlate<V: F32x16>(
     gather(instructions, job.source, &from, &lanes, zeros, source, |row, c| row_at(row) + c * line);
 
     let [rows, columns] = job.result();
+    let plane = apart(rows * columns) * LANES;
     for first in (0..job.to).step_by(BLOCK) {
         let count = (job.to - first).min(BLOCK);
         // 2. Multiply, phase by phase and row by row.
@@ -530,7 +542,7 @@ unsafe fn correlate<V: F32x16>(
                 in_k: (x.tap_step * LANES) as isize,
                 in_t: x.from_step * LANES,
                 out_channels: count,
-                out_c: rows * columns * LANES,
+                out_c: plane,
                 out_t: x.to_step * LANES,
                 positions: job.tiling.units[1],
             };
@@ -538,16 +550,23 @@ unsafe fn correlate<V: F32x16>(
                 let from = &source[row_at(unit * y.from_step + vertical.first) + horizontal.first * LANES..];
                 let row = unit * y.to_step + residue[0];
                 let to = &mut tile[(row * columns + residue[1]) * LANES..];
+                debug_assert!(
+                    terms == 0
+                        || (sweep.channels - 1) * line
+                            + (horizontal.taps - 1) * x.tap_step * LANES
+                            + (sweep.positions - 1) * sweep.in_t
+                            + LANES
+                            <= from.len()
+                );
                 // SAFETY: `span` holds every position that every phase sees, `tile` every result.
                 unsafe { conv_rows::<V>(&sweep, weights, from.as_ptr(), to.as_mut_ptr()) };
             }
         }
         // 3. Add the bias and transpose back.
-        let tile = &mut tile[..count * rows * columns * LANES];
         let first = group * job.to + first;
         if let Some(bias) = job.bias {
-            for (plane, &b) in tile.chunks_exact_mut(rows * columns * LANES).zip(&bias[first..]) {
-                for v in plane.chunks_exact_mut(LANES) {
+            for (values, &b) in tile.chunks_exact_mut(plane).zip(&bias[first..][..count]) {
+                for v in values.chunks_exact_mut(LANES) {
                     // SAFETY: sixteen elements.
                     unsafe { V::load(v.as_ptr()).add(V::splat(b)).store(v.as_mut_ptr()) };
                 }
@@ -562,7 +581,7 @@ unsafe fn correlate<V: F32x16>(
             step: [y.to_step, x.to_step],
             start: [y.to_start, x.to_start],
         };
-        scatter(instructions, tile, &to, &lanes, unread, &job.out);
+        scatter(instructions, tile, plane, &to, &lanes, unread, &job.out);
     }
 }
 
@@ -570,6 +589,12 @@ crate::dispatch! {
     fn correlate_on(
         job: &Correlation<'_>, instructions: Simd, packed: &[f32], task: usize, scratch: &mut [f32],
     ) = correlate
+}
+
+/// Vectors from one row or plane of `n` to the next: an odd number, so that the rows a loop reads
+/// together do not fall on the same few sets of the first-level cache.
+fn apart(n: usize) -> usize {
+    n | 1
 }
 
 /// Cuts `scratch` into parts of these lengths, each on a cache line of its own.
@@ -596,7 +621,7 @@ impl Geometry {
 /// The convolution; `plain` where tiles do not fit.
 pub(super) fn fwd(args: Args<'_, f32>, geometry: &Geometry, plain: fn(Args<'_, f32>)) {
     let sweeps = geometry.axes.map(Sweep::forward);
-    let tiling = Tiling::best(geometry.batch, &sweeps, geometry.cin, geometry.cout);
+    let tiling = Tiling::best(geometry.batch, &sweeps, geometry.cin, geometry.cout, 0);
     let mut job = Correlation {
         geometry,
         sweeps,
@@ -620,7 +645,7 @@ pub(super) fn fwd(args: Args<'_, f32>, geometry: &Geometry, plain: fn(Args<'_, f
 /// The gradient of the input; `plain` where tiles do not fit.
 pub(super) fn bwd_x(args: Args<'_, f32>, geometry: &Geometry, plain: fn(Args<'_, f32>)) {
     let sweeps = geometry.axes.map(Sweep::backward);
-    let tiling = Tiling::best(geometry.batch, &sweeps, geometry.cout, geometry.cin);
+    let tiling = Tiling::best(geometry.batch, &sweeps, geometry.cout, geometry.cin, 0);
     let [input, output] = geometry.planes();
     let mut job = Correlation {
         geometry,
@@ -678,9 +703,133 @@ impl Weights<'_> {
     /// Scratch of a task: a row of zeros, `x`, `dy` and the sums.
     fn scratch(&self) -> [usize; 4] {
         let [rows, columns] = self.tiling.units;
-        let dy = rows.saturating_mul(columns).saturating_mul(self.block * LANES);
+        let dy = apart(rows.saturating_mul(columns)).saturating_mul(self.block * LANES);
         let sums = (self.block * LANES).saturating_mul(self.terms());
         [self.tiling.span[1].max(columns), self.tiling.source_len(self.geometry.cin), dy, sums]
+    }
+}
+
+/// Rows of positions, and from one to the next in `x` and `dy`.
+#[derive(Clone, Copy)]
+struct Planes {
+    rows: usize,
+    in_row: usize,
+    dy_row: usize,
+}
+
+/// [`weight_rows`](super::microkernel::weight_rows) over rows of positions: sums stay in registers
+/// from row to row.
+///
+/// # Safety
+/// `x` and `dy` are good for every address that `s` and `p` reach.
+#[inline(always)]
+unsafe fn weight_planes<V: F32x16>(
+    s: &WeightRows,
+    p: &Planes,
+    x: *const f32,
+    dy: *const f32,
+    sums: &mut [f32],
+) {
+    let terms = s.channels * s.taps;
+    assert!(sums.len() >= s.out_channels * terms * LANES);
+    let mut first = 0;
+    // Blocks of 8, 4, 2 and 1 channels, as `sum_lanes` expects them.
+    while first < s.out_channels {
+        let size = match s.out_channels - first {
+            8.. => 8,
+            4.. => 4,
+            2.. => 2,
+            _ => 1,
+        };
+        // SAFETY: the block's sums and channels lie inside what was promised and checked.
+        unsafe {
+            let sums = sums.as_mut_ptr().add(first * terms * LANES);
+            let dy = dy.add(first * s.dy_c);
+            match (V::WIDE, size) {
+                (true, 8) => terms_of::<V, 8, 3>(s, p, x, dy, sums, 8),
+                (true, 4) => terms_of::<V, 4, 6>(s, p, x, dy, sums, 4),
+                (true, 2) => terms_of::<V, 2, 8>(s, p, x, dy, sums, 2),
+                (false, 2 | 4 | 8) => {
+                    for c in (0..size).step_by(2) {
+                        terms_of::<V, 2, 3>(s, p, x, dy.add(c * s.dy_c), sums.add(c * LANES), size);
+                    }
+                }
+                _ => terms_of::<V, 1, 4>(s, p, x, dy, sums, 1),
+            }
+        }
+        first += size;
+    }
+}
+
+/// All terms of `C` output channels, `Q` at a time and then one by one.
+#[inline(always)]
+unsafe fn terms_of<V: F32x16, const C: usize, const Q: usize>(
+    s: &WeightRows,
+    p: &Planes,
+    x: *const f32,
+    dy: *const f32,
+    sums: *mut f32,
+    sums_q: usize,
+) {
+    let terms = s.channels * s.taps;
+    let mut q = 0;
+    // SAFETY: terms 0..terms only.
+    unsafe {
+        while q + Q <= terms {
+            terms_tile::<V, C, Q>(s, p, x, dy, sums.add(q * sums_q * LANES), sums_q, q);
+            q += Q;
+        }
+        while q < terms {
+            terms_tile::<V, C, 1>(s, p, x, dy, sums.add(q * sums_q * LANES), sums_q, q);
+            q += 1;
+        }
+    }
+}
+
+/// `C` channels by `Q` terms of sums in registers.
+#[inline(always)]
+unsafe fn terms_tile<V: F32x16, const C: usize, const Q: usize>(
+    s: &WeightRows,
+    p: &Planes,
+    x: *const f32,
+    dy: *const f32,
+    sums: *mut f32,
+    sums_q: usize,
+    first: usize,
+) {
+    // SAFETY: as promised to `weight_planes`.
+    unsafe {
+        let mut from = [x; Q];
+        for (i, from) in from.iter_mut().enumerate() {
+            let (channel, tap) = ((first + i) / s.taps, (first + i) % s.taps);
+            *from = x.add(channel * s.in_c + tap * s.in_k);
+        }
+        let mut acc = [[V::splat(0.0); Q]; C];
+        for (c, acc) in acc.iter_mut().enumerate() {
+            for (q, acc) in acc.iter_mut().enumerate() {
+                *acc = V::load(sums.add((q * sums_q + c) * LANES));
+            }
+        }
+        for row in 0..p.rows {
+            let dy = dy.add(row * p.dy_row);
+            for t in 0..s.positions {
+                let mut xs = [V::splat(0.0); Q];
+                for (v, from) in xs.iter_mut().zip(&from) {
+                    *v = V::load(from.add(row * p.in_row + t * s.in_t));
+                }
+                for (c, acc) in acc.iter_mut().enumerate() {
+                    let g = V::load(dy.add(c * s.dy_c + t * s.dy_t));
+                    for (acc, &v) in acc.iter_mut().zip(&xs) {
+                        *acc = v.mul_add(g, *acc);
+                    }
+                }
+            }
+        }
+        for (c, acc) in acc.iter().enumerate() {
+            for (q, acc) in acc.iter().enumerate() {
+                acc.store(sums.add((q * sums_q + c) * LANES));
+            }
+        }
     }
 }
 
@@ -705,8 +854,9 @@ unsafe fn weights<V: F32x16>(
 
     let [y, x] = &job.sweeps;
     let [rows, columns] = job.tiling.units;
+    let plane = apart(rows * columns) * LANES;
     let span = job.tiling.span;
-    let line = span[1] * LANES;
+    let line = apart(span[1]) * LANES;
     let row_at = |row: usize| row * cin * line;
     let from = Window {
         plane: axes.map(|a| a.input),
@@ -730,7 +880,7 @@ unsafe fn weights<V: F32x16>(
         let lanes = job.tiling.lanes(batch);
         gather(instructions, job.x, &from, &lanes, zeros, source, |row, c| row_at(row) + c * line);
         gather(instructions, job.dy, &to, &lanes, zeros, gradient, |row, c| {
-            (c * rows + row) * columns * LANES
+            c * plane + row * columns * LANES
         });
         // Rows of the kernel are separate sweeps over separate sums: any dilation is an address.
         let share = cin * axes[1].kernel;
@@ -742,16 +892,22 @@ unsafe fn weights<V: F32x16>(
                 in_k: x.tap_step * LANES,
                 in_t: x.from_step * LANES,
                 out_channels: count,
-                dy_c: rows * columns * LANES,
+                dy_c: plane,
                 dy_t: LANES,
                 positions: columns,
             };
-            for row in 0..rows {
-                let x = &source[row_at(row * y.from_step + tap * y.tap_step)..];
-                let dy = &gradient[row * columns * LANES..];
-                // SAFETY: `span` holds every position that every tap sees.
-                unsafe { weight_rows::<V>(&sweep, x.as_ptr(), dy.as_ptr(), sums) };
-            }
+            let x = &source[row_at(tap * y.tap_step)..];
+            let rows = Planes { rows, in_row: row_at(y.from_step), dy_row: columns * LANES };
+            debug_assert!(
+                (rows.rows - 1) * rows.in_row
+                    + (cin - 1) * line
+                    + (axes[1].kernel - 1) * sweep.in_k
+                    + (columns - 1) * sweep.in_t
+                    + LANES
+                    <= x.len()
+            );
+            // SAFETY: `span` holds every position that every tap sees.
+            unsafe { weight_planes::<V>(&sweep, &rows, x.as_ptr(), gradient.as_ptr(), sums) };
         }
     }
     let share = cin * axes[1].kernel;
@@ -780,12 +936,14 @@ const RUNS: usize = 16;
 /// The gradient of the weight; `plain` where tiles do not fit.
 pub(super) fn bwd_w(args: Args<'_, f32>, geometry: &Geometry, plain: fn(Args<'_, f32>)) {
     let sweeps = geometry.axes.map(Sweep::forward);
-    let tiling = Tiling::best(geometry.batch, &sweeps, geometry.cin, geometry.cout);
+    // Every sixteen tiles read and write all sums once: as much as ten positions' work.
+    let weights = geometry.cin * geometry.cout * geometry.axes[0].kernel * geometry.axes[1].kernel;
+    let tiling = Tiling::best(geometry.batch, &sweeps, geometry.cin, geometry.cout, 10 * weights);
     let batch_positions = tiling.units[0] * tiling.units[1];
     let run = RUN.div_ceil(batch_positions).max(tiling.batches().div_ceil(RUNS));
     let mut job = Weights { geometry, sweeps, tiling, run, block: geometry.cout, x: &[], dy: &[] };
-    // Lane sums that stay in the cache, in whole register tiles.
-    let block = (CACHED / (job.terms().saturating_mul(LANES)).max(1) / BLOCK).max(1) * BLOCK;
+    // Whole register tiles of sums that are still near: more blocks would transpose `x` more often.
+    let block = (SUMS / (job.terms().saturating_mul(LANES)).max(1) / BLOCK).max(1) * BLOCK;
     job.block = block.min(geometry.cout);
     let Some(len) = scratch_len(&job.scratch()) else { return plain(args) };
     let work = args.work;
