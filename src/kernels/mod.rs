@@ -13,6 +13,7 @@ pub mod contrastive;
 pub mod conv1d;
 pub mod conv2d;
 pub mod conv_block;
+mod conv_lanes;
 pub mod dropout;
 pub mod elementwise;
 pub mod gather;
@@ -25,6 +26,7 @@ pub mod peak;
 pub mod pool;
 pub mod simd;
 pub mod similarity;
+mod transpose;
 
 use crate::device::cpu::CpuTwin;
 use bytemuck::{NoUninit, Pod};

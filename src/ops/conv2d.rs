@@ -1,1 +1,93 @@
-//! TODO
+//! Two-dimensional convolution.
+
+use super::conv1d::{Slide, check_channels, count};
+use crate::Result;
+use crate::graph::{Graph, Var};
+use crate::kernels::conv2d as k;
+
+/// How [`conv2d`] slides; pairs are vertical, then horizontal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConvOptions2d {
+    /// Input positions from one output position to the next.
+    pub stride: [usize; 2],
+    /// Zeros added at either edge.
+    pub padding: [usize; 2],
+    /// Input positions from one tap to the next.
+    pub dilation: [usize; 2],
+    /// Groups that input and output channels are split into; each output channel sees its own group only.
+    pub groups: usize,
+}
+
+impl Default for ConvOptions2d {
+    fn default() -> Self {
+        Self { stride: [1; 2], padding: [0; 2], dilation: [1; 2], groups: 1 }
+    }
+}
+
+/// `y[n,c,o,p] = b[c] + Σ_i Σ_k Σ_l w[c,i,k,l] · x[n, i, o·stride₀ + k·dilation₀ − padding₀, p·stride₁ + l·dilation₁ − padding₁]`,
+/// PyTorch's convention: `x` `[batch, cin, h, w]`, `w` `[cout, cin/groups, kh, kw]`, `b` `[cout]`,
+/// and `y` `[batch, cout, oh, ow]`, each axis as in [`conv1d`](super::conv1d::conv1d).
+///
+/// # Errors
+/// When shapes and options do not fit together, a dimension is empty, or 32 bits cannot index
+/// what they describe.
+pub fn conv2d(g: &mut Graph, x: Var, w: Var, b: Option<Var>, options: ConvOptions2d) -> Result<Var> {
+    const OP: &str = "conv2d";
+    let ConvOptions2d { stride, padding, dilation, groups } = options;
+    let x_shape: [usize; 4] = g.dims(OP, "x", x)?;
+    let w_shape: [usize; 4] = g.dims(OP, "weight", w)?;
+    check_channels(OP, &x_shape, &w_shape, b.map(|b| g.shape(b)), groups)?;
+    let ([batch, cin, h, wide], [cout, _, kh, kw]) = (x_shape, w_shape);
+    let shapes = format!("x of shape {x_shape:?} and weight of shape {w_shape:?}");
+    let (input, kernel) = ([h, wide], [kh, kw]);
+    let mut output = [0; 2];
+    for (a, out) in output.iter_mut().enumerate() {
+        *out = Slide {
+            input: input[a],
+            kernel: kernel[a],
+            stride: stride[a],
+            padding: padding[a],
+            dilation: dilation[a],
+        }
+        .output(OP, &shapes)?;
+    }
+    let y_shape = [batch, cout, output[0], output[1]];
+    count(OP, "output", &y_shape)?;
+    // Every value is below 2³² by the checks above.
+    let [n, ci, co, gr] = [batch, cin, cout, groups].map(|v| v as u32);
+    let pair = |v: [usize; 2]| v.map(|v| v as u32);
+    let p = k::P {
+        batch: n,
+        cin: ci,
+        cout: co,
+        groups: gr,
+        input: pair(input),
+        kernel: pair(kernel),
+        output: pair(output),
+        stride: pair(stride),
+        padding: pair(padding),
+        dilation: pair(dilation),
+        bias: b.is_some().into(),
+    };
+    let y = g.temp(&y_shape);
+    g.launch(&k::FWD, &p, &[x, w, b.unwrap_or(w), y])?;
+    let inputs: Vec<Var> = [x, w].into_iter().chain(b).collect();
+    g.on_backward(y, &inputs, move |g, dy| {
+        if let Some(dx) = g.grad_target(x) {
+            g.launch(&k::BWD_X, &p, &[dy, w, dx])?;
+            g.give_grad(x, dx)?;
+        }
+        if let Some(dw) = g.grad_target(w) {
+            g.launch(&k::BWD_W, &p, &[x, dy, dw])?;
+            g.give_grad(w, dw)?;
+        }
+        if let Some(b) = b
+            && let Some(db) = g.grad_target(b)
+        {
+            g.launch(&k::BWD_B, &p, &[dy, db])?;
+            g.give_grad(b, db)?;
+        }
+        Ok(())
+    });
+    Ok(y)
+}
