@@ -1,0 +1,93 @@
+//! A replayed step allocates nothing, and training gives the same bits on any number of threads.
+
+use etude::cases::{normal, uniform};
+use etude::data::inputs::{InputOptions, Inputs};
+use etude::data::synth::{SynthOptions, generate};
+use etude::device::{Cpu, Device};
+use etude::graph::Graph;
+use etude::nn::{Learn, NetConfig, PcConvNet};
+use etude::ops::contrastive::{ContrastiveOptions, contrastive};
+use etude::ops::loss::{LossOptions, mse};
+use etude::optim::{Method, Optimizer};
+use etude::train::{Protocol, TrainOptions, fit};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+/// Counts the calling thread's allocations.
+struct Counting;
+
+thread_local!(static COUNT: Cell<usize> = const { Cell::new(0) });
+
+// SAFETY: hands everything on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.with(|c| c.set(c.get() + 1));
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(p, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn a_replayed_step_allocates_nothing() {
+    let cpu = Cpu::<f32>::new(1).unwrap();
+    let device: &dyn Device = &cpu;
+    let (batch, frames) = (40, 300);
+    let net = PcConvNet::new(device, NetConfig::paper(2, frames), 0).unwrap();
+    let x = device.upload(&normal(1, 3 * 16 * 2 * frames)).unwrap();
+    let y = device.upload(&uniform(2, batch)).unwrap();
+    let mut g = Graph::new();
+    let vars = net.bind(&mut g, Learn::Yes, Learn::Yes).unwrap();
+    let (x, y) = (g.bind(&x, &[3, 2, frames, 16]).unwrap(), g.bind(&y, &[batch]).unwrap());
+    let z = net.encode(&mut g, &vars, x, batch, None).unwrap();
+    let rating = net.rate(&mut g, &vars, z, None).unwrap();
+    let a = mse(&mut g, rating, y, LossOptions::default()).unwrap();
+    let b = contrastive(&mut g, z, y, ContrastiveOptions { tau: 0.1, ..Default::default() }).unwrap();
+    let loss = etude::ops::add(&mut g, a, b).unwrap();
+    g.backward(loss).unwrap();
+    for (set, leaves) in [(&net.encoder, &vars.encoder), (&net.head, &vars.head)] {
+        let mut optimizer = Optimizer::new(device, set, Method::Adam(Default::default())).unwrap();
+        optimizer.record(&mut g, set, leaves).unwrap();
+        optimizer.before_step(device, 1e-3).unwrap();
+    }
+    let mut step = g.compile(device, &[loss]).unwrap();
+    step.run().unwrap();
+    let before = COUNT.get();
+    assert!(before > 0, "the counter counts");
+    for _ in 0..3 {
+        step.run().unwrap();
+    }
+    assert_eq!(COUNT.get() - before, 0);
+}
+
+#[test]
+fn training_gives_the_same_bits_on_one_and_on_three_threads() {
+    let set = generate(&SynthOptions {
+        takes: 60,
+        performers: 20,
+        melodies: 3,
+        references: 2,
+        ..Default::default()
+    });
+    let inputs = Inputs::build(&set.unwrap(), &InputOptions::default(), &|_, _| {}).unwrap();
+    let split = inputs.holdout(0.1, 0.2, 1).unwrap();
+    for protocol in [Protocol::Mse, Protocol::Joint, Protocol::TwoPhase] {
+        let run = |threads| {
+            let cpu = Cpu::<f32>::new(threads).unwrap();
+            let mut options = TrainOptions::for_inputs(inputs.kind, protocol, 1.0 / 127.0);
+            (options.epochs, options.encoder_epochs, options.batch, options.seed) = (2, 2, 24, 5);
+            let mut fitted = fit(&cpu, &inputs, &split, &options, &mut |_| {}).unwrap();
+            let losses: Vec<f64> = fitted.history.iter().map(|e| e.train_loss).collect();
+            (fitted.net.tensors(&cpu).unwrap(), losses, fitted.predict(&cpu, &split.test).unwrap())
+        };
+        let one = run(1);
+        assert_eq!(one, run(3), "{protocol:?}: three threads");
+        assert_eq!(one, run(1), "{protocol:?}: again");
+    }
+}
