@@ -301,11 +301,13 @@ impl Optimizer {
         }
         self.steps = self.steps.saturating_add(1);
         let t = f64::from(self.steps);
-        // From the f32 values that the kernel uses, so that the corrections are exactly theirs.
-        let left = |beta: f32| -(t * f64::from(beta).ln()).exp_m1();
         let hyper = match self.method {
             Method::Sgd(_) => [lr, 1.0, 1.0],
-            Method::Adam(o) => [lr, left(o.beta1), left(o.beta2)],
+            Method::Adam(o) => {
+                // 1 − βᵗ, from the f32 of 1 − β that the kernel uses, so that the correction is exactly its own.
+                let [bias1, bias2] = o.rates().map(|rate| -(t * (-f64::from(rate)).ln_1p()).exp_m1());
+                [lr, bias1, bias2]
+            }
         };
         device.write(&self.hyper, (&hyper).into())
     }

@@ -23,7 +23,9 @@ fn by_hand(method: Method, lrs: &[f64], w: f64, x: f64, t: f64) -> Vec<f64> {
                 w -= lr * v;
             }
             Method::Adam(o) => {
-                let (b1, b2, decay) = (f64::from(o.beta1), f64::from(o.beta2), f64::from(o.weight_decay));
+                let rest = |beta: f64| f64::from((1.0 - beta) as f32);
+                let (b1, b2) = (1.0 - rest(o.beta1), 1.0 - rest(o.beta2));
+                let decay = f64::from(o.weight_decay);
                 let mut d = grad;
                 if o.decoupled {
                     w -= lr * decay * w;

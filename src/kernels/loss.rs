@@ -79,8 +79,8 @@ pub static BCE: Kernel = Kernel {
 
 fn bce<F: Real>(args: Args<'_, F>) {
     let (zero, one) = (F::zero(), F::one());
-    let (floor, least) = (F::of(-100.0), F::of(1e-12));
-    // Comparisons that let a NaN through, unlike `max`.
+    let (floor, least) = (F::of(-100.0), F::of(f64::from(1e-12f32)));
+    // PyTorch's constants, the second in f32 there too. Comparisons that let a NaN through, unlike `max`.
     let at_least = |v: F, low: F| if v < low { low } else { v };
     each(args, |p, t| {
         let p = if p > one { one } else { at_least(p, zero) };

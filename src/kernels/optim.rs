@@ -64,10 +64,10 @@ fn sgd<F: Real>(args: Args<'_, F>) {
 pub struct AdamP {
     /// Elements.
     pub n: u32,
-    /// What of the first moment stays.
-    pub beta1: f32,
-    /// What of the second moment stays.
-    pub beta2: f32,
+    /// 1 − β₁: what of the first moment is replaced. The difference, not β itself, is what f32 holds well.
+    pub rate1: f32,
+    /// 1 − β₂.
+    pub rate2: f32,
     /// Added to the root of the second moment.
     pub eps: f32,
     /// Weight decay.
@@ -80,7 +80,7 @@ pub struct AdamP {
 ///
 /// ```text
 /// Adam   g = grad + decay·θ              AdamW   g = grad,  θ ← θ − lr·decay·θ
-/// m = β₁·m + (1 − β₁)·g                  v = β₂·v + (1 − β₂)·g²
+/// m ← m + (1 − β₁)·(g − m)               v ← v + (1 − β₂)·(g² − v)
 /// θ ← θ − lr/(1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + eps)
 /// ```
 pub static ADAM: Kernel = Kernel {
@@ -101,7 +101,7 @@ pub static ADAM: Kernel = Kernel {
 
 fn adam<F: Real>(args: Args<'_, F>) {
     let p: AdamP = args.params();
-    let [beta1, beta2, eps, decay] = [p.beta1, p.beta2, p.eps, p.weight_decay].map(|v| F::of(f64::from(v)));
+    let [rate1, rate2, eps, decay] = [p.rate1, p.rate2, p.eps, p.weight_decay].map(|v| F::of(f64::from(v)));
     let work = args.work;
     let [hyper, grad, theta, m, v] = args.bufs();
     let (hyper, grad) = (hyper.input(), grad.input());
@@ -109,13 +109,12 @@ fn adam<F: Real>(args: Args<'_, F>) {
     let (step, root) = (lr / hyper[1], hyper[2].sqrt());
     let (couple, shrink) =
         if p.decoupled != 0 { (F::zero(), F::one() - lr * decay) } else { (decay, F::one()) };
-    let (one1, one2) = (F::one() - beta1, F::one() - beta2);
     let states = ((theta.output(), PIECE), (m.output(), PIECE), (v.output(), PIECE));
     work.pieces3(states.0, states.1, states.2, |i, theta, m, v| {
         for (((theta, m), v), &g) in theta.iter_mut().zip(m).zip(v).zip(&grad[i * PIECE..]) {
             let g = g + couple * *theta;
-            *m = beta1 * *m + one1 * g;
-            *v = beta2 * *v + one2 * g * g;
+            *m += rate1 * (g - *m);
+            *v += rate2 * (g * g - *v);
             *theta = shrink * *theta - step * *m / (v.sqrt() / root + eps);
         }
     });

@@ -24,9 +24,9 @@ impl Default for Sgd {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Adam {
     /// What of the mean of the gradient stays from step to step, in [0, 1).
-    pub beta1: f32,
+    pub beta1: f64,
     /// What of the mean of its square stays, in [0, 1).
-    pub beta2: f32,
+    pub beta2: f64,
     /// Added to the root of the mean square; positive.
     pub eps: f32,
     /// Weight decay.
@@ -56,9 +56,15 @@ impl Sgd {
 }
 
 impl Adam {
+    /// 1 − β₁ and 1 − β₂ as the kernel has them.
+    pub(crate) fn rates(&self) -> [f32; 2] {
+        [self.beta1, self.beta2].map(|beta| (1.0 - beta) as f32)
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
-        check("adam", "beta1", self.beta1, (0.0..1.0).contains(&self.beta1))?;
-        check("adam", "beta2", self.beta2, (0.0..1.0).contains(&self.beta2))?;
+        let [rate1, rate2] = self.rates();
+        check("adam", "beta1", rate1, rate1 > 0.0 && rate1 <= 1.0)?;
+        check("adam", "beta2", rate2, rate2 > 0.0 && rate2 <= 1.0)?;
         check("adam", "eps", self.eps, self.eps > 0.0)?;
         check("adam", "weight_decay", self.weight_decay, self.weight_decay >= 0.0)
     }
@@ -103,10 +109,11 @@ pub fn sgd(g: &mut Graph, theta: Var, grad: Var, velocity: Var, hyper: Var, opti
 pub fn adam(g: &mut Graph, theta: Var, grad: Var, [m, v]: [Var; 2], hyper: Var, options: Adam) -> Result<()> {
     options.check()?;
     let n = check_shapes(g, "adam", theta, [("grad", grad), ("m", m)], Some(v), hyper)?;
+    let [rate1, rate2] = options.rates();
     let p = k::AdamP {
         n,
-        beta1: options.beta1,
-        beta2: options.beta2,
+        rate1,
+        rate2,
         eps: options.eps,
         weight_decay: options.weight_decay,
         decoupled: u32::from(options.decoupled),
