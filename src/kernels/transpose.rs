@@ -37,8 +37,12 @@ mod x86 {
     /// As [`super::transpose16`].
     #[target_feature(enable = "avx512f")]
     pub unsafe fn transpose_avx512(from: &[*const f32; 16], to: &[*mut f32; 16]) {
-        // SAFETY: pointers are the caller's promise.
-        let r = from.map(|p| unsafe { _mm512_loadu_ps(p) });
+        // Loops, not `map`: what a closure passes through compiles for the baseline set, in memory.
+        let mut r = [_mm512_setzero_ps(); 16];
+        for (r, &p) in r.iter_mut().zip(from) {
+            // SAFETY: pointers are the caller's promise.
+            *r = unsafe { _mm512_loadu_ps(p) };
+        }
         let mut a = r;
         // Pairs within each quarter of a register, then fours.
         for i in 0..8 {
@@ -47,12 +51,13 @@ mod x86 {
         }
         let mut b = a;
         for i in 0..4 {
-            let pair = |x: __m512, y: __m512| {
-                let (x, y) = (_mm512_castps_pd(x), _mm512_castps_pd(y));
-                (_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)), _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)))
-            };
-            (b[4 * i], b[4 * i + 1]) = pair(a[4 * i], a[4 * i + 2]);
-            (b[4 * i + 2], b[4 * i + 3]) = pair(a[4 * i + 1], a[4 * i + 3]);
+            let d = [0, 1, 2, 3].map(|j| 4 * i + j);
+            let (p, q) = (_mm512_castps_pd(a[d[0]]), _mm512_castps_pd(a[d[2]]));
+            b[d[0]] = _mm512_castpd_ps(_mm512_unpacklo_pd(p, q));
+            b[d[1]] = _mm512_castpd_ps(_mm512_unpackhi_pd(p, q));
+            let (p, q) = (_mm512_castps_pd(a[d[1]]), _mm512_castps_pd(a[d[3]]));
+            b[d[2]] = _mm512_castpd_ps(_mm512_unpacklo_pd(p, q));
+            b[d[3]] = _mm512_castpd_ps(_mm512_unpackhi_pd(p, q));
         }
         // b[4i + j] holds, in quarter q, rows 4i..4i+4 of column 4q + j: exchange the quarters.
         for j in 0..4 {
@@ -75,8 +80,11 @@ mod x86 {
     #[target_feature(enable = "avx2")]
     pub unsafe fn transpose_avx2(from: &[*const f32; 16], to: &[*mut f32; 16]) {
         for (i, j) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
-            // SAFETY: pointers are the caller's promise; eight elements from 0 or 8 are in sixteen.
-            let r: [__m256; 8] = std::array::from_fn(|k| unsafe { _mm256_loadu_ps(from[i + k].add(j)) });
+            let mut r = [_mm256_setzero_ps(); 8];
+            for (r, &p) in r.iter_mut().zip(&from[i..]) {
+                // SAFETY: pointers are the caller's promise; eight elements from 0 or 8 are in sixteen.
+                *r = unsafe { _mm256_loadu_ps(p.add(j)) };
+            }
             let mut a = r;
             for k in 0..4 {
                 a[2 * k] = _mm256_unpacklo_ps(r[2 * k], r[2 * k + 1]);
