@@ -2,3 +2,6 @@
 
 pub mod files;
 pub mod metrics;
+#[cfg(feature = "cli")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cli")))]
+pub mod plots;
