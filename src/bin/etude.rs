@@ -13,6 +13,7 @@ use etude::ops::optim::{Adam, Sgd};
 use etude::optim::{Method, Schedule};
 use etude::report::files::{EpochRow, OutDir, PredictionRow};
 use etude::report::metrics::{Metrics, RunReport, best_threshold};
+use etude::report::plots::{embedding_svg, history_svg, scatter_svg};
 use etude::train::{Fit, Pairs, Prediction, Protocol, TrainOptions, fit};
 use etude::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -391,7 +392,9 @@ fn train(args: &TrainArgs) -> Result<()> {
         device.name(),
     );
     let (mut folds, mut history, mut predictions) = (Vec::new(), Vec::new(), Vec::new());
+    // The test takes of all folds, and those of the last, whose embeddings lie in one space.
     let mut tested = Table { ratings: vec![], made: vec![], embedding: vec![], pass: Some(vec![]) };
+    let mut last = None;
     let (mut parameters, mut launches, mut epochs) = (0, 0, 0);
     for (i, split) in splits.iter().enumerate() {
         let fold = args.folds.map(|k| (i + 1, k as usize));
@@ -476,8 +479,8 @@ fn train(args: &TrainArgs) -> Result<()> {
         }
         tested.ratings.extend(&table.ratings);
         tested.made.extend(&table.made);
-        tested.embedding.extend(&table.embedding);
-        tested.pass = tested.pass.zip(table.pass).map(|(a, b)| [a, b].concat());
+        tested.pass = tested.pass.zip(table.pass.clone()).map(|(a, b)| [a, b].concat());
+        last = Some(table);
     }
     let (test, sd) = Metrics::mean_sd(&folds);
     let many = folds.len() > 1;
@@ -500,6 +503,14 @@ fn train(args: &TrainArgs) -> Result<()> {
         out.history(&history)?;
         out.predictions(&predictions)?;
         out.metrics(&report)?;
+        let first = history.iter().take_while(|row| args.folds.is_none() || row.phase.ends_with("(fold 1)"));
+        out.write("history.svg", history_svg(&first.cloned().collect::<Vec<_>>())?.as_bytes())?;
+        let scatter = scatter_svg(&tested.ratings, &tested.made, tested.pass.as_deref())?;
+        out.write("scatter.svg", scatter.as_bytes())?;
+        if let Some(Table { ratings, embedding, .. }) = &last {
+            let svg = embedding_svg(embedding, ratings.len(), options.net.embedding(), ratings)?;
+            out.write("embedding.svg", svg.as_bytes())?;
+        }
         out.finish();
     }
     let heading = match args.folds {
