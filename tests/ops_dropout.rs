@@ -3,7 +3,7 @@
 use etude::device::{Cpu, Device};
 use etude::graph::Graph;
 use etude::kernels::dropout::philox4x32;
-use etude::ops::dropout::dropout;
+use etude::ops::dropout::{DropoutOptions, dropout};
 
 /// Vectors published with Random123 (Salmon et al. 2011), `philox4x32` with 10 rounds.
 #[test]
@@ -24,7 +24,7 @@ fn mask(n: usize, state: [u32; 3], probability: f32, stream: u32) -> (Vec<f32>, 
     let ones = device.upload(&vec![1f32; n]).unwrap();
     let x = g.leaf(&ones, None, &[n]).unwrap();
     let s = g.bind(&device.upload(&state).unwrap(), &[3]).unwrap();
-    let y = dropout(&mut g, x, s, probability, stream).unwrap();
+    let y = dropout(&mut g, x, s, DropoutOptions { probability, stream }).unwrap();
     let up = g.bind(&ones, &[n]).unwrap();
     g.backward_from(y, up).unwrap();
     let dx = g.grad(x).unwrap();
@@ -69,9 +69,9 @@ fn misuse_is_an_error() {
     let x = g.bind(&device.upload(&[0f32; 3]).unwrap(), &[3]).unwrap();
     let state = g.bind(&device.upload(&[0u32; 3]).unwrap(), &[3]).unwrap();
     for probability in [-0.1, 1.0, f32::NAN, f32::INFINITY] {
-        let e = dropout(&mut g, x, state, probability, 0).unwrap_err().to_string();
+        let e = dropout(&mut g, x, state, DropoutOptions { probability, stream: 0 }).unwrap_err().to_string();
         assert!(e.contains("dropout: probability"), "{e}");
     }
-    let e = dropout(&mut g, x, x, 0.5, 0).unwrap_err().to_string();
+    let e = dropout(&mut g, x, x, DropoutOptions { probability: 0.5, stream: 0 }).unwrap_err().to_string();
     assert!(e.contains("dropout: state"), "{e}");
 }

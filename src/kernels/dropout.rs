@@ -32,20 +32,27 @@ pub struct P {
 /// Ten rounds of Philox4x32: four random words for a counter under a key.
 ///
 /// J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw: Parallel random numbers: as easy as 1, 2, 3 (SC 2011).
-pub fn philox4x32([mut a, mut b, mut c, mut d]: [u32; 4], [mut key0, mut key1]: [u32; 2]) -> [u32; 4] {
-    let multiply = |x: u32, by: u32| {
-        let wide = u64::from(x) * u64::from(by);
-        ((wide >> 32) as u32, wide as u32)
-    };
+pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
+    philox(counter.map(|word| [word]), key).map(|[word]| word)
+}
+
+/// As [`philox4x32`] for `L` counters side by side, which the compiler makes vectors of.
+#[inline(always)]
+fn philox<const L: usize>(mut counter: [[u32; L]; 4], [mut key0, mut key1]: [u32; 2]) -> [[u32; L]; 4] {
     for _ in 0..10 {
-        let (high0, low0) = multiply(a, 0xD251_1F53);
-        let (high1, low1) = multiply(c, 0xCD9E_8D57);
-        (a, b, c, d) = (high1 ^ b ^ key0, low1, high0 ^ d ^ key1, low0);
+        let [a, b, c, d] = counter;
+        for l in 0..L {
+            let (wide0, wide1) = (u64::from(a[l]) * 0xD251_1F53, u64::from(c[l]) * 0xCD9E_8D57);
+            counter[0][l] = (wide1 >> 32) as u32 ^ b[l] ^ key0;
+            counter[1][l] = wide1 as u32;
+            counter[2][l] = (wide0 >> 32) as u32 ^ d[l] ^ key1;
+            counter[3][l] = wide0 as u32;
+        }
         // Weyl sequences: the golden ratio and √3 − 1.
         key0 = key0.wrapping_add(0x9E37_79B9);
         key1 = key1.wrapping_add(0xBB67_AE85);
     }
-    [a, b, c, d]
+    counter
 }
 
 /// `y = mask·scale·x`; forward and backward alike.
@@ -65,12 +72,18 @@ fn apply<F: Real>(args: Args<'_, F>) {
     let work = args.work;
     let [state, x, y] = args.bufs();
     let (state, x) = (state.index(), x.input());
+    const L: usize = 8;
     work.pieces(y.output(), PIECE, |i, y| {
-        for (quad, y) in y.chunks_mut(4).enumerate() {
-            let at = i * PIECE + 4 * quad;
-            let words = philox4x32([(at / 4) as u32, state[2], p.stream, 0], [state[0], state[1]]);
-            for ((y, &x), word) in y.iter_mut().zip(&x[at..]).zip(words) {
-                *y = if word >= p.threshold { scale * x } else { F::zero() };
+        for (group, y) in y.chunks_mut(4 * L).enumerate() {
+            let at = i * PIECE + 4 * L * group;
+            let first = (at / 4) as u32;
+            let counter =
+                [std::array::from_fn(|l| first.wrapping_add(l as u32)), [state[2]; L], [p.stream; L], [0; L]];
+            let words = philox::<L>(counter, [state[0], state[1]]);
+            for (l, (y, x)) in y.chunks_mut(4).zip(x[at..].chunks(4)).enumerate() {
+                for ((y, &x), word) in y.iter_mut().zip(x).zip(&words) {
+                    *y = if word[l] >= p.threshold { scale * x } else { F::zero() };
+                }
             }
         }
     });

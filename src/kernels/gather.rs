@@ -69,13 +69,13 @@ pub static WINDOW: Kernel = Kernel {
 struct Cursor<'a, F> {
     /// The channel, as much of it as there is.
     frames: &'a [F],
-    /// Frame of the next column, and what the division that gave it left over.
-    at: usize,
-    rest: usize,
-    /// Both of one step, and the divisor.
-    step: usize,
-    step_rest: usize,
-    divisor: usize,
+    start: usize,
+    window: u64,
+    /// Next column.
+    t: u64,
+    columns: u64,
+    /// ⌈2⁶⁴ / 2T⌉, to divide by 2T: exact below 2⁴⁸, as 2T ≤ 2¹⁶.
+    reciprocal: u64,
     shift: F,
 }
 
@@ -84,43 +84,50 @@ impl<'a, F: Real> Cursor<'a, F> {
         let [offset, len, start, window] = [0, 1, 2, 3].map(|i| row[i] as usize);
         let from = channel.saturating_mul(len).saturating_add(offset).min(data.len());
         let to = from.saturating_add(len).min(data.len());
-        let divisor = 2 * columns;
-        Self {
-            frames: &data[from..to],
-            at: start.saturating_add(window / divisor),
-            rest: window % divisor,
-            step: window / columns,
-            step_rest: 2 * (window % columns),
-            divisor,
-            shift,
-        }
+        let (columns, window) = (columns as u64, window as u64);
+        let reciprocal = u64::MAX / (2 * columns) + 1;
+        Self { frames: &data[from..to], start, window, t: 0, columns, reciprocal, shift }
     }
 
     /// A lane with nothing in it.
     fn empty() -> Self {
-        Self { frames: &[], at: 0, rest: 0, step: 0, step_rest: 0, divisor: 1, shift: F::zero() }
+        Self { frames: &[], start: 0, window: 1, t: 0, columns: 1, reciprocal: 0, shift: F::zero() }
     }
 
     /// The next columns.
     fn take(&mut self, out: &mut [F]) {
-        if self.step == 1 && self.step_rest == 0 {
-            let frames = self.frames.get(self.at..).unwrap_or(&[]);
+        if self.window == self.columns {
+            let at = self.start.saturating_add(self.t as usize);
+            let frames = self.frames.get(at..).unwrap_or(&[]);
             let n = frames.len().min(out.len());
             out[..n].copy_from_slice(&frames[..n]);
             out[n..].fill(F::zero());
-            self.at = self.at.saturating_add(out.len());
         } else {
+            let mut scaled = (2 * self.t + 1) * self.window;
             for out in out.iter_mut() {
-                *out = self.frames.get(self.at).copied().unwrap_or(F::zero());
-                self.rest += self.step_rest;
-                let carry = usize::from(self.rest >= self.divisor);
-                self.rest -= carry * self.divisor;
-                self.at = self.at.saturating_add(self.step + carry);
+                let nearest = (u128::from(scaled) * u128::from(self.reciprocal)) >> 64;
+                let at = self.start.saturating_add(nearest as usize);
+                *out = self.frames.get(at).copied().unwrap_or(F::zero());
+                scaled += 2 * self.window;
             }
         }
+        self.t += out.len() as u64;
         if self.shift != F::zero() {
             for out in out {
                 *out = if *out == F::zero() { *out } else { *out + self.shift };
+            }
+        }
+    }
+}
+
+/// Writes the columns of `tile` one after another: a transpose, by blocks of 4 × 4 that fit registers.
+fn turn<F: Real>(tile: &[[F; LANES]; LANES], x: &mut [F; LANES * LANES]) {
+    for t in (0..LANES).step_by(4) {
+        for l in (0..LANES).step_by(4) {
+            let row = |i: usize| -> [F; 4] { std::array::from_fn(|j| tile[l + i][t + j]) };
+            let [a, b, c, d] = [row(0), row(1), row(2), row(3)];
+            for j in 0..4 {
+                x[(t + j) * LANES + l..][..4].copy_from_slice(&[a[j], b[j], c[j], d[j]]);
             }
         }
     }
@@ -156,6 +163,10 @@ fn window<F: Real>(args: Args<'_, F>) {
                 let width = x.len() / LANES;
                 for (lane, row) in lanes.iter_mut().zip(&mut tile) {
                     lane.take(&mut row[..width]);
+                }
+                if let Ok(x) = x.try_into() {
+                    turn(&tile, x);
+                    continue;
                 }
                 for (t, x) in x.chunks_exact_mut(LANES).enumerate() {
                     for (x, row) in x.iter_mut().zip(&tile) {

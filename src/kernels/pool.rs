@@ -48,15 +48,15 @@ fn fold<F: Real>(mut acc: [F; 16]) -> F {
 /// `Σ f(x)`.
 pub(super) fn sum<F: Real>(x: &[F], f: impl Fn(F) -> F) -> f64 {
     blocks(x.len(), |from, to| {
-        let lanes = x[from..to].chunks_exact(16);
-        let tail = lanes.remainder().iter().fold(F::zero(), |s, &x| s + f(x));
-        if to - from < 16 {
+        let (lanes, rest) = x[from..to].as_chunks::<16>();
+        let tail = rest.iter().fold(F::zero(), |s, &x| s + f(x));
+        if lanes.is_empty() {
             return tail;
         }
         let mut acc = [F::zero(); 16];
         for x in lanes {
-            for (acc, &x) in acc.iter_mut().zip(x) {
-                *acc += f(x);
+            for l in 0..16 {
+                acc[l] += f(x[l]);
             }
         }
         fold(acc) + tail
@@ -66,16 +66,15 @@ pub(super) fn sum<F: Real>(x: &[F], f: impl Fn(F) -> F) -> f64 {
 /// `Σ f(a, b)` over two slices of one length.
 pub(super) fn sum2<F: Real>(a: &[F], b: &[F], f: impl Fn(F, F) -> F) -> f64 {
     blocks(a.len().min(b.len()), |from, to| {
-        let (a, b) = (a[from..to].chunks_exact(16), b[from..to].chunks_exact(16));
-        let tail = a.remainder().iter().zip(b.remainder());
-        let tail = tail.fold(F::zero(), |s, (&a, &b)| s + f(a, b));
-        if to - from < 16 {
+        let ((a, a_rest), (b, b_rest)) = (a[from..to].as_chunks::<16>(), b[from..to].as_chunks::<16>());
+        let tail = a_rest.iter().zip(b_rest).fold(F::zero(), |s, (&a, &b)| s + f(a, b));
+        if a.is_empty() {
             return tail;
         }
         let mut acc = [F::zero(); 16];
-        for (a, b) in a.zip(b) {
-            for ((acc, &a), &b) in acc.iter_mut().zip(a).zip(b) {
-                *acc += f(a, b);
+        for (a, b) in a.iter().zip(b) {
+            for l in 0..16 {
+                acc[l] += f(a[l], b[l]);
             }
         }
         fold(acc) + tail

@@ -5,17 +5,26 @@ use crate::graph::{Graph, Var};
 use crate::kernels::{Elem, dropout as k};
 use crate::{Error, Result};
 
+/// Options of [`dropout`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DropoutOptions {
+    /// Probability that an element is dropped, in [0, 1).
+    pub probability: f32,
+    /// Which mask of a step this is: another number for each dropout of a graph.
+    pub stream: u32,
+}
+
 /// Sets elements of `x` to 0 at random and multiplies the others with `1/(1 − probability)`.
 ///
-/// The probability is in [0, 1). `state [3]` (`u32`) holds the seed, low word first, and the step: the mask depends on these, the
+/// `state [3]` (`u32`) holds the seed, low word first, and the step: the mask depends on these, the
 /// stream and the element's place alone, so it is the same on every device, and a new one in every
-/// step whose number is written there. Each dropout of a graph takes another `stream`. In evaluation,
-/// leave the op out.
+/// step whose number is written there. In evaluation, leave the op out.
 ///
 /// # Errors
 /// When the probability is out of range or `state` is not three `u32`.
-pub fn dropout(g: &mut Graph, x: Var, state: Var, probability: f32, stream: u32) -> Result<Var> {
+pub fn dropout(g: &mut Graph, x: Var, state: Var, options: DropoutOptions) -> Result<Var> {
     const OP: &str = "dropout";
+    let DropoutOptions { probability, stream } = options;
     if !(0.0..1.0).contains(&probability) {
         return Err(Error::shape(OP, "probability", format!("must be in [0, 1), is {probability}")));
     }
