@@ -20,7 +20,7 @@ pub mod linear;
 pub mod loss;
 pub mod microkernel;
 pub mod optim;
-mod pairwise;
+pub mod pairwise;
 pub mod pool;
 pub mod simd;
 pub mod similarity;
