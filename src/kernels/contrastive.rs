@@ -9,9 +9,39 @@
 //!
 //! and the loss is `weight` times the mean over the pairs. `d` is `‖z_i − z_j‖` (Euclidean) or
 //! `1 − cos(z_i, z_j)` (cosine). The gradient is 0 where `d = 0` (Euclidean), and a cosine pair
-//! with a zero row has distance 1 and gradient 0.
+//! with a zero row has distance 1 and gradient 0. Each kernel says the shapes of its buffers.
+//!
+//! The f64 instance is the definition in a plain double loop. The f32 instance computes tiles of pairs
+//! ([`super::pairwise`]): squared distances, coefficients `g_ij = l'(d_ij)/d_ij`, and from these
+//! `dL/dz_i = (Σ_j g_ij)·z_i − Σ_j g_ij·z_j` for both rows of each pair at once. There is no log-sum-exp in this
+//! loss, so value and gradient come out of one pass over the pairs, and each unordered pair is met once.
+//! Cosine is the same over rows of norm 1, with `d = ½‖û_i − û_j‖²`; projecting off `û_i` and dividing by the
+//! norm at the end turns the gradient by `û_i` into that by `z_i`.
+//!
+//! **Who owns what.** A task owns two blocks of rows and every pair between them; blocks meet as in a round-robin
+//! tournament (`sweep_all`), so no two tasks of a round share a row. Blocks depend on the shape alone:
+//! one thread or many add in the same order. Losses are summed in f32 over a tile's sixteen lanes (at most
+//! 144 terms each), in f64 beyond; the rows' sums in registers over a tile, then tile by tile.
+//!
+//! **Cost.** `(d + 2·row_len(d) + 4)·n` floats of scratch; the matrix of pairs is never in memory. For `All`, of
+//! `n²/2` pairs: `d` subtractions and `d` multiply-adds for the distance, `2·d` multiply-adds for the gradient, some 25
+//! operations for the coefficient. With 16 lanes and one multiply-add a cycle (Zen 4, whose adders
+//! subtract meanwhile) the multiply-adds alone take `3·d/16` cycles a pair: 8 ms at `n` = 4096, `d` = 16 and 64 ms at
+//! `d` = 128 where the core does 100 GFLOP/s. Measured there on one thread: 10.5 ms and 75 ms.
+//!
+//! **Accuracy.** Distances are differences, never a Gram matrix, so they do not cancel. The gradient's two sums would
+//! where rows are near: rows are taken about the batch's mean first (only differences matter), and pairs
+//! nearer than about 3e-3 of their norms are computed each on its own in f64. So the gradient
+//! keeps three digits down to distances of 1e-6 of the norm, and five where nothing is near.
+//!
+//! **Range.** Inputs must be finite. Euclidean: entries from 1e-12 to 1e12 (and 0) are right; squares of distances below 1e-23
+//! are lost and count as 0, those beyond 1.8e19 as infinite: a positive pair's loss is then infinite, as its square does
+//! not fit f32. No NaN arises while `n·|z|` stays below 1e38. Cosine: any norm from 1e-30 up; the gradient grows as
+//! 1/norm and overflows to infinity below about 1e-38. Labels up to 1e18.
 
-use super::pairwise::{Aligned, Lanes, Layout, TILE, centre, combine, lay_out, padded, products, side_len};
+use super::pairwise::{
+    Aligned, Lanes, Layout, TILE, centre, combine, lay_out, padded, products, row_len, side_len,
+};
 use super::simd::LANES;
 use super::{Binding, Cost, Kernel};
 use crate::device::cpu::{Args, CpuTwin, Real, Work, with_scratch};
@@ -159,7 +189,7 @@ pub static HALVES: Kernel = Kernel {
         Binding::output("loss"),
         Binding::output("dz"),
     ],
-    cpu: CpuTwin { f32: halves_plain, f64: halves_plain },
+    cpu: CpuTwin { f32: halves, f64: halves },
     cost: |p| {
         let P { n, m, d, .. } = p.get();
         let (n, m, d) = (n as usize, m as usize, d as usize);
@@ -167,29 +197,32 @@ pub static HALVES: Kernel = Kernel {
     },
 };
 
-fn halves_plain<F: Real>(args: Args<'_, F>) {
+fn halves<F: Real>(args: Args<'_, F>) {
     let p: P = args.params();
     let (n, m, d) = (p.n as usize, p.m as usize, p.d as usize);
     let [z, labels, pairing, loss, dz] = args.bufs();
     let (z, labels, pairing) = (z.input(), labels.input(), pairing.index());
-    let (mut sum, mut grad) = (0.0, vec![0.0; n * d]);
-    let mut seen = vec![false; n];
-    for ij in pairing.chunks_exact(2).take(m) {
-        let (i, j) = (ij[0] as usize, ij[1] as usize);
-        if i >= n || j >= n || i == j || seen[i] || seen[j] {
-            sum = f64::NAN;
-            continue;
-        }
-        (seen[i], seen[j]) = (true, true);
-        let w = (labels[i] - labels[j]).abs().get();
-        sum += pair(&p, w, &z[i * d..][..d], &z[j * d..][..d], |k, gi, gj| {
-            grad[i * d + k] += gi;
-            grad[j * d + k] += gj;
-        });
-    }
+    let dz = dz.output();
+    dz.fill(F::zero());
     let scale = f64::from(p.weight) / m as f64;
+    let mut sum = 0.0;
+    with_scratch(n, |seen: &mut [u32]| {
+        seen.fill(0);
+        for ij in pairing.chunks_exact(2).take(m) {
+            let (i, j) = (ij[0] as usize, ij[1] as usize);
+            if i >= n || j >= n || i == j || seen[i] + seen[j] > 0 {
+                sum = f64::NAN;
+                continue;
+            }
+            (seen[i], seen[j]) = (1, 1);
+            let w = (labels[i] - labels[j]).abs().get();
+            sum += pair(&p, w, &z[i * d..][..d], &z[j * d..][..d], |k, gi, gj| {
+                dz[i * d + k] = F::of(scale * gi);
+                dz[j * d + k] = F::of(scale * gj);
+            });
+        }
+    });
     loss.output()[0] = F::of(scale * sum);
-    scale_into(&grad, scale, dz.output());
 }
 
 /// The mean over all `n·m` pairs of a row of `z` and a row of `others`.
@@ -425,8 +458,8 @@ unsafe fn strip_body<V: Lanes>(c: &Pairs<'_>, i: Range<usize>, j: Range<usize>, 
                     (true, true) => coefficients::<V, true, true>(c, at, tile, sums),
                 };
                 let (ai, bj) = (a.acc.add(i0 * dp), b.acc.add(j0 * dp));
-                combine::<V, false>(tile, *dp, (ai, rp), (b.rows.add(j0 * dp), cp), at.diagonal);
-                combine::<V, true>(tile, *dp, (bj, cp), (a.rows.add(i0 * dp), rp), at.diagonal);
+                combine::<V, false>(tile, *d, (ai, rp), (b.rows.add(j0 * dp), cp), at.diagonal);
+                combine::<V, true>(tile, *d, (bj, cp), (a.rows.add(i0 * dp), rp), at.diagonal);
             }
         }
         for r in 0..rows {
@@ -512,7 +545,7 @@ pub(crate) fn all_f32(work: Work, p: &P, z: &[f32], labels: &[f32], dz: &mut [f3
         centre(d, p.cosine(), &mut sides);
         let [layout] = &mut sides;
         let side = side(layout, z);
-        let c = Pairs { p: *p, d, dp: padded(d), a: &side, b: &side };
+        let c = Pairs { p: *p, d, dp: row_len(d), a: &side, b: &side };
         let scale = f64::from(p.weight) / (n as f64 * (n as f64 - 1.0) / 2.0);
         let loss = scale * sweep_all(work, &c);
         layout.finish(d, p.cosine(), scale as f32, z, dz);
@@ -536,7 +569,7 @@ pub(crate) fn cross_f32(
         centre(d, p.cosine(), &mut sides);
         let [a, b] = &mut sides;
         let (a_side, b_side) = (side(a, z), side(b, others));
-        let c = Pairs { p: *p, d, dp: padded(d), a: &a_side, b: &b_side };
+        let c = Pairs { p: *p, d, dp: row_len(d), a: &a_side, b: &b_side };
         let scale = f64::from(p.weight) / (n as f64 * m as f64);
         let loss = scale * sweep_cross(work, &c);
         a.finish(d, p.cosine(), scale as f32, z, dz);

@@ -21,6 +21,7 @@ pub mod linear;
 pub mod loss;
 pub mod microkernel;
 pub mod optim;
+pub mod pairwise;
 mod pairwise;
 pub mod peak;
 pub mod pool;

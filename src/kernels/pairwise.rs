@@ -22,6 +22,13 @@ pub const fn padded(n: usize) -> usize {
     n.next_multiple_of(LANES)
 }
 
+/// From one row to the next in [`Layout`]: whole vectors, and from four on an odd number of them, as rows a
+/// power of two apart would share a few sets of the cache.
+pub const fn row_len(d: usize) -> usize {
+    let vectors = d.div_ceil(LANES);
+    LANES * if vectors >= 4 { vectors | 1 } else { vectors }
+}
+
 /// What the tiles need beyond [`F32x16`].
 ///
 /// # Safety
@@ -141,6 +148,28 @@ pub unsafe fn products<V: F32x16, const DIFFERENCE: bool>(
     triangle: bool,
     tile: *mut f32,
 ) {
+    let mut first = 0;
+    while first < d {
+        // SAFETY: the caller's.
+        unsafe {
+            depth::<V, DIFFERENCE>(d, first..d.min(first + DEPTH), (a, rows), (b, panels), triangle, tile)
+        };
+        first += DEPTH;
+    }
+}
+
+/// Columns that [`products`] takes at once: three panels of them are 12 KiB, which stay in the nearest cache.
+const DEPTH: usize = 64;
+
+#[inline(always)]
+unsafe fn depth<V: F32x16, const DIFFERENCE: bool>(
+    d: usize,
+    ks: std::ops::Range<usize>,
+    (a, rows): (*const f32, usize),
+    (b, panels): (*const f32, usize),
+    triangle: bool,
+    tile: *mut f32,
+) {
     let mut p = 0;
     while p < panels {
         let wide = if V::WIDE && panels - p >= 3 { 3 } else { 1 };
@@ -153,9 +182,9 @@ pub unsafe fn products<V: F32x16, const DIFFERENCE: bool>(
                 let b = b.add(p * LANES * d);
                 let out = tile.add(r * TILE + p * LANES);
                 match (V::WIDE, wide) {
-                    (true, 3) => block::<V, DIFFERENCE, 8, 3>(d, a, b, out),
-                    (true, _) => block::<V, DIFFERENCE, 8, 1>(d, a, b, out),
-                    _ => block::<V, DIFFERENCE, 4, 1>(d, a, b, out),
+                    (true, 3) => block::<V, DIFFERENCE, 8, 3>(d, ks.clone(), a, b, out),
+                    (true, _) => block::<V, DIFFERENCE, 8, 1>(d, ks.clone(), a, b, out),
+                    _ => block::<V, DIFFERENCE, 4, 1>(d, ks.clone(), a, b, out),
                 }
             }
         }
@@ -167,6 +196,7 @@ pub unsafe fn products<V: F32x16, const DIFFERENCE: bool>(
 #[inline(always)]
 unsafe fn block<V: F32x16, const DIFFERENCE: bool, const R: usize, const C: usize>(
     d: usize,
+    ks: std::ops::Range<usize>,
     a: *const f32,
     b: *const f32,
     out: *mut f32,
@@ -174,7 +204,14 @@ unsafe fn block<V: F32x16, const DIFFERENCE: bool, const R: usize, const C: usiz
     // SAFETY: as promised to `products`.
     unsafe {
         let mut acc = [[V::splat(0.0); C]; R];
-        for k in 0..d {
+        if ks.start > 0 {
+            for (r, acc) in acc.iter_mut().enumerate() {
+                for (c, acc) in acc.iter_mut().enumerate() {
+                    *acc = V::load(out.add(r * TILE + c * LANES));
+                }
+            }
+        }
+        for k in ks {
             let mut bs = [V::splat(0.0); C];
             for (c, bs) in bs.iter_mut().enumerate() {
                 *bs = V::load(b.add((c * d + k) * LANES));
@@ -199,7 +236,7 @@ unsafe fn block<V: F32x16, const DIFFERENCE: bool, const R: usize, const C: usiz
     }
 }
 
-/// Step 3: `out_r += Σ_k g(r, k)·b_k` for `rows` rows and the `inner` range, rows of `dp` (whole vectors).
+/// Step 3: `out_r += Σ_k g(r, k)·b_k` for `rows` rows and `inner` terms, rows [`row_len`] apart.
 ///
 /// `g(r, k)` is at `tile + TILE·r + k`, or with `TRANSPOSED` at `tile + TILE·k + r`. With
 /// `triangle` the coefficients below the diagonal of the tile count as zero and are not read.
@@ -209,13 +246,14 @@ unsafe fn block<V: F32x16, const DIFFERENCE: bool, const R: usize, const C: usiz
 #[inline(always)]
 pub unsafe fn combine<V: F32x16, const TRANSPOSED: bool>(
     tile: *const f32,
-    dp: usize,
+    d: usize,
     (out, rows): (*mut f32, usize),
     (b, inner): (*const f32, usize),
     triangle: bool,
 ) {
+    let (columns, dp) = (padded(d), row_len(d));
     let mut c = 0;
-    let left = |c: usize| (dp - c) / LANES;
+    let left = |c: usize| (columns - c) / LANES;
     while left(c) > 0 {
         let wide = if V::WIDE { [4, 3, 2, 1].into_iter().find(|&w| left(c) >= w).unwrap_or(1) } else { 1 };
         let step = match (V::WIDE, wide) {
@@ -302,7 +340,7 @@ pub struct Layout<'s> {
     pub n: usize,
     /// The rows, or with `unit` the rows at norm 1, in panels: distances are differences of these.
     pub panels: &'s mut [f32],
-    /// The same in rows `[padded(n), padded(d)]`, after [`centre`] about the mean: gradients are made of these.
+    /// The same in rows `[padded(n), row_len(d)]`, after [`centre`] about the mean: gradients are made of these.
     pub rows: &'s mut [f32],
     /// `Σ_j g_ij·rows_j`, from zero.
     pub acc: &'s mut [f32],
@@ -318,7 +356,7 @@ pub struct Layout<'s> {
 
 /// Elements of scratch that a [`Layout`] of `n` rows takes.
 pub fn side_len(n: usize, d: usize) -> usize {
-    padded(n) * (d + 2 * padded(d) + 4)
+    padded(n) * (d + 2 * row_len(d) + 4)
 }
 
 /// Lays rows `z` `[n, d]` out in `scratch`, taking what [`side_len`] says.
@@ -330,7 +368,7 @@ pub fn lay_out<'s>(
     scratch: &mut &'s mut [f32],
 ) -> Layout<'s> {
     let n = z.len() / d;
-    let (np, dp) = (padded(n), padded(d));
+    let (np, dp) = (padded(n), row_len(d));
     let mut take = |len| scratch.split_off_mut(..len).expect("scratch was counted by side_len");
     let side = Layout {
         n,
@@ -379,7 +417,7 @@ pub fn lay_out<'s>(
 /// Moves the mean of all sides to the origin, so that differences of `rows`, which alone matter, lose
 /// least; and sets `near`.
 pub fn centre(d: usize, unit: bool, sides: &mut [Layout<'_>]) {
-    let dp = padded(d);
+    let dp = row_len(d);
     let count = sides.iter().map(|s| s.n).sum::<usize>() as f64;
     for c in (0..dp).step_by(LANES) {
         let mut mean = [0f64; LANES];
@@ -412,7 +450,7 @@ pub fn centre(d: usize, unit: bool, sides: &mut [Layout<'_>]) {
 impl Layout<'_> {
     /// `scale·(Σ_j g_ij·rows_i − Σ_j g_ij·rows_j)`; with `unit` brought back from rows of norm 1 to `z`.
     pub fn finish(&self, d: usize, unit: bool, scale: f32, z: &[f32], dz: &mut [f32]) {
-        let dp = padded(d);
+        let dp = row_len(d);
         let rows = self.rows.chunks_exact(dp).zip(self.acc.chunks_exact(dp));
         let rows = rows.zip(self.sums.iter().zip(&*self.inverse));
         for ((dz, z), ((row, acc), (&sum, &inverse))) in
