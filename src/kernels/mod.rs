@@ -21,7 +21,6 @@ pub mod linear;
 pub mod loss;
 pub mod microkernel;
 pub mod optim;
-pub mod pairwise;
 mod pairwise;
 pub mod peak;
 pub mod pool;
