@@ -3,7 +3,7 @@
 use crate::device::Device;
 use crate::graph::{Graph, Var};
 use crate::ops::conv_block::{ConvBlock, Features, Mode, conv_block, frames_after, mean_over_time};
-use crate::ops::dropout::dropout;
+use crate::ops::dropout::{DropoutOptions, dropout};
 use crate::ops::linear::{Activation, linear};
 use crate::optim::{Leaves, ParamSet, Tensor};
 use crate::{Error, Result};
@@ -273,7 +273,7 @@ impl PcConvNet {
     pub fn rate(&self, g: &mut Graph, vars: &NetVars, embedding: Var, random: Option<Var>) -> Result<Var> {
         let probability = self.config.dropout;
         let drop = |g: &mut Graph, x: Var, stream: u32| match random {
-            Some(state) if probability > 0.0 => dropout(g, x, state, probability, stream),
+            Some(state) if probability > 0.0 => dropout(g, x, state, DropoutOptions { probability, stream }),
             _ => Ok(x),
         };
         let x = drop(g, embedding, 0)?;
