@@ -536,7 +536,7 @@ fn check(golden: &Golden<'_>) -> Result<f64> {
         let got = results.get(name).ok_or_else(|| format!("nothing to compare with {name}"))?;
         let error = relative_above(got, &want);
         // Not `error > tolerance`: a NaN is over any.
-        if got.len() != want.len() || !(error <= tolerance) {
+        if got.len() != want.len() || error > tolerance || error.is_nan() {
             return Err(
                 format!("{name} is off by {error:e}, over {tolerance:e}: {got:?}, want {want:?}").into()
             );

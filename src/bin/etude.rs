@@ -21,10 +21,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
+/// What `--version` prints: the version, and what the binary was built with.
+const LONG_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ETUDE_BUILD"), ")");
+
 /// Grade music performances: train a small network on judged takes, with a contrastive loss
 /// weighted by the distance between grades.
 #[derive(Parser)]
-#[command(name = "etude", version, propagate_version = true)]
+#[command(name = "etude", version, long_version = LONG_VERSION, propagate_version = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
