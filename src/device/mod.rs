@@ -4,12 +4,16 @@
 //! gradient, and does not grow when an op is added.
 
 pub mod cpu;
+#[cfg(feature = "wgpu")]
+pub mod wgpu;
 
 use crate::kernels::{Access, Elem, Kernel, Params};
 use crate::{Error, Result};
 use std::any::Any;
 use std::sync::Arc;
 
+#[cfg(feature = "wgpu")]
+pub use self::wgpu::Wgpu;
 pub use cpu::Cpu;
 
 /// A device buffer, or a window into one; cloning shares the memory, which is

@@ -93,6 +93,7 @@ pub static TRAIN_FWD: Kernel = Kernel {
         Binding::output("rstd"),
     ],
     cpu: CpuTwin { f32: train_fwd, f64: train_fwd },
+    groups: &[],
     cost: |p| cost(p, 9, 2),
 };
 
@@ -146,6 +147,7 @@ pub static TRAIN_BWD: Kernel = Kernel {
         Binding::output("dbeta"),
     ],
     cpu: CpuTwin { f32: train_bwd, f64: train_bwd },
+    groups: &[],
     cost: |p| cost(p, 11, 3),
 };
 
@@ -200,6 +202,7 @@ pub static EVAL_FWD: Kernel = Kernel {
         Binding::output("y"),
     ],
     cpu: CpuTwin { f32: eval_fwd, f64: eval_fwd },
+    groups: &[],
     cost: |p| cost(p, 3, 2),
 };
 
@@ -231,6 +234,7 @@ pub static EVAL_BWD: Kernel = Kernel {
         Binding::output("dbeta"),
     ],
     cpu: CpuTwin { f32: eval_bwd, f64: eval_bwd },
+    groups: &[],
     cost: |p| cost(p, 6, 3),
 };
 

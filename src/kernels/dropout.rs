@@ -11,7 +11,7 @@
 //! an element; one read, one write.
 
 use super::elementwise::PIECE;
-use super::{Binding, Cost, Kernel, Params};
+use super::{Binding, Cost, Kernel, Params, spans};
 use crate::device::cpu::{Args, CpuTwin, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -60,6 +60,7 @@ pub static APPLY: Kernel = Kernel {
     name: "dropout_apply",
     bindings: &[Binding::index("state"), Binding::input("x"), Binding::output("y")],
     cpu: CpuTwin { f32: apply, f64: apply },
+    groups: &[|p| spans(p.get::<P>().n)],
     cost: |p: &Params| {
         let n = p.get::<P>().n as usize;
         Cost::new(n, 2 * n + 3)

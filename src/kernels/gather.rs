@@ -56,6 +56,7 @@ pub static WINDOW: Kernel = Kernel {
         Binding::output("x"),
     ],
     cpu: CpuTwin { f32: window, f64: window },
+    groups: &[],
     cost: |p: &Params| {
         let p: P = p.get();
         let lanes = if p.blocked != 0 { p.batch.next_multiple_of(LANES as u32) } else { p.batch };
@@ -195,6 +196,7 @@ pub static ROWS: Kernel = Kernel {
     name: "gather_rows",
     bindings: &[Binding::input("table"), Binding::index("indices"), Binding::output("y")],
     cpu: CpuTwin { f32: rows, f64: rows },
+    groups: &[],
     cost: |p: &Params| {
         let p: RowsP = p.get();
         Cost::new(0, (2 * p.width as usize + 1) * p.batch as usize)

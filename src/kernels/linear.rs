@@ -69,6 +69,7 @@ pub static FWD: Kernel = Kernel {
     name: "linear_fwd",
     bindings: &[Binding::input("x"), Binding::input("w"), Binding::input("b"), Binding::output("y")],
     cpu: CpuTwin { f32: fwd, f64: fwd },
+    groups: &[],
     cost: |p: &Params| {
         let [b, i, o] = p.get::<P>().dims();
         Cost::new(2 * b * i * o, b * i + o * i + o + b * o)
@@ -135,6 +136,7 @@ pub static BWD: Kernel = Kernel {
         Binding::output("db"),
     ],
     cpu: CpuTwin { f32: bwd, f64: bwd },
+    groups: &[],
     cost: |p: &Params| {
         let p: P = p.get();
         let [b, i, o] = p.dims();

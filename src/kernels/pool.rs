@@ -92,6 +92,7 @@ pub static MEAN_FWD: Kernel = Kernel {
     name: "pool_mean_fwd",
     bindings: &[Binding::input("x"), Binding::output("y")],
     cpu: CpuTwin { f32: mean_fwd, f64: mean_fwd },
+    groups: &[],
     cost,
 };
 
@@ -107,6 +108,7 @@ pub static MASKED_FWD: Kernel = Kernel {
     name: "pool_masked_fwd",
     bindings: &[Binding::input("x"), Binding::index("lengths"), Binding::output("y")],
     cpu: CpuTwin { f32: masked_fwd, f64: masked_fwd },
+    groups: &[],
     cost,
 };
 
@@ -145,6 +147,7 @@ pub static MEAN_BWD: Kernel = Kernel {
     name: "pool_mean_bwd",
     bindings: &[Binding::input("dy"), Binding::output("dx")],
     cpu: CpuTwin { f32: mean_bwd, f64: mean_bwd },
+    groups: &[],
     cost,
 };
 
@@ -160,6 +163,7 @@ pub static MASKED_BWD: Kernel = Kernel {
     name: "pool_masked_bwd",
     bindings: &[Binding::index("lengths"), Binding::input("dy"), Binding::output("dx")],
     cpu: CpuTwin { f32: masked_bwd, f64: masked_bwd },
+    groups: &[],
     cost,
 };
 
