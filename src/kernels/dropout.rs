@@ -90,6 +90,7 @@ fn piece<F: Real>(p: &P, state: &[u32], at: usize, x: &[F], y: &mut [F]) {
 }
 
 /// Plain Rust, compiled once for each instruction set.
+#[allow(clippy::extra_unused_type_parameters)] // the set, for `dispatch!`
 #[inline(always)]
 unsafe fn piece_body<V: F32x16>(p: &P, state: &[u32], at: usize, x: &[f32], y: &mut [f32]) {
     piece(p, state, at, x, y);
@@ -97,7 +98,9 @@ unsafe fn piece_body<V: F32x16>(p: &P, state: &[u32], at: usize, x: &[f32], y: &
 
 dispatch! { fn piece_f32(p: &P, state: &[u32], at: usize, x: &[f32], y: &mut [f32]) = piece_body }
 
-fn apply<F: Real>(args: Args<'_, F>, piece: fn(Simd, &P, &[u32], usize, &[F], &mut [F])) {
+type Piece<F> = fn(Simd, &P, &[u32], usize, &[F], &mut [F]);
+
+fn apply<F: Real>(args: Args<'_, F>, piece: Piece<F>) {
     let p: P = args.params();
     let work = args.work;
     let [state, x, y] = args.bufs();
