@@ -45,7 +45,10 @@ fn bench(c: &mut Criterion) -> Result<()> {
         }
         group.finish();
     }
-    profile(&Cpu::<f32>::new(1)?, 512)
+    for batch in [64, 512] {
+        profile(&Cpu::<f32>::new(1)?, batch)?;
+    }
+    Ok(())
 }
 
 /// Where the time of one step goes, on one thread: the least of many runs of each launch.
