@@ -6,9 +6,9 @@
 //! buffer.
 //!
 //! wgpu reports most errors out of band and panics where nobody listens, so every call that can fail
-//! runs inside error scopes (see [`Shared::guarded`]).
+//! runs inside error scopes (`Shared::guarded`).
 //!
-//! To add a shader, see `shaders` below and the other stems:
+//! To add a shader (`elementwise.wgsl` is the one to read first):
 //!
 //! 1. `shaders/<stem>.wgsl` with one entry point per kernel, named as the kernel; binding i of group 0 is
 //!    binding i of the row (`read` for inputs, `read_write` for the rest), the params struct is
@@ -19,6 +19,8 @@
 //! 3. An `override` constant named as a member of the params struct receives that member's value when a plan is
 //!    compiled: loops over it unroll, and each value gets a pipeline of its own.
 //! 4. Workgroup memory is not zeroed at the start.
+//! 5. The stem leaves `MISSING` in `tests/wgpu_parity.rs`, which then runs its cases; `tests/wgpu_shaders.rs` checks
+//!    the source against the row without a device.
 
 mod adapter;
 mod plan;
