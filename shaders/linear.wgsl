@@ -24,6 +24,10 @@ struct P {
 }
 @group(1) @binding(0) var<uniform> p: P;
 
+// Each activation, with a bias and without, is a pipeline of its own.
+override activation: u32 = 0u;
+override bias: u32 = 0u;
+
 const RELU: u32 = 1u;
 const SIGMOID: u32 = 2u;
 const WANT_X: u32 = 1u;
@@ -55,10 +59,10 @@ fn multiply(sums: vec4<f32>, terms: u32, thread: u32) -> vec4<f32> {
 }
 
 fn activate(z: f32) -> f32 {
-    if p.activation == RELU {
+    if activation == RELU {
         return select(z, 0.0, z < 0.0);
     }
-    if p.activation == SIGMOID {
+    if activation == SIGMOID {
         return sigmoid(z);
     }
     return z;
@@ -107,7 +111,7 @@ fn linear_fwd(
         let at = column + thread % 16u + 16u * (i % 2u);
         if at_row < p.batch && at < p.outputs {
             var z = sums[i];
-            if p.bias != 0u {
+            if bias != 0u {
                 z += b[at];
             }
             y[at_row * p.outputs + at] = activate(z);
@@ -124,10 +128,10 @@ fn linear_fwd(
 fn dz(row: u32, output: u32) -> f32 {
     let at = row * p.outputs + output;
     let d = dy[at];
-    if p.activation == RELU {
+    if activation == RELU {
         return select(0.0, d, bwd_y[at] > 0.0);
     }
-    if p.activation == SIGMOID {
+    if activation == SIGMOID {
         let v = bwd_y[at];
         return d * v * (1.0 - v);
     }

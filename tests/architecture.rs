@@ -30,7 +30,7 @@ fn mentions(within: &str, words: &[&str], except: &[&str]) -> Vec<String> {
         for (i, line) in std::fs::read_to_string(&file).unwrap().lines().enumerate() {
             // Our own module `device::wgpu` is not the library.
             let code = line.split("//").next().unwrap_or_default();
-            let code = code.replace("self::wgpu::", "").replace("device::wgpu::", "");
+            let code = code.replace("self::wgpu::", "self::wgpu ").replace("device::wgpu::", "device::wgpu ");
             if words.iter().any(|w| code.contains(w)) {
                 found.push(format!("src/{name}:{}: {line}", i + 1));
             }

@@ -90,6 +90,39 @@ fn adapters_are_listed_and_selected_by_name_or_index() {
     fails(Wgpu::new(&Select::Adapter("999".into())), &["999", &wanted]);
 }
 
+/// Runs one of these tests in a process of its own, where the environment is `variables`.
+fn in_a_child(test: &str, variables: &[(&str, &str)]) -> bool {
+    std::process::Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--include-ignored"])
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap()
+        .status
+        .success()
+}
+
+#[test]
+fn the_environment_selects_an_adapter() {
+    let name = device().adapter_name().to_string();
+    assert!(in_a_child("host_copies_convert_and_check", &[(ADAPTER_VARIABLE, &name)]));
+    assert!(!in_a_child("host_copies_convert_and_check", &[(ADAPTER_VARIABLE, "no such adapter")]));
+}
+
+#[test]
+fn no_driver_at_all_is_an_error() {
+    // Both names the Vulkan loader has had for its list of drivers.
+    let none = [("VK_DRIVER_FILES", "/dev/null"), ("VK_ICD_FILENAMES", "/dev/null"), (ADAPTER_VARIABLE, "")];
+    assert!(in_a_child("child_without_drivers", &none));
+}
+
+#[test]
+#[ignore = "run by no_driver_at_all_is_an_error"]
+fn child_without_drivers() {
+    assert!(adapters().is_empty());
+    fails(Wgpu::new(&Select::Auto), &["--device cpu", "there are: none"]);
+    fails(Wgpu::new(&Select::Software), &["mesa-vulkan-drivers"]);
+}
+
 #[test]
 fn a_software_adapter_is_never_taken_unasked() {
     if std::env::var_os(ADAPTER_VARIABLE).is_some() {

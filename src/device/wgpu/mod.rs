@@ -13,7 +13,8 @@
 //! 1. `shaders/<stem>.wgsl` with one entry point per kernel, named as the kernel; binding i of group 0 is
 //!    binding i of the row (`read` for inputs, `read_write` for the rest), the params struct is
 //!    `@group(1) @binding(0) var<uniform>` with the Rust struct's name and members. A module may declare
-//!    several globals at one binding: an entry point declares what it uses. `prelude.wgsl` is appended.
+//!    several globals at one binding: an entry point declares what it uses, and may use eight of the row's.
+//!    `prelude.wgsl` is appended.
 //! 2. The stem in `sources![..]` of `shaders.rs`, and `groups` in each row. A second entry in `groups` is a
 //!    second stage, the entry point `<name>_2`, which starts when all workgroups of the first are done.
 //! 3. An `override` constant named as a member of the params struct receives that member's value when a plan is

@@ -1,5 +1,6 @@
 //! Compiled lists of launches.
 
+use super::shaders::Entry;
 use super::{BYTES, NAME, Shared, Window, fault, lock, shaders};
 use crate::device::{Buf, Launch, Plan};
 use crate::kernels::{Access, Kernel, Params};
@@ -24,6 +25,7 @@ pub(super) struct Pipelines {
     modules: HashMap<&'static str, wgpu::ShaderModule>,
     /// Group 1: one slot of params.
     params: Option<wgpu::BindGroupLayout>,
+    /// By entry point: group 0 and the whole.
     layouts: HashMap<&'static str, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
     /// By entry point and the values of its overrides.
     pipelines: HashMap<(String, Vec<u32>), wgpu::ComputePipeline>,
@@ -62,43 +64,47 @@ impl Pipelines {
         Ok(layout)
     }
 
-    fn layout(&mut self, shared: &Shared, kernel: &'static Kernel) -> Result<wgpu::BindGroupLayout> {
-        if let Some((group, _)) = self.layouts.get(kernel.name) {
-            return Ok(group.clone());
+    /// The layouts of an entry point: group 0 holds the buffers that it uses, not the row's others.
+    fn layout(
+        &mut self,
+        shared: &Shared,
+        entry: &'static Entry,
+    ) -> Result<(wgpu::BindGroupLayout, wgpu::PipelineLayout)> {
+        if let Some(layouts) = self.layouts.get(entry.name.as_str()) {
+            return Ok(layouts.clone());
         }
         let limit = shared.limits.max_storage_buffers_per_shader_stage as usize;
-        if kernel.bindings.len() > limit {
-            let message = format!(
+        if entry.storage.len() > limit {
+            return Err(fault(format!(
                 "{} takes {} buffers, {} at most {limit}: train on the CPU",
-                kernel.name,
-                kernel.bindings.len(),
+                entry.name,
+                entry.storage.len(),
                 shared.name
-            );
-            return Err(fault(message));
+            )));
         }
         let params = self.params(shared)?;
-        let entries: Vec<_> = (0..)
-            .zip(kernel.bindings)
-            .map(|(i, row)| {
-                let ty = BufferBindingType::Storage { read_only: row.access == Access::In };
-                layout_entry(i, ty, false, None)
+        let entries: Vec<_> = entry
+            .storage
+            .iter()
+            .map(|s| {
+                let ty = BufferBindingType::Storage { read_only: !s.written };
+                layout_entry(s.binding, ty, false, None)
             })
             .collect();
-        let made = shared.guarded(kernel.name, || {
-            let group = shared.device.create_bind_group_layout(&BindGroupLayoutDescriptor {
-                label: Some(kernel.name),
-                entries: &entries,
-            });
+        let label = Some(entry.name.as_str());
+        let made = shared.guarded(&entry.name, || {
+            let group = shared
+                .device
+                .create_bind_group_layout(&BindGroupLayoutDescriptor { label, entries: &entries });
             let pipeline = shared.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                label: Some(kernel.name),
+                label,
                 bind_group_layouts: &[Some(&group), Some(&params)],
                 immediate_size: 0,
             });
             (group, pipeline)
         })?;
-        let group = made.0.clone();
-        self.layouts.insert(kernel.name, made);
-        Ok(group)
+        self.layouts.insert(&entry.name, made.clone());
+        Ok(made)
     }
 
     fn module(&mut self, shared: &Shared, stem: &'static str) -> Result<wgpu::ShaderModule> {
@@ -112,14 +118,14 @@ impl Pipelines {
         Ok(module)
     }
 
-    /// The pipeline of a kernel's stage, with overrides taken from `params`.
+    /// The entry point and pipeline of a kernel's stage, with overrides taken from `params`.
     fn pipeline(
         &mut self,
         shared: &Shared,
         kernel: &'static Kernel,
         stage: usize,
         params: &Params,
-    ) -> Result<wgpu::ComputePipeline> {
+    ) -> Result<(&'static Entry, wgpu::BindGroupLayout, wgpu::ComputePipeline)> {
         let stem =
             shaders::stem(kernel).ok_or_else(|| fault(format!("{} is not registered", kernel.name)))?;
         let name = shaders::entry_point(kernel, stage);
@@ -150,17 +156,16 @@ impl Pipelines {
             }
         }
         let key = (name.clone(), constants.iter().map(|c| c.2).collect::<Vec<_>>());
+        let (group, layout) = self.layout(shared, entry)?;
         if let Some(pipeline) = self.pipelines.get(&key) {
-            return Ok(pipeline.clone());
+            return Ok((entry, group, pipeline.clone()));
         }
         let module = self.module(shared, stem)?;
-        self.layout(shared, kernel)?;
-        let layout = &self.layouts[kernel.name].1;
         let values: Vec<_> = constants.iter().map(|&(name, value, _)| (name, value)).collect();
         let pipeline = shared.guarded(&name, || {
             shared.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(&name),
-                layout: Some(layout),
+                layout: Some(&layout),
                 module: &module,
                 entry_point: Some(&name),
                 compilation_options: wgpu::PipelineCompilationOptions {
@@ -171,7 +176,7 @@ impl Pipelines {
             })
         })?;
         self.pipelines.insert(key, pipeline.clone());
-        Ok(pipeline)
+        Ok((entry, group, pipeline))
     }
 }
 
@@ -275,20 +280,13 @@ impl WgpuPlan {
             }
             let at = i * SLOT as usize;
             bytes[at..at + launch.params.as_bytes().len()].copy_from_slice(launch.params.as_bytes());
-            let layout = pipelines.layout(&shared, kernel)?;
-            let (group, mut asides) = bind(&shared, launch, &layout)?;
             let start = dispatches.len();
             for (stage, groups) in kernel.groups.iter().enumerate() {
                 // First the pipeline: it sees that the params are the kernel's.
-                let pipeline = pipelines.pipeline(&shared, kernel, stage, &launch.params)?;
+                let (entry, layout, pipeline) = pipelines.pipeline(&shared, kernel, stage, &launch.params)?;
                 if let Some(groups) = fold(&shared, kernel, groups(&launch.params))? {
-                    dispatches.push(Dispatch {
-                        pipeline,
-                        group: group.clone(),
-                        params: at as u32,
-                        groups,
-                        asides: std::mem::take(&mut asides),
-                    });
+                    let (group, asides) = bind(&shared, launch, entry, &layout)?;
+                    dispatches.push(Dispatch { pipeline, group, params: at as u32, groups, asides });
                 }
             }
             ranges.push(start..dispatches.len());
@@ -329,19 +327,22 @@ impl WgpuPlan {
     }
 }
 
-/// Binds a launch's buffers. An input in the same wgpu buffer as an output is read from a copy:
+/// Binds the buffers that a launch's stage uses. An input in the same wgpu buffer as an output is read from a copy:
 /// within one dispatch a buffer is either read-only or writable.
 fn bind(
     shared: &Shared,
     launch: &Launch,
+    entry: &Entry,
     layout: &wgpu::BindGroupLayout,
 ) -> Result<(wgpu::BindGroup, Vec<Aside>)> {
     let rows = launch.kernel.bindings;
     let windows = launch.bufs.iter().map(|b| shared.window(b)).collect::<Result<Vec<_>>>()?;
     let align = u64::from(shared.limits.min_storage_buffer_offset_alignment);
     let mut asides = Vec::new();
-    let mut places: Vec<(wgpu::Buffer, u64, u64)> = Vec::with_capacity(windows.len());
-    for (i, (row, window)) in rows.iter().zip(&windows).enumerate() {
+    let mut places: Vec<(u32, wgpu::Buffer, u64, u64)> = Vec::with_capacity(entry.storage.len());
+    for binding in entry.storage.iter().map(|s| s.binding) {
+        let i = binding as usize;
+        let (row, window) = (&rows[i], &windows[i]);
         // Launch::check sees windows of one `Buf`; two imports of one wgpu buffer meet only here.
         let meets = |written: &dyn Fn(usize) -> bool, test: &dyn Fn(&Window<'_>) -> bool| {
             windows.iter().enumerate().any(|(j, other)| i != j && written(j) && test(other))
@@ -357,7 +358,7 @@ fn bind(
         let size = window.size.max(BYTES);
         if row.access == Access::In && meets(&written, &|other| window.buffer == other.buffer) {
             let copy = shared.create("an input beside an output", size, super::USES)?;
-            places.push((copy.clone(), 0, size));
+            places.push((binding, copy.clone(), 0, size));
             asides.push(Aside {
                 from: window.buffer.clone(),
                 offset: window.offset,
@@ -380,12 +381,12 @@ fn bind(
                 ),
             ));
         }
-        places.push((window.buffer.clone(), window.offset, size));
+        places.push((binding, window.buffer.clone(), window.offset, size));
     }
-    let entries: Vec<_> = (0..)
-        .zip(&places)
-        .map(|(binding, (buffer, offset, size))| BindGroupEntry {
-            binding,
+    let entries: Vec<_> = places
+        .iter()
+        .map(|(binding, buffer, offset, size)| BindGroupEntry {
+            binding: *binding,
             resource: BindingResource::Buffer(BufferBinding {
                 buffer,
                 offset: *offset,
@@ -393,13 +394,8 @@ fn bind(
             }),
         })
         .collect();
-    let group = shared.guarded(launch.kernel.name, || {
-        shared.device.create_bind_group(&BindGroupDescriptor {
-            label: Some(launch.kernel.name),
-            layout,
-            entries: &entries,
-        })
-    })?;
+    let descriptor = BindGroupDescriptor { label: Some(&entry.name), layout, entries: &entries };
+    let group = shared.guarded(&entry.name, || shared.device.create_bind_group(&descriptor))?;
     Ok((group, asides))
 }
 
