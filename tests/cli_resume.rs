@@ -247,6 +247,18 @@ fn a_state_that_does_not_fit_is_refused() {
     refused(&inputs, &same, &["changed", "performers"]);
 }
 
+#[test]
+fn a_split_of_other_data_is_refused() {
+    let (mut inputs, split) = small();
+    let cpu = Cpu::<f32>::new(1).unwrap();
+    let run = |inputs: &Inputs| fit(&cpu, inputs, &split, &options(Protocol::Mse), Hooks::default());
+    let error = run(&inputs).unwrap().predict(&cpu, &[0, 40]).err().unwrap().to_string();
+    assert!(error.contains("example 40 of 40"), "{error}");
+    inputs.examples.truncate(10);
+    let error = run(&inputs).err().unwrap().to_string();
+    assert!(error.contains("of 10"), "{error}");
+}
+
 fn etude(args: &[&str]) -> (i32, String, String) {
     let out = Command::new(cargo_bin("etude")).args(args).output().unwrap();
     let text = |b: Vec<u8>| String::from_utf8(b).unwrap();

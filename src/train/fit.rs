@@ -77,7 +77,7 @@ impl Fit {
     /// Predictions for examples of the inputs it was fitted on.
     ///
     /// # Errors
-    /// When the device fails.
+    /// When there is no such example, or the device fails.
     pub fn predict(&mut self, device: &dyn Device, examples: &[usize]) -> Result<Vec<Prediction>> {
         self.predictor.run(device, &self.net, &self.data, examples)
     }
@@ -296,6 +296,8 @@ pub fn fit(
     };
     let net = PcConvNet::new(device, options.net.clone(), options.seed)?;
     let data = resident(device, inputs, options.windows, &net, options.contrast.bins)?;
+    data.check(&split.train)?;
+    data.check(&split.val)?;
     let mut predictor = Predictor::new(device, &net, &data)?;
     let (mut last, mut stopped) = (None, false);
     let batch = options.batch.min(split.train.len());
