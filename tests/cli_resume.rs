@@ -290,6 +290,7 @@ fn kill_at(dir: &Path, args: &[&str], file: &str) -> PathBuf {
     let there = |name: &str| out.join(name).exists();
     while !(there("checkpoint.safetensors") && there(file)) {
         assert!(start.elapsed() < Duration::from_secs(120), "no checkpoint and {file}");
+        assert!(child.try_wait().unwrap().is_none(), "it was done before it could be killed");
         std::thread::sleep(Duration::from_millis(1));
     }
     child.kill().unwrap();
@@ -355,7 +356,7 @@ fn a_killed_process_is_taken_up_by_another() {
     refused(&out, &["finished run"]);
 
     // Killed in a later fold: the folds before it are not trained again.
-    let args = ["--epochs", "12", "--folds", "3", "--protocol", "two-phase", "--seed", "2"];
+    let args = ["--epochs", "25", "--folds", "3", "--protocol", "two-phase", "--seed", "2"];
     let folds = whole("folds", &args);
     let out = kill_at(dir.path(), &args, "fold-2.safetensors");
     fs::remove_file(out.join("fold-1.safetensors")).unwrap();
