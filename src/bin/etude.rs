@@ -489,7 +489,11 @@ fn train(args: &TrainArgs) -> Result<()> {
         device.name(),
     );
     match (&state, &out) {
-        (Some(state), _) => eprintln!("going on after epoch {}", state.epochs()),
+        (Some(state), _) => {
+            let fold =
+                args.folds.map_or(String::new(), |k| format!(" of fold {} of {k}", run.folds.len() + 1));
+            eprintln!("going on after epoch {}{fold}", state.epochs());
+        }
         // This run replaces what an earlier one left to resume.
         (None, Some(out)) => out.remove(CHECKPOINT)?,
         (None, None) => {}
