@@ -320,6 +320,15 @@ fn checked_and_profiled_runs_work_launch_by_launch() {
     let names: Vec<_> = rows.iter().map(|r| r.0.name).collect();
     assert_eq!(names, [elementwise::ADD.name, activation::RELU_FWD.name]);
     assert!(rows.iter().all(|r| r.2 > 0.0));
+    // The device's clock agrees with the host's where submission and waiting weigh nothing.
+    let n = 1 << 22;
+    let (a, y) = (d.alloc(Elem::Real, n).unwrap(), d.alloc(Elem::Real, n).unwrap());
+    let mut plan = add(d, &a, &a, &y).unwrap();
+    plan.run_one(0).unwrap();
+    let start = std::time::Instant::now();
+    let (device_s, host_s) = (plan.time_one(0).unwrap(), start.elapsed().as_secs_f64());
+    eprintln!("device {device_s:e} s, host {host_s:e} s");
+    assert!(device_s > 0.0 && device_s <= host_s);
     d.write(&x, (&[1.0f32, f32::INFINITY, 3.0]).into()).unwrap();
     fails(step.run_checked(d), &["elementwise_add", "`y`[1]"]);
 }

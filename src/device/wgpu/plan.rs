@@ -216,6 +216,7 @@ pub(super) struct WgpuPlan {
     launches: Vec<Range<usize>>,
     params: wgpu::BindGroup,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
+    clock: Option<Clock>,
     /// Keeps the buffers alive.
     _bufs: Vec<Buf>,
 }
@@ -241,7 +242,31 @@ fn fold(shared: &Shared, kernel: &Kernel, [x, y, z]: [u32; 3]) -> Result<Option<
     Ok(Some(folded))
 }
 
+/// The device's clock before and after a launch.
+struct Clock {
+    queries: wgpu::QuerySet,
+    times: wgpu::Buffer,
+}
+
+impl Clock {
+    fn new(shared: &Shared) -> Result<Self> {
+        let times = shared.create("times", 16, BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC)?;
+        let descriptor =
+            wgpu::QuerySetDescriptor { label: Some("times"), ty: wgpu::QueryType::Timestamp, count: 2 };
+        let queries = shared.guarded("times", || shared.device.create_query_set(&descriptor))?;
+        Ok(Self { queries, times })
+    }
+}
+
 impl WgpuPlan {
+    /// The dispatches of a launch.
+    fn range(&self, index: usize) -> Result<Range<usize>> {
+        self.launches
+            .get(index)
+            .cloned()
+            .ok_or_else(|| fault(format!("the plan has {} launches, asked for {index}", self.launches.len())))
+    }
+
     pub(super) fn new(shared: Arc<Shared>, launches: Vec<Launch>) -> Result<Self> {
         let size = SLOT * launches.len().max(1) as u64;
         if size > u64::from(u32::MAX) || size > shared.limits.max_buffer_size {
@@ -294,21 +319,42 @@ impl WgpuPlan {
         drop(pipelines);
         shared.guarded("params", || shared.queue.write_buffer(&buffer, 0, &bytes))?;
         let bufs = launches.into_iter().flat_map(|l| l.bufs).collect();
-        Ok(Self { shared, dispatches, launches: ranges, params, in_flight: VecDeque::new(), _bufs: bufs })
+        Ok(Self {
+            shared,
+            dispatches,
+            launches: ranges,
+            params,
+            in_flight: VecDeque::new(),
+            clock: None,
+            _bufs: bufs,
+        })
     }
 
-    fn submit(&self, range: Range<usize>) -> Result<wgpu::SubmissionIndex> {
+    /// Submits dispatches; with a `clock`, the times before and after them go to it.
+    fn submit(&self, range: Range<usize>, clock: Option<&Clock>) -> Result<wgpu::SubmissionIndex> {
         let shared = &self.shared;
         shared.guarded("run", || {
             let mut encoder = shared.device.create_command_encoder(&Default::default());
             let mut rest = &self.dispatches[range];
+            let mut first = true;
             while !rest.is_empty() {
                 for aside in &rest[0].asides {
                     encoder.copy_buffer_to_buffer(&aside.from, aside.offset, &aside.copy, 0, aside.size);
                 }
                 // One pass up to the next dispatch that needs a copy: nearly always all of them.
                 let end = 1 + rest[1..].iter().take_while(|d| d.asides.is_empty()).count();
-                let mut pass = encoder.begin_compute_pass(&Default::default());
+                let last = end == rest.len();
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: None,
+                    timestamp_writes: clock.filter(|_| first || last).map(|clock| {
+                        wgpu::ComputePassTimestampWrites {
+                            query_set: &clock.queries,
+                            beginning_of_pass_write_index: first.then_some(0),
+                            end_of_pass_write_index: last.then_some(1),
+                        }
+                    }),
+                });
+                first = false;
                 let mut pipeline = None;
                 for dispatch in &rest[..end] {
                     if pipeline != Some(&dispatch.pipeline) {
@@ -320,7 +366,11 @@ impl WgpuPlan {
                     let [x, y, z] = dispatch.groups;
                     pass.dispatch_workgroups(x, y, z);
                 }
+                drop(pass);
                 rest = &rest[end..];
+            }
+            if let Some(clock) = clock {
+                encoder.resolve_query_set(&clock.queries, 0..2, &clock.times, 0);
             }
             shared.queue.submit([encoder.finish()])
         })
@@ -405,17 +455,35 @@ impl Plan for WgpuPlan {
             let oldest = self.in_flight.pop_front();
             self.shared.wait(oldest)?;
         }
-        let submission = self.submit(0..self.dispatches.len())?;
+        let submission = self.submit(0..self.dispatches.len(), None)?;
         self.in_flight.push_back(submission);
         Ok(())
     }
 
     fn run_one(&mut self, index: usize) -> Result<()> {
-        let range = self.launches.get(index).cloned().ok_or_else(|| {
-            fault(format!("the plan has {} launches, asked for {index}", self.launches.len()))
-        })?;
-        let submission = self.submit(range)?;
+        let submission = self.submit(self.range(index)?, None)?;
         self.shared.wait(Some(submission))
+    }
+
+    fn time_one(&mut self, index: usize) -> Result<f64> {
+        let range = self.range(index)?;
+        if range.is_empty() || !self.shared.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+            let start = std::time::Instant::now();
+            self.run_one(index)?;
+            return Ok(start.elapsed().as_secs_f64());
+        }
+        let clock = match self.clock.take() {
+            Some(clock) => clock,
+            None => Clock::new(&self.shared)?,
+        };
+        self.submit(range, Some(&clock))?;
+        let mut ticks = [0u64; 2];
+        let window = Window { buffer: &clock.times, offset: 0, size: 16 };
+        self.shared
+            .read(&window, &mut |bytes| bytemuck::cast_slice_mut(&mut ticks).copy_from_slice(bytes))?;
+        self.clock = Some(clock);
+        let nanoseconds = f64::from(self.shared.queue.get_timestamp_period());
+        Ok(ticks[1].saturating_sub(ticks[0]) as f64 * nanoseconds * 1e-9)
     }
 }
 
