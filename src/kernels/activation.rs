@@ -3,7 +3,7 @@
 //! Shapes: every buffer has the same `n` elements. One thread owns one element.
 
 use super::elementwise::PIECE;
-use super::{Binding, Cost, Kernel, Params};
+use super::{Binding, Cost, Kernel, Params, spans};
 use crate::device::cpu::{Args, CpuTwin, Real, Work};
 use bytemuck::{Pod, Zeroable};
 
@@ -44,6 +44,7 @@ pub static RELU_FWD: Kernel = Kernel {
     name: "activation_relu_fwd",
     bindings: &[Binding::input("x"), Binding::output("y")],
     cpu: CpuTwin { f32: relu_fwd, f64: relu_fwd },
+    groups: &[|p| spans(p.get::<P>().n)],
     cost: |p| cost(p, 1, 2),
 };
 
@@ -59,6 +60,7 @@ pub static RELU_BWD: Kernel = Kernel {
     name: "activation_relu_bwd",
     bindings: &[Binding::input("x"), Binding::input("dy"), Binding::output("dx")],
     cpu: CpuTwin { f32: relu_bwd, f64: relu_bwd },
+    groups: &[|p| spans(p.get::<P>().n)],
     cost: |p| cost(p, 1, 3),
 };
 
@@ -74,6 +76,7 @@ pub static SIGMOID_FWD: Kernel = Kernel {
     name: "activation_sigmoid_fwd",
     bindings: &[Binding::input("x"), Binding::output("y")],
     cpu: CpuTwin { f32: sigmoid_fwd, f64: sigmoid_fwd },
+    groups: &[|p| spans(p.get::<P>().n)],
     cost: |p| cost(p, 4, 2),
 };
 
@@ -95,6 +98,7 @@ pub static SIGMOID_BWD: Kernel = Kernel {
     name: "activation_sigmoid_bwd",
     bindings: &[Binding::input("y"), Binding::input("dy"), Binding::output("dx")],
     cpu: CpuTwin { f32: sigmoid_bwd, f64: sigmoid_bwd },
+    groups: &[|p| spans(p.get::<P>().n)],
     cost: |p| cost(p, 3, 3),
 };
 

@@ -149,6 +149,7 @@ pub static ALL: Kernel = Kernel {
         Binding::output("dz"),
     ],
     cpu: CpuTwin { f32: all_tiled, f64: all_plain },
+    groups: &[],
     cost: |p| {
         let P { n, d, .. } = p.get();
         let (n, d) = (n as usize, d as usize);
@@ -190,6 +191,7 @@ pub static HALVES: Kernel = Kernel {
         Binding::output("dz"),
     ],
     cpu: CpuTwin { f32: halves, f64: halves },
+    groups: &[],
     cost: |p| {
         let P { n, m, d, .. } = p.get();
         let (n, m, d) = (n as usize, m as usize, d as usize);
@@ -240,6 +242,7 @@ pub static CROSS: Kernel = Kernel {
         Binding::output("dothers"),
     ],
     cpu: CpuTwin { f32: cross_tiled, f64: cross_plain },
+    groups: &[],
     cost: |p| {
         let P { n, m, d, .. } = p.get();
         let (n, m, d) = (n as usize, m as usize, d as usize);

@@ -141,6 +141,7 @@ pub static FWD: Kernel = Kernel {
         },
         f64: fwd,
     },
+    groups: &[],
     cost: |p| {
         let p: P = p.get();
         let bias = if p.bias != 0 { p.cout as usize } else { 0 };
@@ -169,6 +170,7 @@ pub static BWD_X: Kernel = Kernel {
         },
         f64: bwd_x,
     },
+    groups: &[],
     cost: backward_cost,
 };
 
@@ -191,6 +193,7 @@ pub static BWD_W: Kernel = Kernel {
         },
         f64: bwd_w,
     },
+    groups: &[],
     cost: backward_cost,
 };
 
@@ -218,6 +221,7 @@ pub static BWD_B: Kernel = Kernel {
         },
         f64: bwd_b,
     },
+    groups: &[],
     cost: |p| {
         let p: P = p.get();
         Cost::new(p.outputs(), p.outputs() + p.cout as usize)

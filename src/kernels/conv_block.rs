@@ -114,7 +114,7 @@ const fn kernel<const N: usize>(
     f64: fn(Args<'_, f64>),
     cost: fn(&Params) -> Cost,
 ) -> Kernel {
-    Kernel { name, bindings, cpu: CpuTwin { f32, f64 }, cost }
+    Kernel { name, bindings, cpu: CpuTwin { f32, f64 }, groups: &[], cost }
 }
 
 // Shorthand for the rows below: most bindings are inputs.

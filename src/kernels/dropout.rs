@@ -12,7 +12,7 @@
 
 use super::elementwise::PIECE;
 use super::simd::{F32x16, Simd};
-use super::{Binding, Cost, Kernel, Params};
+use super::{Binding, Cost, Kernel, Params, spans};
 use crate::device::cpu::{Args, CpuTwin, Real};
 use crate::dispatch;
 use bytemuck::{Pod, Zeroable};
@@ -65,6 +65,7 @@ pub static APPLY: Kernel = Kernel {
         f32: |args| apply(args, piece_f32),
         f64: |args| apply(args, |_, p, s, i, x, y| piece(p, s, i, x, y)),
     },
+    groups: &[|p| spans(p.get::<P>().n)],
     cost: |p: &Params| {
         let n = p.get::<P>().n as usize;
         Cost::new(n, 2 * n + 3)

@@ -2,7 +2,7 @@
 //!
 //! Shapes: every buffer has the same `n` elements, but for one-element scalars.
 
-use super::{Binding, Cost, Kernel, Params};
+use super::{Binding, Cost, Kernel, Params, spans};
 use crate::device::cpu::{Args, CpuTwin, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -29,6 +29,7 @@ pub static FILL: Kernel = Kernel {
     name: "elementwise_fill",
     bindings: &[Binding::output("y")],
     cpu: CpuTwin { f32: fill, f64: fill },
+    groups: &[|p| spans(p.get::<P>().n)],
     cost: |p| cost(p, 0, 1),
 };
 
@@ -43,6 +44,7 @@ pub static COPY: Kernel = Kernel {
     name: "elementwise_copy",
     bindings: &[Binding::input("x"), Binding::output("y")],
     cpu: CpuTwin { f32: copy, f64: copy },
+    groups: &[|p| spans(p.get::<P>().n)],
     cost: |p| cost(p, 0, 2),
 };
 
@@ -56,6 +58,7 @@ pub static ADD: Kernel = Kernel {
     name: "elementwise_add",
     bindings: &[Binding::input("a"), Binding::input("b"), Binding::output("y")],
     cpu: CpuTwin { f32: add, f64: add },
+    groups: &[|p| spans(p.get::<P>().n)],
     cost: |p| cost(p, 2, 3),
 };
 
@@ -77,6 +80,7 @@ pub static ACCUMULATE: Kernel = Kernel {
     name: "elementwise_accumulate",
     bindings: &[Binding::input("x"), Binding::inout("sum")],
     cpu: CpuTwin { f32: accumulate, f64: accumulate },
+    groups: &[|p| spans(p.get::<P>().n)],
     cost: |p| cost(p, 1, 3),
 };
 
@@ -96,6 +100,7 @@ pub static SCALE: Kernel = Kernel {
     name: "elementwise_scale",
     bindings: &[Binding::input("x"), Binding::input("s"), Binding::output("y")],
     cpu: CpuTwin { f32: scale, f64: scale },
+    groups: &[|p| spans(p.get::<P>().n)],
     cost: |p| cost(p, 1, 2),
 };
 

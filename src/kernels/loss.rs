@@ -8,7 +8,7 @@
 //!
 //! Cost: a handful of flops an element, three passes over `n` elements.
 
-use super::{Binding, Cost, Kernel, Params};
+use super::{Binding, Cost, Kernel, Params, spans};
 use crate::device::cpu::{Args, CpuTwin, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -58,6 +58,7 @@ pub static MSE: Kernel = Kernel {
     name: "loss_mse",
     bindings: BINDINGS,
     cpu: CpuTwin { f32: mse, f64: mse },
+    groups: &[|p| spans(p.get::<P>().n)],
     cost: |p| cost(p, 5),
 };
 
@@ -74,6 +75,7 @@ pub static BCE: Kernel = Kernel {
     name: "loss_bce",
     bindings: BINDINGS,
     cpu: CpuTwin { f32: bce, f64: bce },
+    groups: &[|p| spans(p.get::<P>().n)],
     cost: |p| cost(p, 12),
 };
 
@@ -95,6 +97,7 @@ pub static BCE_LOGITS: Kernel = Kernel {
     name: "loss_bce_logits",
     bindings: BINDINGS,
     cpu: CpuTwin { f32: bce_logits, f64: bce_logits },
+    groups: &[|p| spans(p.get::<P>().n)],
     cost: |p| cost(p, 14),
 };
 

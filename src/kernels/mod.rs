@@ -120,6 +120,9 @@ pub struct Params {
 impl Params {
     const WORDS: usize = 24;
 
+    /// Bytes of the largest params struct.
+    pub const MAX_BYTES: usize = 4 * Self::WORDS;
+
     /// Packs `p`, a `#[repr(C)]` struct of `u32` and `f32` fields.
     ///
     /// A struct larger than 96 bytes or not a multiple of 4 does not compile.
@@ -145,6 +148,18 @@ impl Params {
     }
 }
 
+/// How many workgroups a stage takes. `[n, 1, 1]` may be any `n`: a device folds it over y, and the
+/// shader numbers its workgroups with `group_of`. Other grids must keep each side within 65,535.
+pub type Groups = fn(&Params) -> [u32; 3];
+
+/// Elements that a workgroup of an elementwise shader owns: four for each of 256 threads.
+pub const SPAN: u32 = 1024;
+
+/// Workgroups for `n` elements at [`SPAN`] each.
+pub const fn spans(n: u32) -> [u32; 3] {
+    [n.div_ceil(SPAN), 1, 1]
+}
+
 /// A row of the kernel registry.
 pub struct Kernel {
     /// Entry point, `<stem>_<what>`: `conv1d_bwd_x` is in `conv1d.cu` and `conv1d.wgsl`.
@@ -153,6 +168,11 @@ pub struct Kernel {
     pub bindings: &'static [Binding],
     /// The CPU twin, for f32 (a device people use) and f64 (the oracle).
     pub cpu: CpuTwin,
+    /// The stages of the WGSL twin and how many workgroups each takes; empty while there is no shader.
+    ///
+    /// Stage one is the entry point `name`, stage two `name_2`, and so on: what needs all of a launch's
+    /// workgroups to be done before it goes on. All stages have the same bindings and params.
+    pub groups: &'static [Groups],
     /// Roofline cost of a launch with these params.
     pub cost: fn(&Params) -> Cost,
 }

@@ -8,7 +8,7 @@
 //! read and written) and the gradient.
 
 use super::elementwise::PIECE;
-use super::{Binding, Cost, Kernel, Params};
+use super::{Binding, Cost, Kernel, Params, spans};
 use crate::device::cpu::{Args, CpuTwin, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -38,6 +38,7 @@ pub static SGD: Kernel = Kernel {
         Binding::inout("velocity"),
     ],
     cpu: CpuTwin { f32: sgd, f64: sgd },
+    groups: &[|p| spans(p.get::<SgdP>().n)],
     cost: |p: &Params| {
         let n = p.get::<SgdP>().n as usize;
         Cost::new(6 * n, 5 * n)
@@ -93,6 +94,7 @@ pub static ADAM: Kernel = Kernel {
         Binding::inout("v"),
     ],
     cpu: CpuTwin { f32: adam, f64: adam },
+    groups: &[|p| spans(p.get::<AdamP>().n)],
     cost: |p: &Params| {
         let n = p.get::<AdamP>().n as usize;
         Cost::new(16 * n, 7 * n)

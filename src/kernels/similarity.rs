@@ -77,6 +77,7 @@ pub static FWD: Kernel = Kernel {
     name: "similarity_fwd",
     bindings: &[Binding::input("a"), Binding::input("b"), Binding::output("y")],
     cpu: CpuTwin { f32: fwd_tiled, f64: fwd_plain },
+    groups: &[],
     cost: |p| {
         let [n, m, d] = p.get::<P>().dims();
         Cost::new(2 * n * m * d, n * m + (n + m) * d)
@@ -94,6 +95,7 @@ pub static BWD: Kernel = Kernel {
         Binding::output("db"),
     ],
     cpu: CpuTwin { f32: bwd_tiled, f64: bwd_plain },
+    groups: &[],
     cost: |p| {
         let [n, m, d] = p.get::<P>().dims();
         Cost::new(4 * n * m * d, n * m + 2 * (n + m) * d)

@@ -1,0 +1,203 @@
+//! Which adapters there are and which one is taken.
+
+use crate::{Error, Result};
+use std::future::Future;
+use std::task::{Context, Poll, Waker};
+use wgpu::{Adapter, Backends, DeviceType, Instance, InstanceDescriptor, Limits};
+
+/// The environment variable that selects an adapter, by a part of its name or by index.
+pub const ADAPTER_VARIABLE: &str = "ETUDE_ADAPTER";
+
+/// Which adapter to take.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Select {
+    /// What `ETUDE_ADAPTER` says; else the best hardware, and never a software adapter.
+    #[default]
+    Auto,
+    /// The adapter with this index in [`adapters`], or whose name contains this, in any case.
+    Adapter(String),
+    /// A software adapter: to check results, not for speed.
+    Software,
+}
+
+/// An adapter and whether it can be used.
+#[derive(Debug, Clone)]
+pub struct AdapterReport {
+    /// What `ETUDE_ADAPTER` takes besides the name.
+    pub index: usize,
+    /// Name, as the driver gives it.
+    pub name: String,
+    /// `vulkan`, `metal` or `dx12`.
+    pub backend: String,
+    /// Driver and its version.
+    pub driver: String,
+    /// `discrete`, `integrated`, `virtual`, `software` or `other`.
+    pub kind: &'static str,
+    /// Largest buffer that a kernel can be given, in bytes.
+    pub max_buffer: u64,
+    /// Workgroup memory in bytes.
+    pub workgroup_memory: u32,
+    /// Most threads of a workgroup.
+    pub workgroup_threads: u32,
+    /// Most storage buffers of a kernel.
+    pub storage_buffers: u32,
+    /// Optional features that it has: `f16`, `timestamps`, `subgroups`.
+    pub features: Vec<&'static str>,
+    /// Why it cannot be used, if so.
+    pub unusable: Option<String>,
+}
+
+impl AdapterReport {
+    /// Whether it computes on the processor.
+    pub fn is_software(&self) -> bool {
+        self.kind == "software"
+    }
+}
+
+/// Waits for a future of wgpu's, which on native backends is ready at once or after some work of another
+/// thread.
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => std::thread::yield_now(),
+        }
+    }
+}
+
+/// An instance of the backends that the kernels are written for.
+pub(super) fn instance() -> Instance {
+    Instance::new(InstanceDescriptor {
+        backends: Backends::VULKAN | Backends::METAL | Backends::DX12,
+        ..InstanceDescriptor::new_without_display_handle()
+    })
+}
+
+pub(super) fn enumerate(instance: &Instance) -> Vec<Adapter> {
+    block_on(instance.enumerate_adapters(Backends::VULKAN | Backends::METAL | Backends::DX12))
+}
+
+/// WebGPU's default limits in what compute shaders need, but buffers as large as the adapter takes.
+pub(super) fn limits(adapter: &Adapter) -> Limits {
+    let has = adapter.limits();
+    let web = Limits::default();
+    Limits {
+        max_bind_groups: web.max_bind_groups,
+        max_storage_buffers_per_shader_stage: web.max_storage_buffers_per_shader_stage,
+        min_uniform_buffer_offset_alignment: web.min_uniform_buffer_offset_alignment,
+        min_storage_buffer_offset_alignment: web.min_storage_buffer_offset_alignment,
+        max_compute_workgroup_storage_size: web.max_compute_workgroup_storage_size,
+        max_compute_invocations_per_workgroup: web.max_compute_invocations_per_workgroup,
+        max_compute_workgroup_size_x: web.max_compute_workgroup_size_x,
+        max_compute_workgroup_size_y: web.max_compute_workgroup_size_y,
+        max_compute_workgroup_size_z: web.max_compute_workgroup_size_z,
+        max_compute_workgroups_per_dimension: web.max_compute_workgroups_per_dimension,
+        ..has
+    }
+}
+
+fn unusable(adapter: &Adapter) -> Option<String> {
+    if !adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS) {
+        return Some("has no compute shaders".into());
+    }
+    let mut missing = Vec::new();
+    limits(adapter).check_limits_with_fail_fn(&adapter.limits(), false, |name, wanted, has| {
+        missing.push(format!("{name} is {has}, the kernels need {wanted}"));
+    });
+    if missing.is_empty() { None } else { Some(missing.join("; ")) }
+}
+
+fn report(index: usize, adapter: &Adapter) -> AdapterReport {
+    let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+    AdapterReport {
+        index,
+        name: info.name,
+        backend: info.backend.to_str().to_string(),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+        kind: match info.device_type {
+            DeviceType::DiscreteGpu => "discrete",
+            DeviceType::IntegratedGpu => "integrated",
+            DeviceType::VirtualGpu => "virtual",
+            DeviceType::Cpu => "software",
+            DeviceType::Other => "other",
+        },
+        max_buffer: limits.max_buffer_size.min(limits.max_storage_buffer_binding_size),
+        workgroup_memory: limits.max_compute_workgroup_storage_size,
+        workgroup_threads: limits.max_compute_invocations_per_workgroup,
+        storage_buffers: limits.max_storage_buffers_per_shader_stage,
+        features: [
+            (wgpu::Features::SHADER_F16, "f16"),
+            (wgpu::Features::TIMESTAMP_QUERY, "timestamps"),
+            (wgpu::Features::SUBGROUP, "subgroups"),
+        ]
+        .into_iter()
+        .filter(|(f, _)| features.contains(*f))
+        .map(|(_, name)| name)
+        .collect(),
+        unusable: unusable(adapter),
+    }
+}
+
+/// Every adapter that Vulkan, Metal or DX12 offers, in the order that `ETUDE_ADAPTER` counts.
+pub fn adapters() -> Vec<AdapterReport> {
+    enumerate(&instance()).iter().enumerate().map(|(i, a)| report(i, a)).collect()
+}
+
+/// Takes an adapter of the instance's.
+pub(super) fn choose(instance: &Instance, select: &Select) -> Result<(Adapter, AdapterReport)> {
+    let variable = std::env::var(ADAPTER_VARIABLE).ok().filter(|v| !v.is_empty());
+    let select = match (select, variable) {
+        (Select::Auto, Some(wanted)) => Select::Adapter(wanted),
+        (select, _) => select.clone(),
+    };
+    let mut all: Vec<_> = enumerate(instance)
+        .into_iter()
+        .enumerate()
+        .map(|(i, a)| {
+            let r = report(i, &a);
+            (a, r)
+        })
+        .collect();
+    let list = all.iter().map(|(_, r)| format!("{} {} ({})", r.index, r.name, r.kind)).collect::<Vec<_>>();
+    let list = if list.is_empty() { "none".into() } else { list.join(", ") };
+    let rank = |r: &AdapterReport| match r.kind {
+        "discrete" => 0,
+        "integrated" => 1,
+        "virtual" => 2,
+        _ => 3,
+    };
+    let found = match &select {
+        Select::Auto => all
+            .iter()
+            .filter(|(_, r)| !r.is_software())
+            .min_by_key(|(_, r)| (r.unusable.is_some(), rank(r)))
+            .map(|(_, r)| r.index),
+        Select::Software => all.iter().find(|(_, r)| r.is_software()).map(|(_, r)| r.index),
+        Select::Adapter(wanted) => match wanted.parse::<usize>() {
+            Ok(index) => (index < all.len()).then_some(index),
+            Err(_) => all
+                .iter()
+                .filter(|(_, r)| r.name.to_lowercase().contains(&wanted.to_lowercase()))
+                .min_by_key(|(_, r)| r.unusable.is_some())
+                .map(|(_, r)| r.index),
+        },
+    };
+    let Some(found) = found else {
+        let advice = match &select {
+            Select::Auto => format!(
+                "no hardware adapter: install a Vulkan driver, use --device cpu, or name a software adapter in \
+                 {ADAPTER_VARIABLE}"
+            ),
+            Select::Software => "no software adapter: install Mesa's (Debian: mesa-vulkan-drivers)".into(),
+            Select::Adapter(wanted) => format!("no adapter is called or numbered `{wanted}`"),
+        };
+        return Err(Error::device("wgpu", format!("{advice}; there are: {list}")));
+    };
+    let (adapter, report) = all.swap_remove(found);
+    match &report.unusable {
+        Some(why) => Err(Error::device("wgpu", format!("{} cannot be used: {why}", report.name))),
+        None => Ok((adapter, report)),
+    }
+}

@@ -1,0 +1,504 @@
+//! Compiled lists of launches.
+
+use super::shaders::Entry;
+use super::{BYTES, NAME, Shared, Window, fault, lock, shaders};
+use crate::device::{Buf, Launch, Plan};
+use crate::kernels::{Access, Kernel, Params};
+use crate::{Error, Result};
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use wgpu::{
+    BindGroupDescriptor, BindGroupEntry, BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingResource,
+    BindingType, BufferBinding, BufferBindingType, BufferSize, BufferUsages, ShaderStages,
+};
+
+/// From one launch's params to the next: what every adapter takes as a uniform offset.
+const SLOT: u64 = 256;
+
+/// Runs that may be under way at once; with more, the host would only get ahead of itself.
+const IN_FLIGHT: usize = 2;
+
+/// What a device has compiled so far.
+#[derive(Default)]
+pub(super) struct Pipelines {
+    modules: HashMap<&'static str, wgpu::ShaderModule>,
+    /// Group 1: one slot of params.
+    params: Option<wgpu::BindGroupLayout>,
+    /// By entry point: group 0 and the whole.
+    layouts: HashMap<&'static str, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
+    /// By entry point and the values of its overrides.
+    pipelines: HashMap<(String, Vec<u32>), wgpu::ComputePipeline>,
+}
+
+fn layout_entry(
+    binding: u32,
+    ty: BufferBindingType,
+    dynamic: bool,
+    size: Option<u64>,
+) -> BindGroupLayoutEntry {
+    BindGroupLayoutEntry {
+        binding,
+        visibility: ShaderStages::COMPUTE,
+        ty: BindingType::Buffer {
+            ty,
+            has_dynamic_offset: dynamic,
+            min_binding_size: size.and_then(BufferSize::new),
+        },
+        count: None,
+    }
+}
+
+impl Pipelines {
+    fn params(&mut self, shared: &Shared) -> Result<wgpu::BindGroupLayout> {
+        if let Some(layout) = &self.params {
+            return Ok(layout.clone());
+        }
+        let layout = shared.guarded("params", || {
+            shared.device.create_bind_group_layout(&BindGroupLayoutDescriptor {
+                label: Some("params"),
+                entries: &[layout_entry(0, BufferBindingType::Uniform, true, Some(Params::MAX_BYTES as u64))],
+            })
+        })?;
+        self.params = Some(layout.clone());
+        Ok(layout)
+    }
+
+    /// The layouts of an entry point: group 0 holds the buffers that it uses, not the row's others.
+    fn layout(
+        &mut self,
+        shared: &Shared,
+        entry: &'static Entry,
+    ) -> Result<(wgpu::BindGroupLayout, wgpu::PipelineLayout)> {
+        if let Some(layouts) = self.layouts.get(entry.name.as_str()) {
+            return Ok(layouts.clone());
+        }
+        let limit = shared.limits.max_storage_buffers_per_shader_stage as usize;
+        if entry.storage.len() > limit {
+            return Err(fault(format!(
+                "{} takes {} buffers, {} at most {limit}: train on the CPU",
+                entry.name,
+                entry.storage.len(),
+                shared.name
+            )));
+        }
+        let params = self.params(shared)?;
+        let entries: Vec<_> = entry
+            .storage
+            .iter()
+            .map(|s| {
+                let ty = BufferBindingType::Storage { read_only: !s.written };
+                layout_entry(s.binding, ty, false, None)
+            })
+            .collect();
+        let label = Some(entry.name.as_str());
+        let made = shared.guarded(&entry.name, || {
+            let group = shared
+                .device
+                .create_bind_group_layout(&BindGroupLayoutDescriptor { label, entries: &entries });
+            let pipeline = shared.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label,
+                bind_group_layouts: &[Some(&group), Some(&params)],
+                immediate_size: 0,
+            });
+            (group, pipeline)
+        })?;
+        self.layouts.insert(&entry.name, made.clone());
+        Ok(made)
+    }
+
+    fn module(&mut self, shared: &Shared, stem: &'static str) -> Result<wgpu::ShaderModule> {
+        if let Some(module) = self.modules.get(stem) {
+            return Ok(module.clone());
+        }
+        let source = shaders::source(stem)
+            .ok_or_else(|| fault(format!("`{stem}` has no shader yet: train on the CPU")))?;
+        let module = compile_module(shared, stem, source)?;
+        self.modules.insert(stem, module.clone());
+        Ok(module)
+    }
+
+    /// The entry point and pipeline of a kernel's stage, with overrides taken from `params`.
+    fn pipeline(
+        &mut self,
+        shared: &Shared,
+        kernel: &'static Kernel,
+        stage: usize,
+        params: &Params,
+    ) -> Result<(&'static Entry, wgpu::BindGroupLayout, wgpu::ComputePipeline)> {
+        let stem =
+            shaders::stem(kernel).ok_or_else(|| fault(format!("{} is not registered", kernel.name)))?;
+        let name = shaders::entry_point(kernel, stage);
+        let entry = shaders::entries(stem)?
+            .iter()
+            .find(|e| e.name == name)
+            .ok_or_else(|| fault(format!("shaders/{stem}.wgsl has no entry point {name}")))?;
+        if let Some(why) = shaders::mismatch(kernel, entry) {
+            return Err(fault(format!("{name}: shader and row disagree: {why}")));
+        }
+        let mut constants = Vec::new();
+        if let Some(uniform) = &entry.params {
+            if uniform.bytes as usize != params.as_bytes().len() {
+                let given = params.as_bytes().len();
+                return Err(fault(format!(
+                    "{name}: params of {given} bytes, the shader's {}",
+                    uniform.bytes
+                )));
+            }
+            let words: &[u32] = bytemuck::cast_slice(params.as_bytes());
+            for (member, scalar, offset) in &uniform.members {
+                if entry.overrides.contains(member) {
+                    let word = words[*offset as usize / 4];
+                    let value =
+                        if *scalar == "f32" { f64::from(f32::from_bits(word)) } else { f64::from(word) };
+                    constants.push((member.as_str(), value, word));
+                }
+            }
+        }
+        let key = (name.clone(), constants.iter().map(|c| c.2).collect::<Vec<_>>());
+        let (group, layout) = self.layout(shared, entry)?;
+        if let Some(pipeline) = self.pipelines.get(&key) {
+            return Ok((entry, group, pipeline.clone()));
+        }
+        let module = self.module(shared, stem)?;
+        let values: Vec<_> = constants.iter().map(|&(name, value, _)| (name, value)).collect();
+        let pipeline = shared.guarded(&name, || {
+            shared.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&name),
+                layout: Some(&layout),
+                module: &module,
+                entry_point: Some(&name),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &values,
+                    zero_initialize_workgroup_memory: false,
+                },
+                cache: None,
+            })
+        })?;
+        self.pipelines.insert(key, pipeline.clone());
+        Ok((entry, group, pipeline))
+    }
+}
+
+fn compile_module(shared: &Shared, stem: &str, source: &str) -> Result<wgpu::ShaderModule> {
+    let descriptor =
+        wgpu::ShaderModuleDescriptor { label: Some(stem), source: wgpu::ShaderSource::Wgsl(source.into()) };
+    let checks =
+        wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
+    shared.guarded(stem, || {
+        // SAFETY: only the counters that end endless loops are left out; the loops of our shaders are
+        // bounded by the params. Indices stay checked.
+        unsafe { shared.device.create_shader_module_trusted(descriptor, checks) }
+    })
+}
+
+/// Memory that stands in for an input which shares its buffer with an output.
+struct Aside {
+    from: wgpu::Buffer,
+    offset: u64,
+    size: u64,
+    copy: wgpu::Buffer,
+}
+
+struct Dispatch {
+    pipeline: wgpu::ComputePipeline,
+    group: wgpu::BindGroup,
+    params: u32,
+    groups: [u32; 3],
+    asides: Vec<Aside>,
+}
+
+/// A list of launches as one command buffer.
+pub(super) struct WgpuPlan {
+    shared: Arc<Shared>,
+    dispatches: Vec<Dispatch>,
+    /// The dispatches of each launch.
+    launches: Vec<Range<usize>>,
+    params: wgpu::BindGroup,
+    in_flight: VecDeque<wgpu::SubmissionIndex>,
+    clock: Option<Clock>,
+    /// Keeps the buffers alive.
+    _bufs: Vec<Buf>,
+}
+
+/// Folds a linear grid over y and checks what the adapter takes; `None` for an empty grid.
+fn fold(shared: &Shared, kernel: &Kernel, [x, y, z]: [u32; 3]) -> Result<Option<[u32; 3]>> {
+    if x == 0 || y == 0 || z == 0 {
+        return Ok(None);
+    }
+    let most = shared.limits.max_compute_workgroups_per_dimension;
+    let folded = if x > most && y == 1 && z == 1 {
+        let rows = x.div_ceil(most);
+        [x.div_ceil(rows), rows, 1]
+    } else {
+        [x, y, z]
+    };
+    if folded.iter().any(|&n| n > most) {
+        return Err(fault(format!(
+            "{} needs {x} x {y} x {z} workgroups, {} takes {most} a side: use a smaller batch",
+            kernel.name, shared.name
+        )));
+    }
+    Ok(Some(folded))
+}
+
+/// The device's clock before and after a launch.
+struct Clock {
+    queries: wgpu::QuerySet,
+    times: wgpu::Buffer,
+}
+
+impl Clock {
+    fn new(shared: &Shared) -> Result<Self> {
+        let times = shared.create("times", 16, BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC)?;
+        let descriptor =
+            wgpu::QuerySetDescriptor { label: Some("times"), ty: wgpu::QueryType::Timestamp, count: 2 };
+        let queries = shared.guarded("times", || shared.device.create_query_set(&descriptor))?;
+        Ok(Self { queries, times })
+    }
+}
+
+impl WgpuPlan {
+    /// The dispatches of a launch.
+    fn range(&self, index: usize) -> Result<Range<usize>> {
+        self.launches
+            .get(index)
+            .cloned()
+            .ok_or_else(|| fault(format!("the plan has {} launches, asked for {index}", self.launches.len())))
+    }
+
+    pub(super) fn new(shared: Arc<Shared>, launches: Vec<Launch>) -> Result<Self> {
+        let size = SLOT * launches.len().max(1) as u64;
+        if size > u64::from(u32::MAX) || size > shared.limits.max_buffer_size {
+            return Err(fault(format!("a plan of {} launches is too long", launches.len())));
+        }
+        let buffer = shared.guarded("params", || {
+            shared.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("params"),
+                size,
+                usage: BufferUsages::UNIFORM | BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        })?;
+        let mut bytes = vec![0u8; size as usize];
+        let mut pipelines = lock(&shared.pipelines);
+        let layout = pipelines.params(&shared)?;
+        let params = shared.guarded("params", || {
+            let resource = BindingResource::Buffer(BufferBinding {
+                buffer: &buffer,
+                offset: 0,
+                size: BufferSize::new(Params::MAX_BYTES as u64),
+            });
+            shared.device.create_bind_group(&BindGroupDescriptor {
+                label: Some("params"),
+                layout: &layout,
+                entries: &[BindGroupEntry { binding: 0, resource }],
+            })
+        })?;
+        let mut dispatches = Vec::new();
+        let mut ranges = Vec::new();
+        for (i, launch) in launches.iter().enumerate() {
+            launch.check()?;
+            let kernel = launch.kernel;
+            if kernel.groups.is_empty() {
+                return Err(fault(format!("{} has no shader yet: train on the CPU", kernel.name)));
+            }
+            let at = i * SLOT as usize;
+            bytes[at..at + launch.params.as_bytes().len()].copy_from_slice(launch.params.as_bytes());
+            let start = dispatches.len();
+            for (stage, groups) in kernel.groups.iter().enumerate() {
+                // First the pipeline: it sees that the params are the kernel's.
+                let (entry, layout, pipeline) = pipelines.pipeline(&shared, kernel, stage, &launch.params)?;
+                if let Some(groups) = fold(&shared, kernel, groups(&launch.params))? {
+                    let (group, asides) = bind(&shared, launch, entry, &layout)?;
+                    dispatches.push(Dispatch { pipeline, group, params: at as u32, groups, asides });
+                }
+            }
+            ranges.push(start..dispatches.len());
+        }
+        drop(pipelines);
+        shared.guarded("params", || shared.queue.write_buffer(&buffer, 0, &bytes))?;
+        let bufs = launches.into_iter().flat_map(|l| l.bufs).collect();
+        Ok(Self {
+            shared,
+            dispatches,
+            launches: ranges,
+            params,
+            in_flight: VecDeque::new(),
+            clock: None,
+            _bufs: bufs,
+        })
+    }
+
+    /// Submits dispatches; with a `clock`, the times before and after them go to it.
+    fn submit(&self, range: Range<usize>, clock: Option<&Clock>) -> Result<wgpu::SubmissionIndex> {
+        let shared = &self.shared;
+        shared.guarded("run", || {
+            let mut encoder = shared.device.create_command_encoder(&Default::default());
+            let mut rest = &self.dispatches[range];
+            let mut first = true;
+            while !rest.is_empty() {
+                for aside in &rest[0].asides {
+                    encoder.copy_buffer_to_buffer(&aside.from, aside.offset, &aside.copy, 0, aside.size);
+                }
+                // One pass up to the next dispatch that needs a copy: nearly always all of them.
+                let end = 1 + rest[1..].iter().take_while(|d| d.asides.is_empty()).count();
+                let last = end == rest.len();
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: None,
+                    timestamp_writes: clock.filter(|_| first || last).map(|clock| {
+                        wgpu::ComputePassTimestampWrites {
+                            query_set: &clock.queries,
+                            beginning_of_pass_write_index: first.then_some(0),
+                            end_of_pass_write_index: last.then_some(1),
+                        }
+                    }),
+                });
+                first = false;
+                let mut pipeline = None;
+                for dispatch in &rest[..end] {
+                    if pipeline != Some(&dispatch.pipeline) {
+                        pass.set_pipeline(&dispatch.pipeline);
+                        pipeline = Some(&dispatch.pipeline);
+                    }
+                    pass.set_bind_group(0, &dispatch.group, &[]);
+                    pass.set_bind_group(1, &self.params, &[dispatch.params]);
+                    let [x, y, z] = dispatch.groups;
+                    pass.dispatch_workgroups(x, y, z);
+                }
+                drop(pass);
+                rest = &rest[end..];
+            }
+            if let Some(clock) = clock {
+                encoder.resolve_query_set(&clock.queries, 0..2, &clock.times, 0);
+            }
+            shared.queue.submit([encoder.finish()])
+        })
+    }
+}
+
+/// Binds the buffers that a launch's stage uses. An input in the same wgpu buffer as an output is read from a copy:
+/// within one dispatch a buffer is either read-only or writable.
+fn bind(
+    shared: &Shared,
+    launch: &Launch,
+    entry: &Entry,
+    layout: &wgpu::BindGroupLayout,
+) -> Result<(wgpu::BindGroup, Vec<Aside>)> {
+    let rows = launch.kernel.bindings;
+    let windows = launch.bufs.iter().map(|b| shared.window(b)).collect::<Result<Vec<_>>>()?;
+    let align = u64::from(shared.limits.min_storage_buffer_offset_alignment);
+    let mut asides = Vec::new();
+    let mut places: Vec<(u32, wgpu::Buffer, u64, u64)> = Vec::with_capacity(entry.storage.len());
+    for binding in entry.storage.iter().map(|s| s.binding) {
+        let i = binding as usize;
+        let (row, window) = (&rows[i], &windows[i]);
+        // Launch::check sees windows of one `Buf`; two imports of one wgpu buffer meet only here.
+        let meets = |written: &dyn Fn(usize) -> bool, test: &dyn Fn(&Window<'_>) -> bool| {
+            windows.iter().enumerate().any(|(j, other)| i != j && written(j) && test(other))
+        };
+        let written = |j: usize| rows[j].access != Access::In;
+        if meets(&written, &|other| window.meets(other)) {
+            return Err(Error::shape(
+                launch.kernel.name,
+                row.name,
+                "overlaps a buffer that the launch writes",
+            ));
+        }
+        let size = window.size.max(BYTES);
+        if row.access == Access::In && meets(&written, &|other| window.buffer == other.buffer) {
+            let copy = shared.create("an input beside an output", size, super::USES)?;
+            places.push((binding, copy.clone(), 0, size));
+            asides.push(Aside {
+                from: window.buffer.clone(),
+                offset: window.offset,
+                size: window.size,
+                copy,
+            });
+            continue;
+        }
+        if !window.offset.is_multiple_of(align) {
+            return Err(Error::device(
+                NAME,
+                format!(
+                    "{}: `{}` starts at byte {} of its buffer, {} binds multiples of {align}: align windows to \
+                     {} elements",
+                    launch.kernel.name,
+                    row.name,
+                    window.offset,
+                    shared.name,
+                    align / BYTES
+                ),
+            ));
+        }
+        places.push((binding, window.buffer.clone(), window.offset, size));
+    }
+    let entries: Vec<_> = places
+        .iter()
+        .map(|(binding, buffer, offset, size)| BindGroupEntry {
+            binding: *binding,
+            resource: BindingResource::Buffer(BufferBinding {
+                buffer,
+                offset: *offset,
+                size: BufferSize::new(*size),
+            }),
+        })
+        .collect();
+    let descriptor = BindGroupDescriptor { label: Some(&entry.name), layout, entries: &entries };
+    let group = shared.guarded(&entry.name, || shared.device.create_bind_group(&descriptor))?;
+    Ok((group, asides))
+}
+
+impl Plan for WgpuPlan {
+    fn run(&mut self) -> Result<()> {
+        while self.in_flight.len() >= IN_FLIGHT {
+            let oldest = self.in_flight.pop_front();
+            self.shared.wait(oldest)?;
+        }
+        let submission = self.submit(0..self.dispatches.len(), None)?;
+        self.in_flight.push_back(submission);
+        Ok(())
+    }
+
+    fn run_one(&mut self, index: usize) -> Result<()> {
+        let submission = self.submit(self.range(index)?, None)?;
+        self.shared.wait(Some(submission))
+    }
+
+    fn time_one(&mut self, index: usize) -> Result<f64> {
+        let range = self.range(index)?;
+        if range.is_empty() || !self.shared.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+            let start = std::time::Instant::now();
+            self.run_one(index)?;
+            return Ok(start.elapsed().as_secs_f64());
+        }
+        let clock = match self.clock.take() {
+            Some(clock) => clock,
+            None => Clock::new(&self.shared)?,
+        };
+        self.submit(range, Some(&clock))?;
+        let mut ticks = [0u64; 2];
+        let window = Window { buffer: &clock.times, offset: 0, size: 16 };
+        self.shared
+            .read(&window, &mut |bytes| bytemuck::cast_slice_mut(&mut ticks).copy_from_slice(bytes))?;
+        self.clock = Some(clock);
+        let nanoseconds = f64::from(self.shared.queue.get_timestamp_period());
+        Ok(ticks[1].saturating_sub(ticks[0]) as f64 * nanoseconds * 1e-9)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::wgpu::{Select, Wgpu};
+
+    #[test]
+    fn a_shader_that_does_not_compile_is_an_error() {
+        let device = Wgpu::new(&Select::Software).unwrap();
+        let bad = "@compute @workgroup_size(256) fn f() { let x: f32 = 1u; }";
+        let error = compile_module(&device.shared, "bad", bad).unwrap_err().to_string();
+        assert!(error.contains("bad") && error.contains("1u"), "{error}");
+        // The device goes on.
+        assert!(compile_module(&device.shared, "good", "@compute @workgroup_size(1) fn f() {}").is_ok());
+    }
+}
