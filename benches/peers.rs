@@ -13,7 +13,7 @@ use etude::ops::contrastive::{ContrastiveOptions, bins, contrastive};
 use etude::ops::gather::{Layout, WindowOptions, gather_rows, gather_window};
 use etude::ops::loss::{LossOptions, mse};
 use etude::ops::optim::Sgd;
-use etude::optim::{Method, Optimizer};
+use etude::optim::Method;
 use etude::{Error, Result};
 use serde_json::{Value, json};
 use std::io::BufRead;
@@ -91,12 +91,7 @@ fn step(device: &dyn Device, batch: usize, frames: usize, reps: usize) -> Result
     let loss = mse(&mut g, rating, target, LossOptions::default())?;
     g.backward(loss)?;
     let method = Method::Sgd(Sgd { momentum: 0.9, weight_decay: 1e-5 });
-    let mut optimizers = Vec::new();
-    for (set, leaves) in [(&net.encoder, &vars.encoder), (&net.head, &vars.head)] {
-        let optimizer = Optimizer::new(device, set, method)?;
-        optimizer.record(&mut g, set, leaves)?;
-        optimizers.push(optimizer);
-    }
+    let mut optimizer = net.optimize(device, &mut g, &vars, method)?;
     let mut step: Step = g.compile(device, &[loss])?;
     let mut value = 0.0;
     let ms = time(reps, |i| {
@@ -105,9 +100,7 @@ fn step(device: &dyn Device, batch: usize, frames: usize, reps: usize) -> Result
             (0..batch).flat_map(|b| [(index(b) * frames) as u32, frames as u32, 0, frames as u32]).collect();
         device.write(&rows, (&places).into())?;
         device.write(&chosen, (&(0..batch).map(|b| index(b) as u32).collect::<Vec<_>>()).into())?;
-        for optimizer in &mut optimizers {
-            optimizer.before_step(device, 0.005)?;
-        }
+        optimizer.before_step(device, 0.005)?;
         step.run()?;
         value = scalar(device, &step, loss)?;
         Ok(())

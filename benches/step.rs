@@ -7,7 +7,7 @@ use etude::graph::{Graph, Step};
 use etude::nn::{Learn, NetConfig, PcConvNet};
 use etude::ops::loss::{LossOptions, mse};
 use etude::ops::optim::Sgd;
-use etude::optim::{Method, Optimizer};
+use etude::optim::Method;
 use etude::{Error, Result};
 use std::hint::black_box;
 
@@ -22,11 +22,8 @@ fn record(device: &dyn Device, batch: usize) -> Result<Step> {
     let rating = net.rate(&mut g, &vars, embedding, None)?;
     let loss = mse(&mut g, rating, y, LossOptions::default())?;
     g.backward(loss)?;
-    for (set, leaves) in [(&net.encoder, &vars.encoder), (&net.head, &vars.head)] {
-        let mut optimizer = Optimizer::new(device, set, Method::Sgd(Sgd::default()))?;
-        optimizer.before_step(device, 1e-3)?;
-        optimizer.record(&mut g, set, leaves)?;
-    }
+    let mut optimizer = net.optimize(device, &mut g, &vars, Method::Sgd(Sgd::default()))?;
+    optimizer.before_step(device, 1e-3)?;
     g.compile(device, &[loss])
 }
 

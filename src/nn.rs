@@ -5,7 +5,7 @@ use crate::graph::{Graph, Var};
 use crate::ops::conv_block::{ConvBlock, Features, Mode, conv_block, frames_after, mean_over_time};
 use crate::ops::dropout::{DropoutOptions, dropout};
 use crate::ops::linear::{Activation, linear};
-use crate::optim::{Leaves, ParamSet, Tensor};
+use crate::optim::{Leaves, Method, Optimizer, ParamSet, Tensor};
 use crate::{Error, Result};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -108,6 +108,8 @@ const MOMENTUM: f32 = 0.1;
 pub struct PcConvNet {
     /// Shape.
     pub config: NetConfig,
+    /// All that is learned, in one buffer: the encoder, then the head.
+    pub params: ParamSet,
     /// Convolutions and normalisations: `conv1.weight`, `norm1.gamma`, `norm1.beta`, ...
     pub encoder: ParamSet,
     /// `hidden.weight`, `hidden.bias`, `out.weight`, `out.bias`.
@@ -153,7 +155,10 @@ impl PcConvNet {
         let set = |tensors: &[(String, Vec<usize>)]| {
             ParamSet::new(device, &tensors.iter().map(|(n, s)| (n, s.as_slice())).collect::<Vec<_>>())
         };
-        let net = Self { encoder: set(&encoder)?, head: set(&head)?, running: set(&running)?, config };
+        let split = encoder.len();
+        let params = set(&[encoder, head].concat())?;
+        let (encoder, head) = (params.part(0..split)?, params.part(split..split + 4)?);
+        let net = Self { params, encoder, head, running: set(&running)?, config };
         // Uniform in ±1/√fan_in, but for the scales and statistics of normalisation.
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         for mut tensor in net.tensors(device)? {
@@ -176,21 +181,17 @@ impl PcConvNet {
         Ok(net)
     }
 
-    fn sets(&self) -> [&ParamSet; 3] {
-        [&self.encoder, &self.head, &self.running]
+    fn sets(&self) -> [&ParamSet; 2] {
+        [&self.params, &self.running]
     }
 
     fn set_of(&self, name: &str) -> &ParamSet {
-        match () {
-            () if name.contains("running") => &self.running,
-            () if name.starts_with("hidden") || name.starts_with("out") => &self.head,
-            () => &self.encoder,
-        }
+        if name.contains("running") { &self.running } else { &self.params }
     }
 
     /// Number of learned parameters.
     pub fn parameters(&self) -> usize {
-        self.encoder.count() + self.head.count()
+        self.params.count()
     }
 
     /// Every tensor, statistics included.
@@ -228,8 +229,30 @@ impl PcConvNet {
             encoder: vars(g, &self.encoder, encoder)?,
             head: vars(g, &self.head, head)?,
             running: self.running.constants(g)?,
-            mode: if encoder == Learn::Yes { Mode::Train } else { Mode::Eval },
+            learn: [encoder, head],
         })
+    }
+
+    /// Appends the one launch that updates everything that learns, after [`Graph::backward`].
+    ///
+    /// # Errors
+    /// When nothing learns, a parameter received no gradient, or the device has no memory.
+    pub fn optimize(
+        &self,
+        device: &dyn Device,
+        g: &mut Graph,
+        vars: &NetVars,
+        method: Method,
+    ) -> Result<Optimizer> {
+        let (set, leaves) = match vars.learn {
+            [Learn::Yes, Learn::Yes] => (&self.params, vars.encoder.join(&vars.head)),
+            [Learn::Yes, Learn::No] => (&self.encoder, vars.encoder.clone()),
+            [Learn::No, Learn::Yes] => (&self.head, vars.head.clone()),
+            [Learn::No, Learn::No] => return Err(Error::config("no part of the network learns")),
+        };
+        let optimizer = Optimizer::new(device, set, method)?;
+        optimizer.record(g, set, &leaves)?;
+        Ok(optimizer)
     }
 
     /// Records the encoder: the embedding `[batch, embedding]` of `x`, in Nct16n.
@@ -247,6 +270,7 @@ impl PcConvNet {
         batch: usize,
         lengths: Option<Var>,
     ) -> Result<Var> {
+        let mode = if vars.learn[0] == Learn::Yes { Mode::Train } else { Mode::Eval };
         let mut features = Features::input(g, x, batch)?;
         for (i, l) in self.config.layers.iter().enumerate() {
             let i = i + 1;
@@ -260,7 +284,7 @@ impl PcConvNet {
                 eps: EPS,
                 momentum: MOMENTUM,
             };
-            features = conv_block(g, features, &layer, vars.mode)?;
+            features = conv_block(g, features, &layer, mode)?;
         }
         mean_over_time(g, features, lengths)
     }
@@ -293,5 +317,6 @@ pub struct NetVars {
     /// Of [`PcConvNet::head`].
     pub head: Leaves,
     running: Leaves,
-    mode: Mode,
+    /// Encoder and head.
+    learn: [Learn; 2],
 }

@@ -16,6 +16,7 @@ use crate::{Error, Result, ops};
 /// ask of a buffer's offset.
 pub const ALIGNMENT: usize = 64;
 
+#[derive(Clone)]
 struct Param {
     name: String,
     shape: Vec<usize>,
@@ -68,6 +69,23 @@ impl ParamSet {
             })
         });
         Ok(Self { params: params.collect::<Result<_>>()?, theta, grad })
+    }
+
+    /// Tensors `range` of the set, sharing its memory: to update a part of a network in one launch.
+    ///
+    /// # Errors
+    /// When the range is empty or reaches beyond the tensors there are.
+    pub fn part(&self, range: std::ops::Range<usize>) -> Result<Self> {
+        let params = self.params.get(range.clone()).filter(|p| !p.is_empty()).ok_or_else(|| {
+            Error::config(format!("no part {range:?} of a parameter set of {} tensors", self.params.len()))
+        })?;
+        let at = |p: &Param| p.value.offset() - self.theta.offset();
+        let (from, to) = (at(&params[0]), self.params.get(range.end).map_or(self.theta.len(), at));
+        Ok(Self {
+            params: params.to_vec(),
+            theta: self.theta.window(from, to - from)?,
+            grad: self.grad.window(from, to - from)?,
+        })
     }
 
     fn find(&self, name: &str) -> Result<&Param> {
@@ -209,6 +227,12 @@ pub struct Tensor {
 pub struct Leaves(Vec<(String, Var)>);
 
 impl Leaves {
+    /// These and then `other`.
+    #[must_use]
+    pub fn join(&self, other: &Self) -> Self {
+        Self([&self.0[..], &other.0].concat())
+    }
+
     /// The value of a tensor.
     ///
     /// # Errors

@@ -470,11 +470,7 @@ fn pcconvnet(golden: &Golden<'_>) -> Result<Results> {
     }
     g.backward(loss)?;
     let method = Method::Sgd(Sgd { momentum: o.momentum, weight_decay: o.weight_decay });
-    for (set, leaves) in [(&net.encoder, &vars.encoder), (&net.head, &vars.head)] {
-        let mut optimizer = Optimizer::new(device, set, method)?;
-        optimizer.record(&mut g, set, leaves)?;
-        optimizer.before_step(device, o.lr)?;
-    }
+    net.optimize(device, &mut g, &vars, method)?.before_step(device, o.lr)?;
     let mut step = g.compile(device, &[embedding, rating, loss])?;
     step.run()?;
 

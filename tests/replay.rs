@@ -8,7 +8,7 @@ use etude::graph::Graph;
 use etude::nn::{Learn, NetConfig, PcConvNet};
 use etude::ops::contrastive::{ContrastiveOptions, contrastive};
 use etude::ops::loss::{LossOptions, mse};
-use etude::optim::{Method, Optimizer};
+use etude::optim::Method;
 use etude::train::{Hooks, Protocol, TrainOptions, fit};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -51,11 +51,8 @@ fn a_replayed_step_allocates_nothing() {
     let b = contrastive(&mut g, z, y, ContrastiveOptions { tau: 0.1, ..Default::default() }).unwrap();
     let loss = etude::ops::add(&mut g, a, b).unwrap();
     g.backward(loss).unwrap();
-    for (set, leaves) in [(&net.encoder, &vars.encoder), (&net.head, &vars.head)] {
-        let mut optimizer = Optimizer::new(device, set, Method::Adam(Default::default())).unwrap();
-        optimizer.record(&mut g, set, leaves).unwrap();
-        optimizer.before_step(device, 1e-3).unwrap();
-    }
+    let mut optimizer = net.optimize(device, &mut g, &vars, Method::Adam(Default::default())).unwrap();
+    optimizer.before_step(device, 1e-3).unwrap();
     let mut step = g.compile(device, &[loss]).unwrap();
     step.run().unwrap();
     let before = COUNT.get();

@@ -227,8 +227,8 @@ pub fn davies_bouldin(embedding: &[f32], bins: &[usize]) -> Option<f64> {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Metrics {
-    /// Recordings; over folds the mean, hence not an integer.
-    pub n: f64,
+    /// Recordings; over folds the mean (and the deviation), to the nearest whole number.
+    pub n: u64,
     /// See [`r2`].
     pub r2: Option<f64>,
     /// See [`pearson`].
@@ -253,7 +253,7 @@ impl Metrics {
     /// The regression metrics; add the others with [`Self::with_pass`] and [`Self::with_embedding`].
     pub fn new(predictions: &[f32], targets: &[f32]) -> Self {
         Self {
-            n: targets.len() as f64,
+            n: targets.len() as u64,
             r2: r2(predictions, targets),
             pearson: pearson(predictions, targets),
             spearman: spearman(predictions, targets),
@@ -303,8 +303,9 @@ impl Metrics {
             (mean, sd.map(|m| (v.iter().map(|x| (x - m).powi(2)).sum::<f64>() / (n - 1.0)).sqrt()))
         };
         let (mut mean, mut sd) = (Self::default(), Self::default());
-        let n = of(|m| Some(m.n));
-        (mean.n, sd.n) = (n.0.unwrap_or(0.0), n.1.unwrap_or(0.0));
+        let n = of(|m| Some(m.n as f64));
+        let whole = |v: Option<f64>| v.unwrap_or(0.0).round() as u64;
+        (mean.n, sd.n) = (whole(n.0), whole(n.1));
         (mean.r2, sd.r2) = of(|m| m.r2);
         (mean.pearson, sd.pearson) = of(|m| m.pearson);
         (mean.spearman, sd.spearman) = of(|m| m.spearman);
@@ -358,7 +359,19 @@ impl RunReport {
         let mut out = format!("{:<16}{:>9}\n", "recordings", self.test.n);
         let sds = self.test_sd.as_ref().map(Metrics::rows);
         for (i, (name, value)) in self.test.rows().into_iter().enumerate() {
-            out += &format!("{name:<16}{:>9}", cell(value));
+            // The names of metrics.json, as people write them.
+            let label = match name {
+                "r2" => "R²",
+                "pearson" => "Pearson r",
+                "spearman" => "Spearman ρ",
+                "mae" => "MAE",
+                "accuracy" => "accuracy",
+                "accuracy_11" => "accuracy of 11",
+                "auc" => "AUC",
+                "davies_bouldin" => "Davies–Bouldin",
+                other => other,
+            };
+            out += &format!("{label:<16}{:>9}", cell(value));
             if let Some(sds) = &sds {
                 out += &format!(" ± {}", cell(sds[i].1));
             }

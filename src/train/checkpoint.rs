@@ -62,8 +62,8 @@ impl DataId {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct State {
     at: Position,
-    /// Steps each optimizer of the phase took.
-    steps: Vec<u32>,
+    /// Steps the optimizer of the phase took.
+    steps: u32,
     data: DataId,
     /// `net/…`, `best/…` and `optimizer/…`.
     #[serde(skip)]
@@ -143,28 +143,22 @@ impl State {
         self.tensors.iter().filter_map(strip).collect()
     }
 
-    /// Writes network and optimizers; gives the weights of the best epoch, if there is one.
+    /// Writes network and optimizer; gives the weights of the best epoch, if there is one.
     pub(super) fn restore(
         &self,
         device: &dyn Device,
         net: &PcConvNet,
-        optimizers: &mut [Optimizer],
+        optimizer: &mut Optimizer,
     ) -> Result<Vec<Tensor>> {
-        if self.steps.len() != optimizers.len() {
-            let what = format!("it has {} optimizers, not {}", self.steps.len(), optimizers.len());
-            return Err(misfit(what));
+        for (name, buf) in optimizer.states() {
+            let full = format!("optimizer/{name}");
+            let found = self.tensors.iter().find(|t| t.name == full && t.values.len() == buf.len());
+            let Some(tensor) = found else {
+                return Err(misfit(format!("it lacks `{full}` of {} values", buf.len())));
+            };
+            device.write(buf, (&tensor.values).into())?;
         }
-        for (i, (optimizer, &steps)) in optimizers.iter_mut().zip(&self.steps).enumerate() {
-            for (name, buf) in optimizer.states() {
-                let full = format!("optimizer/{i}/{name}");
-                let found = self.tensors.iter().find(|t| t.name == full && t.values.len() == buf.len());
-                let Some(tensor) = found else {
-                    return Err(misfit(format!("it lacks `{full}` of {} values", buf.len())));
-                };
-                device.write(buf, (&tensor.values).into())?;
-            }
-            optimizer.set_steps(steps);
-        }
+        optimizer.set_steps(self.steps);
         let best = self.part("best/");
         // Loaded first for its check alone, so that a misfit shows now and not when the phase is over.
         if self.at.best.is_some() {
@@ -184,7 +178,7 @@ pub struct Snapshot<'a> {
     pub(super) device: &'a dyn Device,
     pub(super) inputs: &'a Inputs,
     pub(super) net: &'a PcConvNet,
-    pub(super) optimizers: &'a [Optimizer],
+    pub(super) optimizer: &'a Optimizer,
     pub(super) best: &'a [Tensor],
     pub(super) at: &'a Position,
 }
@@ -197,18 +191,16 @@ impl Snapshot<'_> {
     pub fn state(&self) -> Result<State> {
         let mut tensors: Vec<Tensor> =
             named("net/", &self.net.tensors(self.device)?).chain(named("best/", self.best)).collect();
-        for (i, optimizer) in self.optimizers.iter().enumerate() {
-            for (name, buf) in optimizer.states() {
-                tensors.push(Tensor {
-                    name: format!("optimizer/{i}/{name}"),
-                    shape: vec![buf.len()],
-                    values: self.device.download(buf)?,
-                });
-            }
+        for (name, buf) in self.optimizer.states() {
+            tensors.push(Tensor {
+                name: format!("optimizer/{name}"),
+                shape: vec![buf.len()],
+                values: self.device.download(buf)?,
+            });
         }
         Ok(State {
             at: self.at.clone(),
-            steps: self.optimizers.iter().map(Optimizer::steps).collect(),
+            steps: self.optimizer.steps(),
             data: DataId::of(self.inputs),
             tensors,
         })

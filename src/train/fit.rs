@@ -10,7 +10,7 @@ use crate::data::split::SplitIndices;
 use crate::device::{Buf, Device};
 use crate::graph::{Graph, Step, Var};
 use crate::kernels::{Cost, Elem, Kernel};
-use crate::nn::{Learn, NetVars, PcConvNet};
+use crate::nn::{Learn, PcConvNet};
 use crate::ops::contrastive::{ContrastiveOptions, contrastive, contrastive_halves};
 use crate::ops::gather::gather_rows;
 use crate::ops::loss::{LossOptions, mse};
@@ -171,7 +171,7 @@ struct Training {
     loss: Var,
     dropout: Option<Buf>,
     pairing: Option<Buf>,
-    optimizers: Vec<Optimizer>,
+    optimizer: Optimizer,
 }
 
 fn contrast_op(g: &mut Graph, c: Contrast, z: Var, labels: Var, pairing: Option<Var>) -> Result<Var> {
@@ -231,17 +231,9 @@ fn record(
         _ => return Err(Error::config("a phase without a loss")),
     };
     g.backward(loss)?;
-    let mut optimizers = Vec::new();
-    let NetVars { encoder, head, .. } = &vars;
-    for (learn, set, leaves) in [(phase.encoder, &net.encoder, encoder), (phase.head, &net.head, head)] {
-        if learn == Learn::Yes {
-            let optimizer = Optimizer::new(device, set, options.method)?;
-            optimizer.record(&mut g, set, leaves)?;
-            optimizers.push(optimizer);
-        }
-    }
+    let optimizer = net.optimize(device, &mut g, &vars, options.method)?;
     let step = g.compile(device, &[loss])?;
-    Ok(Training { step, bufs, loss, dropout, pairing, optimizers })
+    Ok(Training { step, bufs, loss, dropout, pairing, optimizer })
 }
 
 /// The contrastive loss over all pairs of a validation set.
@@ -305,7 +297,7 @@ pub fn fit(
     for (number, phase) in phases.iter().enumerate().skip(at.phase) {
         let mut training = record(device, &net, &data, phase, options, batch)?;
         let mut best = match resume.take() {
-            Some(state) => state.restore(device, &net, &mut training.optimizers)?,
+            Some(state) => state.restore(device, &net, &mut training.optimizer)?,
             None => {
                 at = Position { phase: number, history: at.history, ..Position::default() };
                 Vec::new()
@@ -337,9 +329,7 @@ pub fn fit(
                     device.write(buf, (&pairs).into())?;
                 }
                 lr = schedule.lr_at(at, total);
-                for optimizer in &mut training.optimizers {
-                    optimizer.before_step(device, lr)?;
-                }
+                training.optimizer.before_step(device, lr)?;
                 if options.checked {
                     training.step.run_checked(device)?;
                 } else {
@@ -377,8 +367,8 @@ pub fn fit(
             at.epoch += 1;
             at.history.push(now.clone());
             if let Some(progress) = &mut progress {
-                let optimizers = &training.optimizers;
-                let snapshot = Snapshot { device, inputs, net: &net, optimizers, best: &best, at: &at };
+                let optimizer = &training.optimizer;
+                let snapshot = Snapshot { device, inputs, net: &net, optimizer, best: &best, at: &at };
                 stopped = progress(&now, &snapshot)?.is_break();
             }
         }

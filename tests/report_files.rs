@@ -1,0 +1,139 @@
+//! The directory of a run: claimed before work starts, each file whole or absent.
+
+use approx::assert_relative_eq;
+use etude::report::files::{EpochRow, OutDir, PredictionRow, write_atomic};
+use etude::report::metrics::{Metrics, RunReport, accuracy, accuracy_11, best_threshold};
+use proptest::prelude::*;
+use std::fs;
+use std::path::Path;
+use tempfile::TempDir;
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_directory_is_taken_when_it_is_ours_and_left_as_it_was_otherwise() {
+    let dir = TempDir::new().unwrap();
+    let new = dir.path().join("a/b");
+    drop(OutDir::create(&new).unwrap());
+    assert!(!new.exists(), "an empty directory it made is removed again");
+    let out = OutDir::create(&new).unwrap();
+    out.write("metrics.json", b"{}").unwrap();
+    out.finish();
+    assert_eq!(names(&new), ["metrics.json"]);
+    // Leftovers of a killed run and models of folds are ours too.
+    fs::write(new.join(".model.safetensors.1-2.tmp"), "half").unwrap();
+    fs::write(new.join("fold-3.safetensors"), "model").unwrap();
+    drop(OutDir::create(&new).unwrap());
+    assert_eq!(names(&new), ["fold-3.safetensors", "metrics.json"]);
+    fs::write(new.join("notes.txt"), "mine").unwrap();
+    let error = OutDir::create(&new).unwrap_err().to_string();
+    assert!(error.contains("notes.txt"), "{error}");
+    assert_eq!(fs::read_to_string(new.join("notes.txt")).unwrap(), "mine");
+    let error = OutDir::create(new.join("notes.txt")).unwrap_err().to_string();
+    assert!(error.contains("is a file"), "{error}");
+}
+
+#[test]
+fn a_file_is_written_whole_or_not_at_all() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("x");
+    write_atomic(&file, b"one").unwrap();
+    write_atomic(&file, b"two").unwrap();
+    assert_eq!((names(dir.path()), fs::read(&file).unwrap()), (vec!["x".to_string()], b"two".to_vec()));
+    // The target cannot be replaced: nothing is left beside it.
+    let taken = dir.path().join("taken");
+    fs::create_dir_all(taken.join("full")).unwrap();
+    assert!(write_atomic(&taken, b"three").unwrap_err().to_string().contains("taken"));
+    assert_eq!(names(dir.path()), ["taken", "x"]);
+}
+
+#[test]
+fn tables_have_headers_even_without_rows() {
+    let dir = TempDir::new().unwrap();
+    let out = OutDir::create(dir.path().join("run")).unwrap();
+    out.history(&[]).unwrap();
+    let epoch = EpochRow {
+        epoch: 1,
+        phase: "mse".into(),
+        lr: 0.5,
+        train_loss: 0.25,
+        val_loss: None,
+        val_r2: Some(0.5),
+    };
+    out.history(&[epoch]).unwrap();
+    let text = fs::read_to_string(out.path().join("history.csv")).unwrap();
+    assert_eq!(text, "epoch,phase,lr,train_loss,val_loss,val_r2\n1,mse,0.5,0.25,,0.5\n");
+    out.predictions(&[]).unwrap();
+    let text = fs::read_to_string(out.path().join("predictions.csv")).unwrap();
+    assert_eq!(text, "id,performer,split,rating,prediction,pass,fold\n");
+    out.predictions(&[PredictionRow { id: "a,b".into(), pass: Some(true), ..Default::default() }]).unwrap();
+    assert!(
+        fs::read_to_string(out.path().join("predictions.csv")).unwrap().contains("\"a,b\",,,0.0,0.0,true,")
+    );
+    out.finish();
+}
+
+#[test]
+fn a_report_survives_json_and_reads_well() {
+    let folds: Vec<Metrics> = [0.5f32, 0.7]
+        .iter()
+        .map(|&v| {
+            Metrics::new(&[0.0, v, 1.0], &[0.0, 0.5, 1.0]).with_pass(
+                &[0.0, v, 1.0],
+                &[false, true, true],
+                0.5,
+            )
+        })
+        .collect();
+    let (test, sd) = Metrics::mean_sd(&folds);
+    assert_eq!(test.n, 3);
+    assert_relative_eq!(test.mae.unwrap(), (folds[0].mae.unwrap() + folds[1].mae.unwrap()) / 2.0);
+    let half = (folds[1].mae.unwrap() - folds[0].mae.unwrap()) / 2.0;
+    assert_relative_eq!(sd.mae.unwrap(), half * std::f64::consts::SQRT_2, epsilon = 1e-12);
+    let report = RunReport { seconds: 1.5, test, test_sd: Some(sd), folds, ..RunReport::default() };
+    let json = serde_json::to_string(&report).unwrap();
+    assert!(json.contains("\"n\":3,") && json.contains("\"silhouette\":null"), "{json}");
+    assert_eq!(serde_json::from_str::<RunReport>(&json).unwrap(), report);
+    let table = report.table();
+    assert!(table.contains("R²") && table.contains(" ± ") && table.contains("–"), "{table}");
+}
+
+#[test]
+fn decisions_and_classes() {
+    let (p, pass) = ([0.1, 0.4, 0.45, 0.9], [false, true, false, true]);
+    let threshold = best_threshold(&p, &pass);
+    assert_relative_eq!(accuracy(&p, &pass, threshold).unwrap(), 0.75);
+    assert_relative_eq!(best_threshold(&p, &[true; 4]), 0.5);
+    assert_relative_eq!(accuracy_11(&[0.04, 0.16, 1.4], &[0.0, 0.1, 1.0]).unwrap(), 2.0 / 3.0);
+    assert_eq!(accuracy(&p, &pass[..3], 0.5), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn correlations_keep_their_invariances(
+        pairs in prop::collection::vec((-100i32..100, -100i32..100), 3..40),
+        scale in 1i32..9,
+        shift in -9i32..9,
+    ) {
+        use etude::report::metrics::{auc, pearson, spearman};
+        let (x, y): (Vec<f32>, Vec<f32>) = pairs.iter().map(|p| (p.0 as f32, p.1 as f32)).unzip();
+        let affine: Vec<f32> = x.iter().map(|v| v * scale as f32 + shift as f32).collect();
+        let cubed: Vec<f32> = x.iter().map(|v| v * v * v).collect();
+        let same = |a: Option<f64>, b: Option<f64>| match (a, b) {
+            (Some(a), Some(b)) => (a - b).abs() < 1e-9,
+            (a, b) => a == b,
+        };
+        prop_assert!(same(pearson(&x, &y), pearson(&affine, &y)));
+        prop_assert!(same(spearman(&x, &y), spearman(&cubed, &y)));
+        let pass: Vec<bool> = y.iter().map(|v| *v > 0.0).collect();
+        let fail: Vec<bool> = pass.iter().map(|p| !p).collect();
+        prop_assert!(same(auc(&x, &pass), auc(&x, &fail).map(|a| 1.0 - a)));
+    }
+}
