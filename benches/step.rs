@@ -45,10 +45,14 @@ fn bench(c: &mut Criterion) -> Result<()> {
         }
         group.finish();
     }
-    profile(&Cpu::<f32>::new(1)?, 512)
+    for (threads, batch) in [(1, 64), (1, 512), (2, 512)] {
+        println!("\nB = {batch}, {threads} threads");
+        profile(&Cpu::<f32>::new(threads)?, batch)?;
+    }
+    Ok(())
 }
 
-/// Where the time of one step goes, on one thread: the least of many runs of each launch.
+/// Where the time of one step goes: the least of many runs of each launch.
 fn profile(device: &dyn Device, batch: usize) -> Result<()> {
     let mut step = record(device, batch)?;
     let mut best: Vec<f64> = vec![f64::INFINITY; step.launches()];

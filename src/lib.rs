@@ -1,5 +1,12 @@
-//! Hand-written kernels for convolution, pairwise similarity and the
-//! label-distance-weighted contrastive loss, wrapped in a minimal autograd.
+//! Hand-written kernels for convolution, pairwise similarity and the label-distance-weighted
+//! contrastive loss, each with its backward pass, in a minimal autograd that trains a music
+//! performance assessment network from scratch.
+//!
+//! - [`graph`] records [`ops`] once and replays them as a [`graph::Step`] on a [`device`].
+//! - [`kernels`] is what the ops launch; [`cases`] is what is known about them.
+//! - [`data`], [`audio`], [`nn`], [`train`], [`model`] and [`report`] grade performances with it.
+//!
+//! The README shows a kernel in use; ARCHITECTURE.md how the parts fit.
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -18,3 +25,7 @@ pub mod report;
 pub mod train;
 
 pub use error::{Error, Result};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

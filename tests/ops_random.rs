@@ -9,6 +9,9 @@ use proptest::prelude::*;
 /// As in the case table: truncation and rounding of central differences.
 const GRADIENT: f64 = 1e-6;
 
+/// Coarse, as a random sum may cancel to a small part of its terms; a wrong index is off by about 1.
+const F32: f64 = 1e-2;
+
 fn constant_if(constant: bool, input: Input) -> Input {
     if constant { Input { role: Role::Constant, ..input } } else { input }
 }
@@ -18,7 +21,7 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
     prop_assert!(error <= GRADIENT, "{}: {error:e}", case.name);
     let device = etude::device::Cpu::<f32>::new(1).map_err(|e| TestCaseError::fail(e.to_string()))?;
     let (error, at) = case.parity(&device).map_err(|e| TestCaseError::fail(e.to_string()))?;
-    prop_assert!(error <= case.tolerance, "{}: f32 off by {error:e} at {at}", case.name);
+    prop_assert!(error <= F32, "{}: f32 off by {error:e} at {at}", case.name);
     Ok(())
 }
 
@@ -70,7 +73,7 @@ proptest! {
             let vars = BatchNormVars { gamma: v[1], beta: v[2], running_mean: v[3], running_var: v[4] };
             batch_norm(g, v[0], vars, options)
         });
-        check(&case.within(1e-4, "a few values a channel: what cancels is a larger part"))?;
+        check(&case)?;
     }
 
     #[test]

@@ -490,6 +490,17 @@ fn block(n: usize, b: usize) -> Range<usize> {
     b * rows..n.min((b + 1) * rows)
 }
 
+/// The two blocks `x < y` of task `k` in a round of a round-robin tournament: one player stays, the others move
+/// round a circle. No block is in two tasks of a round, which `Pairs` being shared relies on.
+fn meeting(players: usize, round: usize, k: usize) -> (usize, usize) {
+    let others = players - 1;
+    let (x, y) = match k {
+        0 => (round, others),
+        k => ((round + k) % others, (round + others - k) % others),
+    };
+    (x.min(y), x.max(y))
+}
+
 /// Every pair `i < j` once. Blocks meet as the players of a round-robin tournament do: in a round
 /// each is in one task, so tasks of a round run side by side, and every sum is taken in the
 /// order of the rounds, whatever the threads.
@@ -506,12 +517,7 @@ fn sweep_all(work: Work, c: &Pairs<'_>) -> f64 {
     for round in 0..players - 1 {
         losses.fill(0.0);
         work.pieces(&mut losses[..players / 2], 1, |k, loss| {
-            let others = players - 1;
-            let (x, y) = match k {
-                0 => (round, others),
-                k => ((round + k) % others, (round + others - k) % others),
-            };
-            let (x, y) = (x.min(y), x.max(y));
+            let (x, y) = meeting(players, round, k);
             if y < count {
                 loss[0] = strip(work.simd, c, block(n, x), block(n, y), false);
             }
@@ -597,3 +603,33 @@ fn cross_tiled(args: Args<'_, f32>) {
 
 /// The kernels of this stem.
 pub static KERNELS: &[&Kernel] = &[&ALL, &HALVES, &CROSS];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_meet_once_and_are_in_one_task_of_a_round() {
+        for players in (2..=BLOCKS).step_by(2) {
+            let mut met = std::collections::HashSet::new();
+            for round in 0..players - 1 {
+                let mut busy = std::collections::HashSet::new();
+                for (x, y) in (0..players / 2).map(|k| meeting(players, round, k)) {
+                    assert!(x < y && y < players, "{players} {round}: {x} {y}");
+                    assert!(busy.insert(x) && busy.insert(y), "{players} {round}: {x} or {y} in two tasks");
+                    assert!(met.insert((x, y)), "{players}: {x} and {y} meet twice");
+                }
+            }
+            assert_eq!(met.len(), players * (players - 1) / 2);
+        }
+    }
+
+    #[test]
+    fn blocks_are_whole_tiles_that_cover_the_rows() {
+        for n in (1usize..20_000).step_by(37).chain([2, 96, 97, 3072, 3073, 65_536]) {
+            let count = n.div_ceil(block_rows(n));
+            assert!(count <= BLOCKS && block_rows(n).is_multiple_of(TILE), "{n}");
+            assert_eq!((0..count).map(|b| block(n, b).len()).sum::<usize>(), n);
+        }
+    }
+}

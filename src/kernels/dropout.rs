@@ -11,8 +11,10 @@
 //! an element; one read, one write.
 
 use super::elementwise::PIECE;
+use super::simd::{F32x16, Simd};
 use super::{Binding, Cost, Kernel, Params, spans};
 use crate::device::cpu::{Args, CpuTwin, Real};
+use crate::dispatch;
 use bytemuck::{Pod, Zeroable};
 
 /// Params of the kernel.
@@ -59,7 +61,10 @@ fn philox<const L: usize>(mut counter: [[u32; L]; 4], [mut key0, mut key1]: [u32
 pub static APPLY: Kernel = Kernel {
     name: "dropout_apply",
     bindings: &[Binding::index("state"), Binding::input("x"), Binding::output("y")],
-    cpu: CpuTwin { f32: apply, f64: apply },
+    cpu: CpuTwin {
+        f32: |args| apply(args, piece_f32),
+        f64: |args| apply(args, |_, p, s, i, x, y| piece(p, s, i, x, y)),
+    },
     groups: &[|p| spans(p.get::<P>().n)],
     cost: |p: &Params| {
         let n = p.get::<P>().n as usize;
@@ -67,27 +72,41 @@ pub static APPLY: Kernel = Kernel {
     },
 };
 
-fn apply<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+/// Elements from `at`, a multiple of 4.
+#[inline(always)]
+fn piece<F: Real>(p: &P, state: &[u32], at: usize, x: &[F], y: &mut [F]) {
+    const L: usize = 16;
     let scale = F::of(f64::from(p.scale));
+    for (group, (x, y)) in x.chunks(4 * L).zip(y.chunks_mut(4 * L)).enumerate() {
+        let first = (at / 4 + L * group) as u32;
+        let counter =
+            [std::array::from_fn(|l| first.wrapping_add(l as u32)), [state[2]; L], [p.stream; L], [0; L]];
+        let words = philox::<L>(counter, [state[0], state[1]]);
+        for (l, (y, x)) in y.chunks_mut(4).zip(x.chunks(4)).enumerate() {
+            for ((y, &x), word) in y.iter_mut().zip(x).zip(&words) {
+                *y = if word[l] >= p.threshold { scale * x } else { F::zero() };
+            }
+        }
+    }
+}
+
+/// Plain Rust, compiled once for each instruction set.
+#[allow(clippy::extra_unused_type_parameters)] // the set, for `dispatch!`
+#[inline(always)]
+unsafe fn piece_body<V: F32x16>(p: &P, state: &[u32], at: usize, x: &[f32], y: &mut [f32]) {
+    piece(p, state, at, x, y);
+}
+
+dispatch! { fn piece_f32(p: &P, state: &[u32], at: usize, x: &[f32], y: &mut [f32]) = piece_body }
+
+type Piece<F> = fn(Simd, &P, &[u32], usize, &[F], &mut [F]);
+
+fn apply<F: Real>(args: Args<'_, F>, piece: Piece<F>) {
+    let p: P = args.params();
     let work = args.work;
     let [state, x, y] = args.bufs();
     let (state, x) = (state.index(), x.input());
-    const L: usize = 8;
-    work.pieces(y.output(), PIECE, |i, y| {
-        for (group, y) in y.chunks_mut(4 * L).enumerate() {
-            let at = i * PIECE + 4 * L * group;
-            let first = (at / 4) as u32;
-            let counter =
-                [std::array::from_fn(|l| first.wrapping_add(l as u32)), [state[2]; L], [p.stream; L], [0; L]];
-            let words = philox::<L>(counter, [state[0], state[1]]);
-            for (l, (y, x)) in y.chunks_mut(4).zip(x[at..].chunks(4)).enumerate() {
-                for ((y, &x), word) in y.iter_mut().zip(x).zip(&words) {
-                    *y = if word[l] >= p.threshold { scale * x } else { F::zero() };
-                }
-            }
-        }
-    });
+    work.pieces(y.output(), PIECE, |i, y| piece(work.simd, &p, state, i * PIECE, &x[i * PIECE..], y));
 }
 
 /// The kernels of this stem.

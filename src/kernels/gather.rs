@@ -55,7 +55,7 @@ pub static WINDOW: Kernel = Kernel {
         Binding::input("shift"),
         Binding::output("x"),
     ],
-    cpu: CpuTwin { f32: window, f64: window },
+    cpu: CpuTwin { f32: |args| window(args, turn_f32), f64: |args| window(args, turn) },
     groups: &[],
     cost: |p: &Params| {
         let p: P = p.get();
@@ -97,13 +97,8 @@ impl<'a, F: Real> Cursor<'a, F> {
 
     /// The next columns.
     fn take(&mut self, out: &mut [F]) {
-        if self.window == self.columns {
-            let at = self.start.saturating_add(self.t as usize);
-            let frames = self.frames.get(at..).unwrap_or(&[]);
-            let n = frames.len().min(out.len());
-            out[..n].copy_from_slice(&frames[..n]);
-            out[n..].fill(F::zero());
-        } else {
+        let at = self.start.saturating_add(self.t as usize);
+        if self.window != self.columns {
             let mut scaled = (2 * self.t + 1) * self.window;
             for out in out.iter_mut() {
                 let nearest = (u128::from(scaled) * u128::from(self.reciprocal)) >> 64;
@@ -111,11 +106,23 @@ impl<'a, F: Real> Cursor<'a, F> {
                 *out = self.frames.get(at).copied().unwrap_or(F::zero());
                 scaled += 2 * self.window;
             }
+        } else {
+            let frames = self.frames.get(at..).unwrap_or(&[]);
+            if let (Some(from), Ok(to)) = (frames.first_chunk(), <&mut [F; LANES]>::try_from(&mut *out)) {
+                // A move of known size, not a call.
+                *to = *from;
+            } else {
+                let n = frames.len().min(out.len());
+                out[..n].copy_from_slice(&frames[..n]);
+                out[n..].fill(F::zero());
+            }
         }
         self.t += out.len() as u64;
         if self.shift != F::zero() {
-            for out in out {
-                *out = if *out == F::zero() { *out } else { *out + self.shift };
+            let shifted = |v| if v == F::zero() { v } else { v + self.shift };
+            match <&mut [F; LANES]>::try_from(&mut *out) {
+                Ok(out) => *out = out.map(shifted),
+                Err(_) => out.iter_mut().for_each(|v| *v = shifted(*v)),
             }
         }
     }
@@ -134,7 +141,52 @@ fn turn<F: Real>(tile: &[[F; LANES]; LANES], x: &mut [F; LANES * LANES]) {
     }
 }
 
-fn window<F: Real>(args: Args<'_, F>) {
+/// Writes one channel of a lane block: sixteen columns of each lane, row by row, then turned.
+fn write_lanes<F: Real>(lanes: &mut [Cursor<'_, F>; LANES], x: &mut [F], turn: Turn<F>) {
+    let mut tile = [[F::zero(); LANES]; LANES];
+    for x in x.chunks_mut(LANES * LANES) {
+        let width = x.len() / LANES;
+        for (lane, row) in lanes.iter_mut().zip(&mut tile) {
+            lane.take(&mut row[..width]);
+        }
+        if let Ok(x) = x.try_into() {
+            turn(&tile, x);
+            continue;
+        }
+        for (t, x) in x.chunks_exact_mut(LANES).enumerate() {
+            for (x, row) in x.iter_mut().zip(&tile) {
+                *x = row[t];
+            }
+        }
+    }
+}
+
+/// As [`turn`]; the compiler does not find these shuffles by itself.
+#[cfg(target_arch = "x86_64")]
+fn turn_f32(tile: &[[f32; LANES]; LANES], x: &mut [f32; LANES * LANES]) {
+    use std::arch::x86_64::{_MM_TRANSPOSE4_PS, _mm_loadu_ps, _mm_storeu_ps};
+    for t in (0..LANES).step_by(4) {
+        for l in (0..LANES).step_by(4) {
+            // SAFETY: every x86-64 has SSE; rows and columns l..l+4, t..t+4 are below 16.
+            unsafe {
+                let row = |i: usize| _mm_loadu_ps(tile.as_ptr().add(l + i).cast::<f32>().add(t));
+                let [mut a, mut b, mut c, mut d] = [row(0), row(1), row(2), row(3)];
+                _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d);
+                for (j, v) in [a, b, c, d].into_iter().enumerate() {
+                    _mm_storeu_ps(x.as_mut_ptr().add((t + j) * LANES + l), v);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+use turn as turn_f32;
+
+/// Sixteen columns of sixteen lanes, turned.
+type Turn<F> = fn(&[[F; LANES]; LANES], &mut [F; LANES * LANES]);
+
+fn window<F: Real>(args: Args<'_, F>, turn: Turn<F>) {
     let p: P = args.params();
     let [batch, channels, columns] = [p.batch, p.channels, p.columns].map(|n| n as usize);
     let work = args.work;
@@ -156,25 +208,9 @@ fn window<F: Real>(args: Args<'_, F>) {
         return;
     }
     work.pieces(x.output(), channels * columns * LANES, |block, x| {
-        // Sixteen columns of each lane, row by row, then turned.
-        let mut tile = [[F::zero(); LANES]; LANES];
         for (c, x) in x.chunks_exact_mut(columns * LANES).enumerate() {
-            let mut lanes: [Cursor<'_, F>; LANES] = std::array::from_fn(|l| cursor(block * LANES + l, c));
-            for x in x.chunks_mut(LANES * LANES) {
-                let width = x.len() / LANES;
-                for (lane, row) in lanes.iter_mut().zip(&mut tile) {
-                    lane.take(&mut row[..width]);
-                }
-                if let Ok(x) = x.try_into() {
-                    turn(&tile, x);
-                    continue;
-                }
-                for (t, x) in x.chunks_exact_mut(LANES).enumerate() {
-                    for (x, row) in x.iter_mut().zip(&tile) {
-                        *x = row[t];
-                    }
-                }
-            }
+            let mut lanes = std::array::from_fn(|l| cursor(block * LANES + l, c));
+            write_lanes(&mut lanes, x, turn);
         }
     });
 }

@@ -103,7 +103,7 @@ fn mean_fwd<F: Real>(args: Args<'_, F>) {
     fwd(work, p, x.input(), y.output(), |_| p.frames as usize);
 }
 
-/// `y[b, c] = Σ_{t < n} x[b, c, t] / n` with n = min(lengths[b], T).
+/// `y[b, c] = Σ_{t < n} x[b, c, t] / n` with `n = min(lengths[b], T)`.
 pub static MASKED_FWD: Kernel = Kernel {
     name: "pool_masked_fwd",
     bindings: &[Binding::input("x"), Binding::index("lengths"), Binding::output("y")],
@@ -158,7 +158,7 @@ fn mean_bwd<F: Real>(args: Args<'_, F>) {
     bwd(work, p, dy.input(), dx.output(), |_| p.frames as usize);
 }
 
-/// `dx[b, c, t] = dy[b, c] / n` where t < n = min(lengths[b], T), else 0.
+/// `dx[b, c, t] = dy[b, c] / n` where `t < n = min(lengths[b], T)`, else 0.
 pub static MASKED_BWD: Kernel = Kernel {
     name: "pool_masked_bwd",
     bindings: &[Binding::index("lengths"), Binding::input("dy"), Binding::output("dx")],
