@@ -279,8 +279,9 @@ impl WgpuPlan {
             let (group, mut asides) = bind(&shared, launch, &layout)?;
             let start = dispatches.len();
             for (stage, groups) in kernel.groups.iter().enumerate() {
+                // First the pipeline: it sees that the params are the kernel's.
+                let pipeline = pipelines.pipeline(&shared, kernel, stage, &launch.params)?;
                 if let Some(groups) = fold(&shared, kernel, groups(&launch.params))? {
-                    let pipeline = pipelines.pipeline(&shared, kernel, stage, &launch.params)?;
                     dispatches.push(Dispatch {
                         pipeline,
                         group: group.clone(),
@@ -419,5 +420,21 @@ impl Plan for WgpuPlan {
         })?;
         let submission = self.submit(range)?;
         self.shared.wait(Some(submission))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::wgpu::{Select, Wgpu};
+
+    #[test]
+    fn a_shader_that_does_not_compile_is_an_error() {
+        let device = Wgpu::new(&Select::Software).unwrap();
+        let bad = "@compute @workgroup_size(256) fn f() { let x: f32 = 1u; }";
+        let error = compile_module(&device.shared, "bad", bad).unwrap_err().to_string();
+        assert!(error.contains("bad") && error.contains("1u"), "{error}");
+        // The device goes on.
+        assert!(compile_module(&device.shared, "good", "@compute @workgroup_size(1) fn f() {}").is_ok());
     }
 }
