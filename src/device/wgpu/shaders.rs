@@ -22,6 +22,8 @@ sources![
     "activation",
     "batch_norm",
     "contrastive",
+    "conv1d",
+    "conv2d",
     "dropout",
     "elementwise",
     "gather",
