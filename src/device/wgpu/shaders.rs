@@ -31,6 +31,7 @@ sources![
     "loss",
     "optim",
     "pool",
+    "similarity",
 ];
 
 /// The source of a stem.

@@ -1,13 +1,15 @@
-//! The WGSL contrastive loss beyond the case table: near-duplicates, extreme sizes, wide rows, bad pairings.
+//! The WGSL contrastive loss and similarity matrices beyond the case table: near-duplicates, extreme sizes, wide
+//! rows, bad pairings.
 #![cfg(feature = "wgpu")]
 
-use etude::cases::{normal, relative};
+use etude::cases::{Case, Input, Role, normal, relative};
 use etude::device::wgpu::{ADAPTER_VARIABLE, Select, Wgpu};
 use etude::device::{Cpu, Device};
 use etude::graph::Graph;
 use etude::ops::contrastive::{
     ContrastiveOptions, Metric, contrastive, contrastive_cross, contrastive_halves,
 };
+use etude::ops::similarity::{Similarity, similarity};
 
 const METRICS: [Metric; 2] = [Metric::Euclidean, Metric::Cosine];
 
@@ -175,5 +177,35 @@ fn cross_keeps_three_digits_of_near_duplicates() {
             let e = relative(got, want);
             assert!(e <= 1e-3, "{metric:?} spread {spread:e}: {e:e}");
         }
+    }
+}
+
+#[test]
+fn wide_matrices_are_right() {
+    let device = device();
+    for kind in [Similarity::Dot, Similarity::Cosine, Similarity::SquaredEuclidean, Similarity::Euclidean] {
+        for (n, m, d) in [(33, 65, 512), (5, 70, 515), (40, 3, 2)] {
+            let inputs = vec![Input::normal(1, &[n, d]), Input::normal(2, &[m, d])];
+            let name = format!("{kind:?} {n} {m} {d}");
+            let case = Case::new("similarity", name, inputs, move |g, v| similarity(g, v[0], v[1], kind));
+            let (e, at) = case.parity(&device).unwrap();
+            assert!(e <= case.tolerance, "{}: {e:e} at {at}", case.name);
+        }
+    }
+}
+
+/// Rows of every size: the largest element is taken out before a square.
+#[test]
+fn cosines_of_tiny_and_huge_rows_are_right() {
+    let device = device();
+    for size in [1e-30, 1e-18, 1e18, 1e30] {
+        let rows = |seed| {
+            Input::real(&[20, 7], rounded(normal(seed, 140).into_iter().map(|v| v * size)), Role::Grad)
+        };
+        let case = Case::new("similarity", format!("{size:e}"), vec![rows(1), rows(2)], |g, v| {
+            similarity(g, v[0], v[1], Similarity::Cosine)
+        });
+        let (e, at) = case.parity(&device).unwrap();
+        assert!(e <= case.tolerance, "{size:e}: {e:e} at {at}");
     }
 }
