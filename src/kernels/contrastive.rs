@@ -80,7 +80,35 @@ pub struct P {
     pub weight: f32,
 }
 
+/// Rows that a workgroup of the WGSL twins owns.
+const ROWS: u32 = 32;
+
 impl P {
+    /// Elements of `part` in [`ALL`]: a loss for each workgroup, and for the cosine the norms.
+    pub fn all_parts(&self) -> usize {
+        self.halves_parts() + if self.cosine() { self.n as usize } else { 0 }
+    }
+
+    /// Elements of `part` in [`HALVES`].
+    pub fn halves_parts(&self) -> usize {
+        self.n.div_ceil(ROWS) as usize
+    }
+
+    /// Elements of `part` in [`CROSS`].
+    pub fn cross_parts(&self) -> usize {
+        self.all_parts() + if self.cosine() { self.m as usize } else { 0 }
+    }
+
+    /// Workgroups that compute the norms of `n` rows, which the cosine alone needs.
+    fn norm_groups(&self, n: u32) -> [u32; 3] {
+        [if self.cosine() { n.div_ceil(64) } else { 0 }, 1, 1]
+    }
+
+    /// The workgroup that sums the losses, where there is more than one.
+    fn sum_groups(&self) -> [u32; 3] {
+        [u32::from(self.n > ROWS), 1, 1]
+    }
+
     fn cosine(&self) -> bool {
         self.metric == Metric::Cosine as u32
     }
@@ -139,7 +167,8 @@ fn scale_into<F: Real>(from: &[f64], scale: f64, to: &mut [F]) {
 
 /// The mean over all pairs `i < j`.
 ///
-/// `z` is `[n, d]`, `labels` `[n]`, `loss` `[1]`, `dz` `[n, d]`: the gradient of `loss` by `z`.
+/// `z` is `[n, d]`, `labels` `[n]`, `loss` `[1]`, `dz` `[n, d]`: the gradient of `loss` by `z`. `part`, of
+/// [`P::all_parts`] elements, is scratch that GPUs keep partial sums in; here it is filled with zeros.
 pub static ALL: Kernel = Kernel {
     name: "contrastive_all",
     bindings: &[
@@ -147,9 +176,17 @@ pub static ALL: Kernel = Kernel {
         Binding::input("labels"),
         Binding::output("loss"),
         Binding::output("dz"),
+        Binding::output("part"),
     ],
     cpu: CpuTwin { f32: all_tiled, f64: all_plain },
-    groups: &[],
+    groups: &[
+        |p| {
+            let p: P = p.get();
+            p.norm_groups(p.n)
+        },
+        |p| [p.get::<P>().n.div_ceil(ROWS), 1, 1],
+        |p| p.get::<P>().sum_groups(),
+    ],
     cost: |p| {
         let P { n, d, .. } = p.get();
         let (n, d) = (n as usize, d as usize);
@@ -160,7 +197,8 @@ pub static ALL: Kernel = Kernel {
 fn all_plain<F: Real>(args: Args<'_, F>) {
     let p: P = args.params();
     let (n, d) = (p.n as usize, p.d as usize);
-    let [z, labels, loss, dz] = args.bufs();
+    let [z, labels, loss, dz, part] = args.bufs();
+    part.output().fill(F::zero());
     let (z, labels) = (z.input(), labels.input());
     let (mut sum, mut grad) = (0.0, vec![0.0; n * d]);
     for i in 0..n {
@@ -180,7 +218,8 @@ fn all_plain<F: Real>(args: Args<'_, F>) {
 /// The mean over `m` disjoint pairs of rows.
 ///
 /// `z` is `[n, d]`, `labels` `[n]`, `pairing` `[m, 2]` row indices, `loss` `[1]`, `dz` `[n, d]`. A row in
-/// no pair has gradient 0. An index that is no row, or comes twice, makes the loss NaN.
+/// no pair has gradient 0. An index that is no row, or comes twice, makes the loss NaN. `part`, of
+/// [`P::halves_parts`] elements, is scratch.
 pub static HALVES: Kernel = Kernel {
     name: "contrastive_halves",
     bindings: &[
@@ -189,9 +228,10 @@ pub static HALVES: Kernel = Kernel {
         Binding::index("pairing"),
         Binding::output("loss"),
         Binding::output("dz"),
+        Binding::output("part"),
     ],
     cpu: CpuTwin { f32: halves, f64: halves },
-    groups: &[],
+    groups: &[|p| [p.get::<P>().n.div_ceil(ROWS), 1, 1], |p| p.get::<P>().sum_groups()],
     cost: |p| {
         let P { n, m, d, .. } = p.get();
         let (n, m, d) = (n as usize, m as usize, d as usize);
@@ -202,7 +242,8 @@ pub static HALVES: Kernel = Kernel {
 fn halves<F: Real>(args: Args<'_, F>) {
     let p: P = args.params();
     let (n, m, d) = (p.n as usize, p.m as usize, p.d as usize);
-    let [z, labels, pairing, loss, dz] = args.bufs();
+    let [z, labels, pairing, loss, dz, part] = args.bufs();
+    part.output().fill(F::zero());
     let (z, labels, pairing) = (z.input(), labels.input(), pairing.index());
     let dz = dz.output();
     dz.fill(F::zero());
@@ -230,6 +271,7 @@ fn halves<F: Real>(args: Args<'_, F>) {
 /// The mean over all `n·m` pairs of a row of `z` and a row of `others`.
 ///
 /// `z` is `[n, d]`, `labels_z` `[n]`, `others` `[m, d]`, `labels_o` `[m]`, `loss` `[1]`, `dz` `[n, d]`, `dothers` `[m, d]`.
+/// `part`, of [`P::cross_parts`] elements, is scratch.
 pub static CROSS: Kernel = Kernel {
     name: "contrastive_cross",
     bindings: &[
@@ -240,9 +282,20 @@ pub static CROSS: Kernel = Kernel {
         Binding::output("loss"),
         Binding::output("dz"),
         Binding::output("dothers"),
+        Binding::output("part"),
     ],
     cpu: CpuTwin { f32: cross_tiled, f64: cross_plain },
-    groups: &[],
+    groups: &[
+        |p| {
+            let p: P = p.get();
+            p.norm_groups(p.n + p.m)
+        },
+        |p| {
+            let p: P = p.get();
+            [p.n.div_ceil(ROWS) + p.m.div_ceil(ROWS), 1, 1]
+        },
+        |p| p.get::<P>().sum_groups(),
+    ],
     cost: |p| {
         let P { n, m, d, .. } = p.get();
         let (n, m, d) = (n as usize, m as usize, d as usize);
@@ -253,7 +306,8 @@ pub static CROSS: Kernel = Kernel {
 fn cross_plain<F: Real>(args: Args<'_, F>) {
     let p: P = args.params();
     let (n, m, d) = (p.n as usize, p.m as usize, p.d as usize);
-    let [z, labels_z, others, labels_o, loss, dz, dothers] = args.bufs();
+    let [z, labels_z, others, labels_o, loss, dz, dothers, part] = args.bufs();
+    part.output().fill(F::zero());
     let (z, labels_z) = (z.input(), labels_z.input());
     let (others, labels_o) = (others.input(), labels_o.input());
     let (mut sum, mut gz, mut go) = (0.0, vec![0.0; n * d], vec![0.0; m * d]);
@@ -589,13 +643,15 @@ pub(crate) fn cross_f32(
 
 fn all_tiled(args: Args<'_, f32>) {
     let (p, work) = (args.params(), args.work);
-    let [z, labels, loss, dz] = args.bufs();
+    let [z, labels, loss, dz, part] = args.bufs();
+    part.output().fill(0.0);
     loss.output()[0] = all_f32(work, &p, z.input(), labels.input(), dz.output());
 }
 
 fn cross_tiled(args: Args<'_, f32>) {
     let (p, work) = (args.params(), args.work);
-    let [z, labels_z, others, labels_o, loss, dz, dothers] = args.bufs();
+    let [z, labels_z, others, labels_o, loss, dz, dothers, part] = args.bufs();
+    part.output().fill(0.0);
     let z = (z.input(), labels_z.input(), dz.output());
     let others = (others.input(), labels_o.input(), dothers.output());
     loss.output()[0] = cross_f32(work, &p, z, others);

@@ -120,6 +120,26 @@ impl P {
     }
 }
 
+/// Channels and positions of a tile of the WGSL twins, by the channels of a group.
+pub(super) const fn tile(channels: u32) -> [u32; 2] {
+    match channels {
+        0..=4 => [4, 256],
+        5..=16 => [16, 128],
+        _ => [64, 64],
+    }
+}
+
+/// Workgroups of a tiled product: `channels` in each of `groups`, at `positions`.
+pub(super) fn tiles(groups: u32, channels: u32, positions: u32) -> u32 {
+    let [rows, columns] = tile(channels);
+    groups * channels.div_ceil(rows) * positions.div_ceil(columns)
+}
+
+/// Workgroups of the gradient of weights with `terms` columns: each owns four rows by eight columns.
+pub(super) const fn weight_tiles(groups: u32, channels: u32, terms: u32) -> u32 {
+    groups * channels.div_ceil(4) * terms.div_ceil(8)
+}
+
 /// The convolution.
 pub static FWD: Kernel = Kernel {
     name: "conv1d_fwd",
@@ -131,7 +151,10 @@ pub static FWD: Kernel = Kernel {
         },
         f64: fwd,
     },
-    groups: &[],
+    groups: &[|p| {
+        let p: P = p.get();
+        [tiles(p.groups, p.cout / p.groups, p.batch * p.out), 1, 1]
+    }],
     cost: |p| {
         let p: P = p.get();
         let bias = if p.bias != 0 { p.cout as usize } else { 0 };
@@ -160,7 +183,10 @@ pub static BWD_X: Kernel = Kernel {
         },
         f64: bwd_x,
     },
-    groups: &[],
+    groups: &[|p| {
+        let p: P = p.get();
+        [tiles(p.groups, p.cin / p.groups, p.batch * p.t.div_ceil(p.stride)) * p.stride, 1, 1]
+    }],
     cost: backward_cost,
 };
 
@@ -183,7 +209,10 @@ pub static BWD_W: Kernel = Kernel {
         },
         f64: bwd_w,
     },
-    groups: &[],
+    groups: &[|p| {
+        let p: P = p.get();
+        [weight_tiles(p.groups, p.cout / p.groups, p.cin / p.groups * p.k), 1, 1]
+    }],
     cost: backward_cost,
 };
 
@@ -211,7 +240,7 @@ pub static BWD_B: Kernel = Kernel {
         },
         f64: bwd_b,
     },
-    groups: &[],
+    groups: &[|p| [p.get::<P>().cout, 1, 1]],
     cost: |p| {
         let p: P = p.get();
         Cost::new(p.outputs(), p.outputs() + p.cout as usize)

@@ -26,11 +26,12 @@
 //! The f64 twins are the loops above as they stand. The f32 twins are in `conv_lanes`.
 
 use super::conv_lanes::{self, Axis, Geometry};
+use super::conv1d::{tiles, weight_tiles};
 use super::{Binding, Cost, Kernel, Params};
 use crate::device::cpu::{Args, CpuTwin, Real};
 use bytemuck::{Pod, Zeroable};
 
-/// Params of every kernel here; pairs are vertical, then horizontal.
+/// Params of every kernel here.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct P {
@@ -42,18 +43,30 @@ pub struct P {
     pub cout: u32,
     /// Groups that both split into.
     pub groups: u32,
-    /// Input rows and columns.
-    pub input: [u32; 2],
+    /// Input rows.
+    pub h: u32,
+    /// Input columns.
+    pub w: u32,
     /// Taps.
-    pub kernel: [u32; 2],
-    /// Output rows and columns.
-    pub output: [u32; 2],
+    pub kh: u32,
+    /// The same along a row.
+    pub kw: u32,
+    /// Output rows.
+    pub oh: u32,
+    /// Output columns.
+    pub ow: u32,
     /// Input positions from one output position to the next.
-    pub stride: [u32; 2],
+    pub stride_h: u32,
+    /// The same along a row.
+    pub stride_w: u32,
     /// Zeros at either edge.
-    pub padding: [u32; 2],
+    pub padding_h: u32,
+    /// The same along a row.
+    pub padding_w: u32,
     /// Input positions from one tap to the next.
-    pub dilation: [u32; 2],
+    pub dilation_h: u32,
+    /// The same along a row.
+    pub dilation_w: u32,
     /// 1 when `b` is a bias; 0 when `w` is bound in its place, not to be read as one.
     pub bias: u32,
 }
@@ -63,17 +76,37 @@ fn product(n: u32, channels: u32, plane: [u32; 2]) -> usize {
 }
 
 impl P {
+    // Pairs are vertical, then horizontal.
+    fn input(&self) -> [u32; 2] {
+        [self.h, self.w]
+    }
+    fn kernel(&self) -> [u32; 2] {
+        [self.kh, self.kw]
+    }
+    fn output(&self) -> [u32; 2] {
+        [self.oh, self.ow]
+    }
+    fn stride(&self) -> [u32; 2] {
+        [self.stride_h, self.stride_w]
+    }
+    fn padding(&self) -> [u32; 2] {
+        [self.padding_h, self.padding_w]
+    }
+    fn dilation(&self) -> [u32; 2] {
+        [self.dilation_h, self.dilation_w]
+    }
+
     fn terms(&self) -> usize {
-        self.outputs() * product(1, self.cin / self.groups, self.kernel)
+        self.outputs() * product(1, self.cin / self.groups, self.kernel())
     }
     fn inputs(&self) -> usize {
-        product(self.batch, self.cin, self.input)
+        product(self.batch, self.cin, self.input())
     }
     fn weights(&self) -> usize {
-        product(self.cout, self.cin / self.groups, self.kernel)
+        product(self.cout, self.cin / self.groups, self.kernel())
     }
     fn outputs(&self) -> usize {
-        product(self.batch, self.cout, self.output)
+        product(self.batch, self.cout, self.output())
     }
 
     fn geometry(&self) -> Geometry {
@@ -83,12 +116,12 @@ impl P {
             cin: (self.cin / self.groups) as usize,
             cout: (self.cout / self.groups) as usize,
             axes: [0, 1].map(|a| Axis {
-                input: self.input[a] as usize,
-                output: self.output[a] as usize,
-                kernel: self.kernel[a] as usize,
-                stride: self.stride[a] as usize,
-                padding: self.padding[a] as usize,
-                dilation: self.dilation[a] as usize,
+                input: self.input()[a] as usize,
+                output: self.output()[a] as usize,
+                kernel: self.kernel()[a] as usize,
+                stride: self.stride()[a] as usize,
+                padding: self.padding()[a] as usize,
+                dilation: self.dilation()[a] as usize,
             }),
             bias: self.bias != 0,
         }
@@ -96,16 +129,16 @@ impl P {
 
     /// The input position under `tap` of output position `o`, unless it is padding.
     fn under(&self, axis: usize, o: usize, tap: usize) -> Option<usize> {
-        let padded = o * self.stride[axis] as usize + tap * self.dilation[axis] as usize;
-        padded.checked_sub(self.padding[axis] as usize).filter(|&at| at < self.input[axis] as usize)
+        let padded = o * self.stride()[axis] as usize + tap * self.dilation()[axis] as usize;
+        padded.checked_sub(self.padding()[axis] as usize).filter(|&at| at < self.input()[axis] as usize)
     }
 
     /// Calls `f` with the places in `y`, `w` and `x` of every term.
     fn each_term(&self, mut f: impl FnMut(usize, usize, usize)) {
         let [cin, cout, groups] = [self.cin, self.cout, self.groups].map(|v| v as usize);
-        let [h, w] = self.input.map(|v| v as usize);
-        let [kh, kw] = self.kernel.map(|v| v as usize);
-        let [oh, ow] = self.output.map(|v| v as usize);
+        let [h, w] = self.input().map(|v| v as usize);
+        let [kh, kw] = self.kernel().map(|v| v as usize);
+        let [oh, ow] = self.output().map(|v| v as usize);
         let (cin_group, cout_group) = (cin / groups, cout / groups);
         for n in 0..self.batch as usize {
             for c in 0..cout {
@@ -141,7 +174,10 @@ pub static FWD: Kernel = Kernel {
         },
         f64: fwd,
     },
-    groups: &[],
+    groups: &[|p| {
+        let p: P = p.get();
+        [tiles(p.groups, p.cout / p.groups, p.batch * p.oh * p.ow), 1, 1]
+    }],
     cost: |p| {
         let p: P = p.get();
         let bias = if p.bias != 0 { p.cout as usize } else { 0 };
@@ -153,7 +189,7 @@ fn fwd<F: Real>(args: Args<'_, F>) {
     let p: P = args.params();
     let [x, w, b, y] = args.bufs();
     let (x, w, b, y) = (x.input(), w.input(), b.input(), y.output());
-    for (plane, y) in y.chunks_mut(product(1, 1, p.output)).enumerate() {
+    for (plane, y) in y.chunks_mut(product(1, 1, p.output())).enumerate() {
         y.fill(if p.bias != 0 { b[plane % p.cout as usize] } else { F::zero() });
     }
     p.each_term(|at_y, at_w, at_x| y[at_y] += w[at_w] * x[at_x]);
@@ -170,7 +206,11 @@ pub static BWD_X: Kernel = Kernel {
         },
         f64: bwd_x,
     },
-    groups: &[],
+    groups: &[|p| {
+        let p: P = p.get();
+        let turns = p.h.div_ceil(p.stride_h) * p.w.div_ceil(p.stride_w);
+        [tiles(p.groups, p.cin / p.groups, p.batch * turns) * p.stride_h * p.stride_w, 1, 1]
+    }],
     cost: backward_cost,
 };
 
@@ -193,7 +233,10 @@ pub static BWD_W: Kernel = Kernel {
         },
         f64: bwd_w,
     },
-    groups: &[],
+    groups: &[|p| {
+        let p: P = p.get();
+        [weight_tiles(p.groups, p.cout / p.groups, p.cin / p.groups * p.kh * p.kw), 1, 1]
+    }],
     cost: backward_cost,
 };
 
@@ -217,11 +260,11 @@ pub static BWD_B: Kernel = Kernel {
     cpu: CpuTwin {
         f32: |args| {
             let p: P = args.params();
-            conv_lanes::bwd_b(args, product(1, 1, p.output))
+            conv_lanes::bwd_b(args, product(1, 1, p.output()))
         },
         f64: bwd_b,
     },
-    groups: &[],
+    groups: &[|p| [p.get::<P>().cout, 1, 1]],
     cost: |p| {
         let p: P = p.get();
         Cost::new(p.outputs(), p.outputs() + p.cout as usize)
@@ -233,7 +276,7 @@ fn bwd_b(args: Args<'_, f64>) {
     let [dy, db] = args.bufs();
     let db = db.output();
     db.fill(0.0);
-    for (plane, dy) in dy.input().chunks(product(1, 1, p.output)).enumerate() {
+    for (plane, dy) in dy.input().chunks(product(1, 1, p.output())).enumerate() {
         db[plane % p.cout as usize] += dy.iter().sum::<f64>();
     }
 }

@@ -77,7 +77,10 @@ pub static FWD: Kernel = Kernel {
     name: "similarity_fwd",
     bindings: &[Binding::input("a"), Binding::input("b"), Binding::output("y")],
     cpu: CpuTwin { f32: fwd_tiled, f64: fwd_plain },
-    groups: &[],
+    groups: &[|p| {
+        let p: P = p.get();
+        [p.n.div_ceil(64) * p.m.div_ceil(64), 1, 1]
+    }],
     cost: |p| {
         let [n, m, d] = p.get::<P>().dims();
         Cost::new(2 * n * m * d, n * m + (n + m) * d)
@@ -95,7 +98,10 @@ pub static BWD: Kernel = Kernel {
         Binding::output("db"),
     ],
     cpu: CpuTwin { f32: bwd_tiled, f64: bwd_plain },
-    groups: &[],
+    groups: &[|p| {
+        let p: P = p.get();
+        [p.n.div_ceil(32) + p.m.div_ceil(32), 1, 1]
+    }],
     cost: |p| {
         let [n, m, d] = p.get::<P>().dims();
         Cost::new(4 * n * m * d, n * m + 2 * (n + m) * d)

@@ -105,7 +105,8 @@ pub fn contrastive(g: &mut Graph, z: Var, labels: Var, opts: ContrastiveOptions)
     two_or_more(g, op, z)?;
     let p = params(op, n, 0, d, opts)?;
     let (loss, dz) = (g.temp(&[1]), g.temp_like(z));
-    g.launch(&k::ALL, &p, &[z, labels, loss, dz])?;
+    let part = g.temp(&[p.all_parts()]);
+    g.launch(&k::ALL, &p, &[z, labels, loss, dz, part])?;
     g.on_backward(loss, &[z], move |g, up| give_scaled(g, z, dz, up));
     Ok(loss)
 }
@@ -144,7 +145,8 @@ pub fn contrastive_halves(
     }
     let p = params(op, n, n / 2, d, opts)?;
     let (loss, dz) = (g.temp(&[1]), g.temp_like(z));
-    g.launch(&k::HALVES, &p, &[z, labels, pairing, loss, dz])?;
+    let part = g.temp(&[p.halves_parts()]);
+    g.launch(&k::HALVES, &p, &[z, labels, pairing, loss, dz, part])?;
     g.on_backward(loss, &[z], move |g, up| give_scaled(g, z, dz, up));
     Ok(loss)
 }
@@ -172,7 +174,8 @@ pub fn contrastive_cross(
     labels_for(g, op, "labels_o", labels_o, others)?;
     let p = params(op, n, m, d, opts)?;
     let (loss, dz, dothers) = (g.temp(&[1]), g.temp_like(z), g.temp_like(others));
-    g.launch(&k::CROSS, &p, &[z, labels_z, others, labels_o, loss, dz, dothers])?;
+    let part = g.temp(&[p.cross_parts()]);
+    g.launch(&k::CROSS, &p, &[z, labels_z, others, labels_o, loss, dz, dothers, part])?;
     g.on_backward(loss, &[z, others], move |g, up| {
         give_scaled(g, z, dz, up)?;
         give_scaled(g, others, dothers, up)

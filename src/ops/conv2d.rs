@@ -55,18 +55,23 @@ pub fn conv2d(g: &mut Graph, x: Var, w: Var, b: Option<Var>, options: ConvOption
     count(OP, "output", &y_shape)?;
     // Every value is below 2³² by the checks above.
     let [n, ci, co, gr] = [batch, cin, cout, groups].map(|v| v as u32);
-    let pair = |v: [usize; 2]| v.map(|v| v as u32);
     let p = k::P {
         batch: n,
         cin: ci,
         cout: co,
         groups: gr,
-        input: pair(input),
-        kernel: pair(kernel),
-        output: pair(output),
-        stride: pair(stride),
-        padding: pair(padding),
-        dilation: pair(dilation),
+        h: h as u32,
+        w: wide as u32,
+        kh: kh as u32,
+        kw: kw as u32,
+        oh: output[0] as u32,
+        ow: output[1] as u32,
+        stride_h: stride[0] as u32,
+        stride_w: stride[1] as u32,
+        padding_h: padding[0] as u32,
+        padding_w: padding[1] as u32,
+        dilation_h: dilation[0] as u32,
+        dilation_w: dilation[1] as u32,
         bias: b.is_some().into(),
     };
     let y = g.temp(&y_shape);

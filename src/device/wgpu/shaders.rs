@@ -18,7 +18,21 @@ macro_rules! sources {
         )),*];
     };
 }
-sources!["activation", "batch_norm", "dropout", "elementwise", "gather", "linear", "loss", "optim", "pool",];
+sources![
+    "activation",
+    "batch_norm",
+    "contrastive",
+    "conv1d",
+    "conv2d",
+    "dropout",
+    "elementwise",
+    "gather",
+    "linear",
+    "loss",
+    "optim",
+    "pool",
+    "similarity",
+];
 
 /// The source of a stem.
 pub fn source(stem: &str) -> Option<&'static str> {

@@ -1,0 +1,462 @@
+// Similarity matrices, every row of a against every row of b, and their gradients.
+//
+//   dot                y_ij = a_i . b_j
+//   cosine             y_ij = a_i . b_j / (|a_i| |b_j|); 0, with gradient 0, when a row is zero
+//   squared Euclidean  y_ij = |a_i - b_j|^2
+//   Euclidean          y_ij = |a_i - b_j|; gradient 0 where that is 0
+//
+// Shapes: a, da [n, d]; b, db [m, d]; y, dy [n, m].
+//
+// fwd: a workgroup owns 64 x 64 entries and streams both sides' columns through workgroup memory, sixteen at a time; a
+// thread owns 4 x 4 entries, sixteen rows and columns apart. Distances are sums of squared differences, which do not
+// cancel. The cosine stages rows over their largest element and sums their squares as they pass.
+//
+// bwd: a workgroup owns 32 rows of da, or of db, and streams tiles of 32 rows of the other side, as the sweep of
+// the contrastive loss does: for Euclidean first the distances again; then dy times the derivative by the squared
+// distance as the tile's coefficients g_ij; then acc_i += sum_j g_ij (u_i - u_j) by differences (of rows of norm 1 for the
+// cosine, projected off u_i at the end), or g_ij b_j alone for the dot product. A thread owns one row and four columns
+// of every 32; where the rows are short the threads left over take every other j.
+//
+// Cost: 2 d flops an entry forward, 3 d for distances; 3 d an entry and side backward, and 3 d more for Euclidean.
+// Each entry of y is written once, each of dy read once a side.
+
+struct P {
+    n: u32,
+    m: u32,
+    d: u32,
+    kind: u32,
+}
+@group(1) @binding(0) var<uniform> p: P;
+
+override d: u32 = 16u;
+override kind: u32 = 0u;
+
+const DOT: u32 = 0u;
+const COSINE: u32 = 1u;
+const SQUARED: u32 = 2u;
+const EUCLIDEAN: u32 = 3u;
+
+@group(0) @binding(0) var<storage, read> a: array<f32>;
+@group(0) @binding(1) var<storage, read> b: array<f32>;
+
+// Side 0 is a, side 1 is b.
+fn rows_of(side: u32) -> u32 {
+    return select(p.m, p.n, side == 0u);
+}
+
+fn element(side: u32, at: u32) -> f32 {
+    if side == 0u {
+        return a[at];
+    }
+    return b[at];
+}
+
+// Columns k to k + 3 of row i; 0 beyond both ends.
+fn quad_of_side(side: u32, i: u32, k: u32) -> vec4<f32> {
+    var v = vec4<f32>();
+    if i < rows_of(side) && k < d {
+        let at = i * d + k;
+        v.x = element(side, at);
+        if k + 1u < d {
+            v.y = element(side, at + 1u);
+        }
+        if k + 2u < d {
+            v.z = element(side, at + 2u);
+        }
+        if k + 3u < d {
+            v.w = element(side, at + 3u);
+        }
+    }
+    return v;
+}
+
+// 1 / norm from the largest size of an element and the sum of squares over it; 0 for a zero row.
+fn inverse_norm(largest: f32, squares: f32) -> f32 {
+    return select(0.0, 1.0 / sqrt(squares) / max(largest, 1e-38), largest >= 1e-38);
+}
+
+// ---- The matrix.
+
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+
+// Rows of a tile; quads of a row staged, and from one row to the next.
+const BLOCK: u32 = 64u;
+const WAY: u32 = 4u;
+const STRIDE: u32 = 5u;
+
+var<workgroup> block_a: array<vec4<f32>, 320>;
+var<workgroup> block_b: array<vec4<f32>, 320>;
+var<workgroup> scale_a: array<f32, 64>;
+var<workgroup> scale_b: array<f32, 64>;
+
+// The largest size of an element of a row, for its four threads; all threads must come here.
+fn largest_of(side: u32, i: u32, thread: u32) -> f32 {
+    var most = 0.0;
+    for (var k = thread % WAY * 4u; k < d; k += 4u * WAY) {
+        let v = abs(quad_of_side(side, i, k));
+        most = max(most, max(max(v.x, v.y), max(v.z, v.w)));
+    }
+    workgroupBarrier();
+    parts[thread] = most;
+    workgroupBarrier();
+    let first = thread / WAY * WAY;
+    return max(max(parts[first], parts[first + 1u]), max(parts[first + 2u], parts[first + 3u]));
+}
+
+// The sum of four threads' parts; all threads must come here.
+fn four(thread: u32, part: f32) -> f32 {
+    workgroupBarrier();
+    parts[thread] = part;
+    workgroupBarrier();
+    let first = thread / WAY * WAY;
+    return parts[first] + parts[first + 1u] + parts[first + 2u] + parts[first + 3u];
+}
+
+@compute @workgroup_size(256)
+fn similarity_fwd(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let number = group_of(group, groups);
+    let across = (p.m + BLOCK - 1u) / BLOCK;
+    let i0 = number / across * BLOCK;
+    let j0 = number % across * BLOCK;
+    if i0 >= p.n {
+        return;
+    }
+    let row = thread / WAY;
+    let quad = thread % WAY;
+    var most_a = 1.0;
+    var most_b = 1.0;
+    if kind == COSINE {
+        most_a = largest_of(0u, i0 + row, thread);
+        most_b = largest_of(1u, j0 + row, thread);
+    }
+    var squares_a = 0.0;
+    var squares_b = 0.0;
+    var acc: array<vec4<f32>, 4>;
+    for (var k = 0u; k < d; k += 4u * WAY) {
+        var va = quad_of_side(0u, i0 + row, k + 4u * quad);
+        var vb = quad_of_side(1u, j0 + row, k + 4u * quad);
+        if kind == COSINE {
+            va /= max(most_a, 1e-38);
+            vb /= max(most_b, 1e-38);
+            squares_a += dot(va, va);
+            squares_b += dot(vb, vb);
+        }
+        workgroupBarrier();
+        block_a[row * STRIDE + quad] = va;
+        block_b[row * STRIDE + quad] = vb;
+        workgroupBarrier();
+        for (var q = 0u; q < WAY; q++) {
+            let at = thread % 16u * STRIDE + q;
+            let b0 = block_b[at];
+            let b1 = block_b[at + 16u * STRIDE];
+            let b2 = block_b[at + 32u * STRIDE];
+            let b3 = block_b[at + 48u * STRIDE];
+            for (var r = 0u; r < 4u; r++) {
+                let v = block_a[(thread / 16u + 16u * r) * STRIDE + q];
+                if kind == DOT || kind == COSINE {
+                    acc[r] += vec4<f32>(dot(v, b0), dot(v, b1), dot(v, b2), dot(v, b3));
+                } else {
+                    acc[r] += vec4<f32>(
+                        dot(v - b0, v - b0),
+                        dot(v - b1, v - b1),
+                        dot(v - b2, v - b2),
+                        dot(v - b3, v - b3),
+                    );
+                }
+            }
+        }
+    }
+    if kind == COSINE {
+        squares_a = four(thread, squares_a);
+        squares_b = four(thread, squares_b);
+        if quad == 0u {
+            // The staged rows' own, 0 for a zero row.
+            scale_a[row] = select(0.0, inverse_norm(1.0, squares_a), squares_a > 0.0);
+            scale_b[row] = select(0.0, inverse_norm(1.0, squares_b), squares_b > 0.0);
+        }
+        workgroupBarrier();
+    }
+    for (var r = 0u; r < 4u; r++) {
+        let ri = thread / 16u + 16u * r;
+        for (var c = 0u; c < 4u; c++) {
+            let cj = thread % 16u + 16u * c;
+            var v = acc[r][c];
+            if kind == COSINE {
+                v *= scale_a[ri] * scale_b[cj];
+            }
+            if kind == EUCLIDEAN {
+                v = sqrt(v);
+            }
+            if i0 + ri < p.n && j0 + cj < p.m {
+                y[(i0 + ri) * p.m + j0 + cj] = v;
+            }
+        }
+    }
+}
+
+// ---- The gradients. First the workgroups that own rows of a, then those that own rows of b.
+
+@group(0) @binding(2) var<storage, read> dy: array<f32>;
+@group(0) @binding(3) var<storage, read_write> da: array<f32>;
+@group(0) @binding(4) var<storage, read_write> db: array<f32>;
+
+// Rows and columns of a tile.
+const TILE: u32 = 32u;
+// Quads of a row in workgroup memory, and from one row to the next.
+const QUADS: u32 = 8u;
+const PITCH: u32 = 9u;
+// Steps of 32 columns that a thread's registers hold, and their columns.
+const STEPS: u32 = 16u;
+const MOST: u32 = 512u;
+
+var<workgroup> tile_a: array<vec4<f32>, 288>;
+var<workgroup> tile_b: array<vec4<f32>, 288>;
+var<workgroup> coefficients: array<f32, 1056>;
+var<workgroup> inverse_a: array<f32, 32>;
+var<workgroup> inverse_b: array<f32, 32>;
+
+fn grad(side: u32, at: u32) -> f32 {
+    if side == 0u {
+        return da[at];
+    }
+    return db[at];
+}
+
+fn put_grad(side: u32, at: u32, v: f32) {
+    if side == 0u {
+        da[at] = v;
+    } else {
+        db[at] = v;
+    }
+}
+
+// What the thread's 2 x 2 pairs gain from `quads` quads of the staged columns.
+fn squares(thread: u32, quads: u32) -> vec4<f32> {
+    let a = thread / 16u * PITCH;
+    let b = thread % 16u * PITCH;
+    var t = vec4<f32>();
+    for (var q = 0u; q < quads; q++) {
+        let a0 = tile_a[a + q];
+        let a1 = tile_a[a + 16u * PITCH + q];
+        let b0 = tile_b[b + q];
+        let b1 = tile_b[b + 16u * PITCH + q];
+        t += vec4<f32>(dot(a0 - b0, a0 - b0), dot(a0 - b1, a0 - b1), dot(a1 - b0, a1 - b0), dot(a1 - b1, a1 - b1));
+    }
+    return t;
+}
+
+// The staged columns' part of acc for a row whose quad is `a`, over every `split`-th j.
+fn weigh(own: u32, lane: u32, turn: u32, split: u32, a: vec4<f32>) -> vec4<f32> {
+    var sum = vec4<f32>();
+    for (var j = turn; j < TILE; j += split) {
+        sum += coefficients[own * 33u + j] * (a - tile_b[j * PITCH + lane]);
+    }
+    return sum;
+}
+
+// How the sums are dealt out: quads of a row that have a thread, threads that share them.
+fn lanes_of() -> u32 {
+    if d <= 4u {
+        return 1u;
+    }
+    if d <= 8u {
+        return 2u;
+    }
+    return select(8u, 4u, d <= 16u);
+}
+
+// Sums what the threads that share a quad have; all threads must come here.
+fn shared_sum(thread: u32, own: u32, lane: u32, lanes: u32, acc: vec4<f32>) -> vec4<f32> {
+    if lanes == QUADS {
+        return acc;
+    }
+    workgroupBarrier();
+    tile_a[thread] = acc;
+    workgroupBarrier();
+    var sum = vec4<f32>();
+    for (var s = 0u; s < QUADS / lanes; s++) {
+        sum += tile_a[s * TILE * lanes + own * lanes + lane];
+    }
+    return sum;
+}
+
+// The sum of `part` over the threads of a row; all threads must come here.
+fn row_sum(thread: u32, lanes: u32, part: f32) -> f32 {
+    workgroupBarrier();
+    parts[thread] = part;
+    workgroupBarrier();
+    let first = thread / lanes * lanes;
+    var sum = 0.0;
+    for (var l = 0u; l < lanes; l++) {
+        sum += parts[first + l];
+    }
+    return sum;
+}
+
+// The gradient by a row from that by its unit vector.
+fn projected(v: f32, radial: f32, inverse: f32) -> f32 {
+    // On a line the angle is 0 or pi whatever the lengths.
+    return select((v - radial) * inverse, 0.0, d == 1u);
+}
+
+// 1 / norm of a row, for its eight threads; all threads must come here.
+fn norm_of(side: u32, i: u32, thread: u32) -> f32 {
+    var most = 0.0;
+    for (var k = thread % QUADS * 4u; k < d; k += TILE) {
+        let v = abs(quad_of_side(side, i, k));
+        most = max(most, max(max(v.x, v.y), max(v.z, v.w)));
+    }
+    workgroupBarrier();
+    parts[thread] = most;
+    workgroupBarrier();
+    for (var l = 0u; l < QUADS; l++) {
+        most = max(most, parts[thread / QUADS * QUADS + l]);
+    }
+    var sum = 0.0;
+    for (var k = thread % QUADS * 4u; k < d; k += TILE) {
+        let v = quad_of_side(side, i, k) / max(most, 1e-38);
+        sum += dot(v, v);
+    }
+    return inverse_norm(most, row_sum(thread, QUADS, sum));
+}
+
+// The row that differences are taken of.
+fn unit_of_side(side: u32, i: u32, k: u32, inverse: f32) -> vec4<f32> {
+    let v = quad_of_side(side, i, k);
+    if kind == COSINE {
+        return v * inverse;
+    }
+    return v;
+}
+
+@compute @workgroup_size(256)
+fn similarity_bwd(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let tiles = (p.n + TILE - 1u) / TILE;
+    let tile = group_of(group, groups);
+    let side = u32(tile >= tiles);
+    let i0 = (tile - side * tiles) * TILE;
+    let n = rows_of(side);
+    let m = rows_of(1u - side);
+    if i0 >= n {
+        return;
+    }
+    let row = thread / QUADS;
+    let quad = thread % QUADS * 4u;
+    let staged = row * PITCH + thread % QUADS;
+    let lanes = lanes_of();
+    let split = QUADS / lanes;
+    let lane = thread % lanes;
+    let own = thread / lanes % TILE;
+    let turn = thread / lanes / TILE;
+    if kind == COSINE {
+        let inverse = norm_of(side, i0 + row, thread);
+        if quad == 0u {
+            inverse_a[row] = inverse;
+        }
+    }
+    var radial = 0.0;
+    // One turn up to 512 columns; beyond, each turn meets all pairs again for 512 more columns.
+    for (var first = 0u; first < d; first += MOST) {
+        let last = min(d, first + MOST);
+        var acc: array<vec4<f32>, 16>;
+        for (var j0 = 0u; j0 < m; j0 += TILE) {
+            if kind == COSINE {
+                let inverse = norm_of(1u - side, j0 + row, thread);
+                if quad == 0u {
+                    inverse_b[row] = inverse;
+                }
+            }
+            workgroupBarrier();
+            if kind == EUCLIDEAN {
+                var t = vec4<f32>();
+                for (var k = 0u; k < d; k += TILE) {
+                    if k > 0u {
+                        workgroupBarrier();
+                    }
+                    tile_a[staged] = quad_of_side(side, i0 + row, k + quad);
+                    tile_b[staged] = quad_of_side(1u - side, j0 + row, k + quad);
+                    workgroupBarrier();
+                    t += squares(thread, min(QUADS, (d - k + 3u) / 4u));
+                }
+                for (var e = 0u; e < 4u; e++) {
+                    let r = thread / 16u + e / 2u * 16u;
+                    let c = thread % 16u + e % 2u * 16u;
+                    coefficients[r * 33u + c] = select(0.0, 1.0 / max(sqrt(t[e]), 1e-30), t[e] > 0.0);
+                }
+                workgroupBarrier();
+            }
+            // Neighbours read neighbours of dy on either side.
+            for (var e = thread; e < TILE * TILE; e += WIDTH) {
+                let r = select(e % TILE, e / TILE, side == 0u);
+                let c = select(e / TILE, e % TILE, side == 0u);
+                var g = 0.0;
+                if i0 + r < n && j0 + c < m {
+                    let i = select(j0 + c, i0 + r, side == 0u);
+                    let j = select(i0 + r, j0 + c, side == 0u);
+                    g = dy[i * p.m + j];
+                    switch kind {
+                        case DOT: {
+                            g = -g;
+                        }
+                        case COSINE: {
+                            g = select(0.0, -g, inverse_a[r] > 0.0 && inverse_b[c] > 0.0);
+                        }
+                        case SQUARED: {
+                            g *= 2.0;
+                        }
+                        default: {
+                            g *= coefficients[r * 33u + c];
+                        }
+                    }
+                }
+                coefficients[r * 33u + c] = g;
+            }
+            for (var s = 0u; s < STEPS && first + s * TILE < last; s++) {
+                let k = first + s * TILE;
+                if s > 0u {
+                    workgroupBarrier();
+                }
+                tile_b[staged] = unit_of_side(1u - side, j0 + row, k + quad, inverse_b[row]);
+                workgroupBarrier();
+                var v = vec4<f32>();
+                if kind != DOT {
+                    v = unit_of_side(side, i0 + own, k + 4u * lane, inverse_a[own]);
+                }
+                acc[s] += weigh(own, lane, turn, split, v);
+            }
+            workgroupBarrier();
+        }
+        acc[0] = shared_sum(thread, own, lane, lanes, acc[0]);
+        for (var s = 0u; s < STEPS && first + s * TILE < last; s++) {
+            let k = first + s * TILE + 4u * lane;
+            if kind == COSINE {
+                radial += dot(acc[s], unit_of_side(side, i0 + own, k, inverse_a[own]));
+            }
+            if turn == 0u && i0 + own < n {
+                for (var c = 0u; c < 4u && k + c < d; c++) {
+                    put_grad(side, (i0 + own) * d + k + c, acc[s][c]);
+                }
+            }
+        }
+    }
+    if kind == COSINE {
+        radial = row_sum(thread, lanes, radial);
+        if turn == 0u && i0 + own < n {
+            for (var k = 4u * lane; k < d; k += TILE) {
+                let u = unit_of_side(side, i0 + own, k, inverse_a[own]);
+                for (var c = 0u; c < 4u && k + c < d; c++) {
+                    let at = (i0 + own) * d + k + c;
+                    put_grad(side, at, projected(grad(side, at), radial * u[c], inverse_a[own]));
+                }
+            }
+        }
+    }
+}
