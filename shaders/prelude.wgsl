@@ -43,3 +43,8 @@ fn ln_1p(x: f32) -> f32 {
         + q * (0.09090909 + q * (0.07692308 + q * (0.06666667 + q * 0.05882353))))))));
     return select(log(1.0 + x), series, x > -0.5 && x <= 1.0);
 }
+
+// ln(x) for x > 0, relatively accurate near 1 too.
+fn ln(x: f32) -> f32 {
+    return select(log(x), ln_1p(x - 1.0), x > 0.5 && x <= 2.0);
+}

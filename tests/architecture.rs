@@ -28,7 +28,9 @@ fn mentions(within: &str, words: &[&str], except: &[&str]) -> Vec<String> {
             continue;
         }
         for (i, line) in std::fs::read_to_string(&file).unwrap().lines().enumerate() {
+            // Our own module `device::wgpu` is not the library.
             let code = line.split("//").next().unwrap_or_default();
+            let code = code.replace("self::wgpu::", "self::wgpu ").replace("device::wgpu::", "device::wgpu ");
             if words.iter().any(|w| code.contains(w)) {
                 found.push(format!("src/{name}:{}: {line}", i + 1));
             }
@@ -63,7 +65,7 @@ fn devices_and_kernels_know_neither_graphs_nor_ops() {
 fn the_graph_and_ops_know_no_backend() {
     for layer in ["graph", "ops"] {
         assert_eq!(
-            mentions(layer, &["device::cpu", "device::Cpu", "device::wgpu", "device::cuda"], &[]),
+            mentions(layer, &["device::cpu", "device::Cpu", "device::wgpu", "Wgpu", "device::cuda"], &[]),
             [""; 0]
         );
     }

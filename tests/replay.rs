@@ -9,7 +9,7 @@ use etude::nn::{Learn, NetConfig, PcConvNet};
 use etude::ops::contrastive::{ContrastiveOptions, contrastive};
 use etude::ops::loss::{LossOptions, mse};
 use etude::optim::{Method, Optimizer};
-use etude::train::{Protocol, TrainOptions, fit};
+use etude::train::{Hooks, Protocol, TrainOptions, fit};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -82,7 +82,7 @@ fn training_gives_the_same_bits_on_one_and_on_three_threads() {
             let cpu = Cpu::<f32>::new(threads).unwrap();
             let mut options = TrainOptions::for_inputs(inputs.kind, protocol, 1.0 / 127.0);
             (options.epochs, options.encoder_epochs, options.batch, options.seed) = (2, 2, 24, 5);
-            let mut fitted = fit(&cpu, &inputs, &split, &options, &mut |_| {}).unwrap();
+            let mut fitted = fit(&cpu, &inputs, &split, &options, Hooks::default()).unwrap();
             let losses: Vec<f64> = fitted.history.iter().map(|e| e.train_loss).collect();
             (fitted.net.tensors(&cpu).unwrap(), losses, fitted.predict(&cpu, &split.test).unwrap())
         };

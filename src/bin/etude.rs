@@ -8,18 +8,21 @@ use etude::data::synth::{self, SynthOptions};
 use etude::data::{self, Recordings, Split};
 use etude::device::{Cpu, Device};
 use etude::kernels::contrastive::Metric;
+use etude::kernels::{Cost, Kernel};
 use etude::model::{self, ModelInfo, SplitInfo};
 use etude::ops::optim::{Adam, Sgd};
 use etude::optim::{Method, Schedule};
-use etude::report::files::{EpochRow, OutDir, PredictionRow};
+use etude::report::files::{CHECKPOINT, EpochRow, OutDir, PredictionRow};
 use etude::report::metrics::{Metrics, RunReport, best_threshold};
 use etude::report::plots::{embedding_svg, history_svg, scatter_svg};
-use etude::train::{Fit, Pairs, Prediction, Protocol, TrainOptions, fit};
+use etude::train::{Epoch, Fit, Hooks, Pairs, Prediction, Protocol, Snapshot, State, TrainOptions, fit};
 use etude::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What `--version` prints: the version, and what the binary was built with.
 const LONG_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ETUDE_BUILD"), ")");
@@ -39,9 +42,13 @@ enum Command {
     ///
     /// Without --data it trains on a built-in synthetic set: melodies sung with graded errors of
     /// pitch, rhythm, hesitation, drift and octave.
+    ///
+    /// With --out DIR a checkpoint is kept in DIR while it trains. Should the run be cut short,
+    /// `etude train --resume DIR` goes on from there and ends with the very same files.
     #[command(
         after_help = "Examples:\n  etude train\n  etude train --data MASTmelody_dataset --folds 5 --out run\n  \
-                            etude train --data takes.csv --protocol joint --lambda 0.1 --out run"
+                            etude train --data takes.csv --protocol joint --lambda 0.1 --out run\n  \
+                            etude train --resume run"
     )]
     Train(Box<TrainArgs>),
     /// Test a trained network.
@@ -65,7 +72,7 @@ struct Common {
     json: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, ValueEnum, Serialize, Deserialize)]
 enum DeviceName {
     Auto,
     Cpu,
@@ -73,14 +80,29 @@ enum DeviceName {
 
 #[derive(Args)]
 struct TrainArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    common: Common,
+    /// Directory for the model, metrics, history, predictions and plots.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on with the unfinished run in DIR, with the options it was begun with.
+    ///
+    /// Only --device, --threads and --json may be given beside it; device and threads are else the run's own.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["RunArgs", "out"])]
+    resume: Option<PathBuf>,
+}
+
+/// What makes a run; a checkpoint keeps it.
+#[derive(Clone, Args, Serialize, Deserialize)]
+struct RunArgs {
     /// A MASTmelody directory, a CSV manifest or a directory with manifest.csv. Absent: the synthetic set.
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// What is minimised.
     #[arg(long, value_enum, default_value_t = ProtocolName::Mse)]
     protocol: ProtocolName,
-    #[command(flatten)]
-    common: Common,
     /// Seed of the data set, the split, the weights and the batches.
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
@@ -105,9 +127,6 @@ struct TrainArgs {
     /// Share of the takes to test on, without folds.
     #[arg(long, default_value_t = 0.2, value_name = "SHARE", conflicts_with = "folds")]
     test_fraction: f64,
-    /// Directory for the model, metrics, history, predictions and plots.
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
     /// What the network sees [default: alignment-path where the data has references, else contour].
     #[arg(long, value_name = "KIND", value_parser = parse::<InputKind>)]
     input: Option<InputKind>,
@@ -150,29 +169,35 @@ struct TrainArgs {
     /// Let the encoder learn in the second phase of two-phase too.
     #[arg(long)]
     no_freeze: bool,
+    /// Seconds between two checkpoints in --out; 0 writes one after each epoch.
+    #[arg(long, default_value_t = 2, value_name = "SECONDS")]
+    checkpoint_every: u64,
+    /// Print where the time of a training step goes, launch by launch, when training is done.
+    #[arg(long)]
+    profile: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, ValueEnum, Serialize, Deserialize)]
 enum ProtocolName {
     Mse,
     TwoPhase,
     Joint,
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, ValueEnum, Serialize, Deserialize)]
 enum OptimizerName {
     Sgd,
     Adam,
     Adamw,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, ValueEnum, Serialize, Deserialize)]
 enum MetricName {
     Euclidean,
     Cosine,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, ValueEnum, Serialize, Deserialize)]
 enum PairsName {
     All,
     Halves,
@@ -236,9 +261,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn device(common: &Common) -> Result<Box<dyn Device>> {
-    match common.device {
-        DeviceName::Auto | DeviceName::Cpu => Ok(Box::new(Cpu::<f32>::new(common.threads)?)),
+fn device(name: DeviceName, threads: usize) -> Result<Box<dyn Device>> {
+    match name {
+        DeviceName::Auto | DeviceName::Cpu => Ok(Box::new(Cpu::<f32>::new(threads)?)),
     }
 }
 
@@ -267,7 +292,7 @@ fn inputs(recordings: &Recordings, options: &InputOptions) -> Result<Inputs> {
     Ok(inputs)
 }
 
-fn options(args: &TrainArgs, kind: InputKind) -> TrainOptions {
+fn options(args: &RunArgs, kind: InputKind) -> TrainOptions {
     let protocol = match args.protocol {
         ProtocolName::Mse => Protocol::Mse,
         ProtocolName::TwoPhase => Protocol::TwoPhase,
@@ -362,10 +387,76 @@ fn print(report: &RunReport, heading: &str, json: bool) -> Result<()> {
     Ok(())
 }
 
+/// What a run has done so far, and how it goes on; a checkpoint keeps it beside the fit's state.
+#[derive(Serialize, Deserialize)]
+struct Run {
+    args: RunArgs,
+    device: DeviceName,
+    threads: usize,
+    /// Seconds it took before it was last interrupted.
+    seconds: f64,
+    /// The test of each finished fold.
+    folds: Vec<Metrics>,
+    history: Vec<EpochRow>,
+    predictions: Vec<PredictionRow>,
+}
+
+/// The run to train, where its fit goes on from, and its directory.
+fn begin(args: &TrainArgs) -> Result<(Run, Option<State>, Option<OutDir>)> {
+    let Common { device, threads, .. } = args.common;
+    let Some(dir) = &args.resume else {
+        let out = args.out.as_ref().map(OutDir::create).transpose()?;
+        let (args, folds, history, predictions) = (args.run.clone(), vec![], vec![], vec![]);
+        let run = Run { args, device, threads, seconds: 0.0, folds, history, predictions };
+        return Ok((run, None, out));
+    };
+    let path = dir.join(CHECKPOINT);
+    if !path.exists() {
+        return Err(Error::data(dir, None, no_checkpoint(dir)?));
+    }
+    let (state, mut run) = State::read::<Run>(&path)?;
+    if device != DeviceName::Auto {
+        run.device = device;
+    }
+    if threads != 0 {
+        run.threads = threads;
+    }
+    Ok((run, Some(state), Some(OutDir::create(dir)?)))
+}
+
+/// Why a directory without a checkpoint cannot be resumed.
+fn no_checkpoint(dir: &Path) -> Result<String> {
+    if dir.exists() && !dir.is_dir() {
+        return Ok("is a file; --resume needs the directory that was --out".into());
+    }
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(Error::io(dir, "read"))? {
+        names.push(entry.map_err(Error::io(dir, "read"))?.file_name().display().to_string());
+    }
+    names.sort();
+    Ok(match &names[..] {
+        [] => "is empty: a run was stopped before its first checkpoint, or none was begun; train anew".into(),
+        _ if names.iter().any(|n| n == "metrics.json") => {
+            "holds a finished run: nothing is left to resume".into()
+        }
+        _ => format!("holds no {CHECKPOINT} to go on from, only {}", names.join(", ")),
+    })
+}
+
 fn train(args: &TrainArgs) -> Result<()> {
     let start = Instant::now();
-    let out = args.out.as_ref().map(OutDir::create).transpose()?;
-    let device = device(&args.common)?;
+    let (mut run, mut state, out) = begin(args)?;
+    let (json, args, before) = (args.common.json, run.args.clone(), run.seconds);
+    let mut checkpoints = out.as_ref();
+    if let Some(data) = &mut run.args.data {
+        // To be found again from wherever the run is taken up.
+        *data = std::path::absolute(&data).map_err(Error::io(&data, "find"))?;
+        if checkpoints.is_some() && data.to_str().is_none() {
+            eprintln!("note: the path of the data is not Unicode, so no checkpoints are written");
+            checkpoints = None;
+        }
+    }
+    let device = device(run.device, run.threads)?;
     let device = device.as_ref();
     let recordings = recordings(args.data.as_deref(), args.seed)?;
     for note in &recordings.notes {
@@ -379,7 +470,10 @@ fn train(args: &TrainArgs) -> Result<()> {
         ..InputOptions::default()
     };
     let inputs = inputs(&recordings, &input_options)?;
-    let options = options(args, inputs.kind);
+    let options = options(&args, inputs.kind);
+    if let Some(state) = &state {
+        state.check(&inputs)?;
+    }
     let splits: Vec<SplitIndices> = match args.folds {
         Some(k) => k_folds(&inputs.performers(), k as usize, args.val_fraction, args.seed)?,
         None => vec![inputs.holdout(args.val_fraction, args.test_fraction, args.seed)?],
@@ -394,25 +488,46 @@ fn train(args: &TrainArgs) -> Result<()> {
         options.protocol.name(),
         device.name(),
     );
-    let (mut folds, mut history, mut predictions) = (Vec::new(), Vec::new(), Vec::new());
-    // The test takes of all folds, and those of the last, whose embeddings lie in one space.
-    let mut tested = Table { ratings: vec![], made: vec![], embedding: vec![], pass: Some(vec![]) };
+    match (&state, &out) {
+        (Some(state), _) => {
+            let fold =
+                args.folds.map_or(String::new(), |k| format!(" of fold {} of {k}", run.folds.len() + 1));
+            eprintln!("going on after epoch {}{fold}", state.epochs());
+        }
+        // This run replaces what an earlier one left to resume.
+        (None, Some(out)) => out.remove(CHECKPOINT)?,
+        (None, None) => {}
+    }
+    // The last fold's test takes, whose embeddings lie in one space.
     let mut last = None;
-    let (mut parameters, mut launches, mut epochs) = (0, 0, 0);
-    for (i, split) in splits.iter().enumerate() {
+    let (mut parameters, mut launches) = (0, 0);
+    let mut written = Instant::now();
+    for (i, split) in splits.iter().enumerate().skip(run.folds.len()) {
         let fold = args.folds.map(|k| (i + 1, k as usize));
         let name = fold.map_or("training".to_string(), |(i, k)| format!("fold {i} of {k}"));
         let progress = bar(1, &name);
-        let mut fitted = fit(device, &inputs, split, &options, &mut |e| {
+        let mut watch = |e: &Epoch, now: &Snapshot<'_>| {
             progress.set_length(e.of as u64);
             progress.set_position(e.epoch as u64);
             let val = e.val_loss.map_or(String::new(), |v| format!(", validation {v:.4}"));
             progress.set_message(format!("{} loss {:.4}{val}", e.phase, e.train_loss));
-        })?;
+            if let Some(out) = checkpoints
+                && written.elapsed() >= Duration::from_secs(args.checkpoint_every)
+            {
+                run.seconds = before + start.elapsed().as_secs_f64();
+                now.state()?.save(&out.path().join(CHECKPOINT), &run)?;
+                written = Instant::now();
+            }
+            Ok(ControlFlow::Continue(()))
+        };
+        let hooks = Hooks { resume: state.take(), progress: Some(&mut watch) };
+        let mut fitted = fit(device, &inputs, split, &options, hooks)?;
         progress.finish_and_clear();
         parameters = fitted.net.parameters();
         launches = fitted.launches_per_step;
-        epochs += fitted.history.len();
+        if args.profile && i + 1 == splits.len() {
+            print_profile(&fitted.profile(device)?);
+        }
         // The decision between pass and fail is learned like the rest: never on the test part.
         let known: Vec<usize> = split.train.iter().chain(&split.val).copied().collect();
         let threshold = if known.iter().all(|&e| inputs.examples[e].pass.is_some()) {
@@ -426,10 +541,10 @@ fn train(args: &TrainArgs) -> Result<()> {
         if let (Some((i, k)), Some(r2)) = (fold, metrics.r2) {
             eprintln!("fold {i} of {k}: {} takes, R² {r2:.3}", split.test.len());
         }
-        folds.push(metrics);
-        history.extend(fitted.history.iter().map(|e| EpochRow {
+        run.folds.push(metrics);
+        run.history.extend(fitted.history.iter().map(|e| EpochRow {
             epoch: e.epoch as u64,
-            phase: fold.map_or(e.phase.to_string(), |(i, _)| format!("{} (fold {i})", e.phase)),
+            phase: fold.map_or(e.phase.clone(), |(i, _)| format!("{} (fold {i})", e.phase)),
             lr: e.lr,
             train_loss: e.train_loss,
             val_loss: e.val_loss,
@@ -444,7 +559,7 @@ fn train(args: &TrainArgs) -> Result<()> {
                     None if fold.is_some() => continue,
                     None => fitted.predict(device, split.part(part))?,
                 };
-                predictions.extend(split.part(part).iter().zip(&made).map(|(&e, p)| {
+                run.predictions.extend(split.part(part).iter().zip(&made).map(|(&e, p)| {
                     let example = &inputs.examples[e];
                     PredictionRow {
                         id: example.id.clone(),
@@ -480,19 +595,17 @@ fn train(args: &TrainArgs) -> Result<()> {
             let name = fold.map_or("model.safetensors".to_string(), |(i, _)| format!("fold-{i}.safetensors"));
             model::save(&out.path().join(name), device, &fitted.net, &info)?;
         }
-        tested.ratings.extend(&table.ratings);
-        tested.made.extend(&table.made);
-        tested.pass = tested.pass.zip(table.pass.clone()).map(|(a, b)| [a, b].concat());
         last = Some(table);
     }
+    let Run { folds, history, predictions, .. } = run;
     let (test, sd) = Metrics::mean_sd(&folds);
     let many = folds.len() > 1;
     let report = RunReport {
         device: device.name(),
         protocol: options.protocol.name().to_string(),
         seed: args.seed,
-        epochs: epochs as u64,
-        seconds: start.elapsed().as_secs_f64(),
+        epochs: history.len() as u64,
+        seconds: before + start.elapsed().as_secs_f64(),
         parameters: parameters as u64,
         launches_per_step: launches as u64,
         criterion: inputs.criterion.clone(),
@@ -508,24 +621,44 @@ fn train(args: &TrainArgs) -> Result<()> {
         out.metrics(&report)?;
         let first = history.iter().take_while(|row| args.folds.is_none() || row.phase.ends_with("(fold 1)"));
         out.write("history.svg", history_svg(&first.cloned().collect::<Vec<_>>())?.as_bytes())?;
-        let scatter = scatter_svg(&tested.ratings, &tested.made, tested.pass.as_deref())?;
+        let tested = || predictions.iter().filter(|row| row.split == Split::Test.name());
+        let (ratings, made): (Vec<f32>, Vec<f32>) = tested().map(|row| (row.rating, row.prediction)).unzip();
+        let pass: Option<Vec<bool>> = tested().map(|row| row.pass).collect();
+        let scatter = scatter_svg(&ratings, &made, pass.as_deref())?;
         out.write("scatter.svg", scatter.as_bytes())?;
         if let Some(Table { ratings, embedding, .. }) = &last {
             let svg = embedding_svg(embedding, ratings.len(), options.net.embedding(), ratings)?;
             out.write("embedding.svg", svg.as_bytes())?;
         }
+        out.remove(CHECKPOINT)?;
         out.finish();
     }
     let heading = match args.folds {
         Some(k) => format!("Test on performers never heard, mean and deviation over {k} folds"),
         None => "Test on performers never heard".to_string(),
     };
-    print(&report, &format!("{heading} ({:.1} s)", report.seconds), args.common.json)
+    print(&report, &format!("{heading} ({:.1} s)", report.seconds), json)
+}
+
+/// Where the time of one training step goes.
+fn print_profile(rows: &[(&'static Kernel, Cost, f64)]) {
+    let total: f64 = rows.iter().map(|row| row.2).sum();
+    let line = |name: &str, cost: Cost, seconds: f64| {
+        // A clock may not tell short launches from 0.
+        let rate = |count: u64| count as f64 / seconds.max(1e-9) / 1e9;
+        let share = 100.0 * seconds / total.max(1e-9);
+        let (us, flops, bytes) = (seconds * 1e6, rate(cost.flops), rate(cost.bytes));
+        eprintln!("{name:<26} {us:>9.1} {flops:>9.1} {bytes:>9.1} {share:>6.1}%");
+    };
+    eprintln!("{:<26} {:>9} {:>9} {:>9} {:>7}", "kernel", "us", "GFLOP/s", "GB/s", "share");
+    rows.iter().for_each(|&(kernel, cost, seconds)| line(kernel.name, cost, seconds));
+    let cost = rows.iter().map(|row| row.1).sum();
+    line(&format!("{} launches", rows.len()), cost, total);
 }
 
 fn eval(args: &EvalArgs) -> Result<()> {
     let start = Instant::now();
-    let device = device(&args.common)?;
+    let device = device(args.common.device, args.common.threads)?;
     let device = device.as_ref();
     let (info, net) = model::load(&args.model, device)?;
     let recordings = recordings(args.data.as_deref(), info.split.seed)?;

@@ -219,6 +219,17 @@ pub trait Plan: Send {
     /// # Errors
     /// When the device fails or there is no such launch.
     fn run_one(&mut self, index: usize) -> Result<()>;
+
+    /// As [`Plan::run_one`], and how many seconds it took: by the device's clock where it has one, else by
+    /// the host's, which counts submission and waiting too.
+    ///
+    /// # Errors
+    /// As [`Plan::run_one`].
+    fn time_one(&mut self, index: usize) -> Result<f64> {
+        let start = std::time::Instant::now();
+        self.run_one(index)?;
+        Ok(start.elapsed().as_secs_f64())
+    }
 }
 
 impl dyn Device + '_ {

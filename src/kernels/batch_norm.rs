@@ -25,7 +25,7 @@
 
 use super::elementwise::PIECE;
 use super::pool::{sum, sum2};
-use super::{Binding, Cost, Kernel, Params};
+use super::{Binding, Cost, Kernel, Params, spans};
 use crate::device::cpu::{Args, CpuTwin, Real, Work};
 use bytemuck::{Pod, Zeroable};
 
@@ -74,6 +74,16 @@ impl P {
     }
 }
 
+/// A workgroup for each channel's statistics or sums.
+fn per_channel(p: &Params) -> [u32; 3] {
+    [p.get::<P>().channels, 1, 1]
+}
+
+fn per_element(p: &Params) -> [u32; 3] {
+    let p: P = p.get();
+    spans(p.batch * p.channels * p.inner)
+}
+
 fn cost(p: &Params, flops: usize, buffers: usize) -> Cost {
     let [b, c, s] = p.get::<P>().dims();
     Cost::new(flops * b * c * s, buffers * b * c * s + 6 * c)
@@ -93,7 +103,7 @@ pub static TRAIN_FWD: Kernel = Kernel {
         Binding::output("rstd"),
     ],
     cpu: CpuTwin { f32: train_fwd, f64: train_fwd },
-    groups: &[],
+    groups: &[per_channel, per_element],
     cost: |p| cost(p, 9, 2),
 };
 
@@ -147,7 +157,7 @@ pub static TRAIN_BWD: Kernel = Kernel {
         Binding::output("dbeta"),
     ],
     cpu: CpuTwin { f32: train_bwd, f64: train_bwd },
-    groups: &[],
+    groups: &[per_channel, per_element],
     cost: |p| cost(p, 11, 3),
 };
 
@@ -202,7 +212,7 @@ pub static EVAL_FWD: Kernel = Kernel {
         Binding::output("y"),
     ],
     cpu: CpuTwin { f32: eval_fwd, f64: eval_fwd },
-    groups: &[],
+    groups: &[per_element],
     cost: |p| cost(p, 3, 2),
 };
 
@@ -234,7 +244,7 @@ pub static EVAL_BWD: Kernel = Kernel {
         Binding::output("dbeta"),
     ],
     cpu: CpuTwin { f32: eval_bwd, f64: eval_bwd },
-    groups: &[],
+    groups: &[per_channel, per_element],
     cost: |p| cost(p, 6, 3),
 };
 

@@ -12,7 +12,7 @@
 //! with a zero row has distance 1 and gradient 0. Each kernel says the shapes of its buffers.
 //!
 //! The f64 instance is the definition in a plain double loop. The f32 instance computes tiles of pairs
-//! ([`super::pairwise`]): squared distances, coefficients `g_ij = l'(d_ij)/d_ij`, and from these
+//! (`src/kernels/pairwise.rs`): squared distances, coefficients `g_ij = l'(d_ij)/d_ij`, and from these
 //! `dL/dz_i = (Σ_j g_ij)·z_i − Σ_j g_ij·z_j` for both rows of each pair at once. There is no log-sum-exp in this
 //! loss, so value and gradient come out of one pass over the pairs, and each unordered pair is met once.
 //! Cosine is the same over rows of norm 1, with `d = ½‖û_i − û_j‖²`; projecting off `û_i` and dividing by the

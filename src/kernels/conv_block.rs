@@ -167,7 +167,7 @@ pub static EVAL: Kernel = kernel(
     |p| Cost::new(4 * p.get::<P>().cout as usize, 6 * p.get::<P>().cout as usize),
 );
 
-/// `embedding[b,c] = mean over valid t of max(0, scale·y + shift)`; `lengths` [B] counts valid frames.
+/// `embedding[b,c] = mean over valid t of max(0, scale·y + shift)`; `lengths [B]` counts valid frames.
 pub static POOL_FWD: Kernel = kernel(
     "conv_block_pool_fwd",
     &[i("y"), i("coef"), i("lengths"), o("embedding")],

@@ -17,7 +17,7 @@
 //! Threads: one owns one element of the output. Cost: no flops worth counting; output written once,
 //! as much read.
 
-use super::{Binding, Cost, Kernel, Params};
+use super::{Binding, Cost, Kernel, Params, spans};
 use crate::device::cpu::{Args, CpuTwin, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -40,6 +40,13 @@ pub struct P {
     pub blocked: u32,
 }
 
+impl P {
+    /// Samples of the output, those that fill up its last block too.
+    fn lanes(&self) -> u32 {
+        if self.blocked != 0 { self.batch.next_multiple_of(LANES as u32) } else { self.batch }
+    }
+}
+
 /// Most columns: (2T − 1)² fits a u32.
 pub const MAX_COLUMNS: usize = 1 << 15;
 
@@ -56,10 +63,13 @@ pub static WINDOW: Kernel = Kernel {
         Binding::output("x"),
     ],
     cpu: CpuTwin { f32: |args| window(args, turn_f32), f64: |args| window(args, turn) },
-    groups: &[],
+    groups: &[|p| {
+        let p: P = p.get();
+        spans(p.lanes() * p.channels * p.columns)
+    }],
     cost: |p: &Params| {
         let p: P = p.get();
-        let lanes = if p.blocked != 0 { p.batch.next_multiple_of(LANES as u32) } else { p.batch };
+        let lanes = p.lanes();
         let column = p.channels as usize * p.columns as usize;
         Cost::new(p.batch as usize * column, (p.batch + lanes) as usize * column)
     },
@@ -232,7 +242,10 @@ pub static ROWS: Kernel = Kernel {
     name: "gather_rows",
     bindings: &[Binding::input("table"), Binding::index("indices"), Binding::output("y")],
     cpu: CpuTwin { f32: rows, f64: rows },
-    groups: &[],
+    groups: &[|p| {
+        let p: RowsP = p.get();
+        spans(p.batch * p.width)
+    }],
     cost: |p: &Params| {
         let p: RowsP = p.get();
         Cost::new(0, (2 * p.width as usize + 1) * p.batch as usize)

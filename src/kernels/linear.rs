@@ -64,12 +64,20 @@ impl P {
     }
 }
 
+/// Workgroup tiles along `n`, of 32.
+const fn tiles(n: u32) -> u32 {
+    n.div_ceil(32)
+}
+
 /// `y = f(x·wᵀ + b)`.
 pub static FWD: Kernel = Kernel {
     name: "linear_fwd",
     bindings: &[Binding::input("x"), Binding::input("w"), Binding::input("b"), Binding::output("y")],
     cpu: CpuTwin { f32: fwd, f64: fwd },
-    groups: &[],
+    groups: &[|p| {
+        let p: P = p.get();
+        [tiles(p.batch) * tiles(p.outputs), 1, 1]
+    }],
     cost: |p: &Params| {
         let [b, i, o] = p.get::<P>().dims();
         Cost::new(2 * b * i * o, b * i + o * i + o + b * o)
@@ -136,7 +144,14 @@ pub static BWD: Kernel = Kernel {
         Binding::output("db"),
     ],
     cpu: CpuTwin { f32: bwd, f64: bwd },
-    groups: &[],
+    groups: &[|p| {
+        let p: P = p.get();
+        let of = |what, n| if p.wants(what) { n } else { 0 };
+        let x = of(WANT_X, tiles(p.batch) * tiles(p.inputs));
+        let w = of(WANT_W, tiles(p.outputs) * tiles(p.inputs));
+        // One at least: it sets what is not wanted to 0.
+        [(x + w + of(WANT_B, tiles(p.outputs))).max(1), 1, 1]
+    }],
     cost: |p: &Params| {
         let p: P = p.get();
         let [b, i, o] = p.dims();

@@ -10,7 +10,7 @@
 //! Cost: one flop and one read an element forward, one flop and one write backward.
 
 use super::elementwise::PIECE;
-use super::{Binding, Cost, Kernel, Params};
+use super::{Binding, Cost, Kernel, Params, spans};
 use crate::device::cpu::{Args, CpuTwin, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -81,6 +81,18 @@ pub(super) fn sum2<F: Real>(a: &[F], b: &[F], f: impl Fn(F, F) -> F) -> f64 {
     })
 }
 
+impl P {
+    fn elements(&self) -> u32 {
+        self.batch * self.channels * self.frames
+    }
+}
+
+/// Workgroups of eight rows.
+fn row_groups(p: &Params) -> [u32; 3] {
+    let p: P = p.get();
+    [(p.batch * p.channels).div_ceil(8), 1, 1]
+}
+
 fn cost(p: &Params) -> Cost {
     let p: P = p.get();
     let rows = p.batch as usize * p.channels as usize;
@@ -92,7 +104,7 @@ pub static MEAN_FWD: Kernel = Kernel {
     name: "pool_mean_fwd",
     bindings: &[Binding::input("x"), Binding::output("y")],
     cpu: CpuTwin { f32: mean_fwd, f64: mean_fwd },
-    groups: &[],
+    groups: &[row_groups],
     cost,
 };
 
@@ -108,7 +120,7 @@ pub static MASKED_FWD: Kernel = Kernel {
     name: "pool_masked_fwd",
     bindings: &[Binding::input("x"), Binding::index("lengths"), Binding::output("y")],
     cpu: CpuTwin { f32: masked_fwd, f64: masked_fwd },
-    groups: &[],
+    groups: &[row_groups],
     cost,
 };
 
@@ -147,7 +159,7 @@ pub static MEAN_BWD: Kernel = Kernel {
     name: "pool_mean_bwd",
     bindings: &[Binding::input("dy"), Binding::output("dx")],
     cpu: CpuTwin { f32: mean_bwd, f64: mean_bwd },
-    groups: &[],
+    groups: &[|p| spans(p.get::<P>().elements())],
     cost,
 };
 
@@ -163,7 +175,7 @@ pub static MASKED_BWD: Kernel = Kernel {
     name: "pool_masked_bwd",
     bindings: &[Binding::index("lengths"), Binding::input("dy"), Binding::output("dx")],
     cpu: CpuTwin { f32: masked_bwd, f64: masked_bwd },
-    groups: &[],
+    groups: &[|p| spans(p.get::<P>().elements())],
     cost,
 };
 

@@ -9,8 +9,8 @@
 //!
 //! Shapes: `a` `[n, d]`, `b` `[m, d]`, `y` and `dy` `[n, m]`, `da` `[n, d]`, `db` `[m, d]`.
 //!
-//! The f32 instance cuts `y` into strips of [`TILE`] rows, one task each, and walks a strip tile by tile
-//! ([`super::pairwise`] has the steps): `2·d` flops a pair forward (`3·d` for distances, by differences, which
+//! The f32 instance cuts `y` into strips of `TILE` rows, one task each, and walks a strip tile by tile
+//! (`src/kernels/pairwise.rs` has the steps): `2·d` flops a pair forward (`3·d` for distances, by differences, which
 //! do not cancel), one write per entry. Backward, a task owns a strip of rows of `da` or of `db` and reads
 //! `dy` once for each: `2·d` flops a pair and side, and another `3·d` for Euclidean, whose distances
 //! are computed again rather than kept. Sums are taken tile after tile, whatever the threads.
@@ -203,7 +203,7 @@ dispatch! {
     fn fwd_strip(p: &P, a: &[f32], b: &[f32], y: &mut [f32]) = fwd_strip_body
 }
 
-/// Up to [`TILE`] rows of `y`.
+/// Up to `TILE` rows of `y`.
 #[inline(always)]
 unsafe fn fwd_strip_body<V: Lanes>(p: &P, a: &[f32], b: &[f32], y: &mut [f32]) {
     let [_, m, d] = p.dims();
@@ -300,7 +300,7 @@ dispatch! {
     fn bwd_strip(given: &Given<'_>, of_b: bool, first: usize, acc: &mut [f32], sums: &mut [f32]) = bwd_strip_body
 }
 
-/// Up to [`TILE`] rows from `first` on of one side's sums: `Σ g·other` into `acc`, `Σ g` into `sums`.
+/// Up to `TILE` rows from `first` on of one side's sums: `Σ g·other` into `acc`, `Σ g` into `sums`.
 #[inline(always)]
 unsafe fn bwd_strip_body<V: Lanes>(
     given: &Given<'_>,

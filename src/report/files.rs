@@ -1,17 +1,22 @@
 //! The files a run leaves behind, each written whole or not at all.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::metrics::RunReport;
 use crate::{Error, Result};
 
-/// The files of an earlier run, which a new one may replace.
-const OURS: [&str; 7] = [
+/// What an unfinished run goes on from.
+pub const CHECKPOINT: &str = "checkpoint.safetensors";
+
+/// The files of an earlier run, which a new one may replace; with folds, `fold-<N>.safetensors` too.
+const OURS: [&str; 8] = [
+    CHECKPOINT,
     "model.safetensors",
     "metrics.json",
     "history.csv",
@@ -20,6 +25,25 @@ const OURS: [&str; 7] = [
     "scatter.svg",
     "embedding.svg",
 ];
+
+/// How the file begins that tells whether a directory can be written.
+const PROBE: &str = ".etude-probe-";
+
+fn is_ours(name: &OsStr) -> bool {
+    let Some(name) = name.to_str() else { return false };
+    let fold = name.strip_prefix("fold-").and_then(|rest| rest.strip_suffix(".safetensors"));
+    OURS.contains(&name) || fold.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Whether a run that was killed while writing left this: see [`write_atomic`] and [`OutDir::create`].
+fn is_leftover(name: &OsStr) -> bool {
+    let Some(name) = name.to_str() else { return false };
+    let tmp = || {
+        let (name, _call) = name.strip_prefix('.')?.strip_suffix(".tmp")?.rsplit_once('.')?;
+        Some(is_ours(OsStr::new(name)))
+    };
+    name.starts_with(PROBE) || tmp() == Some(true)
+}
 
 /// Writes `bytes` to `path` whole or not at all: a temporary file beside it, then a rename.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -43,7 +67,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// One row of `history.csv`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochRow {
     /// Epoch, counted through all phases.
     pub epoch: u64,
@@ -60,7 +84,7 @@ pub struct EpochRow {
 }
 
 /// One row of `predictions.csv`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PredictionRow {
     /// Recording.
     pub id: String,
@@ -102,7 +126,9 @@ impl OutDir {
         let out = Self { path: path.to_path_buf(), created };
         for entry in fs::read_dir(path).map_err(Error::io(path, "read"))? {
             let name = entry.map_err(Error::io(path, "read"))?.file_name();
-            if !OURS.iter().any(|ours| name == *ours) {
+            if is_leftover(&name) {
+                fs::remove_file(path.join(&name)).map_err(Error::io(path.join(&name), "remove"))?;
+            } else if !is_ours(&name) {
                 let message = format!(
                     "holds {}, which is no file of an earlier run; name a new or empty directory",
                     name.display()
@@ -111,7 +137,7 @@ impl OutDir {
             }
         }
         // Permission bits do not tell (root, read-only mounts): try it.
-        let probe = path.join(format!(".etude-probe-{}", std::process::id()));
+        let probe = path.join(format!("{PROBE}{}", std::process::id()));
         fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(Error::io(path, "write"))?;
         Ok(out)
     }
@@ -124,6 +150,15 @@ impl OutDir {
     /// Writes one file of the run.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         write_atomic(&self.path.join(name), bytes)
+    }
+
+    /// Removes a file of the run, where there is one.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path.join(name);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "remove")(e)),
+            _ => Ok(()),
+        }
     }
 
     fn csv<T: Serialize>(&self, name: &str, header: &[&str], rows: &[T]) -> Result<()> {

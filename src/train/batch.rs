@@ -102,6 +102,19 @@ impl Resident {
         })
     }
 
+    /// Checks that there are such examples.
+    ///
+    /// # Errors
+    /// Naming the first that there is not.
+    pub fn check(&self, examples: &[usize]) -> Result<()> {
+        match examples.iter().find(|&&e| e >= self.rows.len()) {
+            Some(e) => {
+                Err(Error::config(format!("example {e} of {}: the split is of other data", self.rows.len())))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Whether samples are padded, so that the mean over time needs their lengths.
     pub fn padded(&self) -> bool {
         matches!(self.windows, Windows::Chunks { .. })

@@ -1,6 +1,7 @@
 //! Fitting one network to one split.
 
 use super::batch::{BatchBufs, Resident, View};
+use super::checkpoint::{Position, Snapshot, State};
 use super::predict::{Prediction, Predictor, batch_input};
 use super::{Contrast, Pairs, Protocol, TrainOptions};
 use crate::data::inputs::Inputs;
@@ -8,22 +9,24 @@ use crate::data::random::Random;
 use crate::data::split::SplitIndices;
 use crate::device::{Buf, Device};
 use crate::graph::{Graph, Step, Var};
-use crate::kernels::Elem;
+use crate::kernels::{Cost, Elem, Kernel};
 use crate::nn::{Learn, NetVars, PcConvNet};
 use crate::ops::contrastive::{ContrastiveOptions, contrastive, contrastive_halves};
 use crate::ops::gather::gather_rows;
 use crate::ops::loss::{LossOptions, mse};
-use crate::optim::{Optimizer, Schedule, Tensor};
+use crate::optim::{Optimizer, Schedule};
 use crate::report::metrics;
 use crate::{Error, Result, ops};
+use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
 
 /// What one epoch gave.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
     /// Epoch from 1, counted through all phases.
     pub epoch: usize,
     /// `mse`, `joint`, `encoder` or `head`.
-    pub phase: &'static str,
+    pub phase: String,
     /// Learning rate of the last step.
     pub lr: f64,
     /// Mean loss over the epoch's steps.
@@ -36,8 +39,23 @@ pub struct Epoch {
     pub of: usize,
 }
 
-/// Told of each epoch as it ends; [`std::ops::ControlFlow::Break`] ends the phase.
-pub type Progress<'a> = &'a mut dyn FnMut(&Epoch);
+/// Told of each epoch as it ends, and of the run's state if it wants to keep it.
+///
+/// [`ControlFlow::Break`] ends the run there, see [`Fit::stopped`]; an error ends it with that error.
+pub type Progress<'a> = &'a mut dyn FnMut(&Epoch, &Snapshot<'_>) -> Result<ControlFlow<()>>;
+
+/// Where [`fit()`] begins and who watches it; by default anew, and nobody.
+#[derive(Default)]
+pub struct Hooks<'a> {
+    /// Go on from here, with the same inputs, split and options: the result has the same bits as that
+    /// of a run that was never interrupted.
+    pub resume: Option<State>,
+    /// Called after each epoch.
+    pub progress: Option<Progress<'a>>,
+}
+
+/// How often [`Fit::profile`] runs a step after the first.
+const PROFILE_RUNS: usize = 30;
 
 /// A fitted network.
 pub struct Fit {
@@ -47,17 +65,39 @@ pub struct Fit {
     pub history: Vec<Epoch>,
     /// Launches of one step of the last phase.
     pub launches_per_step: usize,
+    /// Whether [`Progress`] ended it before its time; the phases that were to follow are missing.
+    pub stopped: bool,
     data: Resident,
     predictor: Predictor,
+    /// The last phase's.
+    step: Option<Step>,
 }
 
 impl Fit {
     /// Predictions for examples of the inputs it was fitted on.
     ///
     /// # Errors
-    /// When the device fails.
+    /// When there is no such example, or the device fails.
     pub fn predict(&mut self, device: &dyn Device, examples: &[usize]) -> Result<Vec<Prediction>> {
         self.predictor.run(device, &self.net, &self.data, examples)
+    }
+
+    /// One training step of the last phase launch by launch: kernel, cost and the least seconds of some
+    /// runs, in order; nothing for [`Fit::of`]. The network stays as it is.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn profile(&mut self, device: &dyn Device) -> Result<Vec<(&'static Kernel, Cost, f64)>> {
+        let Some(step) = &mut self.step else { return Ok(Vec::new()) };
+        let tensors = self.net.tensors(device)?;
+        let mut rows = step.profile()?;
+        for _ in 0..PROFILE_RUNS {
+            for (row, again) in rows.iter_mut().zip(step.profile()?) {
+                row.2 = row.2.min(again.2);
+            }
+        }
+        self.net.load(device, &tensors)?;
+        Ok(rows)
     }
 
     /// A network at hand, to predict on `inputs`.
@@ -67,7 +107,8 @@ impl Fit {
     pub fn of(device: &dyn Device, net: PcConvNet, inputs: &Inputs, windows: super::Windows) -> Result<Self> {
         let data = resident(device, inputs, windows, &net, None)?;
         let predictor = Predictor::new(device, &net, &data)?;
-        Ok(Self { net, history: Vec::new(), launches_per_step: 0, data, predictor })
+        let (history, launches_per_step, stopped, step) = (Vec::new(), 0, false, None);
+        Ok(Self { net, history, launches_per_step, stopped, data, predictor, step })
     }
 }
 
@@ -224,43 +265,59 @@ fn validation_contrast(
 /// Fits a new network to the training part of `split`, keeping the weights of the epoch with the
 /// lowest validation loss of each phase (the last epoch's, without validation data).
 ///
-/// The result depends on `options.seed` and the device, not on the number of threads.
+/// The result depends on `options.seed` and the device, neither on the number of threads nor on whether
+/// the run was interrupted and taken up again.
 ///
 /// # Errors
-/// When options contradict each other or the data, a loss is not finite, or the device fails.
+/// When options contradict each other, the data or the state to go on from, a loss is not finite, the
+/// device fails, or `hooks.progress` says so.
 pub fn fit(
     device: &dyn Device,
     inputs: &Inputs,
     split: &SplitIndices,
     options: &TrainOptions,
-    progress: Progress<'_>,
+    hooks: Hooks<'_>,
 ) -> Result<Fit> {
+    let Hooks { mut resume, mut progress } = hooks;
     if options.batch == 0 || options.epochs == 0 {
         return Err(Error::config("batch and epochs must be at least 1"));
     }
     if split.train.len() < 2 {
         return Err(Error::config(format!("{} training takes: at least 2 are needed", split.train.len())));
     }
-    let net = PcConvNet::new(device, options.net.clone(), options.seed)?;
-    let data = resident(device, inputs, options.windows, &net, options.contrast.bins)?;
-    let mut predictor = Predictor::new(device, &net, &data)?;
     let phases = phases(options);
     let of = phases.iter().map(|p| p.epochs).sum();
-    let mut history: Vec<Epoch> = Vec::new();
-    let mut launches_per_step = 0;
+    let mut at = match &resume {
+        Some(state) => {
+            state.check(inputs)?;
+            state.position(phases.len())?.clone()
+        }
+        None => Position::default(),
+    };
+    let net = PcConvNet::new(device, options.net.clone(), options.seed)?;
+    let data = resident(device, inputs, options.windows, &net, options.contrast.bins)?;
+    data.check(&split.train)?;
+    data.check(&split.val)?;
+    let mut predictor = Predictor::new(device, &net, &data)?;
+    let (mut last, mut stopped) = (None, false);
     let batch = options.batch.min(split.train.len());
     let steps = split.train.len() / batch;
-    for (number, phase) in phases.iter().enumerate() {
+    for (number, phase) in phases.iter().enumerate().skip(at.phase) {
         let mut training = record(device, &net, &data, phase, options, batch)?;
-        launches_per_step = training.step.launches();
+        let mut best = match resume.take() {
+            Some(state) => state.restore(device, &net, &mut training.optimizers)?,
+            None => {
+                at = Position { phase: number, history: at.history, ..Position::default() };
+                Vec::new()
+            }
+        };
         let total = (phase.epochs * steps) as u64;
         let schedule = match options.schedule {
             Schedule::Constant { lr, warm_up } => Schedule::Constant { lr, warm_up: warm_up * steps as u64 },
             Schedule::Cosine { lr, warm_up } => Schedule::Cosine { lr, warm_up: warm_up * steps as u64 },
         };
-        let mut best: Option<(f64, Vec<Tensor>)> = None;
-        let mut since = 0;
-        for epoch in 0..phase.epochs {
+        while !stopped && at.epoch < phase.epochs && (at.since == 0 || at.since < options.patience) {
+            let epoch = at.epoch;
             // A stream of its own for each epoch, so that the order depends on nothing before it.
             let mut rng = Random::new(options.seed, 1 + ((number as u64) << 32) + epoch as u64);
             let mut order = split.train.clone();
@@ -291,13 +348,7 @@ pub fn fit(
                 sum += device.download_f64(training.step.buf(training.loss)?)?[0];
             }
             let train_loss = sum / steps as f64;
-            if !train_loss.is_finite() {
-                return Err(Error::config(format!(
-                    "the training loss became {train_loss} in epoch {}: lower the learning rate, or set \
-                     ETUDE_DEBUG=1 to find the kernel that made it",
-                    epoch + 1
-                )));
-            }
+            finite("training", train_loss, epoch)?;
             let (mut val_loss, mut val_r2) = (None, None);
             if !split.val.is_empty() {
                 let predictions = predictor.run(device, &net, &data, &split.val)?;
@@ -312,31 +363,44 @@ pub fn fit(
                     val_loss = Some(validation_contrast(device, c, &predictions, &labels)?);
                 }
             }
-            history.push(Epoch {
-                epoch: history.len() + 1,
-                phase: phase.name,
-                lr,
-                train_loss,
-                val_loss,
-                val_r2,
-                of,
-            });
-            progress(&history[history.len() - 1]);
             if let Some(loss) = val_loss {
-                if best.as_ref().is_none_or(|b| loss < b.0) {
-                    best = Some((loss, net.tensors(device)?));
-                    since = 0;
+                finite("validation", loss, epoch)?;
+                if at.best.is_none_or(|best| loss < best) {
+                    best = net.tensors(device)?;
+                    (at.best, at.since) = (Some(loss), 0);
                 } else {
-                    since += 1;
-                    if since >= options.patience {
-                        break;
-                    }
+                    at.since += 1;
                 }
             }
+            let (phase, number) = (phase.name.to_string(), at.history.len() + 1);
+            let now = Epoch { epoch: number, phase, lr, train_loss, val_loss, val_r2, of };
+            at.epoch += 1;
+            at.history.push(now.clone());
+            if let Some(progress) = &mut progress {
+                let optimizers = &training.optimizers;
+                let snapshot = Snapshot { device, inputs, net: &net, optimizers, best: &best, at: &at };
+                stopped = progress(&now, &snapshot)?.is_break();
+            }
         }
-        if let Some((_, tensors)) = best {
-            net.load(device, &tensors)?;
+        if at.best.is_some() {
+            net.load(device, &best)?;
+        }
+        last = Some(training.step);
+        if stopped {
+            break;
         }
     }
-    Ok(Fit { net, history, launches_per_step, data, predictor })
+    let launches_per_step = last.as_ref().map_or(0, Step::launches);
+    Ok(Fit { net, history: at.history, launches_per_step, stopped, data, predictor, step: last })
+}
+
+fn finite(what: &str, loss: f64, epoch: usize) -> Result<()> {
+    if loss.is_finite() {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "the {what} loss became {loss} in epoch {}: lower the learning rate, or set ETUDE_DEBUG=1 to find the \
+         kernel that made it",
+        epoch + 1
+    )))
 }

@@ -4,11 +4,13 @@
 //! it; only batch indices, the learning rate and the random stream's counter are uploaded between.
 
 mod batch;
+mod checkpoint;
 mod fit;
 mod predict;
 
 pub use batch::Windows;
-pub use fit::{Epoch, Fit, Progress, fit};
+pub use checkpoint::{Snapshot, State};
+pub use fit::{Epoch, Fit, Hooks, Progress, fit};
 pub use predict::{Prediction, Predictor};
 
 use crate::data::inputs::InputKind;

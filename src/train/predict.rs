@@ -64,7 +64,7 @@ impl Predictor {
     /// Predicts the given examples.
     ///
     /// # Errors
-    /// When the device fails.
+    /// When there is no such example, or the device fails.
     pub(super) fn run(
         &mut self,
         device: &dyn Device,
@@ -72,6 +72,7 @@ impl Predictor {
         data: &Resident,
         examples: &[usize],
     ) -> Result<Vec<Prediction>> {
+        data.check(examples)?;
         let views: Vec<(usize, View)> = examples
             .iter()
             .enumerate()

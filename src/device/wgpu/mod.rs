@@ -6,19 +6,22 @@
 //! buffer.
 //!
 //! wgpu reports most errors out of band and panics where nobody listens, so every call that can fail
-//! runs inside error scopes (see [`Shared::guarded`]).
+//! runs inside error scopes (`Shared::guarded`).
 //!
-//! To add a shader, see `shaders` below and the other stems:
+//! To add a shader (`elementwise.wgsl` is the one to read first):
 //!
 //! 1. `shaders/<stem>.wgsl` with one entry point per kernel, named as the kernel; binding i of group 0 is
 //!    binding i of the row (`read` for inputs, `read_write` for the rest), the params struct is
 //!    `@group(1) @binding(0) var<uniform>` with the Rust struct's name and members. A module may declare
-//!    several globals at one binding: an entry point declares what it uses. `prelude.wgsl` is appended.
+//!    several globals at one binding: an entry point declares what it uses, and may use eight of the row's.
+//!    `prelude.wgsl` is appended.
 //! 2. The stem in `sources![..]` of `shaders.rs`, and `groups` in each row. A second entry in `groups` is a
 //!    second stage, the entry point `<name>_2`, which starts when all workgroups of the first are done.
 //! 3. An `override` constant named as a member of the params struct receives that member's value when a plan is
 //!    compiled: loops over it unroll, and each value gets a pipeline of its own.
 //! 4. Workgroup memory is not zeroed at the start.
+//! 5. The stem leaves `MISSING` in `tests/wgpu_parity.rs`, which then runs its cases; `tests/wgpu_shaders.rs` checks
+//!    the source against the row without a device.
 
 mod adapter;
 mod plan;
@@ -62,6 +65,7 @@ pub struct Wgpu {
 struct Shared {
     /// Keeps the driver loaded where we loaded it.
     _instance: Option<wgpu::Instance>,
+    token: Arc<Token>,
     name: String,
     software: bool,
     device: wgpu::Device,
@@ -76,11 +80,15 @@ struct Shared {
 
 /// A buffer's memory: ours, or a caller's from `base` on.
 struct Memory {
-    device: wgpu::Device,
+    /// Whose it is.
+    owner: Arc<Token>,
     buffer: wgpu::Buffer,
     /// Where element 0 is, in bytes.
     base: u64,
 }
+
+/// Stands for one device. wgpu's own handles compare equal across instances.
+struct Token;
 
 /// A window of a wgpu buffer, in bytes.
 struct Window<'a> {
@@ -155,7 +163,7 @@ impl Shared {
     fn window<'b>(&self, buf: &'b Buf) -> Result<Window<'b>> {
         let memory = buf
             .storage::<Memory>()
-            .filter(|m| m.device == self.device)
+            .filter(|m| Arc::ptr_eq(&m.owner, &self.token))
             .ok_or_else(|| fault("the buffer belongs to another device: copy it through host memory"))?;
         Ok(Window {
             buffer: &memory.buffer,
@@ -211,6 +219,7 @@ impl Wgpu {
         Self {
             shared: Arc::new(Shared {
                 _instance: instance,
+                token: Arc::new(Token),
                 name: info.name,
                 software: info.device_type == wgpu::DeviceType::Cpu,
                 limits: device.limits(),
@@ -239,7 +248,8 @@ impl Wgpu {
     }
 
     /// Takes `len` elements of a caller's buffer from byte `offset` on, without a copy. What was written
-    /// to it through the same queue before a run is seen by the run.
+    /// to it through the same queue before a run is seen by the run. The buffer must be of the device that
+    /// this one was made from.
     ///
     /// # Errors
     /// When the buffer cannot be bound as storage, the offset is not aligned, or the range is beyond the buffer.
@@ -262,7 +272,7 @@ impl Wgpu {
                 )));
             }
         }
-        let memory = Memory { device: self.shared.device.clone(), buffer, base: offset };
+        let memory = Memory { owner: Arc::clone(&self.shared.token), buffer, base: offset };
         Ok(Buf::new(memory, elem, len))
     }
 
@@ -293,7 +303,7 @@ impl Device for Wgpu {
     fn alloc(&self, elem: Elem, len: usize) -> Result<Buf> {
         let size = BYTES.saturating_mul(len as u64);
         let buffer = self.shared.create("a buffer", size, USES)?;
-        Ok(Buf::new(Memory { device: self.shared.device.clone(), buffer, base: 0 }, elem, len))
+        Ok(Buf::new(Memory { owner: Arc::clone(&self.shared.token), buffer, base: 0 }, elem, len))
     }
 
     fn write(&self, dst: &Buf, src: Host<'_>) -> Result<()> {

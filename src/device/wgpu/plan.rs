@@ -1,5 +1,6 @@
 //! Compiled lists of launches.
 
+use super::shaders::Entry;
 use super::{BYTES, NAME, Shared, Window, fault, lock, shaders};
 use crate::device::{Buf, Launch, Plan};
 use crate::kernels::{Access, Kernel, Params};
@@ -24,6 +25,7 @@ pub(super) struct Pipelines {
     modules: HashMap<&'static str, wgpu::ShaderModule>,
     /// Group 1: one slot of params.
     params: Option<wgpu::BindGroupLayout>,
+    /// By entry point: group 0 and the whole.
     layouts: HashMap<&'static str, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
     /// By entry point and the values of its overrides.
     pipelines: HashMap<(String, Vec<u32>), wgpu::ComputePipeline>,
@@ -62,43 +64,47 @@ impl Pipelines {
         Ok(layout)
     }
 
-    fn layout(&mut self, shared: &Shared, kernel: &'static Kernel) -> Result<wgpu::BindGroupLayout> {
-        if let Some((group, _)) = self.layouts.get(kernel.name) {
-            return Ok(group.clone());
+    /// The layouts of an entry point: group 0 holds the buffers that it uses, not the row's others.
+    fn layout(
+        &mut self,
+        shared: &Shared,
+        entry: &'static Entry,
+    ) -> Result<(wgpu::BindGroupLayout, wgpu::PipelineLayout)> {
+        if let Some(layouts) = self.layouts.get(entry.name.as_str()) {
+            return Ok(layouts.clone());
         }
         let limit = shared.limits.max_storage_buffers_per_shader_stage as usize;
-        if kernel.bindings.len() > limit {
-            let message = format!(
+        if entry.storage.len() > limit {
+            return Err(fault(format!(
                 "{} takes {} buffers, {} at most {limit}: train on the CPU",
-                kernel.name,
-                kernel.bindings.len(),
+                entry.name,
+                entry.storage.len(),
                 shared.name
-            );
-            return Err(fault(message));
+            )));
         }
         let params = self.params(shared)?;
-        let entries: Vec<_> = (0..)
-            .zip(kernel.bindings)
-            .map(|(i, row)| {
-                let ty = BufferBindingType::Storage { read_only: row.access == Access::In };
-                layout_entry(i, ty, false, None)
+        let entries: Vec<_> = entry
+            .storage
+            .iter()
+            .map(|s| {
+                let ty = BufferBindingType::Storage { read_only: !s.written };
+                layout_entry(s.binding, ty, false, None)
             })
             .collect();
-        let made = shared.guarded(kernel.name, || {
-            let group = shared.device.create_bind_group_layout(&BindGroupLayoutDescriptor {
-                label: Some(kernel.name),
-                entries: &entries,
-            });
+        let label = Some(entry.name.as_str());
+        let made = shared.guarded(&entry.name, || {
+            let group = shared
+                .device
+                .create_bind_group_layout(&BindGroupLayoutDescriptor { label, entries: &entries });
             let pipeline = shared.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                label: Some(kernel.name),
+                label,
                 bind_group_layouts: &[Some(&group), Some(&params)],
                 immediate_size: 0,
             });
             (group, pipeline)
         })?;
-        let group = made.0.clone();
-        self.layouts.insert(kernel.name, made);
-        Ok(group)
+        self.layouts.insert(&entry.name, made.clone());
+        Ok(made)
     }
 
     fn module(&mut self, shared: &Shared, stem: &'static str) -> Result<wgpu::ShaderModule> {
@@ -112,14 +118,14 @@ impl Pipelines {
         Ok(module)
     }
 
-    /// The pipeline of a kernel's stage, with overrides taken from `params`.
+    /// The entry point and pipeline of a kernel's stage, with overrides taken from `params`.
     fn pipeline(
         &mut self,
         shared: &Shared,
         kernel: &'static Kernel,
         stage: usize,
         params: &Params,
-    ) -> Result<wgpu::ComputePipeline> {
+    ) -> Result<(&'static Entry, wgpu::BindGroupLayout, wgpu::ComputePipeline)> {
         let stem =
             shaders::stem(kernel).ok_or_else(|| fault(format!("{} is not registered", kernel.name)))?;
         let name = shaders::entry_point(kernel, stage);
@@ -150,17 +156,16 @@ impl Pipelines {
             }
         }
         let key = (name.clone(), constants.iter().map(|c| c.2).collect::<Vec<_>>());
+        let (group, layout) = self.layout(shared, entry)?;
         if let Some(pipeline) = self.pipelines.get(&key) {
-            return Ok(pipeline.clone());
+            return Ok((entry, group, pipeline.clone()));
         }
         let module = self.module(shared, stem)?;
-        self.layout(shared, kernel)?;
-        let layout = &self.layouts[kernel.name].1;
         let values: Vec<_> = constants.iter().map(|&(name, value, _)| (name, value)).collect();
         let pipeline = shared.guarded(&name, || {
             shared.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(&name),
-                layout: Some(layout),
+                layout: Some(&layout),
                 module: &module,
                 entry_point: Some(&name),
                 compilation_options: wgpu::PipelineCompilationOptions {
@@ -171,7 +176,7 @@ impl Pipelines {
             })
         })?;
         self.pipelines.insert(key, pipeline.clone());
-        Ok(pipeline)
+        Ok((entry, group, pipeline))
     }
 }
 
@@ -211,6 +216,7 @@ pub(super) struct WgpuPlan {
     launches: Vec<Range<usize>>,
     params: wgpu::BindGroup,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
+    clock: Option<Clock>,
     /// Keeps the buffers alive.
     _bufs: Vec<Buf>,
 }
@@ -236,7 +242,31 @@ fn fold(shared: &Shared, kernel: &Kernel, [x, y, z]: [u32; 3]) -> Result<Option<
     Ok(Some(folded))
 }
 
+/// The device's clock before and after a launch.
+struct Clock {
+    queries: wgpu::QuerySet,
+    times: wgpu::Buffer,
+}
+
+impl Clock {
+    fn new(shared: &Shared) -> Result<Self> {
+        let times = shared.create("times", 16, BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC)?;
+        let descriptor =
+            wgpu::QuerySetDescriptor { label: Some("times"), ty: wgpu::QueryType::Timestamp, count: 2 };
+        let queries = shared.guarded("times", || shared.device.create_query_set(&descriptor))?;
+        Ok(Self { queries, times })
+    }
+}
+
 impl WgpuPlan {
+    /// The dispatches of a launch.
+    fn range(&self, index: usize) -> Result<Range<usize>> {
+        self.launches
+            .get(index)
+            .cloned()
+            .ok_or_else(|| fault(format!("the plan has {} launches, asked for {index}", self.launches.len())))
+    }
+
     pub(super) fn new(shared: Arc<Shared>, launches: Vec<Launch>) -> Result<Self> {
         let size = SLOT * launches.len().max(1) as u64;
         if size > u64::from(u32::MAX) || size > shared.limits.max_buffer_size {
@@ -275,19 +305,13 @@ impl WgpuPlan {
             }
             let at = i * SLOT as usize;
             bytes[at..at + launch.params.as_bytes().len()].copy_from_slice(launch.params.as_bytes());
-            let layout = pipelines.layout(&shared, kernel)?;
-            let (group, mut asides) = bind(&shared, launch, &layout)?;
             let start = dispatches.len();
             for (stage, groups) in kernel.groups.iter().enumerate() {
+                // First the pipeline: it sees that the params are the kernel's.
+                let (entry, layout, pipeline) = pipelines.pipeline(&shared, kernel, stage, &launch.params)?;
                 if let Some(groups) = fold(&shared, kernel, groups(&launch.params))? {
-                    let pipeline = pipelines.pipeline(&shared, kernel, stage, &launch.params)?;
-                    dispatches.push(Dispatch {
-                        pipeline,
-                        group: group.clone(),
-                        params: at as u32,
-                        groups,
-                        asides: std::mem::take(&mut asides),
-                    });
+                    let (group, asides) = bind(&shared, launch, entry, &layout)?;
+                    dispatches.push(Dispatch { pipeline, group, params: at as u32, groups, asides });
                 }
             }
             ranges.push(start..dispatches.len());
@@ -295,21 +319,42 @@ impl WgpuPlan {
         drop(pipelines);
         shared.guarded("params", || shared.queue.write_buffer(&buffer, 0, &bytes))?;
         let bufs = launches.into_iter().flat_map(|l| l.bufs).collect();
-        Ok(Self { shared, dispatches, launches: ranges, params, in_flight: VecDeque::new(), _bufs: bufs })
+        Ok(Self {
+            shared,
+            dispatches,
+            launches: ranges,
+            params,
+            in_flight: VecDeque::new(),
+            clock: None,
+            _bufs: bufs,
+        })
     }
 
-    fn submit(&self, range: Range<usize>) -> Result<wgpu::SubmissionIndex> {
+    /// Submits dispatches; with a `clock`, the times before and after them go to it.
+    fn submit(&self, range: Range<usize>, clock: Option<&Clock>) -> Result<wgpu::SubmissionIndex> {
         let shared = &self.shared;
         shared.guarded("run", || {
             let mut encoder = shared.device.create_command_encoder(&Default::default());
             let mut rest = &self.dispatches[range];
+            let mut first = true;
             while !rest.is_empty() {
                 for aside in &rest[0].asides {
                     encoder.copy_buffer_to_buffer(&aside.from, aside.offset, &aside.copy, 0, aside.size);
                 }
                 // One pass up to the next dispatch that needs a copy: nearly always all of them.
                 let end = 1 + rest[1..].iter().take_while(|d| d.asides.is_empty()).count();
-                let mut pass = encoder.begin_compute_pass(&Default::default());
+                let last = end == rest.len();
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: None,
+                    timestamp_writes: clock.filter(|_| first || last).map(|clock| {
+                        wgpu::ComputePassTimestampWrites {
+                            query_set: &clock.queries,
+                            beginning_of_pass_write_index: first.then_some(0),
+                            end_of_pass_write_index: last.then_some(1),
+                        }
+                    }),
+                });
+                first = false;
                 let mut pipeline = None;
                 for dispatch in &rest[..end] {
                     if pipeline != Some(&dispatch.pipeline) {
@@ -321,26 +366,33 @@ impl WgpuPlan {
                     let [x, y, z] = dispatch.groups;
                     pass.dispatch_workgroups(x, y, z);
                 }
+                drop(pass);
                 rest = &rest[end..];
+            }
+            if let Some(clock) = clock {
+                encoder.resolve_query_set(&clock.queries, 0..2, &clock.times, 0);
             }
             shared.queue.submit([encoder.finish()])
         })
     }
 }
 
-/// Binds a launch's buffers. An input in the same wgpu buffer as an output is read from a copy:
+/// Binds the buffers that a launch's stage uses. An input in the same wgpu buffer as an output is read from a copy:
 /// within one dispatch a buffer is either read-only or writable.
 fn bind(
     shared: &Shared,
     launch: &Launch,
+    entry: &Entry,
     layout: &wgpu::BindGroupLayout,
 ) -> Result<(wgpu::BindGroup, Vec<Aside>)> {
     let rows = launch.kernel.bindings;
     let windows = launch.bufs.iter().map(|b| shared.window(b)).collect::<Result<Vec<_>>>()?;
     let align = u64::from(shared.limits.min_storage_buffer_offset_alignment);
     let mut asides = Vec::new();
-    let mut places: Vec<(wgpu::Buffer, u64, u64)> = Vec::with_capacity(windows.len());
-    for (i, (row, window)) in rows.iter().zip(&windows).enumerate() {
+    let mut places: Vec<(u32, wgpu::Buffer, u64, u64)> = Vec::with_capacity(entry.storage.len());
+    for binding in entry.storage.iter().map(|s| s.binding) {
+        let i = binding as usize;
+        let (row, window) = (&rows[i], &windows[i]);
         // Launch::check sees windows of one `Buf`; two imports of one wgpu buffer meet only here.
         let meets = |written: &dyn Fn(usize) -> bool, test: &dyn Fn(&Window<'_>) -> bool| {
             windows.iter().enumerate().any(|(j, other)| i != j && written(j) && test(other))
@@ -356,7 +408,7 @@ fn bind(
         let size = window.size.max(BYTES);
         if row.access == Access::In && meets(&written, &|other| window.buffer == other.buffer) {
             let copy = shared.create("an input beside an output", size, super::USES)?;
-            places.push((copy.clone(), 0, size));
+            places.push((binding, copy.clone(), 0, size));
             asides.push(Aside {
                 from: window.buffer.clone(),
                 offset: window.offset,
@@ -379,12 +431,12 @@ fn bind(
                 ),
             ));
         }
-        places.push((window.buffer.clone(), window.offset, size));
+        places.push((binding, window.buffer.clone(), window.offset, size));
     }
-    let entries: Vec<_> = (0..)
-        .zip(&places)
-        .map(|(binding, (buffer, offset, size))| BindGroupEntry {
-            binding,
+    let entries: Vec<_> = places
+        .iter()
+        .map(|(binding, buffer, offset, size)| BindGroupEntry {
+            binding: *binding,
             resource: BindingResource::Buffer(BufferBinding {
                 buffer,
                 offset: *offset,
@@ -392,13 +444,8 @@ fn bind(
             }),
         })
         .collect();
-    let group = shared.guarded(launch.kernel.name, || {
-        shared.device.create_bind_group(&BindGroupDescriptor {
-            label: Some(launch.kernel.name),
-            layout,
-            entries: &entries,
-        })
-    })?;
+    let descriptor = BindGroupDescriptor { label: Some(&entry.name), layout, entries: &entries };
+    let group = shared.guarded(&entry.name, || shared.device.create_bind_group(&descriptor))?;
     Ok((group, asides))
 }
 
@@ -408,16 +455,50 @@ impl Plan for WgpuPlan {
             let oldest = self.in_flight.pop_front();
             self.shared.wait(oldest)?;
         }
-        let submission = self.submit(0..self.dispatches.len())?;
+        let submission = self.submit(0..self.dispatches.len(), None)?;
         self.in_flight.push_back(submission);
         Ok(())
     }
 
     fn run_one(&mut self, index: usize) -> Result<()> {
-        let range = self.launches.get(index).cloned().ok_or_else(|| {
-            fault(format!("the plan has {} launches, asked for {index}", self.launches.len()))
-        })?;
-        let submission = self.submit(range)?;
+        let submission = self.submit(self.range(index)?, None)?;
         self.shared.wait(Some(submission))
+    }
+
+    fn time_one(&mut self, index: usize) -> Result<f64> {
+        let range = self.range(index)?;
+        if range.is_empty() || !self.shared.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+            let start = std::time::Instant::now();
+            self.run_one(index)?;
+            return Ok(start.elapsed().as_secs_f64());
+        }
+        let clock = match self.clock.take() {
+            Some(clock) => clock,
+            None => Clock::new(&self.shared)?,
+        };
+        self.submit(range, Some(&clock))?;
+        let mut ticks = [0u64; 2];
+        let window = Window { buffer: &clock.times, offset: 0, size: 16 };
+        self.shared
+            .read(&window, &mut |bytes| bytemuck::cast_slice_mut(&mut ticks).copy_from_slice(bytes))?;
+        self.clock = Some(clock);
+        let nanoseconds = f64::from(self.shared.queue.get_timestamp_period());
+        Ok(ticks[1].saturating_sub(ticks[0]) as f64 * nanoseconds * 1e-9)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::wgpu::{Select, Wgpu};
+
+    #[test]
+    fn a_shader_that_does_not_compile_is_an_error() {
+        let device = Wgpu::new(&Select::Software).unwrap();
+        let bad = "@compute @workgroup_size(256) fn f() { let x: f32 = 1u; }";
+        let error = compile_module(&device.shared, "bad", bad).unwrap_err().to_string();
+        assert!(error.contains("bad") && error.contains("1u"), "{error}");
+        // The device goes on.
+        assert!(compile_module(&device.shared, "good", "@compute @workgroup_size(1) fn f() {}").is_ok());
     }
 }

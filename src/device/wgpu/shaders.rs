@@ -18,7 +18,7 @@ macro_rules! sources {
         )),*];
     };
 }
-sources!["activation", "elementwise"];
+sources!["activation", "batch_norm", "dropout", "elementwise", "gather", "linear", "loss", "optim", "pool",];
 
 /// The source of a stem.
 pub fn source(stem: &str) -> Option<&'static str> {

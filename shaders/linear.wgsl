@@ -1,0 +1,255 @@
+// Fully connected layer with its bias and activation, y = f(x w^T + b).
+//
+//   fwd  y = f(x w^T + b)
+//   bwd  dz = dy * f'(y), from the output; dx = dz w, dw = dz^T x, db = sum_b dz: one dispatch for all three
+//
+// Shapes: x [B, I], w [O, I], b [O], y [B, O]; gradients as what they belong to. f is the identity, relu
+// or sigmoid. Without a bias b is bound to any buffer and not read. An output that `wanted` leaves out is one
+// element, set to 0.
+//
+// Threads: a workgroup owns a tile of 32 x 32 outputs, a thread 2 x 2 of them, 16 apart; both factors pass
+// through workgroup memory 32 terms at a time, and rows there are 33 apart, so that neither loads nor reads
+// conflict. Sums are two-level: 32 terms, then over the tiles in order. In bwd the grid is three ranges: tiles of
+// dx, tiles of dw, and 32 elements of db for a workgroup, which 8 threads each sum.
+//
+// Cost: 2 B I O flops forward and as many for each of dx and dw.
+
+struct P {
+    batch: u32,
+    inputs: u32,
+    outputs: u32,
+    activation: u32,
+    bias: u32,
+    wanted: u32,
+}
+@group(1) @binding(0) var<uniform> p: P;
+
+// Each activation, with a bias and without, is a pipeline of its own.
+override activation: u32 = 0u;
+override bias: u32 = 0u;
+
+const RELU: u32 = 1u;
+const SIGMOID: u32 = 2u;
+const WANT_X: u32 = 1u;
+const WANT_W: u32 = 2u;
+const WANT_B: u32 = 4u;
+
+const TILE: u32 = 32u;
+const PITCH: u32 = 33u;
+
+var<workgroup> left: array<f32, 1056>; // [row][term]
+var<workgroup> right: array<f32, 1056>; // [column][term]
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> w: array<f32>;
+@group(0) @binding(2) var<storage, read> b: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+
+// Adds `terms` products of the tile to a thread's sums (row 0 column 0, row 0 column 16, row 16 column 0, ...).
+fn multiply(sums: vec4<f32>, terms: u32, thread: u32) -> vec4<f32> {
+    let row = thread / 16u * PITCH;
+    let column = thread % 16u * PITCH;
+    var tile = vec4<f32>();
+    for (var k = 0u; k < terms; k++) {
+        let l = vec2<f32>(left[row + k], left[row + 16u * PITCH + k]);
+        let r = vec2<f32>(right[column + k], right[column + 16u * PITCH + k]);
+        tile += l.xxyy * r.xyxy;
+    }
+    return sums + tile;
+}
+
+fn activate(z: f32) -> f32 {
+    if activation == RELU {
+        return select(z, 0.0, z < 0.0);
+    }
+    if activation == SIGMOID {
+        return sigmoid(z);
+    }
+    return z;
+}
+
+@compute @workgroup_size(256)
+fn linear_fwd(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    // 1. This workgroup's tile.
+    let tile = group_of(group, groups);
+    let across = (p.outputs + TILE - 1u) / TILE;
+    let row = tile / across * TILE;
+    let column = tile % across * TILE;
+    if row >= p.batch {
+        return;
+    }
+    var sums = vec4<f32>();
+    for (var start = 0u; start < p.inputs; start += TILE) {
+        // 2. 32 inputs of 32 rows and of 32 outputs; a run of threads reads a row.
+        workgroupBarrier();
+        let k = thread % TILE;
+        for (var i = thread / TILE; i < TILE; i += 8u) {
+            var l = 0.0;
+            var r = 0.0;
+            if start + k < p.inputs {
+                if row + i < p.batch {
+                    l = x[(row + i) * p.inputs + start + k];
+                }
+                if column + i < p.outputs {
+                    r = w[(column + i) * p.inputs + start + k];
+                }
+            }
+            left[i * PITCH + k] = l;
+            right[i * PITCH + k] = r;
+        }
+        workgroupBarrier();
+        // 3. Their products.
+        sums = multiply(sums, min(TILE, p.inputs - start), thread);
+    }
+    // 4. Bias, activation, out.
+    for (var i = 0u; i < 4u; i++) {
+        let at_row = row + thread / 16u + 16u * (i / 2u);
+        let at = column + thread % 16u + 16u * (i % 2u);
+        if at_row < p.batch && at < p.outputs {
+            var z = sums[i];
+            if bias != 0u {
+                z += b[at];
+            }
+            y[at_row * p.outputs + at] = activate(z);
+        }
+    }
+}
+
+@group(0) @binding(2) var<storage, read> bwd_y: array<f32>;
+@group(0) @binding(3) var<storage, read> dy: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dw: array<f32>;
+@group(0) @binding(6) var<storage, read_write> db: array<f32>;
+
+fn dz(row: u32, output: u32) -> f32 {
+    let at = row * p.outputs + output;
+    let d = dy[at];
+    if activation == RELU {
+        return select(0.0, d, bwd_y[at] > 0.0);
+    }
+    if activation == SIGMOID {
+        let v = bwd_y[at];
+        return d * v * (1.0 - v);
+    }
+    return d;
+}
+
+// A tile of dx: rows of the batch, columns of inputs, terms over outputs.
+fn tile_of_dx(row: u32, column: u32, thread: u32) {
+    var sums = vec4<f32>();
+    for (var start = 0u; start < p.outputs; start += TILE) {
+        workgroupBarrier();
+        let j = thread % TILE;
+        for (var i = thread / TILE; i < TILE; i += 8u) {
+            var l = 0.0;
+            var r = 0.0;
+            if row + i < p.batch && start + j < p.outputs {
+                l = dz(row + i, start + j);
+            }
+            if start + i < p.outputs && column + j < p.inputs {
+                r = w[(start + i) * p.inputs + column + j];
+            }
+            left[i * PITCH + j] = l;
+            right[j * PITCH + i] = r;
+        }
+        workgroupBarrier();
+        sums = multiply(sums, min(TILE, p.outputs - start), thread);
+    }
+    for (var i = 0u; i < 4u; i++) {
+        let at_row = row + thread / 16u + 16u * (i / 2u);
+        let at = column + thread % 16u + 16u * (i % 2u);
+        if at_row < p.batch && at < p.inputs {
+            dx[at_row * p.inputs + at] = sums[i];
+        }
+    }
+}
+
+// A tile of dw: rows of outputs, columns of inputs, terms over the batch.
+fn tile_of_dw(row: u32, column: u32, thread: u32) {
+    var sums = vec4<f32>();
+    for (var start = 0u; start < p.batch; start += TILE) {
+        workgroupBarrier();
+        let j = thread % TILE;
+        for (var i = thread / TILE; i < TILE; i += 8u) {
+            var l = 0.0;
+            var r = 0.0;
+            if start + i < p.batch {
+                if row + j < p.outputs {
+                    l = dz(start + i, row + j);
+                }
+                if column + j < p.inputs {
+                    r = x[(start + i) * p.inputs + column + j];
+                }
+            }
+            left[j * PITCH + i] = l;
+            right[j * PITCH + i] = r;
+        }
+        workgroupBarrier();
+        sums = multiply(sums, min(TILE, p.batch - start), thread);
+    }
+    for (var i = 0u; i < 4u; i++) {
+        let at_row = row + thread / 16u + 16u * (i / 2u);
+        let at = column + thread % 16u + 16u * (i % 2u);
+        if at_row < p.outputs && at < p.inputs {
+            dw[at_row * p.inputs + at] = sums[i];
+        }
+    }
+}
+
+// 32 elements of db: eight threads each, every 8th row, then the eight sums in order.
+fn run_of_db(start: u32, thread: u32) {
+    let output = start + thread % TILE;
+    var part = 0.0;
+    if output < p.outputs {
+        for (var row = thread / TILE; row < p.batch; row += 8u) {
+            part += dz(row, output);
+        }
+    }
+    left[thread] = part;
+    workgroupBarrier();
+    if thread < TILE && output < p.outputs {
+        var sum = 0.0;
+        for (var i = thread; i < 256u; i += TILE) {
+            sum += left[i];
+        }
+        db[output] = sum;
+    }
+}
+
+@compute @workgroup_size(256)
+fn linear_bwd(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let number = group_of(group, groups);
+    let tall = (p.batch + TILE - 1u) / TILE;
+    let across = (p.inputs + TILE - 1u) / TILE;
+    let out = (p.outputs + TILE - 1u) / TILE;
+    let x_tiles = select(0u, tall * across, (p.wanted & WANT_X) != 0u);
+    let w_tiles = select(0u, out * across, (p.wanted & WANT_W) != 0u);
+    let b_runs = select(0u, out, (p.wanted & WANT_B) != 0u);
+    if number == 0u && thread == 0u {
+        if x_tiles == 0u {
+            dx[0] = 0.0;
+        }
+        if w_tiles == 0u {
+            dw[0] = 0.0;
+        }
+        if b_runs == 0u {
+            db[0] = 0.0;
+        }
+    }
+    if number < x_tiles {
+        tile_of_dx(number / across * TILE, number % across * TILE, thread);
+    } else if number - x_tiles < w_tiles {
+        let tile = number - x_tiles;
+        tile_of_dw(tile / across * TILE, tile % across * TILE, thread);
+    } else if number - x_tiles - w_tiles < b_runs {
+        run_of_db((number - x_tiles - w_tiles) * TILE, thread);
+    }
+}

@@ -1,0 +1,115 @@
+// Losses between predictions and targets: the mean times a weight, and its gradient, in one dispatch.
+//
+//   mse         weight * mean (p - t)^2                                  dp = weight * 2 (p - t) / n
+//   bce         -weight * mean (t ln p + (1 - t) ln (1 - p))             dp = weight * (p - t) / max(p (1 - p), 1e-12) / n
+//               each logarithm at least -100; p beyond [0, 1] counts as the nearer end
+//   bce_logits  weight * mean (max(x, 0) - x t + ln (1 + exp(-|x|)))     dp = weight * (sigmoid(x) - t) / n
+//
+// Shapes: p [n], t [n], loss [1], dp [n] for upstream 1.
+// Threads: a workgroup owns SPAN elements of dp; the first also sums all terms, each thread every 256th
+// in order, then the 256 sums in a tree. Losses are as long as a batch; one of millions of terms
+// would gain from more workgroups for the sum.
+// Cost: a handful of flops an element, three passes over n elements.
+
+struct P {
+    n: u32,
+    weight: f32,
+}
+@group(1) @binding(0) var<uniform> params: P;
+
+@group(0) @binding(0) var<storage, read> p: array<f32>;
+@group(0) @binding(1) var<storage, read> t: array<f32>;
+@group(0) @binding(2) var<storage, read_write> loss: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dp: array<f32>;
+
+const MSE: u32 = 0u;
+const BCE: u32 = 1u;
+const BCE_LOGITS: u32 = 2u;
+
+// Comparisons that let a NaN through, unlike max.
+fn at_least(v: f32, low: f32) -> f32 {
+    return select(v, low, v < low);
+}
+
+fn mse(p: f32, t: f32) -> vec2<f32> {
+    let d = p - t;
+    return vec2<f32>(d * d, d + d);
+}
+
+fn bce(prediction: f32, t: f32) -> vec2<f32> {
+    let positive = at_least(prediction, 0.0);
+    let p = select(positive, 1.0, positive > 1.0);
+    var yes = -100.0;
+    var no = -100.0;
+    if p != 0.0 {
+        yes = at_least(ln(p), -100.0);
+    }
+    if p != 1.0 {
+        no = at_least(ln_1p(-p), -100.0);
+    }
+    return vec2<f32>(-(t * yes + (1.0 - t) * no), (p - t) / at_least(p * (1.0 - p), 1e-12));
+}
+
+fn bce_logits(x: f32, t: f32) -> vec2<f32> {
+    return vec2<f32>(at_least(x, 0.0) - x * t + ln_1p(exp(-abs(x))), sigmoid(x) - t);
+}
+
+// Value and derivative of element i; `kind` is a constant at each call.
+fn term(kind: u32, i: u32) -> vec2<f32> {
+    switch kind {
+        case MSE: {
+            return mse(p[i], t[i]);
+        }
+        case BCE: {
+            return bce(p[i], t[i]);
+        }
+        default: {
+            return bce_logits(p[i], t[i]);
+        }
+    }
+}
+
+fn run(kind: u32, group: u32, thread: u32) {
+    let slope = params.weight / f32(params.n);
+    let first = group * SPAN;
+    for (var i = first + thread; i < min(first + SPAN, params.n); i += WIDTH) {
+        dp[i] = slope * term(kind, i).y;
+    }
+    if group == 0u {
+        var part = 0.0;
+        for (var i = thread; i < params.n; i += WIDTH) {
+            part += term(kind, i).x;
+        }
+        let total = group_sum(thread, part);
+        if thread == 0u {
+            loss[0] = slope * total;
+        }
+    }
+}
+
+@compute @workgroup_size(256)
+fn loss_mse(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    run(MSE, group_of(group, groups), thread);
+}
+
+@compute @workgroup_size(256)
+fn loss_bce(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    run(BCE, group_of(group, groups), thread);
+}
+
+@compute @workgroup_size(256)
+fn loss_bce_logits(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    run(BCE_LOGITS, group_of(group, groups), thread);
+}

@@ -1,0 +1,102 @@
+//! The fused network is the plain composition of ops, and its training learns.
+
+use approx::{assert_abs_diff_eq, assert_relative_eq};
+use etude::cases::{normal, uniform};
+use etude::device::{Cpu, Device};
+use etude::graph::{Graph, Var};
+use etude::nn::{Learn, NetConfig, PcConvNet};
+use etude::ops::activation::relu;
+use etude::ops::batch_norm::{self, BatchNormOptions, BatchNormVars, batch_norm};
+use etude::ops::conv1d::{ConvOptions1d, conv1d};
+use etude::ops::linear::{Activation, linear};
+use etude::ops::loss::{LossOptions, mse};
+use etude::ops::pool::mean_time;
+
+/// `[B, C, T]` as `[ceil(B/16), C, T, 16]`.
+fn blocked(x: &[f64], [b, c, t]: [usize; 3]) -> Vec<f64> {
+    let mut out = vec![0.0; b.div_ceil(16) * c * t * 16];
+    for (i, &v) in x.iter().enumerate() {
+        let (sample, channel, frame) = (i / (c * t), i / t % c, i % t);
+        out[((sample / 16 * c + channel) * t + frame) * 16 + sample % 16] = v;
+    }
+    out
+}
+
+#[test]
+fn the_fused_network_is_the_composition_of_plain_ops() {
+    let cpu = Cpu::<f64>::new(1).unwrap();
+    let device: &dyn Device = &cpu;
+    let dims @ [batch, channels, frames] = [21, 2, 220];
+    let (x, y) = (normal(1, batch * channels * frames), uniform(2, batch));
+    let run = |fused: bool| {
+        let net = PcConvNet::new(device, NetConfig::paper(channels, frames), 7).unwrap();
+        let mut g = Graph::new();
+        let vars = net.bind(&mut g, Learn::Yes, Learn::Yes).unwrap();
+        let target = g.bind(&device.upload(&y).unwrap(), &[batch]).unwrap();
+        let (rating, embedding) = if fused {
+            let x = device.upload(&blocked(&x, dims)).unwrap();
+            let x = g.bind(&x, &[batch.div_ceil(16), channels, frames, 16]).unwrap();
+            let embedding = net.encode(&mut g, &vars, x, batch, None).unwrap();
+            (net.rate(&mut g, &vars, embedding, None).unwrap(), embedding)
+        } else {
+            let mut a = g.bind(&device.upload(&x).unwrap(), &dims).unwrap();
+            for i in 1..=3 {
+                let of = |name: &str| vars.encoder.get(&format!("{name}{i}.weight")).unwrap();
+                let norm = |name: &str| vars.encoder.get(&format!("norm{i}.{name}")).unwrap();
+                let running = |g: &mut Graph, name: &str| -> Var {
+                    let buf = net.running.buf(&format!("norm{i}.{name}")).unwrap();
+                    g.bind(buf, &[buf.len()]).unwrap()
+                };
+                let options = ConvOptions1d { stride: 3, ..Default::default() };
+                a = conv1d(&mut g, a, of("conv"), None, options).unwrap();
+                let (running_mean, running_var) =
+                    (running(&mut g, "running_mean"), running(&mut g, "running_var"));
+                let (gamma, beta) = (norm("gamma"), norm("beta"));
+                let vars = BatchNormVars { gamma, beta, running_mean, running_var };
+                let options = BatchNormOptions { mode: batch_norm::Mode::Train, ..Default::default() };
+                a = batch_norm(&mut g, a, vars, options).unwrap();
+                a = relu(&mut g, a).unwrap();
+            }
+            let embedding = mean_time(&mut g, a).unwrap();
+            let head = |name: &str| vars.head.get(name).unwrap();
+            let (w, b) = (head("hidden.weight"), head("hidden.bias"));
+            let h = linear(&mut g, embedding, w, Some(b), Activation::None).unwrap();
+            let (w, b) = (head("out.weight"), head("out.bias"));
+            (linear(&mut g, h, w, Some(b), Activation::Sigmoid).unwrap(), embedding)
+        };
+        let loss = mse(&mut g, rating, target, LossOptions::default()).unwrap();
+        g.backward(loss).unwrap();
+        let mut step = g.compile(device, &[loss, rating, embedding]).unwrap();
+        step.run().unwrap();
+        let mut all = Vec::new();
+        for var in [loss, rating, embedding] {
+            all.push(("output", device.download_f64(step.buf(var).unwrap()).unwrap()));
+        }
+        for (set, what) in [(&net.encoder, "encoder"), (&net.head, "head")] {
+            all.push((what, device.download_f64(set.gradient()).unwrap()));
+        }
+        all.push(("running statistics", device.download_f64(net.running.theta()).unwrap()));
+        all
+    };
+    for ((what, fused), (_, plain)) in run(true).iter().zip(&run(false)) {
+        assert_eq!(fused.len(), plain.len());
+        for (a, b) in fused.iter().zip(plain) {
+            // Both in f64; the fused form sums in another order.
+            assert!((a - b).abs() <= 1e-11 * b.abs().max(1.0), "{what}: {a} against {b}");
+        }
+        assert!(fused.iter().any(|v| *v != 0.0), "{what} is all zero");
+    }
+}
+
+#[test]
+fn a_schedule_rises_then_falls_along_a_cosine() {
+    use etude::optim::Schedule;
+    let cosine = Schedule::Cosine { lr: 0.4, warm_up: 4 };
+    let at: Vec<f64> = (0..=24).map(|s| cosine.lr_at(s, 24)).collect();
+    assert_relative_eq!(at[0], 0.1);
+    assert_relative_eq!(at[3], 0.4);
+    assert_relative_eq!(at[14], 0.2, epsilon = 1e-12);
+    assert_abs_diff_eq!(at[24], 0.0);
+    assert!(at[4..].windows(2).all(|w| w[1] < w[0]));
+    assert_relative_eq!(Schedule::Constant { lr: 0.3, warm_up: 0 }.lr_at(1000, 10), 0.3);
+}

@@ -1,0 +1,356 @@
+//! The WGSL device's edges: whatever fails is an error with advice, never a panic; work inside a caller's
+//! device; windows of one buffer; grids longer than an adapter takes.
+#![cfg(feature = "wgpu")]
+
+use etude::device::wgpu::wgpu;
+use etude::device::wgpu::{ADAPTER_VARIABLE, Select, Wgpu, adapters};
+use etude::device::{Device, Launch, Plan};
+use etude::graph::Graph;
+use etude::kernels::{Elem, Params, activation, elementwise};
+use etude::ops;
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+fn select() -> Select {
+    if std::env::var_os(ADAPTER_VARIABLE).is_some() { Select::Auto } else { Select::Software }
+}
+
+fn device() -> Wgpu {
+    Wgpu::new(&select())
+        .unwrap_or_else(|e| panic!("{e}\ninstall Mesa's: apt-get install mesa-vulkan-drivers"))
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(v) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return v;
+        }
+    }
+}
+
+/// A caller's own device, with limits and memory as the caller likes.
+fn foreign(
+    thresholds: wgpu::MemoryBudgetThresholds,
+    limits: impl FnOnce(&mut wgpu::Limits),
+) -> (wgpu::Adapter, wgpu::Device, wgpu::Queue) {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends: wgpu::Backends::VULKAN,
+        memory_budget_thresholds: thresholds,
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    let wanted = device().adapter_name().to_string();
+    let adapter = block_on(instance.enumerate_adapters(wgpu::Backends::VULKAN))
+        .into_iter()
+        .find(|a| a.get_info().name == wanted)
+        .unwrap();
+    let mut required = wgpu::Limits::default();
+    limits(&mut required);
+    let (device, queue) = block_on(
+        adapter.request_device(&wgpu::DeviceDescriptor { required_limits: required, ..Default::default() }),
+    )
+    .unwrap();
+    (adapter, device, queue)
+}
+
+fn limited(limits: impl FnOnce(&mut wgpu::Limits)) -> Wgpu {
+    let (adapter, device, queue) = foreign(Default::default(), limits);
+    Wgpu::from_parts(&adapter, device, queue)
+}
+
+fn fails<T>(what: Result<T, etude::Error>, words: &[&str]) {
+    let text = what.err().expect("must fail").to_string();
+    assert!(words.iter().all(|w| text.contains(w)), "{text}");
+}
+
+fn add(
+    device: &dyn Device,
+    a: &etude::device::Buf,
+    b: &etude::device::Buf,
+    y: &etude::device::Buf,
+) -> etude::Result<Box<dyn Plan>> {
+    let params = Params::new(&elementwise::P { n: y.len() as u32, factor: 1.0 });
+    let bufs = vec![a.clone(), b.clone(), y.clone()];
+    device.compile(vec![Launch { kernel: &elementwise::ADD, bufs, params }])
+}
+
+#[test]
+fn adapters_are_listed_and_selected_by_name_or_index() {
+    let all = adapters();
+    assert!(!all.is_empty());
+    let wanted = device().adapter_name().to_string();
+    let report = all.iter().find(|r| r.name == wanted).unwrap();
+    assert_eq!(report.unusable, None);
+    assert!(report.max_buffer >= 128 << 20 && !report.driver.is_empty() && report.backend == "vulkan");
+    for name in [report.index.to_string(), wanted[1..].to_uppercase()] {
+        assert_eq!(Wgpu::new(&Select::Adapter(name)).unwrap().adapter_name(), wanted);
+    }
+    fails(Wgpu::new(&Select::Adapter("no such adapter".into())), &["no such adapter", &wanted]);
+    fails(Wgpu::new(&Select::Adapter("999".into())), &["999", &wanted]);
+}
+
+/// Runs one of these tests in a process of its own, where the environment is `variables`.
+fn in_a_child(test: &str, variables: &[(&str, &str)]) -> bool {
+    std::process::Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--include-ignored"])
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap()
+        .status
+        .success()
+}
+
+#[test]
+fn the_environment_selects_an_adapter() {
+    let name = device().adapter_name().to_string();
+    assert!(in_a_child("host_copies_convert_and_check", &[(ADAPTER_VARIABLE, &name)]));
+    assert!(!in_a_child("host_copies_convert_and_check", &[(ADAPTER_VARIABLE, "no such adapter")]));
+}
+
+#[test]
+fn no_driver_at_all_is_an_error() {
+    // Both names the Vulkan loader has had for its list of drivers.
+    let none = [("VK_DRIVER_FILES", "/dev/null"), ("VK_ICD_FILENAMES", "/dev/null"), (ADAPTER_VARIABLE, "")];
+    assert!(in_a_child("child_without_drivers", &none));
+}
+
+#[test]
+#[ignore = "run by no_driver_at_all_is_an_error"]
+fn child_without_drivers() {
+    assert!(adapters().is_empty());
+    fails(Wgpu::new(&Select::Auto), &["--device cpu", "there are: none"]);
+    fails(Wgpu::new(&Select::Software), &["mesa-vulkan-drivers"]);
+}
+
+#[test]
+fn a_software_adapter_is_never_taken_unasked() {
+    if std::env::var_os(ADAPTER_VARIABLE).is_some() {
+        return; // asked for
+    }
+    match Wgpu::new(&Select::Auto) {
+        Ok(device) => assert!(!device.is_software()),
+        Err(e) => {
+            let text = e.to_string();
+            assert!(text.contains(ADAPTER_VARIABLE) && text.contains("--device cpu"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_lost_device_is_an_error_everywhere() {
+    let device = device();
+    let d: &dyn Device = &device;
+    let (a, y) = (d.upload(&[1.0f32; 1000]).unwrap(), d.alloc(Elem::Real, 1000).unwrap());
+    let mut plan = add(d, &a, &a, &y).unwrap();
+    plan.run().unwrap();
+    plan.run().unwrap();
+    device.raw().0.destroy();
+    let mut faults = 0;
+    for _ in 0..4 {
+        faults += usize::from(plan.run().is_err());
+    }
+    assert!(faults >= 3, "{faults} of 4 runs failed");
+    fails(plan.run(), &["lost"]);
+    fails(plan.run_one(0), &["lost"]);
+    fails(d.download(&y), &["lost"]);
+    fails(d.alloc(Elem::Real, 7), &["lost"]);
+    fails(d.write(&a, (&[0.0f32; 1000]).into()), &["lost"]);
+    fails(add(d, &a, &a, &y), &["lost"]);
+}
+
+#[test]
+fn a_callers_lost_device_is_an_error_when_read() {
+    let device = limited(|_| {});
+    let d: &dyn Device = &device;
+    let (a, y) = (d.upload(&[1.0f32; 1000]).unwrap(), d.alloc(Elem::Real, 1000).unwrap());
+    let mut plan = add(d, &a, &a, &y).unwrap();
+    device.raw().0.destroy();
+    for _ in 0..5 {
+        let _ = plan.run();
+    }
+    assert!(plan.run_one(0).is_err() | d.download(&y).is_err());
+    assert!(d.download(&y).is_err());
+    let _ = d.alloc(Elem::Real, 7);
+    let _ = add(d, &a, &a, &y);
+}
+
+#[test]
+fn buffers_beyond_the_limits_and_beyond_memory_are_errors() {
+    let small = limited(|l| {
+        l.max_buffer_size = 1 << 20;
+        l.max_storage_buffer_binding_size = 1 << 20;
+    });
+    fails(small.alloc(Elem::Real, (1 << 18) + 1), &["1048580", "smaller batch"]);
+    fails(small.alloc(Elem::Real, usize::MAX), &["smaller batch"]);
+    small.alloc(Elem::Real, 1 << 18).unwrap();
+
+    let nothing = wgpu::MemoryBudgetThresholds { for_resource_creation: Some(0), for_device_loss: None };
+    let (adapter, device, queue) = foreign(nothing, |_| {});
+    let full = Wgpu::from_parts(&adapter, device, queue);
+    // Only drivers that report a budget can be limited this way.
+    if let Err(e) = full.alloc(Elem::Real, 1 << 20) {
+        assert!(e.to_string().contains("out of memory"), "{e}");
+    }
+}
+
+#[test]
+fn too_many_buffers_are_an_error() {
+    let few = limited(|l| l.max_storage_buffers_per_shader_stage = 2);
+    let d: &dyn Device = &few;
+    let a = d.upload(&[1.0f32; 10]).unwrap();
+    let y = d.alloc(Elem::Real, 10).unwrap();
+    fails(add(d, &a, &a, &y), &["elementwise_add", "3 buffers", "2"]);
+}
+
+#[test]
+fn long_grids_are_folded() {
+    // Five workgroups a side: 25 of 1024 elements in a plane.
+    let device = limited(|l| l.max_compute_workgroups_per_dimension = 5);
+    let d: &dyn Device = &device;
+    for n in [5 * 1024, 5 * 1024 + 1, 11 * 1024, 23 * 1024 + 7, 25 * 1024] {
+        let values: Vec<f32> = (0..n).map(|i| i as f32).collect();
+        let a = d.upload(&values).unwrap();
+        let y = d.upload(&vec![f32::NAN; n]).unwrap();
+        add(d, &a, &a, &y).unwrap().run().unwrap();
+        assert!(d.download(&y).unwrap().iter().zip(&values).all(|(y, v)| *y == 2.0 * v), "{n}");
+    }
+    let n = 26 * 1024;
+    let (a, y) = (d.alloc(Elem::Real, n).unwrap(), d.alloc(Elem::Real, n).unwrap());
+    fails(add(d, &a, &a, &y), &["elementwise_add", "26", "smaller batch"]);
+}
+
+#[test]
+fn windows_of_one_buffer_may_be_read_and_written_together() {
+    let device = device();
+    let d: &dyn Device = &device;
+    let values: Vec<f32> = (0..256).map(|i| i as f32).collect();
+    let flat = d.upload(&values).unwrap();
+    let (a, b, y) =
+        (flat.window(0, 50).unwrap(), flat.window(64, 50).unwrap(), flat.window(128, 50).unwrap());
+    let mut plan = add(d, &a, &b, &y).unwrap();
+    plan.run().unwrap();
+    d.write(&b, (&[1000.0f32; 50]).into()).unwrap();
+    let first = d.download(&y).unwrap();
+    plan.run().unwrap();
+    let second = d.download(&y).unwrap();
+    for i in 0..50 {
+        assert_eq!((first[i], second[i]), (64.0 + 2.0 * i as f32, 1000.0 + i as f32));
+    }
+    // What lies between is untouched.
+    assert_eq!(d.download(&flat).unwrap()[178..], values[178..]);
+    let odd = flat.window(3, 50).unwrap();
+    let other = d.alloc(Elem::Real, 50).unwrap();
+    fails(add(d, &odd, &odd, &other), &["elementwise_add", "`a`", "byte 12", "64 elements"]);
+    fails(add(d, &a, &a, &a), &["overlaps"]);
+}
+
+#[test]
+fn buffers_of_another_device_are_refused() {
+    let (one, two) = (device(), device());
+    let a = (&one as &dyn Device).upload(&[1.0f32; 10]).unwrap();
+    let y = (&two as &dyn Device).alloc(Elem::Real, 10).unwrap();
+    fails((&two as &dyn Device).download(&a), &["another device"]);
+    fails(add(&two, &a, &a, &y), &["another device"]);
+    let cpu = etude::device::Cpu::<f32>::new(1).unwrap();
+    fails((&cpu as &dyn Device).download(&a), &["another device"]);
+}
+
+#[test]
+fn works_on_a_callers_device_and_buffers() {
+    let (adapter, raw, queue) = foreign(Default::default(), |_| {});
+    let device = Wgpu::from_parts(&adapter, raw.clone(), queue.clone());
+    let d: &dyn Device = &device;
+    let theirs = raw.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: 4096,
+        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
+        mapped_at_creation: false,
+    });
+    let values: Vec<f32> = (0..1024).map(|i| i as f32).collect();
+    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_ne_bytes()).collect();
+    queue.write_buffer(&theirs, 0, &bytes);
+    let x = device.import(theirs.clone(), 256, Elem::Real, 100).unwrap();
+    let y = device.import(theirs.clone(), 2048, Elem::Real, 100).unwrap();
+    add(d, &x, &x, &y).unwrap().run().unwrap();
+    let sums = d.download(&y).unwrap();
+    assert!(sums.iter().zip(64..).all(|(s, i)| *s == 2.0 * i as f32), "{sums:?}");
+    let (same, offset, size) = device.export(&y).unwrap();
+    assert!(same == theirs && (offset, size) == (2048, 400));
+
+    fails(device.import(theirs.clone(), 4, Elem::Real, 1), &["256"]);
+    fails(device.import(theirs.clone(), 3840, Elem::Real, 65), &["4096"]);
+    let overlapping = device.import(theirs.clone(), 2304, Elem::Real, 100).unwrap();
+    fails(add(d, &x, &overlapping, &y), &["overlaps"]);
+    let uniform = raw.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: 4096,
+        usage: wgpu::BufferUsages::UNIFORM,
+        mapped_at_creation: false,
+    });
+    fails(device.import(uniform, 0, Elem::Real, 1), &["STORAGE"]);
+}
+
+#[test]
+fn a_kernel_without_a_shader_and_wrong_params_are_errors() {
+    let device = device();
+    let d: &dyn Device = &device;
+    let a = d.upload(&[1.0f32; 10]).unwrap();
+    let y = d.alloc(Elem::Real, 10).unwrap();
+    let bufs = vec![a.clone(), a.clone(), y.clone()];
+    let launch = Launch { kernel: &elementwise::ADD, bufs, params: Params::new(&[10u32]) };
+    fails(d.compile(vec![launch]), &["elementwise_add", "params of 4 bytes", "8"]);
+    let plan = add(d, &a, &a, &y).unwrap().run_one(1);
+    fails(plan, &["1 launches", "asked for 1"]);
+}
+
+#[test]
+fn checked_and_profiled_runs_work_launch_by_launch() {
+    let device = device();
+    let d: &dyn Device = &device;
+    let x = d.upload(&[1.0f32, -2.0, 3.0]).unwrap();
+    let mut g = Graph::new();
+    let v = g.bind(&x, &[3]).unwrap();
+    let twice = ops::add(&mut g, v, v).unwrap();
+    let y = ops::activation::relu(&mut g, twice).unwrap();
+    let mut step = g.compile(d, &[y]).unwrap();
+    step.run_checked(d).unwrap();
+    assert_eq!(d.download(step.buf(y).unwrap()).unwrap(), [2.0, 0.0, 6.0]);
+    let rows = step.profile().unwrap();
+    let names: Vec<_> = rows.iter().map(|r| r.0.name).collect();
+    assert_eq!(names, [elementwise::ADD.name, activation::RELU_FWD.name]);
+    assert!(rows.iter().all(|r| r.2 > 0.0));
+    // The device's clock agrees with the host's where submission and waiting weigh nothing.
+    let n = 1 << 22;
+    let (a, y) = (d.alloc(Elem::Real, n).unwrap(), d.alloc(Elem::Real, n).unwrap());
+    let mut plan = add(d, &a, &a, &y).unwrap();
+    plan.run_one(0).unwrap();
+    let start = std::time::Instant::now();
+    let (device_s, host_s) = (plan.time_one(0).unwrap(), start.elapsed().as_secs_f64());
+    eprintln!("device {device_s:e} s, host {host_s:e} s");
+    assert!(device_s > 0.0 && device_s <= host_s);
+    d.write(&x, (&[1.0f32, f32::INFINITY, 3.0]).into()).unwrap();
+    fails(step.run_checked(d), &["elementwise_add", "`y`[1]"]);
+}
+
+#[test]
+fn host_copies_convert_and_check() {
+    let device = device();
+    let d: &dyn Device = &device;
+    let wide = d.upload(&[0.1f64, -1e30, 7.0]).unwrap();
+    assert_eq!(d.download(&wide).unwrap(), [0.1f32, -1e30, 7.0]);
+    assert_eq!(d.download_f64(&wide).unwrap()[0], f64::from(0.1f32));
+    let index = d.upload(&[1u32, u32::MAX]).unwrap();
+    let mut back = [0u32; 2];
+    d.read(&index, etude::device::HostMut::U32(&mut back)).unwrap();
+    assert_eq!(back, [1, u32::MAX]);
+    fails(d.download(&index), &["element type"]);
+    fails(d.write(&index, (&[1.0f32, 2.0]).into()), &["element type"]);
+    fails(d.write(&wide, (&[1.0f32]).into()), &["1"]);
+    assert!(d.download(&d.alloc(Elem::Real, 33).unwrap()).unwrap().iter().all(|v| *v == 0.0));
+    let none = d.alloc(Elem::Real, 0).unwrap();
+    assert!(d.download(&none).unwrap().is_empty());
+    // Windows are read and written where they are.
+    d.write(&wide.window(1, 1).unwrap(), (&[5.0f32]).into()).unwrap();
+    assert_eq!(d.download(&wide.window(1, 2).unwrap()).unwrap(), [5.0, 7.0]);
+}
