@@ -9,7 +9,7 @@ use etude::device::wgpu::{ADAPTER_VARIABLE, Select, Wgpu, shaders};
 use etude::kernels::REGISTRY;
 
 /// Stems without a shader. Must shrink to nothing.
-const MISSING: &[&str] = &["contrastive", "conv1d", "conv2d", "conv_block", "similarity"];
+const MISSING: &[&str] = &["contrastive", "conv1d", "conv2d", "similarity"];
 
 fn device() -> Wgpu {
     let select = if std::env::var_os(ADAPTER_VARIABLE).is_some() { Select::Auto } else { Select::Software };

@@ -18,7 +18,18 @@ macro_rules! sources {
         )),*];
     };
 }
-sources!["activation", "batch_norm", "dropout", "elementwise", "gather", "linear", "loss", "optim", "pool",];
+sources![
+    "activation",
+    "batch_norm",
+    "conv_block",
+    "dropout",
+    "elementwise",
+    "gather",
+    "linear",
+    "loss",
+    "optim",
+    "pool",
+];
 
 /// The source of a stem.
 pub fn source(stem: &str) -> Option<&'static str> {
