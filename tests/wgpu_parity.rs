@@ -13,7 +13,7 @@ use etude::ops::loss::{LossOptions, mse};
 use etude::ops::pool::mean_time;
 
 /// Stems without a shader. Must shrink to nothing.
-const MISSING: &[&str] = &["conv_block"];
+const MISSING: &[&str] = &[];
 
 fn device() -> Wgpu {
     let select = if std::env::var_os(ADAPTER_VARIABLE).is_some() { Select::Auto } else { Select::Software };

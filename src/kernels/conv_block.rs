@@ -2,11 +2,11 @@
 //!
 //! A small network is bound by launches and memory, not by arithmetic, so an activation is never
 //! stored. A layer stores its convolution `y`; whoever reads it applies `a = max(0, scale·y + shift)`
-//! on the way in, with the per-channel `coef` that the batch statistics gave. Backward recomputes the
+//! on the way in, with the per-channel `norm` that the batch statistics gave. Backward recomputes the
 //! same. One training step reads and writes each `y` and its gradient once per kernel that needs it.
 //!
 //! ```text
-//! forward   x ──fwd──► y₁ + part ──stats──► coef₁, saved₁     (then y₁ ──fwd──► y₂ ...)
+//! forward   x ──fwd──► y₁ + part ──stats──► norm₁     (then y₁ ──fwd──► y₂ ...)
 //!           y₃ ──pool_fwd──► embedding [B, C]
 //! backward  d_embedding ──pool_bwd──► da₃ + part ──bwd_coef──► dgamma₃, dbeta₃, back₃
 //!           da₃ ──bwd──► da₂ + part + dw partials ──w_sum──► dw₃   ...   da₁ ──bwd_w──► dw partials
@@ -21,11 +21,10 @@
 //! | `x` | Nct16n [B, Cin, T] | the network's input, or the `y` of the layer before (`affine`) |
 //! | `y`, `da` | Nct16n [B, Cout, Tout] | convolution; gradient with respect to the activation |
 //! | `weight` | [Cout, Cin, K] | |
-//! | `coef` | [2, C] | scale `γ/σ`, shift `β − μ·γ/σ` |
-//! | `saved` | [2, C] | batch mean `μ`, `1/σ` |
+//! | `norm` | [4, C] | scale `γ/σ`, shift `β − μ·γ/σ`, mean `μ`, `1/σ` |
 //! | `part` forward | [blocks, 2, C] | sum, and sum of squares about the block's own mean, per 16 samples |
 //! | `part` backward | [blocks, 2, C] | `Σ dz`, `Σ dz·(y − μ)`, with `dz = da` where `a > 0` |
-//! | `back` | [2, C] | p, q of `dy = scale·dz + p·(y − μ) + q` |
+//! | `back` | [6, C] | `norm`, then p, q of `dy = scale·dz + p·(y − μ) + q` |
 //! | `dw_part` | [chunks, Cout, Cin, K] | one partial gradient per fixed run of blocks |
 //!
 //! The variance is merged from block means (Chan, Golub, LeVeque 1979), so a large mean costs no
@@ -35,7 +34,7 @@
 
 use super::microkernel::{Rows, WeightRows, conv_rows, pack_weights, sum_lanes, weight_rows};
 use super::simd::{F32x16, LANES};
-use super::{Binding, Cost, Kernel, Params};
+use super::{Binding, Cost, Groups, Kernel, Params};
 use crate::device::cpu::{Args, CpuTwin, Real, with_scratch};
 use crate::dispatch;
 use bytemuck::{Pod, Zeroable};
@@ -58,7 +57,7 @@ pub struct P {
     pub k: u32,
     /// Stride.
     pub stride: u32,
-    /// 1 when the input is another layer's `y`, read through its `coef` and ReLU; pooling: 1 when
+    /// 1 when the input is another layer's `y`, read through its `norm` and ReLU; pooling: 1 when
     /// `lengths` say how many frames are valid.
     pub affine: u32,
     /// Added to the variance.
@@ -112,9 +111,43 @@ const fn kernel<const N: usize>(
     bindings: &'static [Binding; N],
     f32: fn(Args<'_, f32>),
     f64: fn(Args<'_, f64>),
+    groups: &'static [Groups],
     cost: fn(&Params) -> Cost,
 ) -> Kernel {
-    Kernel { name, bindings, cpu: CpuTwin { f32, f64 }, groups: &[], cost }
+    Kernel { name, bindings, cpu: CpuTwin { f32, f64 }, groups, cost }
+}
+
+/// Threads of a workgroup that owns one channel with each.
+const PER_CHANNEL: u32 = 64;
+/// Taps that a workgroup of the weight gradient owns.
+const RUN: u32 = 8;
+
+/// Workgroups for tiles of `channels`, each of which takes `others`: four channels a tile, or fewer where the
+/// launch would have less than 128 workgroups.
+fn tiles(channels: u32, others: u32) -> [u32; 3] {
+    let enough = |tile: &u32| *tile == 1 || channels.div_ceil(*tile) * others >= 128;
+    let tile = [4, 2, 1].into_iter().find(enough).unwrap_or(1);
+    [channels.div_ceil(tile) * others, 1, 1]
+}
+
+fn by_output(p: &Params) -> [u32; 3] {
+    let p: P = p.get();
+    tiles(p.cout, p.blocks() as u32)
+}
+fn by_input(p: &Params) -> [u32; 3] {
+    let p: P = p.get();
+    tiles(p.cin, p.blocks() as u32)
+}
+fn by_weight(p: &Params) -> [u32; 3] {
+    let p: P = p.get();
+    tiles(p.cout, p.chunks() as u32 * p.cin * p.k.div_ceil(RUN))
+}
+fn by_row(p: &Params) -> [u32; 3] {
+    let p: P = p.get();
+    [p.blocks() as u32 * p.cout, 1, 1]
+}
+fn by_channel(p: &Params) -> [u32; 3] {
+    [p.get::<P>().cout.div_ceil(PER_CHANNEL), 1, 1]
 }
 
 // Shorthand for the rows below: most bindings are inputs.
@@ -129,13 +162,14 @@ const fn o(name: &'static str) -> Binding {
 /// sample and a few positions of all channels.
 pub static FWD: Kernel = kernel(
     "conv_block_fwd",
-    &[i("x"), i("coef_in"), i("weight"), o("y"), o("part")],
+    &[i("x"), i("norm_in"), i("weight"), o("y"), o("part")],
     fwd_f32,
     plain::fwd,
+    &[by_output],
     |p| P::cost(p, |m| 2 * m, 1, 1),
 );
 
-/// Merges block statistics into `coef` and `saved` and moves the running statistics (unbiased
+/// Merges block statistics into `norm` and moves the running statistics (unbiased
 /// variance, as PyTorch). One thread per channel.
 pub static STATS: Kernel = kernel(
     "conv_block_stats",
@@ -145,11 +179,11 @@ pub static STATS: Kernel = kernel(
         i("beta"),
         Binding::inout("running_mean"),
         Binding::inout("running_var"),
-        o("coef"),
-        o("saved"),
+        o("norm"),
     ],
     stats,
     stats,
+    &[by_channel],
     |p| {
         Cost::new(
             8 * p.get::<P>().blocks() * p.get::<P>().cout as usize,
@@ -158,21 +192,23 @@ pub static STATS: Kernel = kernel(
     },
 );
 
-/// `coef` from the running statistics: evaluation.
+/// `norm` from the running statistics: evaluation.
 pub static EVAL: Kernel = kernel(
     "conv_block_eval",
-    &[i("gamma"), i("beta"), i("running_mean"), i("running_var"), o("coef")],
+    &[i("gamma"), i("beta"), i("running_mean"), i("running_var"), o("norm")],
     eval,
     eval,
-    |p| Cost::new(4 * p.get::<P>().cout as usize, 6 * p.get::<P>().cout as usize),
+    &[by_channel],
+    |p| Cost::new(4 * p.get::<P>().cout as usize, 8 * p.get::<P>().cout as usize),
 );
 
 /// `embedding[b,c] = mean over valid t of max(0, scale·y + shift)`; `lengths [B]` counts valid frames.
 pub static POOL_FWD: Kernel = kernel(
     "conv_block_pool_fwd",
-    &[i("y"), i("coef"), i("lengths"), o("embedding")],
+    &[i("y"), i("norm"), i("lengths"), o("embedding")],
     pool_fwd_f32,
     plain::pool_fwd,
+    &[by_row],
     |p| P::cost(p, |_| 3 * p.get::<P>().sample().1 * p.get::<P>().batch as usize, 0, 1),
 );
 
@@ -180,18 +216,20 @@ pub static POOL_FWD: Kernel = kernel(
 /// normalisation's backward needs.
 pub static POOL_BWD: Kernel = kernel(
     "conv_block_pool_bwd",
-    &[i("d_embedding"), i("y"), i("coef"), i("saved"), i("lengths"), o("da"), o("part")],
+    &[i("d_embedding"), i("y"), i("norm"), i("lengths"), o("da"), o("part")],
     pool_bwd_f32,
     plain::pool_bwd,
+    &[by_row],
     |p| P::cost(p, |_| 5 * p.get::<P>().sample().1 * p.get::<P>().batch as usize, 0, 2),
 );
 
 /// Merges the sums: `dgamma = Σ dz·(y−μ)/σ`, `dbeta = Σ dz`, and `back`. One thread per channel.
 pub static BWD_COEF: Kernel = kernel(
     "conv_block_bwd_coef",
-    &[i("part"), i("coef"), i("saved"), o("dgamma"), o("dbeta"), o("back")],
+    &[i("part"), i("norm"), o("dgamma"), o("dbeta"), o("back")],
     bwd_coef,
     bwd_coef,
+    &[by_channel],
     |p| {
         Cost::new(
             4 * p.get::<P>().blocks() * p.get::<P>().cout as usize,
@@ -204,42 +242,37 @@ pub static BWD_COEF: Kernel = kernel(
 /// `da_in[i,s] = Σ_{c,k: t·stride+k=s} w[c,i,k]·dy[c,t]`, the sums of the layer before, and `dw_part`.
 pub static BWD: Kernel = kernel(
     "conv_block_bwd",
-    &[
-        i("da"),
-        i("y"),
-        i("coef"),
-        i("saved"),
-        i("back"),
-        i("x"),
-        i("coef_in"),
-        i("saved_in"),
-        i("weight"),
-        o("da_in"),
-        o("part_in"),
-        o("dw_part"),
-    ],
+    &[i("da"), i("y"), i("back"), i("x"), i("norm_in"), i("weight"), o("da_in"), o("part_in"), o("dw_part")],
     bwd_f32,
     plain::bwd,
+    &[by_weight, by_input],
     |p| P::cost(p, |m| 4 * m, 2, 2),
 );
 
 /// As [`BWD`] for an input that takes no gradient: `dw_part[c,i,k] = Σ_{b,t} dy[c,t]·a[i, t·stride + k]`.
 pub static BWD_W: Kernel = kernel(
     "conv_block_bwd_w",
-    &[i("da"), i("y"), i("coef"), i("saved"), i("back"), i("x"), i("coef_in"), o("dw_part")],
+    &[i("da"), i("y"), i("back"), i("x"), i("norm_in"), o("dw_part")],
     bwd_w_f32,
     plain::bwd_w,
+    &[by_weight],
     |p| P::cost(p, |m| 2 * m, 1, 2),
 );
 
 /// `dw = Σ_chunks dw_part`, in order. One thread per weight.
-pub static BWD_W_SUM: Kernel =
-    kernel("conv_block_bwd_w_sum", &[i("dw_part"), o("dw")], bwd_w_sum, bwd_w_sum, |p| {
+pub static BWD_W_SUM: Kernel = kernel(
+    "conv_block_bwd_w_sum",
+    &[i("dw_part"), o("dw")],
+    bwd_w_sum,
+    bwd_w_sum,
+    &[|p| [(p.get::<P>().weights() as u32).div_ceil(256), 1, 1]],
+    |p| {
         Cost::new(
             p.get::<P>().weights() * p.get::<P>().chunks(),
             p.get::<P>().weights() * (p.get::<P>().chunks() + 1),
         )
-    });
+    },
+);
 
 /// The kernels of this stem.
 pub static KERNELS: &[&Kernel] =
@@ -250,10 +283,10 @@ pub static KERNELS: &[&Kernel] =
 fn stats<F: Real>(args: Args<'_, F>) {
     let p: P = args.params();
     let c = p.cout as usize;
-    let [part, gamma, beta, running_mean, running_var, coef, saved] = args.bufs();
+    let [part, gamma, beta, running_mean, running_var, norm] = args.bufs();
     let (part, gamma, beta) = (part.input(), gamma.input(), beta.input());
     let (running_mean, running_var) = (running_mean.output(), running_var.output());
-    let (coef, saved) = (coef.output(), saved.output());
+    let norm = norm.output();
     for ch in 0..c {
         let (mut n, mut mean, mut m2) = (0.0, 0.0, 0.0);
         for (b, block) in part.chunks_exact(2 * c).enumerate() {
@@ -265,10 +298,10 @@ fn stats<F: Real>(args: Args<'_, F>) {
         }
         let inv = 1.0 / (m2 / n + f64::from(p.eps)).sqrt();
         let scale = gamma[ch].get() * inv;
-        coef[ch] = F::of(scale);
-        coef[c + ch] = F::of(beta[ch].get() - mean * scale);
-        saved[ch] = F::of(mean);
-        saved[c + ch] = F::of(inv);
+        norm[ch] = F::of(scale);
+        norm[c + ch] = F::of(beta[ch].get() - mean * scale);
+        norm[2 * c + ch] = F::of(mean);
+        norm[3 * c + ch] = F::of(inv);
         let m = f64::from(p.momentum);
         running_mean[ch] = F::of((1.0 - m) * running_mean[ch].get() + m * mean);
         running_var[ch] = F::of((1.0 - m) * running_var[ch].get() + m * m2 / (n - 1.0));
@@ -278,33 +311,37 @@ fn stats<F: Real>(args: Args<'_, F>) {
 fn eval<F: Real>(args: Args<'_, F>) {
     let p: P = args.params();
     let c = p.cout as usize;
-    let [gamma, beta, mean, var, coef] = args.bufs();
-    let (gamma, beta, mean, var, coef) =
-        (gamma.input(), beta.input(), mean.input(), var.input(), coef.output());
+    let [gamma, beta, mean, var, norm] = args.bufs();
+    let (gamma, beta, mean, var, norm) =
+        (gamma.input(), beta.input(), mean.input(), var.input(), norm.output());
     for ch in 0..c {
-        let scale = gamma[ch].get() / (var[ch].get() + f64::from(p.eps)).sqrt();
-        coef[ch] = F::of(scale);
-        coef[c + ch] = F::of(beta[ch].get() - mean[ch].get() * scale);
+        let inv = 1.0 / (var[ch].get() + f64::from(p.eps)).sqrt();
+        let scale = gamma[ch].get() * inv;
+        norm[ch] = F::of(scale);
+        norm[c + ch] = F::of(beta[ch].get() - mean[ch].get() * scale);
+        norm[2 * c + ch] = mean[ch];
+        norm[3 * c + ch] = F::of(inv);
     }
 }
 
 fn bwd_coef<F: Real>(args: Args<'_, F>) {
     let p: P = args.params();
     let c = p.cout as usize;
-    let [part, coef, saved, dgamma, dbeta, back] = args.bufs();
-    let (part, coef, saved) = (part.input(), coef.input(), saved.input());
+    let [part, norm, dgamma, dbeta, back] = args.bufs();
+    let (part, norm) = (part.input(), norm.input());
     let (dgamma, dbeta, back) = (dgamma.output(), dbeta.output(), back.output());
+    back[..4 * c].copy_from_slice(norm);
     for ch in 0..c {
         let (mut dz, mut dzy) = (0.0, 0.0);
         for block in part.chunks_exact(2 * c) {
             dz += block[ch].get();
             dzy += block[c + ch].get();
         }
-        let (scale, inv) = (coef[ch].get(), saved[c + ch].get());
+        let (scale, inv) = (norm[ch].get(), norm[3 * c + ch].get());
         dgamma[ch] = F::of(dzy * inv);
         dbeta[ch] = F::of(dz);
-        back[ch] = F::of(-scale * inv * inv * dzy / p.count());
-        back[c + ch] = F::of(-scale * dz / p.count());
+        back[4 * c + ch] = F::of(-scale * inv * inv * dzy / p.count());
+        back[5 * c + ch] = F::of(-scale * dz / p.count());
     }
 }
 
@@ -347,15 +384,15 @@ mod plain {
     }
 
     /// An input element as the convolution sees it.
-    fn seen<F: Real>(p: &P, v: F, coef: &[F], ch: usize) -> F {
-        if p.affine == 0 { v } else { (coef[ch] * v + coef[p.cin as usize + ch]).max(F::zero()) }
+    fn seen<F: Real>(p: &P, v: F, norm: &[F], ch: usize) -> F {
+        if p.affine == 0 { v } else { (norm[ch] * v + norm[p.cin as usize + ch]).max(F::zero()) }
     }
 
     pub fn fwd<F: Real>(args: Args<'_, F>) {
         let p: P = args.params();
         let d = dims(&p);
-        let [x, coef, w, y, part] = args.bufs();
-        let (x, coef, w, y, part) = (x.input(), coef.input(), w.input(), y.output(), part.output());
+        let [x, norm, w, y, part] = args.bufs();
+        let (x, norm, w, y, part) = (x.input(), norm.input(), w.input(), y.output(), part.output());
         y.fill(F::zero());
         for b in 0..d.b {
             for c in 0..d.cout {
@@ -364,7 +401,7 @@ mod plain {
                     for i in 0..d.cin {
                         for k in 0..d.k {
                             let v = x[at(d.cin, d.t, [b, i, t * d.stride + k])];
-                            sum += w[(c * d.cin + i) * d.k + k] * seen(&p, v, coef, i);
+                            sum += w[(c * d.cin + i) * d.k + k] * seen(&p, v, norm, i);
                         }
                     }
                     y[at(d.cout, d.tout, [b, c, t])] = sum;
@@ -392,13 +429,13 @@ mod plain {
     pub fn pool_fwd<F: Real>(args: Args<'_, F>) {
         let p: P = args.params();
         let d = dims(&p);
-        let [y, coef, lengths, out] = args.bufs();
-        let (y, coef, lengths, out) = (y.input(), coef.input(), lengths.input(), out.output());
+        let [y, norm, lengths, out] = args.bufs();
+        let (y, norm, lengths, out) = (y.input(), norm.input(), lengths.input(), out.output());
         for b in 0..d.b {
             let n = valid(&p, lengths, b);
             for c in 0..d.cout {
                 let sum: F = (0..n)
-                    .map(|t| (coef[c] * y[at(d.cout, d.tout, [b, c, t])] + coef[d.cout + c]).max(F::zero()))
+                    .map(|t| (norm[c] * y[at(d.cout, d.tout, [b, c, t])] + norm[d.cout + c]).max(F::zero()))
                     .sum();
                 out[b * d.cout + c] = sum / F::of(n as f64);
             }
@@ -408,9 +445,8 @@ mod plain {
     pub fn pool_bwd<F: Real>(args: Args<'_, F>) {
         let p: P = args.params();
         let d = dims(&p);
-        let [g, y, coef, saved, lengths, da, part] = args.bufs();
-        let (g, y, coef, saved, lengths) =
-            (g.input(), y.input(), coef.input(), saved.input(), lengths.input());
+        let [g, y, norm, lengths, da, part] = args.bufs();
+        let (g, y, norm, lengths) = (g.input(), y.input(), norm.input(), lengths.input());
         let (da, part) = (da.output(), part.output());
         da.fill(F::zero());
         for b in 0..d.b {
@@ -421,19 +457,19 @@ mod plain {
                 }
             }
         }
-        sums(&p, [d.cout, d.tout], da, y, coef, saved, part);
+        sums(&p, [d.cout, d.tout], da, y, norm, part);
     }
 
     /// `Σ dz` and `Σ dz·(y − μ)` of each block.
-    fn sums<F: Real>(p: &P, [c, t]: [usize; 2], da: &[F], y: &[F], coef: &[F], saved: &[F], part: &mut [F]) {
+    fn sums<F: Real>(p: &P, [c, t]: [usize; 2], da: &[F], y: &[F], norm: &[F], part: &mut [F]) {
         part.fill(F::zero());
         for b in 0..p.batch as usize {
             for ch in 0..c {
                 for f in 0..t {
                     let i = at(c, t, [b, ch, f]);
-                    if coef[ch] * y[i] + coef[c + ch] > F::zero() {
+                    if norm[ch] * y[i] + norm[c + ch] > F::zero() {
                         part[b / LANES * 2 * c + ch] += da[i];
-                        part[b / LANES * 2 * c + c + ch] += da[i] * (y[i] - saved[ch]);
+                        part[b / LANES * 2 * c + c + ch] += da[i] * (y[i] - norm[2 * c + ch]);
                     }
                 }
             }
@@ -441,22 +477,23 @@ mod plain {
     }
 
     /// The gradient with respect to the convolution's output.
-    fn dy<F: Real>(p: &P, da: &[F], y: &[F], coef: &[F], saved: &[F], back: &[F]) -> Vec<F> {
+    fn dy<F: Real>(p: &P, da: &[F], y: &[F], back: &[F]) -> Vec<F> {
         let d = dims(p);
         let mut dy = vec![F::zero(); y.len()];
+        let of = |what: usize, c: usize| back[what * d.cout + c];
         for b in 0..d.b {
             for c in 0..d.cout {
                 for t in 0..d.tout {
                     let i = at(d.cout, d.tout, [b, c, t]);
-                    let dz = if coef[c] * y[i] + coef[d.cout + c] > F::zero() { da[i] } else { F::zero() };
-                    dy[i] = coef[c] * dz + back[c] * (y[i] - saved[c]) + back[d.cout + c];
+                    let dz = if of(0, c) * y[i] + of(1, c) > F::zero() { da[i] } else { F::zero() };
+                    dy[i] = of(0, c) * dz + of(4, c) * (y[i] - of(2, c)) + of(5, c);
                 }
             }
         }
         dy
     }
 
-    fn weights<F: Real>(p: &P, dy: &[F], x: &[F], coef_in: &[F], dw_part: &mut [F]) {
+    fn weights<F: Real>(p: &P, dy: &[F], x: &[F], norm_in: &[F], dw_part: &mut [F]) {
         let d = dims(p);
         dw_part.fill(F::zero());
         for b in 0..d.b {
@@ -467,7 +504,7 @@ mod plain {
                         let sum: F = (0..d.tout)
                             .map(|t| {
                                 let v = x[at(d.cin, d.t, [b, i, t * d.stride + k])];
-                                dy[at(d.cout, d.tout, [b, c, t])] * seen(p, v, coef_in, i)
+                                dy[at(d.cout, d.tout, [b, c, t])] * seen(p, v, norm_in, i)
                             })
                             .sum();
                         chunk[(c * d.cin + i) * d.k + k] += sum;
@@ -479,19 +516,19 @@ mod plain {
 
     pub fn bwd_w<F: Real>(args: Args<'_, F>) {
         let p: P = args.params();
-        let [da, y, coef, saved, back, x, coef_in, dw_part] = args.bufs();
-        let dy = dy(&p, da.input(), y.input(), coef.input(), saved.input(), back.input());
-        weights(&p, &dy, x.input(), coef_in.input(), dw_part.output());
+        let [da, y, back, x, norm_in, dw_part] = args.bufs();
+        let dy = dy(&p, da.input(), y.input(), back.input());
+        weights(&p, &dy, x.input(), norm_in.input(), dw_part.output());
     }
 
     pub fn bwd<F: Real>(args: Args<'_, F>) {
         let p: P = args.params();
         let d = dims(&p);
-        let [da, y, coef, saved, back, x, coef_in, saved_in, w, da_in, part_in, dw_part] = args.bufs();
-        let (x, coef_in, w, da_in, part_in) =
-            (x.input(), coef_in.input(), w.input(), da_in.output(), part_in.output());
-        let dy = dy(&p, da.input(), y.input(), coef.input(), saved.input(), back.input());
-        weights(&p, &dy, x, coef_in, dw_part.output());
+        let [da, y, back, x, norm_in, w, da_in, part_in, dw_part] = args.bufs();
+        let (x, norm_in, w, da_in, part_in) =
+            (x.input(), norm_in.input(), w.input(), da_in.output(), part_in.output());
+        let dy = dy(&p, da.input(), y.input(), back.input());
+        weights(&p, &dy, x, norm_in, dw_part.output());
         da_in.fill(F::zero());
         for b in 0..d.b {
             for c in 0..d.cout {
@@ -508,7 +545,7 @@ mod plain {
         if p.affine == 0 {
             part_in.fill(F::zero());
         } else {
-            sums(&p, [d.cin, d.t], da_in, x, coef_in, saved_in.input(), part_in);
+            sums(&p, [d.cin, d.t], da_in, x, norm_in, part_in);
         }
     }
 }
@@ -522,13 +559,13 @@ fn mask(p: &P, i: usize) -> [f32; LANES] {
 
 /// `out = max(0, scale·x + shift)` over the channels of one block.
 #[inline(always)]
-unsafe fn activate<V: F32x16>(x: &[f32], coef: &[f32], out: &mut [f32], channels: usize) {
+unsafe fn activate<V: F32x16>(x: &[f32], norm: &[f32], out: &mut [f32], channels: usize) {
     let row = x.len() / channels;
     // SAFETY: rows of whole vectors; zip keeps both in step.
     unsafe {
         let zero = V::splat(0.0);
         for ch in 0..channels {
-            let (scale, shift) = (V::splat(coef[ch]), V::splat(coef[channels + ch]));
+            let (scale, shift) = (V::splat(norm[ch]), V::splat(norm[channels + ch]));
             let (x, out) = (&x[ch * row..(ch + 1) * row], &mut out[ch * row..(ch + 1) * row]);
             for (x, out) in x.chunks_exact(LANES).zip(out.chunks_exact_mut(LANES)) {
                 V::load(x.as_ptr()).mul_add(scale, shift).max(zero).store(out.as_mut_ptr());
@@ -540,8 +577,8 @@ unsafe fn activate<V: F32x16>(x: &[f32], coef: &[f32], out: &mut [f32], channels
 fn fwd_f32(args: Args<'_, f32>) {
     let p: P = args.params();
     let work = args.work;
-    let [x, coef, w, y, part] = args.bufs();
-    let (x, coef, w) = (x.input(), coef.input(), w.input());
+    let [x, norm, w, y, part] = args.bufs();
+    let (x, norm, w) = (x.input(), norm.input(), w.input());
     let (sx, sy) = p.sample();
     let terms = (p.cin * p.k) as usize;
     with_scratch(p.weights(), |packed: &mut [f32]| {
@@ -550,14 +587,14 @@ fn fwd_f32(args: Args<'_, f32>) {
         work.pieces2((y.output(), sy * LANES), (part.output(), 2 * p.cout as usize), |i, y, part| {
             let x = &x[i * sx * LANES..(i + 1) * sx * LANES];
             with_scratch(if p.affine == 0 { 0 } else { sx * LANES }, |a: &mut [f32]| {
-                fwd_block(work.simd, &p, x, coef, packed, a, &mask(&p, i), y, part);
+                fwd_block(work.simd, &p, x, norm, packed, a, &mask(&p, i), y, part);
             });
         });
     });
 }
 
 dispatch! {
-    fn fwd_block(p: &P, x: &[f32], coef: &[f32], w: &[f32], a: &mut [f32], mask: &[f32; LANES],
+    fn fwd_block(p: &P, x: &[f32], norm: &[f32], w: &[f32], a: &mut [f32], mask: &[f32; LANES],
         y: &mut [f32], part: &mut [f32]) = fwd_block_body
 }
 
@@ -566,7 +603,7 @@ dispatch! {
 unsafe fn fwd_block_body<V: F32x16>(
     p: &P,
     x: &[f32],
-    coef: &[f32],
+    norm: &[f32],
     w: &[f32],
     a: &mut [f32],
     mask: &[f32; LANES],
@@ -580,7 +617,7 @@ unsafe fn fwd_block_body<V: F32x16>(
         let input = if p.affine == 0 {
             x
         } else {
-            activate::<V>(x, coef, a, cin);
+            activate::<V>(x, norm, a, cin);
             &*a
         };
         let rows = Rows {
@@ -643,25 +680,25 @@ fn lengths_of(p: &P, lengths: &[f32], i: usize) -> [f32; LANES] {
 fn pool_fwd_f32(args: Args<'_, f32>) {
     let p: P = args.params();
     let work = args.work;
-    let [y, coef, lengths, out] = args.bufs();
-    let (y, coef, lengths) = (y.input(), coef.input(), lengths.input());
+    let [y, norm, lengths, out] = args.bufs();
+    let (y, norm, lengths) = (y.input(), norm.input(), lengths.input());
     let sy = p.sample().1;
     work.pieces(out.output(), LANES * p.cout as usize, |i, out| {
         let y = &y[i * sy * LANES..(i + 1) * sy * LANES];
-        pool_fwd_block(work.simd, &p, y, coef, &lengths_of(&p, lengths, i), out);
+        pool_fwd_block(work.simd, &p, y, norm, &lengths_of(&p, lengths, i), out);
     });
 }
 
-dispatch! { fn pool_fwd_block(p: &P, y: &[f32], coef: &[f32], n: &[f32; LANES], out: &mut [f32]) = pool_fwd_body }
+dispatch! { fn pool_fwd_block(p: &P, y: &[f32], norm: &[f32], n: &[f32; LANES], out: &mut [f32]) = pool_fwd_body }
 
 #[inline(always)]
-unsafe fn pool_fwd_body<V: F32x16>(p: &P, y: &[f32], coef: &[f32], n: &[f32; LANES], out: &mut [f32]) {
+unsafe fn pool_fwd_body<V: F32x16>(p: &P, y: &[f32], norm: &[f32], n: &[f32; LANES], out: &mut [f32]) {
     let c = p.cout as usize;
     // SAFETY: whole vectors of slices and arrays.
     unsafe {
         let (zero, length) = (V::splat(0.0), V::load(n.as_ptr()));
         for (ch, row) in y.chunks_exact(p.tout as usize * LANES).enumerate() {
-            let (scale, shift) = (V::splat(coef[ch]), V::splat(coef[c + ch]));
+            let (scale, shift) = (V::splat(norm[ch]), V::splat(norm[c + ch]));
             let mut sum = zero;
             for (t, v) in row.chunks_exact(LANES).enumerate() {
                 let a = V::load(v.as_ptr()).mul_add(scale, shift).max(zero);
@@ -679,19 +716,18 @@ unsafe fn pool_fwd_body<V: F32x16>(p: &P, y: &[f32], coef: &[f32], n: &[f32; LAN
 fn pool_bwd_f32(args: Args<'_, f32>) {
     let p: P = args.params();
     let work = args.work;
-    let [g, y, coef, saved, lengths, da, part] = args.bufs();
-    let (g, y, coef, saved, lengths) = (g.input(), y.input(), coef.input(), saved.input(), lengths.input());
+    let [g, y, norm, lengths, da, part] = args.bufs();
+    let (g, y, norm, lengths) = (g.input(), y.input(), norm.input(), lengths.input());
     let (c, sy) = (p.cout as usize, p.sample().1);
     work.pieces2((da.output(), sy * LANES), (part.output(), 2 * c), |i, da, part| {
         let y = &y[i * sy * LANES..(i + 1) * sy * LANES];
         let g = &g[i * LANES * c..i * LANES * c + p.lanes(i) * c];
-        pool_bwd_block(work.simd, &p, g, y, coef, saved, &lengths_of(&p, lengths, i), da, part);
+        pool_bwd_block(work.simd, &p, g, y, norm, &lengths_of(&p, lengths, i), da, part);
     });
 }
 
 dispatch! {
-    fn pool_bwd_block(p: &P, g: &[f32], y: &[f32], coef: &[f32], saved: &[f32], n: &[f32; LANES],
-        da: &mut [f32], part: &mut [f32]) = pool_bwd_body
+    fn pool_bwd_block(p: &P, g: &[f32], y: &[f32], norm: &[f32], n: &[f32; LANES], da: &mut [f32], part: &mut [f32]) = pool_bwd_body
 }
 
 #[inline(always)]
@@ -700,8 +736,7 @@ unsafe fn pool_bwd_body<V: F32x16>(
     p: &P,
     g: &[f32],
     y: &[f32],
-    coef: &[f32],
-    saved: &[f32],
+    norm: &[f32],
     n: &[f32; LANES],
     da: &mut [f32],
     part: &mut [f32],
@@ -719,26 +754,19 @@ unsafe fn pool_bwd_body<V: F32x16>(
                 length.if_gt(V::splat(t as f32), share, zero).store(v.as_mut_ptr());
             }
         }
-        part_sums::<V>([c, tout], da, y, coef, saved, part);
+        part_sums::<V>([c, tout], da, y, norm, part);
     }
 }
 
 /// `Σ dz` and `Σ dz·(y − μ)` of one block; lanes beyond the batch hold `da = 0`.
 #[inline(always)]
-unsafe fn part_sums<V: F32x16>(
-    [c, t]: [usize; 2],
-    da: &[f32],
-    y: &[f32],
-    coef: &[f32],
-    saved: &[f32],
-    part: &mut [f32],
-) {
+unsafe fn part_sums<V: F32x16>([c, t]: [usize; 2], da: &[f32], y: &[f32], norm: &[f32], part: &mut [f32]) {
     // SAFETY: whole vectors of slices.
     unsafe {
         let zero = V::splat(0.0);
         for ch in 0..c {
-            let (scale, shift) = (V::splat(coef[ch]), V::splat(coef[c + ch]));
-            let mean = V::splat(saved[ch]);
+            let (scale, shift) = (V::splat(norm[ch]), V::splat(norm[c + ch]));
+            let mean = V::splat(norm[2 * c + ch]);
             let (mut dz_sum, mut dzy_sum) = ([zero; 2], [zero; 2]);
             let (da, y) =
                 (&da[ch * t * LANES..(ch + 1) * t * LANES], &y[ch * t * LANES..(ch + 1) * t * LANES]);
@@ -765,11 +793,9 @@ fn margins(p: &P) -> (usize, usize) {
 struct Back<'a> {
     da: &'a [f32],
     y: &'a [f32],
-    coef: &'a [f32],
-    saved: &'a [f32],
     back: &'a [f32],
     x: &'a [f32],
-    coef_in: &'a [f32],
+    norm_in: &'a [f32],
 }
 
 impl<'a> Back<'a> {
@@ -795,16 +821,9 @@ fn scratch_len(p: &P) -> (usize, usize) {
 fn bwd_w_f32(args: Args<'_, f32>) {
     let p: P = args.params();
     let work = args.work;
-    let [da, y, coef, saved, back, x, coef_in, dw_part] = args.bufs();
-    let all = Back {
-        da: da.input(),
-        y: y.input(),
-        coef: coef.input(),
-        saved: saved.input(),
-        back: back.input(),
-        x: x.input(),
-        coef_in: coef_in.input(),
-    };
+    let [da, y, back, x, norm_in, dw_part] = args.bufs();
+    let all =
+        Back { da: da.input(), y: y.input(), back: back.input(), x: x.input(), norm_in: norm_in.input() };
     let (a_len, dy_len) = scratch_len(&p);
     work.pieces(dw_part.output(), p.weights(), |chunk, dw| {
         with_scratch(a_len + dy_len + p.weights() * LANES, |scratch: &mut [f32]| {
@@ -852,8 +871,9 @@ unsafe fn bwd_w_body<V: F32x16>(
     unsafe {
         let (zero, mask) = (V::splat(0.0), V::load(mask.as_ptr()));
         for c in 0..cout {
-            let (scale, shift) = (V::splat(b.coef[c]), V::splat(b.coef[cout + c]));
-            let (mean, p, q) = (V::splat(b.saved[c]), V::splat(b.back[c]), V::splat(b.back[cout + c]));
+            let (scale, shift, mean) =
+                (V::splat(b.back[c]), V::splat(b.back[cout + c]), V::splat(b.back[2 * cout + c]));
+            let (p, q) = (V::splat(b.back[4 * cout + c]), V::splat(b.back[5 * cout + c]));
             let out = &mut dy[c * row..(c + 1) * row];
             out[..before * LANES].fill(0.0);
             out[(before + tout) * LANES..].fill(0.0);
@@ -869,7 +889,7 @@ unsafe fn bwd_w_body<V: F32x16>(
         let input = if p.affine == 0 {
             b.x
         } else {
-            activate::<V>(b.x, b.coef_in, a, cin);
+            activate::<V>(b.x, b.norm_in, a, cin);
             &*a
         };
         let rows = WeightRows {
@@ -890,17 +910,10 @@ unsafe fn bwd_w_body<V: F32x16>(
 fn bwd_f32(args: Args<'_, f32>) {
     let p: P = args.params();
     let work = args.work;
-    let [da, y, coef, saved, back, x, coef_in, saved_in, w, da_in, part_in, dw_part] = args.bufs();
-    let all = Back {
-        da: da.input(),
-        y: y.input(),
-        coef: coef.input(),
-        saved: saved.input(),
-        back: back.input(),
-        x: x.input(),
-        coef_in: coef_in.input(),
-    };
-    let (saved_in, w) = (saved_in.input(), w.input());
+    let [da, y, back, x, norm_in, w, da_in, part_in, dw_part] = args.bufs();
+    let all =
+        Back { da: da.input(), y: y.input(), back: back.input(), x: x.input(), norm_in: norm_in.input() };
+    let w = w.input();
     let sx = p.sample().0;
     let parts = 2 * p.cin as usize;
     let (a_len, dy_len) = scratch_len(&p);
@@ -921,7 +934,7 @@ fn bwd_f32(args: Args<'_, f32>) {
                         let i = chunk * p.chunk() + j;
                         let b = all.block(&p, i);
                         bwd_w_block(work.simd, &p, &b, &mask(&p, i), a, dy, acc);
-                        bwd_x_block(work.simd, &p, &b, saved_in, packed, dy, da_in, part_in);
+                        bwd_x_block(work.simd, &p, &b, packed, dy, da_in, part_in);
                     }
                     fold(work.simd, &p, acc, dw);
                 });
@@ -951,7 +964,7 @@ fn pack_flipped(p: &P, w: &[f32], packed: &mut [f32]) {
 }
 
 dispatch! {
-    fn bwd_x_block(p: &P, b: &Back<'_>, saved_in: &[f32], packed: &[f32], dy: &[f32], da_in: &mut [f32],
+    fn bwd_x_block(p: &P, b: &Back<'_>, packed: &[f32], dy: &[f32], da_in: &mut [f32],
         part_in: &mut [f32]) = bwd_x_body
 }
 
@@ -961,7 +974,6 @@ dispatch! {
 unsafe fn bwd_x_body<V: F32x16>(
     p: &P,
     b: &Back<'_>,
-    saved_in: &[f32],
     packed: &[f32],
     dy: &[f32],
     da_in: &mut [f32],
@@ -997,6 +1009,6 @@ unsafe fn bwd_x_body<V: F32x16>(
         part_in.fill(0.0);
     } else {
         // SAFETY: whole vectors of slices.
-        unsafe { part_sums::<V>([cin, t], da_in, b.x, b.coef_in, saved_in, part_in) }
+        unsafe { part_sums::<V>([cin, t], da_in, b.x, b.norm_in, part_in) }
     }
 }

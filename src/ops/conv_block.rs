@@ -24,13 +24,13 @@ pub struct Features {
 /// How to read a layer's convolution as an activation.
 #[derive(Debug, Clone, Copy)]
 struct Norm {
-    coef: Var,
+    /// `[4, C]`: scale, shift, mean, 1/σ.
+    values: Var,
     train: Option<Train>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Train {
-    saved: Var,
     /// Written by the consumer's backward.
     part: Var,
 }
@@ -144,46 +144,41 @@ pub fn conv_block(g: &mut Graph, x: Features, layer: &ConvBlock, mode: Mode) -> 
     };
     let blocks = p.blocks();
     let y = g.temp(&[blocks, cout, tout, LANES]);
-    let (part, coef) = (g.temp(&[blocks, 2, cout]), g.temp(&[2, cout]));
-    // Without an affine read the kernel ignores `coef_in`: any buffer will do.
-    let coef_in = x.norm.map_or(gamma, |n| n.coef);
-    g.launch(&k::FWD, &p, &[x.map, coef_in, weight, y, part])?;
+    let (part, values) = (g.temp(&[blocks, 2, cout]), g.temp(&[4, cout]));
+    // Without an affine read the kernel ignores `norm_in`: any buffer will do.
+    let values_in = x.norm.map_or(gamma, |n| n.values);
+    g.launch(&k::FWD, &p, &[x.map, values_in, weight, y, part])?;
     let train = match mode {
         Mode::Eval => {
-            g.launch(&k::EVAL, &p, &[gamma, beta, running_mean, running_var, coef])?;
+            g.launch(&k::EVAL, &p, &[gamma, beta, running_mean, running_var, values])?;
             None
         }
         Mode::Train => {
-            let saved = g.temp(&[2, cout]);
-            g.launch(&k::STATS, &p, &[part, gamma, beta, running_mean, running_var, coef, saved])?;
-            Some(Train { saved, part: g.temp(&[blocks, 2, cout]) })
+            g.launch(&k::STATS, &p, &[part, gamma, beta, running_mean, running_var, values])?;
+            Some(Train { part: g.temp(&[blocks, 2, cout]) })
         }
     };
     let (map, norm_in) = (x.map, x.norm);
     g.on_backward(y, &[map, weight, gamma, beta], move |g, da| {
-        let Train { saved, part } = train
+        let Train { part } = train
             .ok_or_else(|| Error::shape(OP, "mode", "evaluation has no backward: record in Mode::Train"))?;
         let dgamma = g.grad_target(gamma).unwrap_or_else(|| g.temp(&[cout]));
         let dbeta = g.grad_target(beta).unwrap_or_else(|| g.temp(&[cout]));
-        let back = g.temp(&[2, cout]);
-        g.launch(&k::BWD_COEF, &p, &[part, coef, saved, dgamma, dbeta, back])?;
+        let back = g.temp(&[6, cout]);
+        g.launch(&k::BWD_COEF, &p, &[part, values, dgamma, dbeta, back])?;
         g.give_grad(gamma, dgamma)?;
         g.give_grad(beta, dbeta)?;
         let dw_part = g.temp(&[p.chunks(), cout, cin, taps]);
         if let Some(da_in) = g.grad_target(map) {
-            let saved_in = match norm_in {
-                None => saved,
-                Some(n) => n.train.map_or(saved, |t| t.saved),
-            };
             let part_in = match norm_in.and_then(|n| n.train) {
                 Some(t) => t.part,
                 None => g.temp(&[blocks, 2, cin]),
             };
-            let io = [da, y, coef, saved, back, map, coef_in, saved_in, weight, da_in, part_in, dw_part];
+            let io = [da, y, back, map, values_in, weight, da_in, part_in, dw_part];
             g.launch(&k::BWD, &p, &io)?;
             g.give_grad(map, da_in)?;
         } else {
-            g.launch(&k::BWD_W, &p, &[da, y, coef, saved, back, map, coef_in, dw_part])?;
+            g.launch(&k::BWD_W, &p, &[da, y, back, map, values_in, dw_part])?;
         }
         if let Some(dw) = g.grad_target(weight) {
             g.launch(&k::BWD_W_SUM, &p, &[dw_part, dw])?;
@@ -191,7 +186,7 @@ pub fn conv_block(g: &mut Graph, x: Features, layer: &ConvBlock, mode: Mode) -> 
         }
         Ok(())
     });
-    let norm = Some(Norm { coef, train });
+    let norm = Some(Norm { values, train });
     Ok(Features { map: y, batch: x.batch, channels: cout, frames: tout, norm })
 }
 
@@ -225,14 +220,14 @@ pub fn mean_over_time(g: &mut Graph, x: Features, lengths: Option<Var>) -> Resul
         momentum: 0.0,
     };
     let embedding = g.temp(&[x.batch, x.channels]);
-    let lengths = lengths.unwrap_or(norm.coef);
-    g.launch(&k::POOL_FWD, &p, &[x.map, norm.coef, lengths, embedding])?;
+    let lengths = lengths.unwrap_or(norm.values);
+    g.launch(&k::POOL_FWD, &p, &[x.map, norm.values, lengths, embedding])?;
     g.on_backward(embedding, &[x.map], move |g, d_embedding| {
-        let Train { saved, part } = norm
+        let Train { part } = norm
             .train
             .ok_or_else(|| Error::shape(OP, "mode", "evaluation has no backward: record in Mode::Train"))?;
         if let Some(da) = g.grad_target(x.map) {
-            g.launch(&k::POOL_BWD, &p, &[d_embedding, x.map, norm.coef, saved, lengths, da, part])?;
+            g.launch(&k::POOL_BWD, &p, &[d_embedding, x.map, norm.values, lengths, da, part])?;
             g.give_grad(x.map, da)?;
         }
         Ok(())

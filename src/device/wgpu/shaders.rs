@@ -24,6 +24,7 @@ sources![
     "contrastive",
     "conv1d",
     "conv2d",
+    "conv_block",
     "dropout",
     "elementwise",
     "gather",

@@ -1,0 +1,708 @@
+// The network's layer, fused: Conv1d (no padding, no bias), batch normalisation, ReLU; and the mean over time.
+//
+//   fwd       y[c,t] = sum_{i,k} w[c,i,k] a[i, t stride + k],  part = sum y and sum (y - block's mean)^2 of each block
+//             a = x, or max(0, scale x + shift) where the input is another layer's y (affine)
+//   stats     merges part (Chan, Golub, LeVeque 1979) into norm, moves the running statistics; eval: norm from these
+//   pool      embedding[b,c] = mean over valid t of max(0, scale y + shift), and its gradient da with its sums
+//   bwd_coef  dgamma, dbeta, back = norm and p, q
+//   bwd       dy = scale dz + p (y - mean) + q,  dz = da where scale y + shift > 0
+//             stage one  dw_part[chunk,c,i,k] = sum_{b,t} dy[c,t] a[i, t stride + k]
+//             stage two  da_in[i,s] = sum_{c,k: t stride + k = s} w[c,i,k] dy[c,t], and the sums of the layer before
+//   bwd_w     stage one of bwd;  bwd_w_sum  dw = sum over chunks, in order
+//
+// Shapes: x, da_in [blocks, Cin, T, 16], y, da [blocks, Cout, Tout, 16], sixteen samples side by side; weight
+// [Cout, Cin, K]; norm [4, C] scale, shift, mean, 1/sigma; back [6, C] norm, p, q; part [blocks, 2, C]; dw_part
+// [chunks, Cout, Cin, K]. Samples beyond the batch enter no sum and receive da = 0.
+//
+// Threads: 256 as 16 lanes (samples) x 16 rows (positions), so that each load of 32 threads is two whole lines.
+// - fwd, stage two of bwd: a workgroup owns a block and up to 4 channels of the output, so that it has the sums of
+//   their values to itself; a thread makes 4 positions of the 4 channels at a time. Weights pass through workgroup
+//   memory, 512 terms of 4 channels; there is one such pass where they fit.
+// - stage one of bwd: a workgroup owns a chunk, up to 4 output channels, an input channel and up to 8 taps of
+//   dw_part; a thread sums every 16th position of its lane, then the 256 sums are added in a tree.
+// - pool: a workgroup owns a block and a channel. stats, eval, bwd_coef: a thread owns a channel. bwd_w_sum: a weight.
+// Fewer than 4 channels a workgroup where the launch would else have less than 128 of these (tile_of, as in
+// src/kernels/conv_block.rs). dy is made again by every workgroup that reads it: the maps are small enough for the
+// cache, and a launch costs more than the arithmetic.
+//
+// Cost, with M = B Tout Cout Cin K: forward 2 M flops, backward 2 M for each gradient.
+
+struct P {
+    batch: u32,
+    cin: u32,
+    t: u32,
+    cout: u32,
+    tout: u32,
+    k: u32,
+    stride: u32,
+    affine: u32,
+    eps: f32,
+    momentum: f32,
+}
+@group(1) @binding(0) var<uniform> p: P;
+
+// Each layer is a pipeline of its own, its loops over channels and taps of known length.
+override cin: u32 = 1u;
+override cout: u32 = 1u;
+override k: u32 = 1u;
+override stride: u32 = 1u;
+override affine: u32 = 0u;
+
+const LANES: u32 = 16u;
+const ROWS: u32 = 16u;
+// Positions of a thread, and of a workgroup.
+const SPOTS: u32 = 4u;
+const REACH: u32 = 64u;
+// Terms of the weights in workgroup memory.
+const TERMS: u32 = 512u;
+// Taps of a workgroup of the weight gradient.
+const RUN: u32 = 8u;
+// Partial weight gradients at most.
+const CHUNKS: u32 = 16u;
+// Workgroups that a launch should have.
+const ENOUGH: u32 = 128u;
+
+var<workgroup> staged: array<vec4<f32>, 512>;
+var<workgroup> quads: array<vec4<f32>, 256>;
+
+// As group_sum, four sums at once.
+fn quad_sum(thread: u32, quad: vec4<f32>) -> vec4<f32> {
+    workgroupBarrier();
+    quads[thread] = quad;
+    for (var left = WIDTH / 2u; left > 0u; left /= 2u) {
+        workgroupBarrier();
+        if thread < left {
+            quads[thread] += quads[thread + left];
+        }
+    }
+    workgroupBarrier();
+    return quads[0];
+}
+
+fn over(n: u32, by: u32) -> u32 {
+    return (n + by - 1u) / by;
+}
+
+// Channels of a workgroup, when each tile of them takes `others` workgroups.
+fn tile_of(channels: u32, others: u32) -> u32 {
+    if over(channels, 4u) * others >= ENOUGH {
+        return 4u;
+    }
+    return select(1u, 2u, over(channels, 2u) * others >= ENOUGH);
+}
+
+fn blocks_of_batch() -> u32 {
+    return over(p.batch, LANES);
+}
+
+// Samples of a block.
+fn lanes_of(block: u32) -> u32 {
+    return min(LANES, p.batch - block * LANES);
+}
+
+// ---------------------------------------------------------------- forward
+
+@group(0) @binding(0) var<storage, read> fwd_x: array<f32>;
+@group(0) @binding(1) var<storage, read> fwd_norm_in: array<f32>;
+@group(0) @binding(2) var<storage, read> fwd_weight: array<f32>;
+@group(0) @binding(3) var<storage, read_write> fwd_y: array<f32>;
+@group(0) @binding(4) var<storage, read_write> fwd_part: array<f32>;
+
+fn fwd_put(at: u32, count: u32, v: vec4<f32>) {
+    for (var e = 0u; e < 4u; e++) {
+        if e < count {
+            fwd_y[at + e * p.tout * LANES] = v[e];
+        }
+    }
+}
+
+@compute @workgroup_size(256)
+fn conv_block_fwd(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    // 1. This workgroup's block and output channels.
+    let number = group_of(group, groups);
+    let tile = tile_of(cout, blocks_of_batch());
+    let tiles = over(cout, tile);
+    let block = number / tiles;
+    if block >= blocks_of_batch() {
+        return;
+    }
+    let first = number % tiles * tile;
+    let count = min(tile, cout - first);
+    let lane = thread % LANES;
+    let row = thread / LANES;
+    let live = lane < lanes_of(block);
+    let source = block * cin * p.t * LANES + lane;
+    let to = (block * cout + first) * p.tout * LANES + lane;
+    // 2. The convolution, 64 positions at a time; staged by runs of input channels and of taps.
+    let taps = min(max(k, 1u), TERMS);
+    let channels = TERMS / taps;
+    let once = cin <= channels && k <= TERMS;
+    var sum = vec4<f32>();
+    for (var start = 0u; start < p.tout; start += REACH) {
+        let t = start + row + vec4<u32>(0u, ROWS, 2u * ROWS, 3u * ROWS);
+        let spots = min(t, vec4<u32>(p.tout - 1u)) * stride * LANES + source;
+        var y0 = vec4<f32>();
+        var y1 = vec4<f32>();
+        var y2 = vec4<f32>();
+        var y3 = vec4<f32>();
+        for (var i0 = 0u; i0 < cin; i0 += channels) {
+            let ni = min(channels, cin - i0);
+            for (var k0 = 0u; k0 < k; k0 += taps) {
+                let nk = min(taps, k - k0);
+                if start == 0u || !once {
+                    workgroupBarrier();
+                    for (var q = thread; q < ni * nk; q += WIDTH) {
+                        let at = (first * cin + i0 + q / nk) * k + k0 + q % nk;
+                        var w = vec4<f32>();
+                        for (var e = 0u; e < 4u; e++) {
+                            if e < count {
+                                w[e] = fwd_weight[at + e * cin * k];
+                            }
+                        }
+                        staged[q] = w;
+                    }
+                    workgroupBarrier();
+                }
+                for (var i = 0u; i < ni; i++) {
+                    var scale = 0.0;
+                    var shift = 0.0;
+                    if affine != 0u {
+                        scale = fwd_norm_in[i0 + i];
+                        shift = fwd_norm_in[cin + i0 + i];
+                    }
+                    let base = spots + ((i0 + i) * p.t + k0) * LANES;
+                    for (var tap = 0u; tap < nk; tap++) {
+                        let at = base + tap * LANES;
+                        var a = vec4<f32>(fwd_x[at.x], fwd_x[at.y], fwd_x[at.z], fwd_x[at.w]);
+                        if affine != 0u {
+                            a = max(scale * a + shift, vec4<f32>());
+                        }
+                        let w = staged[i * nk + tap];
+                        y0 += w * a.x;
+                        y1 += w * a.y;
+                        y2 += w * a.z;
+                        y3 += w * a.w;
+                    }
+                }
+            }
+        }
+        // 3. Out, and the sums of what is there.
+        if t.x < p.tout {
+            fwd_put(to + t.x * LANES, count, y0);
+            sum += y0;
+        }
+        if t.y < p.tout {
+            fwd_put(to + t.y * LANES, count, y1);
+            sum += y1;
+        }
+        if t.z < p.tout {
+            fwd_put(to + t.z * LANES, count, y2);
+            sum += y2;
+        }
+        if t.w < p.tout {
+            fwd_put(to + t.w * LANES, count, y3);
+            sum += y3;
+        }
+    }
+    let total = quad_sum(thread, select(vec4<f32>(), sum, live));
+    // 4. Squares about the block's mean; a thread reads what it wrote itself.
+    let mean = total / f32(lanes_of(block) * p.tout);
+    var squares = vec4<f32>();
+    if live {
+        for (var t = row; t < p.tout; t += ROWS) {
+            for (var e = 0u; e < 4u; e++) {
+                if e < count {
+                    let d = fwd_y[to + (e * p.tout + t) * LANES] - mean[e];
+                    squares[e] += d * d;
+                }
+            }
+        }
+    }
+    squares = quad_sum(thread, squares);
+    if thread < count {
+        fwd_part[block * 2u * cout + first + thread] = total[thread];
+        fwd_part[block * 2u * cout + cout + first + thread] = squares[thread];
+    }
+}
+
+// ---------------------------------------------------------------- statistics, a thread for each channel
+
+@group(0) @binding(0) var<storage, read> part: array<f32>;
+@group(0) @binding(1) var<storage, read> stats_gamma: array<f32>;
+@group(0) @binding(2) var<storage, read> stats_beta: array<f32>;
+@group(0) @binding(3) var<storage, read_write> running_mean: array<f32>;
+@group(0) @binding(4) var<storage, read_write> running_var: array<f32>;
+@group(0) @binding(5) var<storage, read_write> stats_norm: array<f32>;
+
+@compute @workgroup_size(64)
+fn conv_block_stats(@builtin(global_invocation_id) id: vec3<u32>) {
+    let c = id.x;
+    if c >= cout {
+        return;
+    }
+    var n = 0.0;
+    var mean = 0.0;
+    var squares = 0.0;
+    for (var block = 0u; block < blocks_of_batch(); block++) {
+        let nb = f32(lanes_of(block) * p.tout);
+        let delta = part[block * 2u * cout + c] / nb - mean;
+        let share = nb / (n + nb);
+        mean += delta * share;
+        squares += part[block * 2u * cout + cout + c] + delta * delta * n * share;
+        n += nb;
+    }
+    let inv = 1.0 / sqrt(squares / n + p.eps);
+    let scale = stats_gamma[c] * inv;
+    stats_norm[c] = scale;
+    stats_norm[cout + c] = stats_beta[c] - mean * scale;
+    stats_norm[2u * cout + c] = mean;
+    stats_norm[3u * cout + c] = inv;
+    running_mean[c] = (1.0 - p.momentum) * running_mean[c] + p.momentum * mean;
+    running_var[c] = (1.0 - p.momentum) * running_var[c] + p.momentum * squares / (n - 1.0);
+}
+
+@group(0) @binding(0) var<storage, read> eval_gamma: array<f32>;
+@group(0) @binding(1) var<storage, read> eval_beta: array<f32>;
+@group(0) @binding(2) var<storage, read> eval_mean: array<f32>;
+@group(0) @binding(3) var<storage, read> eval_var: array<f32>;
+@group(0) @binding(4) var<storage, read_write> eval_norm: array<f32>;
+
+@compute @workgroup_size(64)
+fn conv_block_eval(@builtin(global_invocation_id) id: vec3<u32>) {
+    let c = id.x;
+    if c >= cout {
+        return;
+    }
+    let inv = 1.0 / sqrt(eval_var[c] + p.eps);
+    let scale = eval_gamma[c] * inv;
+    eval_norm[c] = scale;
+    eval_norm[cout + c] = eval_beta[c] - eval_mean[c] * scale;
+    eval_norm[2u * cout + c] = eval_mean[c];
+    eval_norm[3u * cout + c] = inv;
+}
+
+@group(0) @binding(1) var<storage, read> coef_norm: array<f32>;
+@group(0) @binding(2) var<storage, read_write> dgamma: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dbeta: array<f32>;
+@group(0) @binding(4) var<storage, read_write> coef_back: array<f32>;
+
+@compute @workgroup_size(64)
+fn conv_block_bwd_coef(@builtin(global_invocation_id) id: vec3<u32>) {
+    let c = id.x;
+    if c >= cout {
+        return;
+    }
+    var dz = 0.0;
+    var dzy = 0.0;
+    for (var block = 0u; block < blocks_of_batch(); block++) {
+        dz += part[block * 2u * cout + c];
+        dzy += part[block * 2u * cout + cout + c];
+    }
+    let scale = coef_norm[c];
+    let inv = coef_norm[3u * cout + c];
+    let n = f32(p.batch) * f32(p.tout);
+    dgamma[c] = dzy * inv;
+    dbeta[c] = dz;
+    for (var i = 0u; i < 4u; i++) {
+        coef_back[i * cout + c] = coef_norm[i * cout + c];
+    }
+    coef_back[4u * cout + c] = -scale * inv * inv * dzy / n;
+    coef_back[5u * cout + c] = -scale * dz / n;
+}
+
+// ---------------------------------------------------------------- the mean over time
+
+@group(0) @binding(0) var<storage, read> pool_y: array<f32>;
+@group(0) @binding(1) var<storage, read> pool_norm: array<f32>;
+@group(0) @binding(2) var<storage, read> pool_lengths: array<f32>;
+@group(0) @binding(3) var<storage, read_write> embedding: array<f32>;
+
+@compute @workgroup_size(256)
+fn conv_block_pool_fwd(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let number = group_of(group, groups);
+    let block = number / cout;
+    let c = number % cout;
+    if block >= blocks_of_batch() {
+        return;
+    }
+    let lane = thread % LANES;
+    let live = lane < lanes_of(block);
+    var frames = p.tout;
+    if affine != 0u && live {
+        frames = u32(clamp(pool_lengths[block * LANES + lane], 1.0, f32(p.tout)));
+    }
+    let scale = pool_norm[c];
+    let shift = pool_norm[cout + c];
+    var sum = 0.0;
+    for (var t = thread / LANES; t < frames; t += ROWS) {
+        sum += max(scale * pool_y[(number * p.tout + t) * LANES + lane] + shift, 0.0);
+    }
+    // Rows in a tree, down to one for each lane.
+    parts[thread] = sum;
+    for (var left = WIDTH / 2u; left >= LANES; left /= 2u) {
+        workgroupBarrier();
+        if thread < left {
+            parts[thread] += parts[thread + left];
+        }
+    }
+    if thread < LANES && live {
+        embedding[(block * LANES + lane) * cout + c] = parts[thread] / f32(frames);
+    }
+}
+
+@group(0) @binding(0) var<storage, read> d_embedding: array<f32>;
+@group(0) @binding(1) var<storage, read> y: array<f32>;
+@group(0) @binding(2) var<storage, read> pool_bwd_norm: array<f32>;
+@group(0) @binding(3) var<storage, read> lengths: array<f32>;
+@group(0) @binding(4) var<storage, read_write> pool_da: array<f32>;
+@group(0) @binding(5) var<storage, read_write> pool_part: array<f32>;
+
+@compute @workgroup_size(256)
+fn conv_block_pool_bwd(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let number = group_of(group, groups);
+    let block = number / cout;
+    let c = number % cout;
+    if block >= blocks_of_batch() {
+        return;
+    }
+    let lane = thread % LANES;
+    var frames = 0u;
+    var share = 0.0;
+    if lane < lanes_of(block) {
+        let b = block * LANES + lane;
+        frames = p.tout;
+        if affine != 0u {
+            frames = u32(clamp(lengths[b], 1.0, f32(p.tout)));
+        }
+        share = d_embedding[b * cout + c] / f32(frames);
+    }
+    let scale = pool_bwd_norm[c];
+    let shift = pool_bwd_norm[cout + c];
+    let mean = pool_bwd_norm[2u * cout + c];
+    var sums = vec4<f32>();
+    for (var t = thread / LANES; t < p.tout; t += ROWS) {
+        let at = (number * p.tout + t) * LANES + lane;
+        let d = select(0.0, share, t < frames);
+        pool_da[at] = d;
+        // Beyond the batch y may be anything finite, and d is 0.
+        let v = y[at];
+        let dz = select(0.0, d, scale * v + shift > 0.0);
+        sums += vec4<f32>(dz, dz * (v - mean), 0.0, 0.0);
+    }
+    sums = quad_sum(thread, sums);
+    if thread < 2u {
+        pool_part[(block * 2u + thread) * cout + c] = sums[thread];
+    }
+}
+
+// ---------------------------------------------------------------- backward
+
+@group(0) @binding(0) var<storage, read> da: array<f32>;
+@group(0) @binding(2) var<storage, read> back: array<f32>;
+@group(0) @binding(3) var<storage, read> x: array<f32>;
+@group(0) @binding(4) var<storage, read> norm_in: array<f32>;
+@group(0) @binding(5) var<storage, read> weight: array<f32>;
+@group(0) @binding(6) var<storage, read_write> da_in: array<f32>;
+@group(0) @binding(7) var<storage, read_write> part_in: array<f32>;
+@group(0) @binding(8) var<storage, read_write> bwd_dw_part: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dw_part: array<f32>;
+
+// What makes dy of a channel.
+struct Channel {
+    scale: f32,
+    shift: f32,
+    mean: f32,
+    p: f32,
+    q: f32,
+}
+
+fn channel(c: u32) -> Channel {
+    return Channel(back[c], back[cout + c], back[2u * cout + c], back[4u * cout + c], back[5u * cout + c]);
+}
+
+fn dy(ch: Channel, at: u32) -> f32 {
+    let v = y[at];
+    let dz = select(0.0, da[at], ch.scale * v + ch.shift > 0.0);
+    return ch.scale * dz + (ch.p * (v - ch.mean) + ch.q);
+}
+
+// What a workgroup of the weight gradient owns.
+struct Share {
+    chunk: u32,
+    first: u32,
+    count: u32,
+    i: u32,
+    k0: u32,
+}
+
+fn blocks_of_chunk() -> u32 {
+    return over(blocks_of_batch(), CHUNKS);
+}
+
+fn chunks_of_batch() -> u32 {
+    return over(blocks_of_batch(), blocks_of_chunk());
+}
+
+fn share_of(number: u32) -> Share {
+    let runs = over(max(k, 1u), RUN);
+    let tile = tile_of(cout, chunks_of_batch() * cin * runs);
+    let tiles = over(cout, tile);
+    let run = number % runs;
+    let i = number / runs % max(cin, 1u);
+    let rest = number / (runs * max(cin, 1u));
+    let first = rest % tiles * tile;
+    return Share(rest / tiles, first, min(tile, cout - first), i, run * RUN);
+}
+
+// Leaves the sums of a workgroup's taps in `staged`.
+fn weight_gradient(own: Share, thread: u32) {
+    let lane = thread % LANES;
+    let c1 = own.first + select(0u, 1u, own.count > 1u);
+    let c2 = own.first + select(0u, 2u, own.count > 2u);
+    let c3 = own.first + select(0u, 3u, own.count > 3u);
+    let of0 = channel(own.first);
+    let of1 = channel(c1);
+    let of2 = channel(c2);
+    let of3 = channel(c3);
+    var scale = 0.0;
+    var shift = 0.0;
+    if affine != 0u {
+        scale = norm_in[own.i];
+        shift = norm_in[cin + own.i];
+    }
+    var sums = array<vec4<f32>, 8>();
+    let end = min((own.chunk + 1u) * blocks_of_chunk(), blocks_of_batch());
+    for (var block = own.chunk * blocks_of_chunk(); block < end; block++) {
+        if lane >= lanes_of(block) {
+            continue;
+        }
+        let source = ((block * cin + own.i) * p.t + own.k0) * LANES + lane;
+        let at = block * cout * p.tout * LANES + lane;
+        for (var t = thread / LANES; t < p.tout; t += ROWS) {
+            var g = vec4<f32>(dy(of0, at + (own.first * p.tout + t) * LANES), 0.0, 0.0, 0.0);
+            if own.count > 1u {
+                g.y = dy(of1, at + (c1 * p.tout + t) * LANES);
+            }
+            if own.count > 2u {
+                g.z = dy(of2, at + (c2 * p.tout + t) * LANES);
+            }
+            if own.count > 3u {
+                g.w = dy(of3, at + (c3 * p.tout + t) * LANES);
+            }
+            for (var tap = 0u; tap < RUN; tap++) {
+                if own.k0 + tap < k {
+                    var a = x[source + (t * stride + tap) * LANES];
+                    if affine != 0u {
+                        a = max(scale * a + shift, 0.0);
+                    }
+                    sums[tap] += g * a;
+                }
+            }
+        }
+    }
+    for (var tap = 0u; tap < RUN; tap++) {
+        let total = quad_sum(thread, sums[tap]);
+        if thread == 0u {
+            staged[tap] = total;
+        }
+    }
+    workgroupBarrier();
+}
+
+// Where a thread's weight goes, of the 8 x 4 of a workgroup; beyond the buffer for none.
+fn place_of(own: Share, thread: u32) -> u32 {
+    let e = thread / RUN;
+    let tap = own.k0 + thread % RUN;
+    let at = ((own.chunk * cout + own.first + e) * cin + own.i) * k + tap;
+    return select(0xffffffffu, at, e < own.count && tap < k);
+}
+
+@compute @workgroup_size(256)
+fn conv_block_bwd(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let own = share_of(group_of(group, groups));
+    if own.chunk >= chunks_of_batch() {
+        return;
+    }
+    weight_gradient(own, thread);
+    let at = place_of(own, thread);
+    if at != 0xffffffffu {
+        bwd_dw_part[at] = staged[thread % RUN][thread / RUN];
+    }
+}
+
+@compute @workgroup_size(256)
+fn conv_block_bwd_w(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let own = share_of(group_of(group, groups));
+    if own.chunk >= chunks_of_batch() {
+        return;
+    }
+    weight_gradient(own, thread);
+    let at = place_of(own, thread);
+    if at != 0xffffffffu {
+        dw_part[at] = staged[thread % RUN][thread / RUN];
+    }
+}
+
+// The sums of the layer before, of up to four channels.
+struct Sums {
+    dz: vec4<f32>,
+    dzy: vec4<f32>,
+}
+
+// Writes a position of `count` input channels and adds it to the sums.
+fn put(before: Sums, at: u32, first: u32, count: u32, v: vec4<f32>) -> Sums {
+    var sums = before;
+    for (var e = 0u; e < 4u; e++) {
+        if e < count {
+            let place = at + e * p.t * LANES;
+            da_in[place] = v[e];
+            if affine != 0u {
+                let value = x[place];
+                let c = first + e;
+                let dz = select(0.0, v[e], norm_in[c] * value + norm_in[cin + c] > 0.0);
+                sums.dz[e] += dz;
+                sums.dzy[e] += dz * (value - norm_in[2u * cin + c]);
+            }
+        }
+    }
+    return sums;
+}
+
+@compute @workgroup_size(256)
+fn conv_block_bwd_2(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    // 1. This workgroup's block and input channels.
+    let number = group_of(group, groups);
+    let tile = tile_of(cin, blocks_of_batch());
+    let tiles = over(cin, tile);
+    let block = number / tiles;
+    if block >= blocks_of_batch() {
+        return;
+    }
+    let first = number % tiles * tile;
+    let count = min(tile, cin - first);
+    let lane = thread % LANES;
+    let row = thread / LANES;
+    let live = lane < lanes_of(block);
+    let source = block * cout * p.tout * LANES + lane;
+    let to = (block * cin + first) * p.t * LANES + lane;
+    let taps = min(max(k, 1u), TERMS);
+    let channels = TERMS / taps;
+    let once = cout <= channels && k <= TERMS;
+    var sums = Sums();
+    // 2. Positions s = stride j + residue: for each residue a plain convolution with its own taps, flipped.
+    for (var residue = 0u; residue < min(stride, p.t); residue++) {
+        let positions = (p.t - residue + stride - 1u) / stride;
+        for (var start = 0u; start < positions; start += REACH) {
+            let j = start + row + vec4<u32>(0u, ROWS, 2u * ROWS, 3u * ROWS);
+            var d0 = vec4<f32>();
+            var d1 = vec4<f32>();
+            var d2 = vec4<f32>();
+            var d3 = vec4<f32>();
+            for (var c0 = 0u; c0 < cout; c0 += channels) {
+                let nc = min(channels, cout - c0);
+                for (var k0 = 0u; k0 < k; k0 += taps) {
+                    let nk = min(taps, k - k0);
+                    if (residue == 0u && start == 0u) || !once {
+                        workgroupBarrier();
+                        for (var q = thread; q < nc * nk; q += WIDTH) {
+                            let at = ((c0 + q / nk) * cin + first) * k + k0 + q % nk;
+                            var w = vec4<f32>();
+                            for (var e = 0u; e < 4u; e++) {
+                                if e < count {
+                                    w[e] = weight[at + e * k];
+                                }
+                            }
+                            staged[q] = w;
+                        }
+                        workgroupBarrier();
+                    }
+                    // The first tap from k0 on that belongs to the residue.
+                    let skip = (residue + stride - k0 % stride) % stride;
+                    for (var c = 0u; c < nc; c++) {
+                        let ch = channel(c0 + c);
+                        let base = source + (c0 + c) * p.tout * LANES;
+                        for (var tap = skip; tap < nk; tap += stride) {
+                            let m = (k0 + tap) / stride;
+                            let w = staged[c * nk + tap];
+                            // Where j < m the difference wraps and is beyond tout.
+                            let t = j - m;
+                            let there = t < vec4<u32>(p.tout);
+                            let at = base + select(vec4<u32>(), t, there) * LANES;
+                            let made = vec4<f32>(dy(ch, at.x), dy(ch, at.y), dy(ch, at.z), dy(ch, at.w));
+                            let g = select(vec4<f32>(), made, there);
+                            d0 += w * g.x;
+                            d1 += w * g.y;
+                            d2 += w * g.z;
+                            d3 += w * g.w;
+                        }
+                    }
+                }
+            }
+            // 3. Out; nothing flows to lanes beyond the batch.
+            let at = to + (j * stride + residue) * LANES;
+            if j.x < positions {
+                sums = put(sums, at.x, first, count, select(vec4<f32>(), d0, live));
+            }
+            if j.y < positions {
+                sums = put(sums, at.y, first, count, select(vec4<f32>(), d1, live));
+            }
+            if j.z < positions {
+                sums = put(sums, at.z, first, count, select(vec4<f32>(), d2, live));
+            }
+            if j.w < positions {
+                sums = put(sums, at.w, first, count, select(vec4<f32>(), d3, live));
+            }
+        }
+    }
+    let dz = quad_sum(thread, sums.dz);
+    let dzy = quad_sum(thread, sums.dzy);
+    if thread < count {
+        part_in[block * 2u * cin + first + thread] = dz[thread];
+        part_in[block * 2u * cin + cin + first + thread] = dzy[thread];
+    }
+}
+
+@group(0) @binding(0) var<storage, read> sum_dw_part: array<f32>;
+@group(0) @binding(1) var<storage, read_write> dw: array<f32>;
+
+@compute @workgroup_size(256)
+fn conv_block_bwd_w_sum(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let at = group_of(group, groups) * WIDTH + thread;
+    let weights = cout * cin * k;
+    if at >= weights {
+        return;
+    }
+    var sum = 0.0;
+    for (var chunk = 0u; chunk < chunks_of_batch(); chunk++) {
+        sum += sum_dw_part[chunk * weights + at];
+    }
+    dw[at] = sum;
+}
