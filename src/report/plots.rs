@@ -67,16 +67,16 @@ impl<'a> Canvas<'a> {
     fn heading(&mut self, title: &str, subtitle: &str, (left, right): At, keys: &[Key]) -> Result<()> {
         self.text(title, (left, 26), Type { px: 17.0, bold: true, colour: INK, ..Type::SMALL })?;
         self.text(subtitle, (left, 49), Type::SMALL)?;
-        let mut x = right;
-        for key in keys.iter().rev() {
-            self.text(key.name, (x, 49), Type { across: HPos::Right, colour: INK, ..Type::SMALL })?;
-            x -= width(key.name, Type::SMALL.px) + 8;
+        let room = |key: &Key| 30 + width(key.name, Type::SMALL.px);
+        let mut x = right - keys.iter().map(room).sum::<i32>() - 18 * (keys.len() as i32 - 1);
+        for key in keys {
             match key.mark {
-                Mark::Line(w) => self.line(vec![(x - 22, 49), (x, 49)], &key.colour, w)?,
-                Mark::Disc => self.disc((x - 6, 49), 5, key.colour)?,
-                Mark::Triangle => self.triangle((x - 6, 49), 5, key.colour)?,
+                Mark::Line(w) => self.line(vec![(x, 49), (x + 22, 49)], &key.colour, w)?,
+                Mark::Disc => self.disc((x + 15, 49), 5, key.colour)?,
+                Mark::Triangle => self.triangle((x + 15, 49), 5, key.colour)?,
             }
-            x -= if matches!(key.mark, Mark::Line(_)) { 42 } else { 32 };
+            self.text(key.name, (x + 28, 49), Type { colour: INK, ..Type::SMALL })?;
+            x += room(key) + 18;
         }
         Ok(())
     }
