@@ -34,7 +34,10 @@ fn undefined_is_none() {
 fn a_threshold_is_chosen_between_predictions() {
     // Balanced accuracy is 1 anywhere in (0.2, 0.6): the middle is taken.
     assert!((best_threshold(&[0.6, 0.1, 0.2], &[true, false, false]) - 0.4).abs() < 1e-7);
-    // Ties cannot be parted; of equally good thresholds the lowest wins: here, all pass.
+    // Two thresholds misjudge one recording each: the lower one wins.
+    let (p, pass) = ([0.1, 0.2, 0.3, 0.4], [false, true, false, true]);
+    assert!((best_threshold(&p, &pass) - 0.15).abs() < 1e-7);
+    // Ties cannot be parted: all pass.
     let tied = best_threshold(&[0.5; 4], &[true, false, true, false]);
     assert_eq!(accuracy(&[0.5; 4], &[true; 4], tied), Some(1.0));
     // Neighbouring floats: the lower one must fail, the upper one pass.

@@ -83,6 +83,8 @@ fn the_embedding_is_shown_along_its_principal_axes() {
     let r = 3f32.sqrt();
     let svg = embedding_svg(&[r, 0.0, -r, 0.0, 0.0, 1.0, 0.0, -1.0], 4, 2, &[0.0; 4]).unwrap();
     assert!(svg.contains("1 (75 %") && svg.contains("2 (25 %"));
+    assert!(svg.contains("4 recordings, 2 dimensions"));
+    assert!(embedding_svg(&[1.0; 2], 1, 2, &[0.25]).unwrap().contains("0.2500"), "the only rating is named");
 }
 
 #[test]
