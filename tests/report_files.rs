@@ -53,6 +53,43 @@ fn a_file_is_written_whole_or_not_at_all() {
 }
 
 #[test]
+fn what_cannot_be_written_is_refused_at_once() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    // Below a file no directory can be, whoever asks.
+    let error = OutDir::create(dir.path().join("file/run")).unwrap_err().to_string();
+    assert!(error.contains("file/run") && error.contains("create"), "{error}");
+    assert!(write_atomic(Path::new("/"), b"").unwrap_err().to_string().contains("not a file name"));
+    assert!(write_atomic(&dir.path().join("absent/x"), b"").unwrap_err().to_string().contains("absent/x"));
+    let out = OutDir::create(dir.path().join("run")).unwrap();
+    out.remove("metrics.json").unwrap();
+    fs::create_dir(out.path().join("metrics.json")).unwrap();
+    assert!(out.remove("metrics.json").unwrap_err().to_string().contains("metrics.json"));
+    // Names that only resemble a run's are somebody's.
+    for name in ["fold-.safetensors", "fold-x.safetensors", ".notes.1-2.tmp", "Model.safetensors"] {
+        let dir = TempDir::new().unwrap();
+        fs::write(dir.path().join(name), "").unwrap();
+        assert!(OutDir::create(dir.path()).unwrap_err().to_string().contains(name), "{name}");
+        assert_eq!(names(dir.path()), [name]);
+    }
+}
+
+#[test]
+fn a_run_that_fails_with_files_written_keeps_them() {
+    let dir = TempDir::new().unwrap();
+    let out = OutDir::create(dir.path().join("run")).unwrap();
+    out.write("history.csv", b"x").unwrap();
+    drop(out);
+    assert_eq!(names(&dir.path().join("run")), ["history.csv"]);
+    // One that was there before stays, empty or not.
+    let out = OutDir::create(dir.path()).unwrap_err().to_string();
+    assert!(out.contains("run"), "{out}");
+    fs::remove_dir_all(dir.path().join("run")).unwrap();
+    drop(OutDir::create(dir.path()).unwrap());
+    assert!(dir.path().is_dir());
+}
+
+#[test]
 fn tables_have_headers_even_without_rows() {
     let dir = TempDir::new().unwrap();
     let out = OutDir::create(dir.path().join("run")).unwrap();

@@ -46,6 +46,9 @@ fn is_leftover(name: &OsStr) -> bool {
 }
 
 /// Writes `bytes` to `path` whole or not at all: a temporary file beside it, then a rename.
+///
+/// # Errors
+/// [`Error::Data`] if `path` names no file, [`Error::Io`] if it cannot be written; what was there stays.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     // Unique per call, so two writers (threads or processes) never share a temporary file.
     static CALLS: AtomicU64 = AtomicU64::new(0);
@@ -115,7 +118,8 @@ impl OutDir {
     /// Creates the directory or takes over an empty one or that of an earlier run.
     ///
     /// # Errors
-    /// `path` is a file, holds files that are not a run's, or cannot be written.
+    /// [`Error::Data`] if `path` is a file or holds files that are not a run's, [`Error::Io`] if it
+    /// cannot be created, read or written.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         if path.exists() && !path.is_dir() {
@@ -148,11 +152,17 @@ impl OutDir {
     }
 
     /// Writes one file of the run.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         write_atomic(&self.path.join(name), bytes)
     }
 
     /// Removes a file of the run, where there is one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be removed.
     pub fn remove(&self, name: &str) -> Result<()> {
         let path = self.path.join(name);
         match fs::remove_file(&path) {
@@ -173,17 +183,26 @@ impl OutDir {
     }
 
     /// Writes `history.csv`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written.
     pub fn history(&self, rows: &[EpochRow]) -> Result<()> {
         self.csv("history.csv", &["epoch", "phase", "lr", "train_loss", "val_loss", "val_r2"], rows)
     }
 
     /// Writes `predictions.csv`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written.
     pub fn predictions(&self, rows: &[PredictionRow]) -> Result<()> {
         let header = ["id", "performer", "split", "rating", "prediction", "pass", "fold"];
         self.csv("predictions.csv", &header, rows)
     }
 
     /// Writes `metrics.json`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written.
     pub fn metrics(&self, report: &RunReport) -> Result<()> {
         let path = self.path.join("metrics.json");
         let mut json =

@@ -330,7 +330,8 @@ pub struct RunReport {
     pub seed: u64,
     /// Epochs run.
     pub epochs: u64,
-    /// Wall-clock time, seconds.
+    /// Wall-clock time, seconds; NaN where unknown, which JSON writes as `null`.
+    #[serde(deserialize_with = "null_as_nan")]
     pub seconds: f64,
     /// Trainable parameters.
     pub parameters: u64,
@@ -350,6 +351,11 @@ pub struct RunReport {
     /// One per fold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub folds: Vec<Metrics>,
+}
+
+/// JSON has no NaN: serde_json writes `null`, which this reads back.
+fn null_as_nan<'de, D: serde::Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(d)?.unwrap_or(f64::NAN))
 }
 
 impl RunReport {

@@ -67,16 +67,16 @@ impl<'a> Canvas<'a> {
     fn heading(&mut self, title: &str, subtitle: &str, (left, right): At, keys: &[Key]) -> Result<()> {
         self.text(title, (left, 26), Type { px: 17.0, bold: true, colour: INK, ..Type::SMALL })?;
         self.text(subtitle, (left, 49), Type::SMALL)?;
-        let mut x = right;
-        for key in keys.iter().rev() {
-            self.text(key.name, (x, 49), Type { across: HPos::Right, colour: INK, ..Type::SMALL })?;
-            x -= width(key.name, Type::SMALL.px) + 8;
+        let room = |key: &Key| 30 + width(key.name, Type::SMALL.px);
+        let mut x = right - keys.iter().map(room).sum::<i32>() - 18 * (keys.len() as i32 - 1);
+        for key in keys {
             match key.mark {
-                Mark::Line(w) => self.line(vec![(x - 22, 49), (x, 49)], &key.colour, w)?,
-                Mark::Disc => self.disc((x - 6, 49), 5, key.colour)?,
-                Mark::Triangle => self.triangle((x - 6, 49), 5, key.colour)?,
+                Mark::Line(w) => self.line(vec![(x, 49), (x + 22, 49)], &key.colour, w)?,
+                Mark::Disc => self.disc((x + 15, 49), 5, key.colour)?,
+                Mark::Triangle => self.triangle((x + 15, 49), 5, key.colour)?,
             }
-            x -= if matches!(key.mark, Mark::Line(_)) { 42 } else { 32 };
+            self.text(key.name, (x + 28, 49), Type { colour: INK, ..Type::SMALL })?;
+            x += room(key) + 18;
         }
         Ok(())
     }
@@ -370,7 +370,7 @@ pub fn scatter_svg(ratings: &[f32], predictions: &[f32], pass: Option<&[bool]>) 
         0 => String::new(),
         k => format!(", {k} left out (not finite)"),
     };
-    let subtitle = format!("{} recordings{left_out}", drawn.len());
+    let subtitle = format!("{}{left_out}", recordings(drawn.len()));
     let mut keys = vec![Key { name: "identity", colour: RULE, mark: Mark::Line(2) }];
     if pass.is_some() {
         keys.push(Key { name: "pass", colour: BLUE, mark: Mark::Disc });
@@ -394,6 +394,10 @@ pub fn scatter_svg(ratings: &[f32], predictions: &[f32], pass: Option<&[bool]>) 
     }
     c.done()?;
     Ok(svg)
+}
+
+fn recordings(n: usize) -> String {
+    format!("{n} recording{}", if n == 1 { "" } else { "s" })
 }
 
 /// Smaller points where there are many.
@@ -448,7 +452,7 @@ pub fn embedding_svg(embedding: &[f32], n: usize, d: usize, ratings: &[f32]) -> 
     };
     let mut svg = String::new();
     let mut c = Canvas::new(&mut svg, SIZE)?;
-    let subtitle = format!("{} recordings{left_out}, {d} dimensions", drawn.len());
+    let subtitle = format!("{}{left_out}, {d} dimensions", recordings(drawn.len()));
     c.heading("Embedding by rating", &subtitle, ACROSS, &[])?;
     let name =
         |k: usize| format!("principal component {} ({:.0} % of the variance)", k + 1, 100.0 * share[k]);
@@ -464,7 +468,10 @@ pub fn embedding_svg(embedding: &[f32], n: usize, d: usize, ratings: &[f32]) -> 
     };
     if let Some((lo, hi)) = rated {
         let range = if lo < hi { (lo, hi) } else { padded((lo, hi)) };
-        let bar = Axis::linear(range, DOWN, step(range.1 - range.0, 5.0));
+        let mut bar = Axis::linear(range, DOWN, step(range.1 - range.0, 5.0));
+        if lo == hi {
+            bar.ticks = vec![(lo, minus(short(lo)))];
+        }
         for k in 0..64 {
             // Each reaches to the top, so that no seam shows between neighbours.
             let v = range.0 + (range.1 - range.0) * f64::from(k) / 64.0;
