@@ -6,8 +6,11 @@ use etude::data::inputs::{InputKind, InputOptions, Inputs};
 use etude::data::split::{SplitIndices, k_folds};
 use etude::data::synth::{self, SynthOptions};
 use etude::data::{self, Recordings, Split};
+#[cfg(feature = "wgpu")]
+use etude::device::wgpu::{Select, Wgpu, adapters};
 use etude::device::{Cpu, Device};
 use etude::kernels::contrastive::Metric;
+use etude::kernels::simd::Simd;
 use etude::kernels::{Cost, Kernel};
 use etude::model::{self, ModelInfo, SplitInfo};
 use etude::ops::optim::{Adam, Sgd};
@@ -55,13 +58,16 @@ enum Command {
     ///
     /// The data is split as it was for training, so that `--split test` means takes the model never saw.
     Eval(EvalArgs),
+    /// List the devices, and why one cannot be used.
+    Devices,
     /// Write the synthetic set as a CSV manifest with one f0 file per take.
     Synth(SynthArgs),
 }
 
 #[derive(Args)]
 struct Common {
-    /// Where to compute: `auto` takes the best device there is.
+    /// Where to compute. `auto` is the CPU: no GPU has been measured to be faster yet. `wgpu` takes
+    /// hardware (Vulkan, Metal, DX12), or the adapter that ETUDE_ADAPTER names; see `etude devices`.
     #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
     device: DeviceName,
     /// CPU threads; 0 takes every core. The result does not depend on it.
@@ -76,6 +82,8 @@ struct Common {
 enum DeviceName {
     Auto,
     Cpu,
+    #[cfg(feature = "wgpu")]
+    Wgpu,
 }
 
 #[derive(Args)]
@@ -251,6 +259,7 @@ fn main() -> ExitCode {
         Command::Train(args) => train(&args),
         Command::Eval(args) => eval(&args),
         Command::Synth(args) => synthesise(&args),
+        Command::Devices => devices(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -264,6 +273,14 @@ fn main() -> ExitCode {
 fn device(name: DeviceName, threads: usize) -> Result<Box<dyn Device>> {
     match name {
         DeviceName::Auto | DeviceName::Cpu => Ok(Box::new(Cpu::<f32>::new(threads)?)),
+        #[cfg(feature = "wgpu")]
+        DeviceName::Wgpu => {
+            let device = Wgpu::new(&Select::Auto)?;
+            if device.is_software() {
+                eprintln!("note: {} computes on the processor: right, but slow", device.adapter_name());
+            }
+            Ok(Box::new(device))
+        }
     }
 }
 
@@ -717,6 +734,29 @@ fn eval(args: &EvalArgs) -> Result<()> {
         folds: vec![],
     };
     print(&report, &format!("{} takes", examples.len()), args.common.json)
+}
+
+fn devices() -> Result<()> {
+    let cpu = Cpu::<f32>::new(0)?;
+    println!("cpu      {} threads, {:?}", cpu.threads(), Simd::best());
+    #[cfg(feature = "wgpu")]
+    for a in adapters() {
+        println!("wgpu {:>2}  {} ({}, {}, {})", a.index, a.name, a.backend, a.kind, a.driver);
+        println!(
+            "         largest buffer {} MiB, {} KiB workgroup memory, {} threads a workgroup, {} storage buffers; {}",
+            a.max_buffer >> 20,
+            a.workgroup_memory >> 10,
+            a.workgroup_threads,
+            a.storage_buffers,
+            if a.features.is_empty() { "no optional features".into() } else { a.features.join(", ") }
+        );
+        if let Some(why) = a.unusable {
+            println!("         cannot be used: {why}");
+        } else if a.kind == "software" {
+            println!("         computes on the processor: taken only when ETUDE_ADAPTER names it");
+        }
+    }
+    Ok(())
 }
 
 fn synthesise(args: &SynthArgs) -> Result<()> {
