@@ -58,10 +58,7 @@ fn profile(device: &dyn Device, batch: usize) -> Result<()> {
             *best = best.min(seconds);
         }
     }
-    println!(
-        "\nB = {batch}, one thread\n{:<26} {:>9} {:>9} {:>9} {:>6}",
-        "kernel", "us", "GFLOP/s", "GB/s", "share"
-    );
+    println!("{:<26} {:>9} {:>9} {:>9} {:>6}", "kernel", "us", "GFLOP/s", "GB/s", "share");
     let total: f64 = best.iter().sum();
     for ((kernel, cost, _), seconds) in step.profile()?.iter().zip(&best) {
         println!(
