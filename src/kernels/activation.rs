@@ -45,6 +45,7 @@ pub static RELU_FWD: Kernel = Kernel {
     bindings: &[Binding::input("x"), Binding::output("y")],
     cpu: CpuTwin { f32: relu_fwd, f64: relu_fwd },
     groups: &[|p| spans(p.get::<P>().n)],
+    cuda: None,
     cost: |p| cost(p, 1, 2),
 };
 
@@ -61,6 +62,7 @@ pub static RELU_BWD: Kernel = Kernel {
     bindings: &[Binding::input("x"), Binding::input("dy"), Binding::output("dx")],
     cpu: CpuTwin { f32: relu_bwd, f64: relu_bwd },
     groups: &[|p| spans(p.get::<P>().n)],
+    cuda: None,
     cost: |p| cost(p, 1, 3),
 };
 
@@ -77,6 +79,7 @@ pub static SIGMOID_FWD: Kernel = Kernel {
     bindings: &[Binding::input("x"), Binding::output("y")],
     cpu: CpuTwin { f32: sigmoid_fwd, f64: sigmoid_fwd },
     groups: &[|p| spans(p.get::<P>().n)],
+    cuda: None,
     cost: |p| cost(p, 4, 2),
 };
 
@@ -99,6 +102,7 @@ pub static SIGMOID_BWD: Kernel = Kernel {
     bindings: &[Binding::input("y"), Binding::input("dy"), Binding::output("dx")],
     cpu: CpuTwin { f32: sigmoid_bwd, f64: sigmoid_bwd },
     groups: &[|p| spans(p.get::<P>().n)],
+    cuda: None,
     cost: |p| cost(p, 3, 3),
 };
 

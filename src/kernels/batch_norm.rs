@@ -104,6 +104,7 @@ pub static TRAIN_FWD: Kernel = Kernel {
     ],
     cpu: CpuTwin { f32: train_fwd, f64: train_fwd },
     groups: &[per_channel, per_element],
+    cuda: None,
     cost: |p| cost(p, 9, 2),
 };
 
@@ -158,6 +159,7 @@ pub static TRAIN_BWD: Kernel = Kernel {
     ],
     cpu: CpuTwin { f32: train_bwd, f64: train_bwd },
     groups: &[per_channel, per_element],
+    cuda: None,
     cost: |p| cost(p, 11, 3),
 };
 
@@ -213,6 +215,7 @@ pub static EVAL_FWD: Kernel = Kernel {
     ],
     cpu: CpuTwin { f32: eval_fwd, f64: eval_fwd },
     groups: &[per_element],
+    cuda: None,
     cost: |p| cost(p, 3, 2),
 };
 
@@ -245,6 +248,7 @@ pub static EVAL_BWD: Kernel = Kernel {
     ],
     cpu: CpuTwin { f32: eval_bwd, f64: eval_bwd },
     groups: &[per_channel, per_element],
+    cuda: None,
     cost: |p| cost(p, 6, 3),
 };
 

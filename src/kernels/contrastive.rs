@@ -187,6 +187,7 @@ pub static ALL: Kernel = Kernel {
         |p| [p.get::<P>().n.div_ceil(ROWS), 1, 1],
         |p| p.get::<P>().sum_groups(),
     ],
+    cuda: None,
     cost: |p| {
         let P { n, d, .. } = p.get();
         let (n, d) = (n as usize, d as usize);
@@ -232,6 +233,7 @@ pub static HALVES: Kernel = Kernel {
     ],
     cpu: CpuTwin { f32: halves, f64: halves },
     groups: &[|p| [p.get::<P>().n.div_ceil(ROWS), 1, 1], |p| p.get::<P>().sum_groups()],
+    cuda: None,
     cost: |p| {
         let P { n, m, d, .. } = p.get();
         let (n, m, d) = (n as usize, m as usize, d as usize);
@@ -296,6 +298,7 @@ pub static CROSS: Kernel = Kernel {
         },
         |p| p.get::<P>().sum_groups(),
     ],
+    cuda: None,
     cost: |p| {
         let P { n, m, d, .. } = p.get();
         let (n, m, d) = (n as usize, m as usize, d as usize);

@@ -155,6 +155,7 @@ pub static FWD: Kernel = Kernel {
         let p: P = p.get();
         [tiles(p.groups, p.cout / p.groups, p.batch * p.out), 1, 1]
     }],
+    cuda: None,
     cost: |p| {
         let p: P = p.get();
         let bias = if p.bias != 0 { p.cout as usize } else { 0 };
@@ -187,6 +188,7 @@ pub static BWD_X: Kernel = Kernel {
         let p: P = p.get();
         [tiles(p.groups, p.cin / p.groups, p.batch * p.t.div_ceil(p.stride)) * p.stride, 1, 1]
     }],
+    cuda: None,
     cost: backward_cost,
 };
 
@@ -213,6 +215,7 @@ pub static BWD_W: Kernel = Kernel {
         let p: P = p.get();
         [weight_tiles(p.groups, p.cout / p.groups, p.cin / p.groups * p.k), 1, 1]
     }],
+    cuda: None,
     cost: backward_cost,
 };
 
@@ -241,6 +244,7 @@ pub static BWD_B: Kernel = Kernel {
         f64: bwd_b,
     },
     groups: &[|p| [p.get::<P>().cout, 1, 1]],
+    cuda: None,
     cost: |p| {
         let p: P = p.get();
         Cost::new(p.outputs(), p.outputs() + p.cout as usize)

@@ -178,6 +178,7 @@ pub static FWD: Kernel = Kernel {
         let p: P = p.get();
         [tiles(p.groups, p.cout / p.groups, p.batch * p.oh * p.ow), 1, 1]
     }],
+    cuda: None,
     cost: |p| {
         let p: P = p.get();
         let bias = if p.bias != 0 { p.cout as usize } else { 0 };
@@ -211,6 +212,7 @@ pub static BWD_X: Kernel = Kernel {
         let turns = p.h.div_ceil(p.stride_h) * p.w.div_ceil(p.stride_w);
         [tiles(p.groups, p.cin / p.groups, p.batch * turns) * p.stride_h * p.stride_w, 1, 1]
     }],
+    cuda: None,
     cost: backward_cost,
 };
 
@@ -237,6 +239,7 @@ pub static BWD_W: Kernel = Kernel {
         let p: P = p.get();
         [weight_tiles(p.groups, p.cout / p.groups, p.cin / p.groups * p.kh * p.kw), 1, 1]
     }],
+    cuda: None,
     cost: backward_cost,
 };
 
@@ -265,6 +268,7 @@ pub static BWD_B: Kernel = Kernel {
         f64: bwd_b,
     },
     groups: &[|p| [p.get::<P>().cout, 1, 1]],
+    cuda: None,
     cost: |p| {
         let p: P = p.get();
         Cost::new(p.outputs(), p.outputs() + p.cout as usize)

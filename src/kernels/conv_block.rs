@@ -114,7 +114,7 @@ const fn kernel<const N: usize>(
     groups: &'static [Groups],
     cost: fn(&Params) -> Cost,
 ) -> Kernel {
-    Kernel { name, bindings, cpu: CpuTwin { f32, f64 }, groups, cost }
+    Kernel { name, bindings, cpu: CpuTwin { f32, f64 }, groups, cuda: None, cost }
 }
 
 /// Threads of a workgroup that owns one channel with each.

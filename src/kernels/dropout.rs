@@ -66,6 +66,7 @@ pub static APPLY: Kernel = Kernel {
         f64: |args| apply(args, |_, p, s, i, x, y| piece(p, s, i, x, y)),
     },
     groups: &[|p| spans(p.get::<P>().n)],
+    cuda: None,
     cost: |p: &Params| {
         let n = p.get::<P>().n as usize;
         Cost::new(n, 2 * n + 3)

@@ -30,6 +30,7 @@ pub static FILL: Kernel = Kernel {
     bindings: &[Binding::output("y")],
     cpu: CpuTwin { f32: fill, f64: fill },
     groups: &[|p| spans(p.get::<P>().n)],
+    cuda: None,
     cost: |p| cost(p, 0, 1),
 };
 
@@ -45,6 +46,7 @@ pub static COPY: Kernel = Kernel {
     bindings: &[Binding::input("x"), Binding::output("y")],
     cpu: CpuTwin { f32: copy, f64: copy },
     groups: &[|p| spans(p.get::<P>().n)],
+    cuda: None,
     cost: |p| cost(p, 0, 2),
 };
 
@@ -59,6 +61,7 @@ pub static ADD: Kernel = Kernel {
     bindings: &[Binding::input("a"), Binding::input("b"), Binding::output("y")],
     cpu: CpuTwin { f32: add, f64: add },
     groups: &[|p| spans(p.get::<P>().n)],
+    cuda: None,
     cost: |p| cost(p, 2, 3),
 };
 
@@ -81,6 +84,7 @@ pub static ACCUMULATE: Kernel = Kernel {
     bindings: &[Binding::input("x"), Binding::inout("sum")],
     cpu: CpuTwin { f32: accumulate, f64: accumulate },
     groups: &[|p| spans(p.get::<P>().n)],
+    cuda: None,
     cost: |p| cost(p, 1, 3),
 };
 
@@ -101,6 +105,7 @@ pub static SCALE: Kernel = Kernel {
     bindings: &[Binding::input("x"), Binding::input("s"), Binding::output("y")],
     cpu: CpuTwin { f32: scale, f64: scale },
     groups: &[|p| spans(p.get::<P>().n)],
+    cuda: None,
     cost: |p| cost(p, 1, 2),
 };
 

@@ -67,6 +67,7 @@ pub static WINDOW: Kernel = Kernel {
         let p: P = p.get();
         spans(p.lanes() * p.channels * p.columns)
     }],
+    cuda: None,
     cost: |p: &Params| {
         let p: P = p.get();
         let lanes = p.lanes();
@@ -246,6 +247,7 @@ pub static ROWS: Kernel = Kernel {
         let p: RowsP = p.get();
         spans(p.batch * p.width)
     }],
+    cuda: None,
     cost: |p: &Params| {
         let p: RowsP = p.get();
         Cost::new(0, (2 * p.width as usize + 1) * p.batch as usize)

@@ -78,6 +78,7 @@ pub static FWD: Kernel = Kernel {
         let p: P = p.get();
         [tiles(p.batch) * tiles(p.outputs), 1, 1]
     }],
+    cuda: None,
     cost: |p: &Params| {
         let [b, i, o] = p.get::<P>().dims();
         Cost::new(2 * b * i * o, b * i + o * i + o + b * o)
@@ -152,6 +153,7 @@ pub static BWD: Kernel = Kernel {
         // One at least: it sets what is not wanted to 0.
         [(x + w + of(WANT_B, tiles(p.outputs))).max(1), 1, 1]
     }],
+    cuda: None,
     cost: |p: &Params| {
         let p: P = p.get();
         let [b, i, o] = p.dims();

@@ -59,6 +59,7 @@ pub static MSE: Kernel = Kernel {
     bindings: BINDINGS,
     cpu: CpuTwin { f32: mse, f64: mse },
     groups: &[|p| spans(p.get::<P>().n)],
+    cuda: None,
     cost: |p| cost(p, 5),
 };
 
@@ -76,6 +77,7 @@ pub static BCE: Kernel = Kernel {
     bindings: BINDINGS,
     cpu: CpuTwin { f32: bce, f64: bce },
     groups: &[|p| spans(p.get::<P>().n)],
+    cuda: None,
     cost: |p| cost(p, 12),
 };
 
@@ -98,6 +100,7 @@ pub static BCE_LOGITS: Kernel = Kernel {
     bindings: BINDINGS,
     cpu: CpuTwin { f32: bce_logits, f64: bce_logits },
     groups: &[|p| spans(p.get::<P>().n)],
+    cuda: None,
     cost: |p| cost(p, 14),
 };
 

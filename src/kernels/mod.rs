@@ -160,6 +160,43 @@ pub const fn spans(n: u32) -> [u32; 3] {
     [n.div_ceil(SPAN), 1, 1]
 }
 
+/// Launch geometry of a CUDA twin: always one launch, whatever the WGSL twin takes. `kernels/README.md` has the
+/// conventions.
+#[derive(Clone, Copy)]
+pub struct Cuda {
+    /// Threads of a block; the kernel may rely on it.
+    pub block: u32,
+    /// Blocks. Depends on the params alone, so that a launch sums in the same order on every card. `y` and `z` stay
+    /// within 65,535; a side of 0 is not launched.
+    pub grid: fn(&Params) -> [u32; 3],
+    /// Bytes of dynamic shared memory.
+    pub shared: fn(&Params) -> u32,
+    /// Whether a block that is done draws a ticket, so that the last of them can finish the launch: the kernel then takes
+    /// `unsigned* ticket` after its params, 0 at the start and 0 again at the end.
+    pub ticket: bool,
+}
+
+impl Cuda {
+    /// A launch without dynamic shared memory or ticket.
+    pub const fn new(block: u32, grid: fn(&Params) -> [u32; 3]) -> Self {
+        Self { block, grid, shared: |_| 0, ticket: false }
+    }
+
+    /// With dynamic shared memory, in bytes.
+    #[must_use]
+    pub const fn shared(mut self, shared: fn(&Params) -> u32) -> Self {
+        self.shared = shared;
+        self
+    }
+
+    /// With a last block that finishes the launch.
+    #[must_use]
+    pub const fn ticket(mut self) -> Self {
+        self.ticket = true;
+        self
+    }
+}
+
 /// A row of the kernel registry.
 pub struct Kernel {
     /// Entry point, `<stem>_<what>`: `conv1d_bwd_x` is in `conv1d.cu` and `conv1d.wgsl`.
@@ -173,6 +210,8 @@ pub struct Kernel {
     /// Stage one is the entry point `name`, stage two `name_2`, and so on: what needs all of a launch's
     /// workgroups to be done before it goes on. All stages have the same bindings and params.
     pub groups: &'static [Groups],
+    /// How the CUDA twin is launched; none while there is no CUDA source.
+    pub cuda: Option<Cuda>,
     /// Roofline cost of a launch with these params.
     pub cost: fn(&Params) -> Cost,
 }

@@ -39,6 +39,7 @@ pub static SGD: Kernel = Kernel {
     ],
     cpu: CpuTwin { f32: sgd, f64: sgd },
     groups: &[|p| spans(p.get::<SgdP>().n)],
+    cuda: None,
     cost: |p: &Params| {
         let n = p.get::<SgdP>().n as usize;
         Cost::new(6 * n, 5 * n)
@@ -95,6 +96,7 @@ pub static ADAM: Kernel = Kernel {
     ],
     cpu: CpuTwin { f32: adam, f64: adam },
     groups: &[|p| spans(p.get::<AdamP>().n)],
+    cuda: None,
     cost: |p: &Params| {
         let n = p.get::<AdamP>().n as usize;
         Cost::new(16 * n, 7 * n)

@@ -105,6 +105,7 @@ pub static MEAN_FWD: Kernel = Kernel {
     bindings: &[Binding::input("x"), Binding::output("y")],
     cpu: CpuTwin { f32: mean_fwd, f64: mean_fwd },
     groups: &[row_groups],
+    cuda: None,
     cost,
 };
 
@@ -121,6 +122,7 @@ pub static MASKED_FWD: Kernel = Kernel {
     bindings: &[Binding::input("x"), Binding::index("lengths"), Binding::output("y")],
     cpu: CpuTwin { f32: masked_fwd, f64: masked_fwd },
     groups: &[row_groups],
+    cuda: None,
     cost,
 };
 
@@ -160,6 +162,7 @@ pub static MEAN_BWD: Kernel = Kernel {
     bindings: &[Binding::input("dy"), Binding::output("dx")],
     cpu: CpuTwin { f32: mean_bwd, f64: mean_bwd },
     groups: &[|p| spans(p.get::<P>().elements())],
+    cuda: None,
     cost,
 };
 
@@ -176,6 +179,7 @@ pub static MASKED_BWD: Kernel = Kernel {
     bindings: &[Binding::index("lengths"), Binding::input("dy"), Binding::output("dx")],
     cpu: CpuTwin { f32: masked_bwd, f64: masked_bwd },
     groups: &[|p| spans(p.get::<P>().elements())],
+    cuda: None,
     cost,
 };
 

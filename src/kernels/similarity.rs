@@ -81,6 +81,7 @@ pub static FWD: Kernel = Kernel {
         let p: P = p.get();
         [p.n.div_ceil(64) * p.m.div_ceil(64), 1, 1]
     }],
+    cuda: None,
     cost: |p| {
         let [n, m, d] = p.get::<P>().dims();
         Cost::new(2 * n * m * d, n * m + (n + m) * d)
@@ -102,6 +103,7 @@ pub static BWD: Kernel = Kernel {
         let p: P = p.get();
         [p.n.div_ceil(32) + p.m.div_ceil(32), 1, 1]
     }],
+    cuda: None,
     cost: |p| {
         let [n, m, d] = p.get::<P>().dims();
         Cost::new(4 * n * m * d, n * m + 2 * (n + m) * d)

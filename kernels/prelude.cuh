@@ -1,0 +1,146 @@
+// What every kernel may use. nvcc finds this file beside the sources; NVRTC and the CPU run get it in place of the #include.
+#pragma once
+
+#ifdef ETUDE_ON_CPU
+// on_cpu/cuda_on_cpu.h, included before, stands for the compiler's built-ins.
+#else
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
+
+namespace {
+
+constexpr unsigned FULL = 0xffffffffu;
+
+// The number of this block in its grid, and of this thread in its grid, x fastest.
+__device__ inline unsigned block_number() {
+    return blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
+}
+
+// The sum over a warp, in every lane; a butterfly, so the order is fixed.
+__device__ inline float warp_sum(float v) {
+#pragma unroll
+    for (int offset = 16; offset > 0; offset /= 2) v += __shfl_xor_sync(FULL, v, offset);
+    return v;
+}
+
+// The sum over a block of whole warps, in every thread; all threads must come here.
+__device__ inline float block_sum(float v) {
+    __shared__ float parts[32];
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    v = warp_sum(v);
+    __syncthreads(); // whoever still reads the sum before
+    if (lane == 0) parts[warp] = v;
+    __syncthreads();
+    return warp_sum(lane < warps ? parts[lane] : 0.0f);
+}
+
+// Whether this block is the last of its launch to come here: what all the others wrote before is then visible to every thread of
+// it (read it with __ldcg). All threads must come here, once. After "threadFenceReduction" of NVIDIA's samples.
+__device__ inline bool last_block(unsigned* ticket) {
+    __shared__ unsigned last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        last = atomicAdd(ticket, 1u) == gridDim.x * gridDim.y * gridDim.z - 1;
+        if (last) *ticket = 0;
+    }
+    __syncthreads();
+    __threadfence();
+    return last != 0;
+}
+
+// The logistic function; the exponential is only taken of what is not positive, so it never overflows.
+__device__ inline float sigmoid(float x) {
+    const float e = expf(-fabsf(x));
+    const float tail = e / (1.0f + e);
+    return x >= 0.0f ? 1.0f - tail : tail;
+}
+
+// Copies 16 bytes from global to shared memory past the registers (sm_80), zeros where `keep` is false; both addresses are
+// multiples of 16. Visible to the thread after copy_wait, to the block after a barrier too.
+__device__ inline void copy_async16(void* to, const void* from, bool keep) {
+#ifdef ETUDE_ON_CPU
+    etude_on_cpu::copy_async(to, from, 16, keep);
+#else
+    const unsigned shared = static_cast<unsigned>(__cvta_generic_to_shared(to));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(from), "r"(keep ? 16 : 0));
+#endif
+}
+
+// Copies 4 bytes, as copy_async16.
+__device__ inline void copy_async4(void* to, const void* from, bool keep) {
+#ifdef ETUDE_ON_CPU
+    etude_on_cpu::copy_async(to, from, 4, keep);
+#else
+    const unsigned shared = static_cast<unsigned>(__cvta_generic_to_shared(to));
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared), "l"(from), "r"(keep ? 4 : 0));
+#endif
+}
+
+// Ends a group of copies.
+__device__ inline void copy_commit() {
+#ifdef ETUDE_ON_CPU
+    etude_on_cpu::copy_commit();
+#else
+    asm volatile("cp.async.commit_group;");
+#endif
+}
+
+// Waits until at most LEFT groups of this thread are unfinished.
+template <int LEFT> __device__ inline void copy_wait() {
+#ifdef ETUDE_ON_CPU
+    etude_on_cpu::copy_wait(LEFT);
+#else
+    asm volatile("cp.async.wait_group %0;" ::"n"(LEFT));
+#endif
+}
+
+// d += a·b on the tensor cores, m16n8k8, tf32 operands (f32 bits, rounded by to_tf32), f32 accumulators. Fragments as in the PTX
+// manual: lane = 4·group + in; a[0..4] are rows (group, group + 8), columns (in, in + 4), row fastest; b[0..2] rows (in, in + 4), column
+// group; d[0..4] rows (group, group, group + 8, group + 8), columns 2·in + (0, 1, 0, 1).
+__device__ inline void mma_tf32(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+#ifdef ETUDE_ON_CPU
+    etude_on_cpu::mma_m16n8k8_tf32(d, a, b);
+#else
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
+// Rounds to the 10 bits of a tf32 operand, ties away from zero.
+__device__ inline unsigned to_tf32(float v) {
+#ifdef ETUDE_ON_CPU
+    return etude_on_cpu::to_tf32(v);
+#else
+    unsigned out;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(out) : "f"(v));
+    return out;
+#endif
+}
+
+// d += a·b on the tensor cores, m16n8k16, f16 or bf16 operands two to a register, f32 accumulators. Lane = 4·group + in; a[0..4] are rows
+// (group, group + 8, group, group + 8), columns 2·in + (0, 1) and, for a[2], a[3], 8 more; b[0..2] rows 2·in + (0, 1) and 8 more, column
+// group; d as in mma_tf32.
+__device__ inline void mma_f16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+#ifdef ETUDE_ON_CPU
+    etude_on_cpu::mma_m16n8k16_f16(d, a, b);
+#else
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
+__device__ inline void mma_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+#ifdef ETUDE_ON_CPU
+    etude_on_cpu::mma_m16n8k16_bf16(d, a, b);
+#else
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
+} // namespace
