@@ -146,7 +146,8 @@ template <int V> __device__ inline void store(float* to, const float* v) {
 // The sum over all threads of a channel, for each of them; all threads of the block must come here.
 __device__ inline float channel_sum(const Walk& w, P p, float v) {
     if (w.rows == 0) return block_sum(v);
-    __shared__ float values[BLOCK], totals[LINE];
+    __shared__ float values[BLOCK];
+    __shared__ float totals[LINE];
     __syncthreads(); // whoever still reads the sums before
     values[threadIdx.x] = v;
     __syncthreads();

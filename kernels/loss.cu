@@ -68,7 +68,7 @@ __device__ void run(F term, const float* __restrict__ p, const float* __restrict
         for (int k = 0; k < 4; ++k) {
             const Term it = term(prediction[k], target[k]);
             slope[k] = scale * it.slope;
-            if (k < n - first) sum += it.value;
+            if (first + k < n) sum += it.value;
         }
         store4(dp, first, n, aligned, slope);
     }
