@@ -1,6 +1,6 @@
 //! Etude's WGSL device beside burn-wgpu (autodiff, fusion and autotune as burn has them by default), on one adapter in one run.
 //!
-//!     cargo run --release -p etude-bench-burn [ROUNDS]
+//!     cargo run --release -p etude-bench-burn [ROUNDS [CASE]]      CASE: step, conv or loss
 //!
 //! Both sides compute the same network, convolution and loss on the same numbers; no time is printed before
 //! their values and gradients agree. Rounds are interleaved, so that a slow minute of the machine hits both.
@@ -48,9 +48,10 @@ const TOLERANCE: f64 = 2e-3;
 
 fn main() -> Result<()> {
     let rounds: usize = match std::env::args().nth(1) {
-        Some(n) => n.parse().map_err(|_| format!("usage: etude-bench-burn [ROUNDS], not `{n}`"))?,
+        Some(n) => n.parse().map_err(|_| format!("usage: etude-bench-burn [ROUNDS [CASE]], not `{n}`"))?,
         None => 5,
     };
+    let only = std::env::args().nth(2).unwrap_or_default();
     let ours = ours::device()?;
     let software = ours.is_software();
     let theirs = theirs::device(software)?;
@@ -68,7 +69,7 @@ fn main() -> Result<()> {
         ("loss N = 1024, D", "16"),
         ("loss N = 1024, D", "128"),
     ];
-    for (what, size) in cases {
+    for (what, size) in cases.into_iter().filter(|(what, _)| what.starts_with(&only)) {
         let (title, a, b) = match (what, size) {
             ("step", batch) => {
                 let batch = batch.parse()?;
