@@ -128,7 +128,7 @@ template <class... T> __device__ inline bool by_quads(P p, const T*... buffers) 
 
 template <int V> __device__ inline void load(float* v, const float* from) {
     if constexpr (V == 4) {
-        const float4 q = *reinterpret_cast<const float4*>(from);
+        const float4 q = at4(from, 0);
         v[0] = q.x, v[1] = q.y, v[2] = q.z, v[3] = q.w;
     } else {
         v[0] = *from;
@@ -137,7 +137,7 @@ template <int V> __device__ inline void load(float* v, const float* from) {
 
 template <int V> __device__ inline void store(float* to, const float* v) {
     if constexpr (V == 4) {
-        *reinterpret_cast<float4*>(to) = make_float4(v[0], v[1], v[2], v[3]);
+        at4(to, 0) = make_float4(v[0], v[1], v[2], v[3]);
     } else {
         *to = v[0];
     }

@@ -104,10 +104,9 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
         const unsigned b = first / p.width, row = indices[b];
         float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         if (row < p.table) {
-            const float* from = table + static_cast<size_t>(row) * p.width + (first - b * p.width);
-            v = *reinterpret_cast<const float4*>(from);
+            v = at4(table, static_cast<size_t>(row) * p.width + (first - b * p.width));
         }
-        *reinterpret_cast<float4*>(y + first) = v;
+        at4(y, first) = v;
         return;
     }
 #pragma unroll

@@ -50,7 +50,7 @@ __device__ inline void fwd(const float* __restrict__ x, const unsigned* __restri
     unsigned t = lane;
     if (p.frames % 4 == 0 && aligned16(x)) {
         for (unsigned q = lane; q < n / 4; q += width) {
-            const float4 v = reinterpret_cast<const float4*>(from)[q];
+            const float4 v = at4(from, 4 * q);
             sum += (v.x + v.y) + (v.z + v.w);
         }
         t += n / 4 * 4;

@@ -17,16 +17,20 @@ __device__ inline unsigned block_number() {
     return blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
 }
 
-// Whether all these addresses are multiples of 16.
-template <class... T> __device__ inline bool aligned16(const T*... at) {
-    return ((reinterpret_cast<size_t>(at) | ...) & 15) == 0;
+// Whether float4 accesses may start at these pointers: a window of a buffer may start at any element.
+template <typename... T> __device__ inline bool aligned16(const T*... p) {
+    return ((reinterpret_cast<size_t>(p) | ...) & 15) == 0;
 }
+
+// Elements i to i + 3 as one; the address is a multiple of 16.
+__device__ inline const float4& at4(const float* p, size_t i) { return *reinterpret_cast<const float4*>(p + i); }
+__device__ inline float4& at4(float* p, size_t i) { return *reinterpret_cast<float4*>(p + i); }
 
 // Elements at..at + 4 of the n at `from`, zeros beyond the end, for a multiple `at` of 4 below n; in one access where
 // `aligned` says that `from` is.
 __device__ inline void load4(float (&v)[4], const float* from, unsigned at, unsigned n, bool aligned) {
     if (aligned && n - at >= 4) {
-        const float4 q = *reinterpret_cast<const float4*>(from + at);
+        const float4 q = at4(from, at);
         v[0] = q.x, v[1] = q.y, v[2] = q.z, v[3] = q.w;
         return;
     }
@@ -37,7 +41,7 @@ __device__ inline void load4(float (&v)[4], const float* from, unsigned at, unsi
 // The reverse of load4; writes nothing beyond the end.
 __device__ inline void store4(float* to, unsigned at, unsigned n, bool aligned, const float (&v)[4]) {
     if (aligned && n - at >= 4) {
-        *reinterpret_cast<float4*>(to + at) = make_float4(v[0], v[1], v[2], v[3]);
+        at4(to, at) = make_float4(v[0], v[1], v[2], v[3]);
         return;
     }
 #pragma unroll
