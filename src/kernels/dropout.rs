@@ -12,7 +12,7 @@
 
 use super::elementwise::PIECE;
 use super::simd::{F32x16, Simd};
-use super::{Binding, Cost, Kernel, Params, spans};
+use super::{Binding, Cost, Cuda, Kernel, Params, SPAN, spans};
 use crate::device::cpu::{Args, CpuTwin, Real};
 use crate::dispatch;
 use bytemuck::{Pod, Zeroable};
@@ -66,7 +66,7 @@ pub static APPLY: Kernel = Kernel {
         f64: |args| apply(args, |_, p, s, i, x, y| piece(p, s, i, x, y)),
     },
     groups: &[|p| spans(p.get::<P>().n)],
-    cuda: None,
+    cuda: Some(Cuda::new(SPAN / 4, |p| spans(p.get::<P>().n))),
     cost: |p: &Params| {
         let n = p.get::<P>().n as usize;
         Cost::new(n, 2 * n + 3)
