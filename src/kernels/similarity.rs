@@ -199,8 +199,8 @@ pub(crate) fn fwd_f32(work: Work, p: &P, a: &[f32], b: &[f32], y: &mut [f32]) {
     let [n, m, d] = p.dims();
     let unit = p.kind() == Similarity::Cosine;
     with_scratch(side_len(n, d) + side_len(m, d), |mut scratch| {
-        let a = lay_out(d, unit, a, &[], &mut scratch);
-        let b = lay_out(d, unit, b, &[], &mut scratch);
+        let a = lay_out(d, unit, a, &[], None, &mut scratch);
+        let b = lay_out(d, unit, b, &[], None, &mut scratch);
         work.pieces(y, TILE * m, |strip, y| {
             fwd_strip(work.simd, p, &a.panels[strip * TILE * d..], b.panels, y);
         });
@@ -261,7 +261,8 @@ pub(crate) fn bwd_f32(
     let [n, m, d] = p.dims();
     let unit = p.kind() == Similarity::Cosine;
     with_scratch(side_len(n, d) + side_len(m, d), |mut scratch| {
-        let mut sides = [lay_out(d, unit, a, &[], &mut scratch), lay_out(d, unit, b, &[], &mut scratch)];
+        let mut sides =
+            [lay_out(d, unit, a, &[], None, &mut scratch), lay_out(d, unit, b, &[], None, &mut scratch)];
         if p.kind() != Similarity::Dot {
             centre(d, unit, &mut sides);
         }
