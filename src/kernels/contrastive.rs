@@ -50,7 +50,7 @@ use super::pairwise::{
     Aligned, Lanes, Layout, TILE, centre, combine, lay_out, padded, products, row_len, side_len,
 };
 use super::simd::LANES;
-use super::{Binding, Cost, Kernel};
+use super::{Binding, Cost, Elem, Kernel};
 use crate::device::cpu::{Args, CpuTwin, Real, Work, with_scratch};
 use crate::dispatch;
 use bytemuck::{Pod, Zeroable};
@@ -196,54 +196,68 @@ fn scale_into<F: Real>(from: &[f64], scale: f64, to: &mut [F]) {
 ///
 /// `z` is `[n, d]`, `labels` and `weights` `[n]`, `loss` `[1]`, `dz` `[n, d]`: the gradient of `loss` by `z`. `part`, of
 /// [`P::all_parts`] elements, is scratch that GPUs keep partial sums in; here it is filled with zeros.
-pub static ALL: Kernel = Kernel {
-    name: "contrastive_all",
-    bindings: &[
-        Binding::input("z"),
+pub static ALL: Kernel = all("contrastive_all", &all_bindings(Elem::Real));
+/// [`ALL`] of rows `z` stored as f16.
+pub static ALL_F16: Kernel = all("contrastive_all_f16", &all_bindings(Elem::F16));
+/// [`ALL`] of rows `z` stored as bf16.
+pub static ALL_BF16: Kernel = all("contrastive_all_bf16", &all_bindings(Elem::Bf16));
+
+const fn all_bindings(stored: Elem) -> [Binding; 6] {
+    [
+        Binding::stored("z", stored),
         Binding::input("labels"),
         Binding::input("weights"),
         Binding::output("loss"),
         Binding::output("dz"),
         Binding::output("part"),
-    ],
-    cpu: CpuTwin { f32: all_tiled, f64: all_plain },
-    groups: &[
-        |p| {
-            let p: P = p.get();
-            p.norm_groups(p.n)
+    ]
+}
+
+const fn all(name: &'static str, bindings: &'static [Binding]) -> Kernel {
+    Kernel {
+        name,
+        bindings,
+        cpu: CpuTwin { f32: all_tiled, f64: all_plain },
+        groups: &[
+            |p| {
+                let p: P = p.get();
+                p.norm_groups(p.n)
+            },
+            |p| [p.get::<P>().n.div_ceil(ROWS), 1, 1],
+            |p| p.get::<P>().sum_groups(),
+        ],
+        cuda: None,
+        cost: |p| {
+            let P { n, d, .. } = p.get();
+            let (n, d) = (n as usize, d as usize);
+            Cost::new(n * (n - 1) / 2 * (7 * d + 8), 2 * n * d + n + 1)
         },
-        |p| [p.get::<P>().n.div_ceil(ROWS), 1, 1],
-        |p| p.get::<P>().sum_groups(),
-    ],
-    cuda: None,
-    cost: |p| {
-        let P { n, d, .. } = p.get();
-        let (n, d) = (n as usize, d as usize);
-        Cost::new(n * (n - 1) / 2 * (7 * d + 8), 2 * n * d + n + 1)
-    },
-};
+    }
+}
 
 fn all_plain<F: Real>(args: Args<'_, F>) {
     let p: P = args.params();
     let (n, d) = (p.n as usize, p.d as usize);
     let [z, labels, weights, loss, dz, part] = args.bufs();
     part.output().fill(F::zero());
-    let (z, labels, weights) = (z.input(), labels.input(), p.weights(0, weights.input()));
+    let (labels, weights) = (labels.input(), p.weights(0, weights.input()));
     let (mut sum, mut total, mut grad) = (0.0, 0.0, vec![0.0; n * d]);
-    for i in 0..n {
-        for j in i + 1..n {
-            let s = weight_of(weights, i) * weight_of(weights, j);
-            if s == 0.0 {
-                continue;
+    z.widened(|z| {
+        for i in 0..n {
+            for j in i + 1..n {
+                let s = weight_of(weights, i) * weight_of(weights, j);
+                if s == 0.0 {
+                    continue;
+                }
+                let w = (labels[i] - labels[j]).abs().get();
+                total += s;
+                sum += s * pair(&p, w, &z[i * d..][..d], &z[j * d..][..d], |k, gi, gj| {
+                    grad[i * d + k] += s * gi;
+                    grad[j * d + k] += s * gj;
+                });
             }
-            let w = (labels[i] - labels[j]).abs().get();
-            total += s;
-            sum += s * pair(&p, w, &z[i * d..][..d], &z[j * d..][..d], |k, gi, gj| {
-                grad[i * d + k] += s * gi;
-                grad[j * d + k] += s * gj;
-            });
         }
-    }
+    });
     let scale = share(&p, total);
     loss.output()[0] = F::of(scale * sum);
     scale_into(&grad, scale * f64::from(p.grad_scale), dz.output());
@@ -317,63 +331,78 @@ fn halves<F: Real>(args: Args<'_, F>) {
 /// `z` is `[n, d]`, `labels_z` and `weights_z` `[n]`, `others` `[m, d]`, `labels_o` and `weights_o` `[m]`, `loss` `[1]`,
 /// `dz` `[n, d]`, `dothers` `[m, d]`.
 /// `part`, of [`P::cross_parts`] elements, is scratch.
-pub static CROSS: Kernel = Kernel {
-    name: "contrastive_cross",
-    bindings: &[
-        Binding::input("z"),
+pub static CROSS: Kernel = cross("contrastive_cross", &cross_bindings(Elem::Real));
+/// [`CROSS`] of rows `z` and `others` stored as f16.
+pub static CROSS_F16: Kernel = cross("contrastive_cross_f16", &cross_bindings(Elem::F16));
+/// [`CROSS`] of rows `z` and `others` stored as bf16.
+pub static CROSS_BF16: Kernel = cross("contrastive_cross_bf16", &cross_bindings(Elem::Bf16));
+
+const fn cross_bindings(stored: Elem) -> [Binding; 10] {
+    [
+        Binding::stored("z", stored),
         Binding::input("labels_z"),
         Binding::input("weights_z"),
-        Binding::input("others"),
+        Binding::stored("others", stored),
         Binding::input("labels_o"),
         Binding::input("weights_o"),
         Binding::output("loss"),
         Binding::output("dz"),
         Binding::output("dothers"),
         Binding::output("part"),
-    ],
-    cpu: CpuTwin { f32: cross_tiled, f64: cross_plain },
-    groups: &[
-        |p| {
-            let p: P = p.get();
-            p.norm_groups(p.n + p.m)
+    ]
+}
+
+const fn cross(name: &'static str, bindings: &'static [Binding]) -> Kernel {
+    Kernel {
+        name,
+        bindings,
+        cpu: CpuTwin { f32: cross_tiled, f64: cross_plain },
+        groups: &[
+            |p| {
+                let p: P = p.get();
+                p.norm_groups(p.n + p.m)
+            },
+            |p| {
+                let p: P = p.get();
+                [p.n.div_ceil(ROWS) + p.m.div_ceil(ROWS), 1, 1]
+            },
+            |p| p.get::<P>().sum_groups(),
+        ],
+        cuda: None,
+        cost: |p| {
+            let P { n, m, d, .. } = p.get();
+            let (n, m, d) = (n as usize, m as usize, d as usize);
+            Cost::new(n * m * (7 * d + 8), (n + m) * (2 * d + 1) + 1)
         },
-        |p| {
-            let p: P = p.get();
-            [p.n.div_ceil(ROWS) + p.m.div_ceil(ROWS), 1, 1]
-        },
-        |p| p.get::<P>().sum_groups(),
-    ],
-    cuda: None,
-    cost: |p| {
-        let P { n, m, d, .. } = p.get();
-        let (n, m, d) = (n as usize, m as usize, d as usize);
-        Cost::new(n * m * (7 * d + 8), (n + m) * (2 * d + 1) + 1)
-    },
-};
+    }
+}
 
 fn cross_plain<F: Real>(args: Args<'_, F>) {
     let p: P = args.params();
     let (n, m, d) = (p.n as usize, p.m as usize, p.d as usize);
     let [z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, part] = args.bufs();
     part.output().fill(F::zero());
-    let (z, labels_z, weights_z) = (z.input(), labels_z.input(), p.weights(0, weights_z.input()));
-    let (others, labels_o) = (others.input(), labels_o.input());
-    let weights_o = p.weights(1, weights_o.input());
+    let (labels_z, weights_z) = (labels_z.input(), p.weights(0, weights_z.input()));
+    let (labels_o, weights_o) = (labels_o.input(), p.weights(1, weights_o.input()));
     let (mut sum, mut total, mut gz, mut go) = (0.0, 0.0, vec![0.0; n * d], vec![0.0; m * d]);
-    for i in 0..n {
-        for j in 0..m {
-            let s = weight_of(weights_z, i) * weight_of(weights_o, j);
-            if s == 0.0 {
-                continue;
+    z.widened(|z| {
+        others.widened(|others| {
+            for i in 0..n {
+                for j in 0..m {
+                    let s = weight_of(weights_z, i) * weight_of(weights_o, j);
+                    if s == 0.0 {
+                        continue;
+                    }
+                    total += s;
+                    let w = (labels_z[i] - labels_o[j]).abs().get();
+                    sum += s * pair(&p, w, &z[i * d..][..d], &others[j * d..][..d], |k, gi, gj| {
+                        gz[i * d + k] += s * gi;
+                        go[j * d + k] += s * gj;
+                    });
+                }
             }
-            total += s;
-            let w = (labels_z[i] - labels_o[j]).abs().get();
-            sum += s * pair(&p, w, &z[i * d..][..d], &others[j * d..][..d], |k, gi, gj| {
-                gz[i * d + k] += s * gi;
-                go[j * d + k] += s * gj;
-            });
-        }
-    }
+        })
+    });
     let scale = share(&p, total);
     loss.output()[0] = F::of(scale * sum);
     let scale = scale * f64::from(p.grad_scale);
@@ -787,23 +816,27 @@ fn all_tiled(args: Args<'_, f32>) {
     let [z, labels, weights, loss, dz, part] = args.bufs();
     part.output().fill(0.0);
     let weights = p.weights(0, weights.input());
-    let rows = Rows { z: z.input(), labels: labels.input(), weights, dz: dz.output() };
-    loss.output()[0] = all_f32(work, &p, rows);
+    let (labels, dz) = (labels.input(), dz.output());
+    loss.output()[0] = z.widened(|z| all_f32(work, &p, Rows { z, labels, weights, dz }));
 }
 
 fn cross_tiled(args: Args<'_, f32>) {
     let (p, work): (P, _) = (args.params(), args.work);
     let [z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, part] = args.bufs();
     part.output().fill(0.0);
-    let weights = p.weights(0, weights_z.input());
-    let z = Rows { z: z.input(), labels: labels_z.input(), weights, dz: dz.output() };
-    let weights = p.weights(1, weights_o.input());
-    let others = Rows { z: others.input(), labels: labels_o.input(), weights, dz: dothers.output() };
-    loss.output()[0] = cross_f32(work, &p, z, others);
+    let (of_z, dz) = ((labels_z.input(), p.weights(0, weights_z.input())), dz.output());
+    let (of_o, dothers) = ((labels_o.input(), p.weights(1, weights_o.input())), dothers.output());
+    loss.output()[0] = z.widened(|z| {
+        others.widened(|others| {
+            let z = Rows { z, labels: of_z.0, weights: of_z.1, dz };
+            let others = Rows { z: others, labels: of_o.0, weights: of_o.1, dz: dothers };
+            cross_f32(work, &p, z, others)
+        })
+    });
 }
 
 /// The kernels of this stem.
-pub static KERNELS: &[&Kernel] = &[&ALL, &HALVES, &CROSS];
+pub static KERNELS: &[&Kernel] = &[&ALL, &ALL_F16, &ALL_BF16, &HALVES, &CROSS, &CROSS_F16, &CROSS_BF16];
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 //!
 //! The forward launch writes the gradient too; going backward from the loss itself launches nothing.
 
-use super::give_scaled;
+use super::{give_scaled, row_for, same_elem};
 use crate::graph::{Graph, Var};
 use crate::kernels::contrastive as k;
 pub use crate::kernels::contrastive::Metric;
@@ -140,6 +140,8 @@ fn params(op: &'static str, [n, m, d]: [u32; 3], weighted: u32, opts: Contrastiv
 
 /// The loss `[1]`: the mean over all pairs of rows of `z` `[N, D]` with real `labels` `[N]`.
 ///
+/// `z` may be stored in 16 bits; its gradient is f32.
+///
 /// For binned ratings the labels are [`bins`]. [`Labels::weighted`] gives samples weights; the loss is 0 where no pair counts.
 ///
 /// # Errors
@@ -157,7 +159,8 @@ pub fn contrastive(
     let p = params(op, [n, 0, d], labels.is_weighted(), opts)?;
     let (loss, dz) = (g.temp(&[1]), g.temp_like(z));
     let part = g.temp(&[p.all_parts()]);
-    g.launch(&k::ALL, &p, &[z, labels.values, labels.bound(), loss, dz, part])?;
+    let kernel = row_for(g, op, "z", z, [&k::ALL, &k::ALL_F16, &k::ALL_BF16])?;
+    g.launch(kernel, &p, &[z, labels.values, labels.bound(), loss, dz, part])?;
     g.on_backward(loss, &[z], move |g, up| give_scaled(g, z, dz, up));
     Ok(loss)
 }
@@ -204,6 +207,8 @@ pub fn contrastive_halves(
 
 /// The loss `[1]`: the mean over all `N·M` pairs of a row of `z` `[N, D]` and a row of `others` `[M, D]`.
 ///
+/// Both may be stored in 16 bits; their gradients are f32.
+///
 /// # Errors
 /// When a shape or an option does not fit.
 pub fn contrastive_cross(
@@ -227,7 +232,9 @@ pub fn contrastive_cross(
     let (loss, dz, dothers) = (g.temp(&[1]), g.temp_like(z), g.temp_like(others));
     let part = g.temp(&[p.cross_parts()]);
     let inputs = [z, of_z.values, of_z.bound(), others, of_o.values, of_o.bound()];
-    g.launch(&k::CROSS, &p, &[&inputs[..], &[loss, dz, dothers, part]].concat())?;
+    same_elem(g, op, (others, "others"), (z, "z"))?;
+    let kernel = row_for(g, op, "z", z, [&k::CROSS, &k::CROSS_F16, &k::CROSS_BF16])?;
+    g.launch(kernel, &p, &[&inputs[..], &[loss, dz, dothers, part]].concat())?;
     g.on_backward(loss, &[z, others], move |g, up| {
         give_scaled(g, z, dz, up)?;
         give_scaled(g, others, dothers, up)

@@ -405,14 +405,14 @@ fn bind(
                 "overlaps a buffer that the launch writes",
             ));
         }
-        let size = window.size.max(BYTES);
+        let size = window.words().max(BYTES);
         if row.access == Access::In && meets(&written, &|other| window.buffer == other.buffer) {
             let copy = shared.create("an input beside an output", size, super::USES)?;
             places.push((binding, copy.clone(), 0, size));
             asides.push(Aside {
                 from: window.buffer.clone(),
                 offset: window.offset,
-                size: window.size,
+                size: window.words(),
                 copy,
             });
             continue;
