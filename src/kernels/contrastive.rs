@@ -50,7 +50,7 @@ use super::pairwise::{
     Aligned, Lanes, Layout, TILE, centre, combine, lay_out, padded, products, row_len, side_len,
 };
 use super::simd::LANES;
-use super::{Binding, Cost, Elem, Kernel};
+use super::{Binding, Cost, Elem, Groups, Kernel, Params};
 use crate::device::cpu::{Args, CpuTwin, Real, Work, with_scratch};
 use crate::dispatch;
 use bytemuck::{Pod, Zeroable};
@@ -94,11 +94,17 @@ pub struct P {
 
 /// Rows that a workgroup of the WGSL twins owns.
 const ROWS: u32 = 32;
+/// Workgroups below which the WGSL sweep cuts the rows on the other side of the pairs into slices.
+const ENOUGH: u32 = 256;
 
 impl P {
-    /// Elements of `part` in [`ALL`]: a loss for each workgroup, and for the cosine the norms.
-    pub fn all_parts(&self) -> usize {
-        self.halves_parts() + if self.cosine() { self.n as usize } else { 0 }
+    /// Elements of `part` in the rows over all pairs and across two sets: a loss for each tile of `z` and slice, for the cosine
+    /// the norms, across sets the weights, and with slices the sums of each.
+    pub fn parts(&self) -> usize {
+        let (slices, rows) = (self.slices() as usize, self.n as usize + self.m as usize);
+        let copies = usize::from(self.cosine()) + usize::from(self.weighted != 0 && self.m > 0);
+        let sums = if slices > 1 { slices * rows * self.d as usize } else { 0 };
+        self.n.div_ceil(ROWS) as usize * slices + copies * rows + sums
     }
 
     /// Elements of `part` in [`HALVES`].
@@ -106,28 +112,23 @@ impl P {
         self.n.div_ceil(ROWS) as usize
     }
 
-    /// Elements of `part` in [`CROSS`].
-    pub fn cross_parts(&self) -> usize {
-        self.all_parts() + if self.cosine() { self.m as usize } else { 0 }
+    /// Tiles of rows of both sides.
+    fn tiles(&self) -> u32 {
+        self.n.div_ceil(ROWS) + self.m.div_ceil(ROWS)
     }
 
-    /// Workgroups that compute the norms of `n` rows, which the cosine alone needs.
-    fn norm_groups(&self, n: u32) -> [u32; 3] {
-        [if self.cosine() { n.div_ceil(64) } else { 0 }, 1, 1]
+    /// Into how many slices the WGSL sweep cuts the rows that a tile meets.
+    fn slices(&self) -> u32 {
+        (ENOUGH / self.tiles()).clamp(1, self.n.max(self.m).div_ceil(ROWS).max(1))
     }
 
-    /// The workgroup that sums the losses, where there is more than one.
-    fn sum_groups(&self) -> [u32; 3] {
-        [u32::from(self.n > ROWS), 1, 1]
+    fn cosine(&self) -> bool {
+        self.metric == Metric::Cosine as u32
     }
 
     /// The weights of the rows of `z` (`side` 0) or of `others` (1), where there are any.
     fn weights<'a, F>(&self, side: u32, weights: &'a [F]) -> Option<&'a [F]> {
         (self.weighted >> side & 1 == 1).then_some(weights)
-    }
-
-    fn cosine(&self) -> bool {
-        self.metric == Metric::Cosine as u32
     }
 
     /// The loss of a pair at distance `d`, and its derivative by `d`.
@@ -176,6 +177,40 @@ fn pair<F: Real>(p: &P, w: f64, a: &[F], b: &[F], mut add: impl FnMut(usize, f64
     }
 }
 
+/// The stages of the sweep in WGSL: norms and weights, where they are needed; the sweep; the sums.
+const STAGES: &[Groups] = &[
+    |p| {
+        let p: P = p.get();
+        let rows = if p.cosine() || p.weighted != 0 && p.m > 0 { p.n + p.m } else { 0 };
+        [rows.div_ceil(64), 1, 1]
+    },
+    |p| {
+        let p: P = p.get();
+        [p.tiles() * p.slices(), 1, 1]
+    },
+    |p| {
+        let p: P = p.get();
+        [if p.slices() > 1 { p.tiles() + 1 } else { 1 }, 1, 1]
+    },
+];
+
+/// [`STAGES`]; none for bf16, which WGSL has not.
+const fn stages(stored: Elem) -> &'static [Groups] {
+    match stored {
+        Elem::Bf16 => &[],
+        _ => STAGES,
+    }
+}
+
+/// Bytes that a launch over rows stored as `stored` must move: `rows` elements of them, `others` of four bytes.
+const fn bytes(stored: Elem, rows: usize, others: usize) -> u64 {
+    let wide = match stored {
+        Elem::F16 | Elem::Bf16 => 2,
+        _ => 4,
+    };
+    (wide * rows + 4 * others) as u64
+}
+
 /// The weight of sample `i`.
 fn weight_of<F: Real>(weights: Option<&[F]>, i: usize) -> f64 {
     weights.map_or(1.0, |w| w[i].get())
@@ -195,7 +230,7 @@ fn scale_into<F: Real>(from: &[f64], scale: f64, to: &mut [F]) {
 /// The mean over all pairs `i < j`.
 ///
 /// `z` is `[n, d]`, `labels` and `weights` `[n]`, `loss` `[1]`, `dz` `[n, d]`: the gradient of `loss` by `z`. `part`, of
-/// [`P::all_parts`] elements, is scratch that GPUs keep partial sums in; here it is filled with zeros.
+/// [`P::parts`] elements, is scratch that GPUs keep partial sums in; here it is filled with zeros.
 pub static ALL: Kernel = all("contrastive_all", &all_bindings(Elem::Real));
 /// [`ALL`] of rows `z` stored as f16.
 pub static ALL_F16: Kernel = all("contrastive_all_f16", &all_bindings(Elem::F16));
@@ -218,21 +253,20 @@ const fn all(name: &'static str, bindings: &'static [Binding]) -> Kernel {
         name,
         bindings,
         cpu: CpuTwin { f32: all_tiled, f64: all_plain },
-        groups: &[
-            |p| {
-                let p: P = p.get();
-                p.norm_groups(p.n)
-            },
-            |p| [p.get::<P>().n.div_ceil(ROWS), 1, 1],
-            |p| p.get::<P>().sum_groups(),
-        ],
+        groups: stages(bindings[0].elem),
         cuda: None,
-        cost: |p| {
-            let P { n, d, .. } = p.get();
-            let (n, d) = (n as usize, d as usize);
-            Cost::new(n * (n - 1) / 2 * (7 * d + 8), 2 * n * d + n + 1)
+        cost: match bindings[0].elem {
+            Elem::Real => |p| all_cost(p, Elem::Real),
+            _ => |p| all_cost(p, Elem::F16),
         },
     }
+}
+
+fn all_cost(p: &Params, stored: Elem) -> Cost {
+    let P { n, d, .. } = p.get();
+    let (n, d) = (n as usize, d as usize);
+    let flops = (n * n.saturating_sub(1) / 2).saturating_mul(7 * d + 8);
+    Cost { flops: flops as u64, bytes: bytes(stored, n * d, n * d + n + 1) }
 }
 
 fn all_plain<F: Real>(args: Args<'_, F>) {
@@ -280,7 +314,7 @@ pub static HALVES: Kernel = Kernel {
         Binding::output("part"),
     ],
     cpu: CpuTwin { f32: halves, f64: halves },
-    groups: &[|p| [p.get::<P>().n.div_ceil(ROWS), 1, 1], |p| p.get::<P>().sum_groups()],
+    groups: &[|p| [p.get::<P>().n.div_ceil(ROWS), 1, 1], |p| [u32::from(p.get::<P>().n > ROWS), 1, 1]],
     cuda: None,
     cost: |p| {
         let P { n, m, d, .. } = p.get();
@@ -330,7 +364,7 @@ fn halves<F: Real>(args: Args<'_, F>) {
 ///
 /// `z` is `[n, d]`, `labels_z` and `weights_z` `[n]`, `others` `[m, d]`, `labels_o` and `weights_o` `[m]`, `loss` `[1]`,
 /// `dz` `[n, d]`, `dothers` `[m, d]`.
-/// `part`, of [`P::cross_parts`] elements, is scratch.
+/// `part`, of [`P::parts`] elements, is scratch.
 pub static CROSS: Kernel = cross("contrastive_cross", &cross_bindings(Elem::Real));
 /// [`CROSS`] of rows `z` and `others` stored as f16.
 pub static CROSS_F16: Kernel = cross("contrastive_cross_f16", &cross_bindings(Elem::F16));
@@ -357,24 +391,20 @@ const fn cross(name: &'static str, bindings: &'static [Binding]) -> Kernel {
         name,
         bindings,
         cpu: CpuTwin { f32: cross_tiled, f64: cross_plain },
-        groups: &[
-            |p| {
-                let p: P = p.get();
-                p.norm_groups(p.n + p.m)
-            },
-            |p| {
-                let p: P = p.get();
-                [p.n.div_ceil(ROWS) + p.m.div_ceil(ROWS), 1, 1]
-            },
-            |p| p.get::<P>().sum_groups(),
-        ],
+        groups: stages(bindings[0].elem),
         cuda: None,
-        cost: |p| {
-            let P { n, m, d, .. } = p.get();
-            let (n, m, d) = (n as usize, m as usize, d as usize);
-            Cost::new(n * m * (7 * d + 8), (n + m) * (2 * d + 1) + 1)
+        cost: match bindings[0].elem {
+            Elem::Real => |p| cross_cost(p, Elem::Real),
+            _ => |p| cross_cost(p, Elem::F16),
         },
     }
+}
+
+fn cross_cost(p: &Params, stored: Elem) -> Cost {
+    let P { n, m, d, .. } = p.get();
+    let (n, m, d) = (n as usize, m as usize, d as usize);
+    let flops = (n * m).saturating_mul(7 * d + 8);
+    Cost { flops: flops as u64, bytes: bytes(stored, (n + m) * d, (n + m) * (d + 1) + 1) }
 }
 
 fn cross_plain<F: Real>(args: Args<'_, F>) {

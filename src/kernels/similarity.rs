@@ -88,10 +88,13 @@ const fn fwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
         name,
         bindings,
         cpu: CpuTwin { f32: fwd_tiled, f64: fwd_plain },
-        groups: &[|p| {
-            let p: P = p.get();
-            [p.n.div_ceil(64) * p.m.div_ceil(64), 1, 1]
-        }],
+        groups: match bindings[0].elem {
+            Elem::Bf16 => &[],
+            _ => &[|p| {
+                let p: P = p.get();
+                [p.n.div_ceil(64) * p.m.div_ceil(64), 1, 1]
+            }],
+        },
         cuda: None,
         cost: |p| {
             let [n, m, d] = p.get::<P>().dims();
@@ -122,10 +125,13 @@ const fn bwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
         name,
         bindings,
         cpu: CpuTwin { f32: bwd_tiled, f64: bwd_plain },
-        groups: &[|p| {
-            let p: P = p.get();
-            [p.n.div_ceil(32) + p.m.div_ceil(32), 1, 1]
-        }],
+        groups: match bindings[0].elem {
+            Elem::Bf16 => &[],
+            _ => &[|p| {
+                let p: P = p.get();
+                [p.n.div_ceil(32) + p.m.div_ceil(32), 1, 1]
+            }],
+        },
         cuda: None,
         cost: |p| {
             let [n, m, d] = p.get::<P>().dims();
