@@ -47,10 +47,10 @@
 //! largest may count as 0.
 
 use super::pairwise::{
-    Aligned, Lanes, Layout, TILE, centre, combine, lay_out, padded, products, row_len, side_len,
+    Aligned, Lanes, Layout, TILE, centre, combine, cuda, lay_out, padded, products, row_len, side_len,
 };
 use super::simd::LANES;
-use super::{Binding, Cost, Elem, Kernel};
+use super::{Binding, Cost, Cuda, Elem, Kernel};
 use crate::device::cpu::{Args, CpuTwin, Real, Work, with_scratch};
 use crate::dispatch;
 use bytemuck::{Pod, Zeroable};
@@ -92,8 +92,10 @@ pub struct P {
     pub grad_scale: f32,
 }
 
-/// Rows that a workgroup of the WGSL twins owns.
+/// Rows that a workgroup of the WGSL twins owns, and a block of the CUDA twin of [`HALVES`].
 const ROWS: u32 = 32;
+/// Threads of that.
+const BLOCK_HALVES: u32 = 256;
 
 impl P {
     /// Elements of `part` in [`ALL`]: a loss for each workgroup, and for the cosine the norms.
@@ -119,6 +121,14 @@ impl P {
     /// The workgroup that sums the losses, where there is more than one.
     fn sum_groups(&self) -> [u32; 3] {
         [u32::from(self.n > ROWS), 1, 1]
+    }
+
+    fn cuda_grid(&self) -> [u32; 3] {
+        cuda::grid(&[self.n, self.m], self.d)
+    }
+
+    fn cuda_shared(&self) -> u32 {
+        cuda::shared(&[self.n, self.m], self.d)
     }
 
     /// The weights of the rows of `z` (`side` 0) or of `others` (1), where there are any.
@@ -226,7 +236,9 @@ const fn all(name: &'static str, bindings: &'static [Binding]) -> Kernel {
             |p| [p.get::<P>().n.div_ceil(ROWS), 1, 1],
             |p| p.get::<P>().sum_groups(),
         ],
-        cuda: None,
+        cuda: Some(
+            Cuda::new(cuda::BLOCK, |p| p.get::<P>().cuda_grid()).shared(|p| p.get::<P>().cuda_shared()).ticket(),
+        ),
         cost: |p| {
             let P { n, d, .. } = p.get();
             let (n, d) = (n as usize, d as usize);
@@ -281,7 +293,7 @@ pub static HALVES: Kernel = Kernel {
     ],
     cpu: CpuTwin { f32: halves, f64: halves },
     groups: &[|p| [p.get::<P>().n.div_ceil(ROWS), 1, 1], |p| p.get::<P>().sum_groups()],
-    cuda: None,
+    cuda: Some(Cuda::new(BLOCK_HALVES, |p| [p.get::<P>().n.div_ceil(ROWS), 1, 1]).ticket()),
     cost: |p| {
         let P { n, m, d, .. } = p.get();
         let (n, m, d) = (n as usize, m as usize, d as usize);
@@ -368,7 +380,9 @@ const fn cross(name: &'static str, bindings: &'static [Binding]) -> Kernel {
             },
             |p| p.get::<P>().sum_groups(),
         ],
-        cuda: None,
+        cuda: Some(
+            Cuda::new(cuda::BLOCK, |p| p.get::<P>().cuda_grid()).shared(|p| p.get::<P>().cuda_shared()).ticket(),
+        ),
         cost: |p| {
             let P { n, m, d, .. } = p.get();
             let (n, m, d) = (n as usize, m as usize, d as usize);
