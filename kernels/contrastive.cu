@@ -114,7 +114,7 @@ template <bool PAIRS, class T> __device__ inline double total_of(const Rows<T>& 
 __device__ inline double share_of(const P& p, double total) { return total > 0.0 ? p.weight / total : 0.0; }
 
 // Each block's part to the last block, which writes the loss.
-__device__ inline void put_loss(const P& p, double mine, float* part, unsigned parts, bool counts, double scale, float* loss, unsigned* ticket) {
+__device__ inline void put_loss(double mine, float* part, unsigned parts, bool counts, double scale, float* loss, unsigned* ticket) {
     const double sum = block_sum_f64(mine).all;
     if (counts && threadIdx.x == 0) part[blockIdx.x] = static_cast<float>(sum);
     if (!last_block(ticket)) return;
@@ -144,7 +144,7 @@ __device__ inline void all(float4* memory, const T* z, const float* labels, cons
     const double losses = own == ROWS_FEW ? sweep_of<ROWS_FEW, true>(memory, rows, rows, blockIdx.x, by, dz, p)
                                           : sweep_of<ROWS_MANY, true>(memory, rows, rows, blockIdx.x, by, dz, p);
     // Each pair was met from both ends, and its loss is twice what counts.
-    put_loss(p, losses, part, div_up(p.n, own), blockIdx.y == 0, 0.25 * scale, loss, ticket);
+    put_loss(losses, part, div_up(p.n, own), blockIdx.y == 0, 0.25 * scale, loss, ticket);
 }
 
 template <class T>
@@ -160,7 +160,7 @@ __device__ inline void cross(float4* memory, const T* z, const float* labels_z, 
     const unsigned block = second ? blockIdx.x - blocks : blockIdx.x;
     const double losses = own == ROWS_FEW ? sweep_of<ROWS_FEW, false>(memory, mine, theirs, block, by, out, p)
                                           : sweep_of<ROWS_MANY, false>(memory, mine, theirs, block, by, out, p);
-    put_loss(p, losses, part, blocks, !second && blockIdx.y == 0, 0.5 * scale, loss, ticket);
+    put_loss(losses, part, blocks, !second && blockIdx.y == 0, 0.5 * scale, loss, ticket);
 }
 
 __device__ inline float sum_of_eight(float v) {
@@ -292,5 +292,5 @@ contrastive_halves(const float* __restrict__ z, const float* __restrict__ labels
     // A pair's loss counts for the row that is named first. A pairing that is none makes it NaN.
     double mine = lane == 0 && there && e % 2 == 0 ? static_cast<double>(both) * of.loss : 0.0;
     if (bad) mine = __int_as_float(0x7fc00000);
-    put_loss(p, mine, part, div_up(p.n, ROWS_HALVES), true, 0.5 * scale, loss, ticket);
+    put_loss(mine, part, div_up(p.n, ROWS_HALVES), true, 0.5 * scale, loss, ticket);
 }

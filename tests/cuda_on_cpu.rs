@@ -9,7 +9,6 @@ use rayon::prelude::*;
 /// Stems without a CUDA source. Must shrink to nothing.
 const MISSING: &[&str] = &[
     "batch_norm",
-    "contrastive",
     "conv1d",
     "conv2d",
     "conv_block",
@@ -19,7 +18,6 @@ const MISSING: &[&str] = &[
     "loss",
     "optim",
     "pool",
-    "similarity",
 ];
 
 fn table() -> Vec<Case> {
