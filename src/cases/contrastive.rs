@@ -1,4 +1,5 @@
 use super::{Case, Data, Input, Role, normal, uniform};
+use crate::kernels::Elem;
 use crate::ops::contrastive::{
     ContrastiveOptions, Labels, Metric, bins, contrastive, contrastive_cross, contrastive_halves,
 };
@@ -145,6 +146,15 @@ pub fn cases() -> Vec<Case> {
         for (n, m, d) in [(3, 2, 1), (6, 9, 4), (17, 5, 16), (50, 33, 31), (97, 140, 64), (211, 96, 17)] {
             cases.extend(weighted(n, m, d, false, paper));
             cases.extend(weighted(n, m, d, true, other));
+        }
+        for stored in [Elem::F16, Elem::Bf16] {
+            for (n, m, d) in [(3, 2, 1), (16, 5, 16), (67, 33, 31), (130, 97, 130)] {
+                let rows = |seed: u64, n: usize| Input::normal(seed, &[n, d]).stored(stored);
+                let what = format!("{stored:?}");
+                cases.push(all(&what, rows(1, n), continuous(2, n), other));
+                let [of_z, of_o] = [continuous(3, n), continuous(4, m)];
+                cases.push(cross(&what, [rows(5, n), rows(6, m)], [of_z, of_o], paper));
+            }
         }
         // One label: every pair is positive. All different, none is.
         let (n, d) = (70, 6);

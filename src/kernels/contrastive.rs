@@ -50,7 +50,7 @@ use super::pairwise::{
     Aligned, Lanes, Layout, TILE, centre, combine, cuda, lay_out, padded, products, row_len, side_len,
 };
 use super::simd::LANES;
-use super::{Binding, Cost, Cuda, Elem, Kernel};
+use super::{Binding, Cost, Cuda, Elem, Groups, Kernel, Params};
 use crate::device::cpu::{Args, CpuTwin, Real, Work, with_scratch};
 use crate::dispatch;
 use bytemuck::{Pod, Zeroable};
@@ -96,11 +96,17 @@ pub struct P {
 const ROWS: u32 = 32;
 /// Threads of that.
 const BLOCK_HALVES: u32 = 256;
+/// Workgroups below which the WGSL sweep cuts the rows on the other side of the pairs into slices.
+const ENOUGH: u32 = 256;
 
 impl P {
-    /// Elements of `part` in [`ALL`]: a loss for each workgroup, and for the cosine the norms.
-    pub fn all_parts(&self) -> usize {
-        self.halves_parts() + if self.cosine() { self.n as usize } else { 0 }
+    /// Elements of `part` in the rows over all pairs and across two sets: a loss for each tile of `z` and slice, for the cosine
+    /// the norms, across sets the weights, and with slices the sums of each.
+    pub fn parts(&self) -> usize {
+        let (slices, rows) = (self.slices() as usize, self.n as usize + self.m as usize);
+        let copies = usize::from(self.cosine()) + usize::from(self.weighted != 0 && self.m > 0);
+        let sums = if slices > 1 { slices * rows * self.d as usize } else { 0 };
+        self.n.div_ceil(ROWS) as usize * slices + copies * rows + sums
     }
 
     /// Elements of `part` in [`HALVES`].
@@ -108,19 +114,18 @@ impl P {
         self.n.div_ceil(ROWS) as usize
     }
 
-    /// Elements of `part` in [`CROSS`].
-    pub fn cross_parts(&self) -> usize {
-        self.all_parts() + if self.cosine() { self.m as usize } else { 0 }
+    /// Tiles of rows of both sides.
+    fn tiles(&self) -> u32 {
+        self.n.div_ceil(ROWS) + self.m.div_ceil(ROWS)
     }
 
-    /// Workgroups that compute the norms of `n` rows, which the cosine alone needs.
-    fn norm_groups(&self, n: u32) -> [u32; 3] {
-        [if self.cosine() { n.div_ceil(64) } else { 0 }, 1, 1]
+    /// Into how many slices the WGSL sweep cuts the rows that a tile meets.
+    fn slices(&self) -> u32 {
+        (ENOUGH / self.tiles()).clamp(1, self.n.max(self.m).div_ceil(ROWS).max(1))
     }
 
-    /// The workgroup that sums the losses, where there is more than one.
-    fn sum_groups(&self) -> [u32; 3] {
-        [u32::from(self.n > ROWS), 1, 1]
+    fn cosine(&self) -> bool {
+        self.metric == Metric::Cosine as u32
     }
 
     fn cuda_grid(&self) -> [u32; 3] {
@@ -134,10 +139,6 @@ impl P {
     /// The weights of the rows of `z` (`side` 0) or of `others` (1), where there are any.
     fn weights<'a, F>(&self, side: u32, weights: &'a [F]) -> Option<&'a [F]> {
         (self.weighted >> side & 1 == 1).then_some(weights)
-    }
-
-    fn cosine(&self) -> bool {
-        self.metric == Metric::Cosine as u32
     }
 
     /// The loss of a pair at distance `d`, and its derivative by `d`.
@@ -186,6 +187,40 @@ fn pair<F: Real>(p: &P, w: f64, a: &[F], b: &[F], mut add: impl FnMut(usize, f64
     }
 }
 
+/// The stages of the sweep in WGSL: norms and weights, where they are needed; the sweep; the sums.
+const STAGES: &[Groups] = &[
+    |p| {
+        let p: P = p.get();
+        let rows = if p.cosine() || p.weighted != 0 && p.m > 0 { p.n + p.m } else { 0 };
+        [rows.div_ceil(64), 1, 1]
+    },
+    |p| {
+        let p: P = p.get();
+        [p.tiles() * p.slices(), 1, 1]
+    },
+    |p| {
+        let p: P = p.get();
+        [if p.slices() > 1 { p.tiles() + 1 } else { 1 }, 1, 1]
+    },
+];
+
+/// [`STAGES`]; none for bf16, which WGSL has not.
+const fn stages(stored: Elem) -> &'static [Groups] {
+    match stored {
+        Elem::Bf16 => &[],
+        _ => STAGES,
+    }
+}
+
+/// Bytes that a launch over rows stored as `stored` must move: `rows` elements of them, `others` of four bytes.
+const fn bytes(stored: Elem, rows: usize, others: usize) -> u64 {
+    let wide = match stored {
+        Elem::F16 | Elem::Bf16 => 2,
+        _ => 4,
+    };
+    (wide * rows + 4 * others) as u64
+}
+
 /// The weight of sample `i`.
 fn weight_of<F: Real>(weights: Option<&[F]>, i: usize) -> f64 {
     weights.map_or(1.0, |w| w[i].get())
@@ -205,7 +240,7 @@ fn scale_into<F: Real>(from: &[f64], scale: f64, to: &mut [F]) {
 /// The mean over all pairs `i < j`.
 ///
 /// `z` is `[n, d]`, `labels` and `weights` `[n]`, `loss` `[1]`, `dz` `[n, d]`: the gradient of `loss` by `z`. `part`, of
-/// [`P::all_parts`] elements, is scratch that GPUs keep partial sums in; here it is filled with zeros.
+/// [`P::parts`] elements, is scratch that GPUs keep partial sums in; here it is filled with zeros.
 pub static ALL: Kernel = all("contrastive_all", &all_bindings(Elem::Real));
 /// [`ALL`] of rows `z` stored as f16.
 pub static ALL_F16: Kernel = all("contrastive_all_f16", &all_bindings(Elem::F16));
@@ -243,8 +278,20 @@ const fn all(name: &'static str, bindings: &'static [Binding]) -> Kernel {
             let P { n, d, .. } = p.get();
             let (n, d) = (n as usize, d as usize);
             Cost::new(n * (n - 1) / 2 * (7 * d + 8), 2 * n * d + n + 1)
+        groups: stages(bindings[0].elem),
+        cuda: None,
+        cost: match bindings[0].elem {
+            Elem::Real => |p| all_cost(p, Elem::Real),
+            _ => |p| all_cost(p, Elem::F16),
         },
     }
+}
+
+fn all_cost(p: &Params, stored: Elem) -> Cost {
+    let P { n, d, .. } = p.get();
+    let (n, d) = (n as usize, d as usize);
+    let flops = (n * n.saturating_sub(1) / 2).saturating_mul(7 * d + 8);
+    Cost { flops: flops as u64, bytes: bytes(stored, n * d, n * d + n + 1) }
 }
 
 fn all_plain<F: Real>(args: Args<'_, F>) {
@@ -294,6 +341,8 @@ pub static HALVES: Kernel = Kernel {
     cpu: CpuTwin { f32: halves, f64: halves },
     groups: &[|p| [p.get::<P>().n.div_ceil(ROWS), 1, 1], |p| p.get::<P>().sum_groups()],
     cuda: Some(Cuda::new(BLOCK_HALVES, |p| [p.get::<P>().n.div_ceil(ROWS), 1, 1]).ticket()),
+    groups: &[|p| [p.get::<P>().n.div_ceil(ROWS), 1, 1], |p| [u32::from(p.get::<P>().n > ROWS), 1, 1]],
+    cuda: None,
     cost: |p| {
         let P { n, m, d, .. } = p.get();
         let (n, m, d) = (n as usize, m as usize, d as usize);
@@ -342,7 +391,7 @@ fn halves<F: Real>(args: Args<'_, F>) {
 ///
 /// `z` is `[n, d]`, `labels_z` and `weights_z` `[n]`, `others` `[m, d]`, `labels_o` and `weights_o` `[m]`, `loss` `[1]`,
 /// `dz` `[n, d]`, `dothers` `[m, d]`.
-/// `part`, of [`P::cross_parts`] elements, is scratch.
+/// `part`, of [`P::parts`] elements, is scratch.
 pub static CROSS: Kernel = cross("contrastive_cross", &cross_bindings(Elem::Real));
 /// [`CROSS`] of rows `z` and `others` stored as f16.
 pub static CROSS_F16: Kernel = cross("contrastive_cross_f16", &cross_bindings(Elem::F16));
@@ -387,8 +436,20 @@ const fn cross(name: &'static str, bindings: &'static [Binding]) -> Kernel {
             let P { n, m, d, .. } = p.get();
             let (n, m, d) = (n as usize, m as usize, d as usize);
             Cost::new(n * m * (7 * d + 8), (n + m) * (2 * d + 1) + 1)
+        groups: stages(bindings[0].elem),
+        cuda: None,
+        cost: match bindings[0].elem {
+            Elem::Real => |p| cross_cost(p, Elem::Real),
+            _ => |p| cross_cost(p, Elem::F16),
         },
     }
+}
+
+fn cross_cost(p: &Params, stored: Elem) -> Cost {
+    let P { n, m, d, .. } = p.get();
+    let (n, m, d) = (n as usize, m as usize, d as usize);
+    let flops = (n * m).saturating_mul(7 * d + 8);
+    Cost { flops: flops as u64, bytes: bytes(stored, (n + m) * d, (n + m) * (d + 1) + 1) }
 }
 
 fn cross_plain<F: Real>(args: Args<'_, F>) {

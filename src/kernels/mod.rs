@@ -32,7 +32,7 @@ use crate::device::cpu::CpuTwin;
 use bytemuck::{NoUninit, Pod};
 
 /// What the elements of a buffer are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Elem {
     /// The device's floating-point type: f32, or f64 on the oracle.
     Real,

@@ -103,6 +103,14 @@ const fn fwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
             // Both sides' panels of 8 quads, twice, and their norms.
             .shared(|_| 4 * 8 * 16 * SQUARE + 8 * SQUARE),
         ),
+        groups: match bindings[0].elem {
+            Elem::Bf16 => &[],
+            _ => &[|p| {
+                let p: P = p.get();
+                [p.n.div_ceil(64) * p.m.div_ceil(64), 1, 1]
+            }],
+        },
+        cuda: None,
         cost: |p| {
             let [n, m, d] = p.get::<P>().dims();
             Cost::new(2 * n * m * d, n * m + (n + m) * d)
@@ -146,6 +154,14 @@ const fn bwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
                 cuda::shared(&[p.n, p.m], p.d)
             }),
         ),
+        groups: match bindings[0].elem {
+            Elem::Bf16 => &[],
+            _ => &[|p| {
+                let p: P = p.get();
+                [p.n.div_ceil(32) + p.m.div_ceil(32), 1, 1]
+            }],
+        },
+        cuda: None,
         cost: |p| {
             let [n, m, d] = p.get::<P>().dims();
             Cost::new(4 * n * m * d, n * m + 2 * (n + m) * d)
