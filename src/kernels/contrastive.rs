@@ -47,10 +47,10 @@
 //! largest may count as 0.
 
 use super::pairwise::{
-    Aligned, Lanes, Layout, TILE, centre, combine, lay_out, padded, products, row_len, side_len,
+    Aligned, Lanes, Layout, TILE, centre, combine, cuda, lay_out, padded, products, row_len, side_len,
 };
 use super::simd::LANES;
-use super::{Binding, Cost, Elem, Groups, Kernel, Params};
+use super::{Binding, Cost, Cuda, Elem, Groups, Kernel, Params};
 use crate::device::cpu::{Args, CpuTwin, Real, Work, with_scratch};
 use crate::dispatch;
 use bytemuck::{Pod, Zeroable};
@@ -92,8 +92,10 @@ pub struct P {
     pub grad_scale: f32,
 }
 
-/// Rows that a workgroup of the WGSL twins owns.
+/// Rows that a workgroup of the WGSL twins owns, and a block of the CUDA twin of [`HALVES`].
 const ROWS: u32 = 32;
+/// Threads of that.
+const BLOCK_HALVES: u32 = 256;
 /// Workgroups below which the WGSL sweep cuts the rows on the other side of the pairs into slices.
 const ENOUGH: u32 = 256;
 
@@ -124,6 +126,14 @@ impl P {
 
     fn cosine(&self) -> bool {
         self.metric == Metric::Cosine as u32
+    }
+
+    fn cuda_grid(&self) -> [u32; 3] {
+        cuda::grid(&[self.n, self.m], self.d)
+    }
+
+    fn cuda_shared(&self) -> u32 {
+        cuda::shared(&[self.n, self.m], self.d)
     }
 
     /// The weights of the rows of `z` (`side` 0) or of `others` (1), where there are any.
@@ -253,6 +263,21 @@ const fn all(name: &'static str, bindings: &'static [Binding]) -> Kernel {
         name,
         bindings,
         cpu: CpuTwin { f32: all_tiled, f64: all_plain },
+        groups: &[
+            |p| {
+                let p: P = p.get();
+                p.norm_groups(p.n)
+            },
+            |p| [p.get::<P>().n.div_ceil(ROWS), 1, 1],
+            |p| p.get::<P>().sum_groups(),
+        ],
+        cuda: Some(
+            Cuda::new(cuda::BLOCK, |p| p.get::<P>().cuda_grid()).shared(|p| p.get::<P>().cuda_shared()).ticket(),
+        ),
+        cost: |p| {
+            let P { n, d, .. } = p.get();
+            let (n, d) = (n as usize, d as usize);
+            Cost::new(n * (n - 1) / 2 * (7 * d + 8), 2 * n * d + n + 1)
         groups: stages(bindings[0].elem),
         cuda: None,
         cost: match bindings[0].elem {
@@ -314,6 +339,8 @@ pub static HALVES: Kernel = Kernel {
         Binding::output("part"),
     ],
     cpu: CpuTwin { f32: halves, f64: halves },
+    groups: &[|p| [p.get::<P>().n.div_ceil(ROWS), 1, 1], |p| p.get::<P>().sum_groups()],
+    cuda: Some(Cuda::new(BLOCK_HALVES, |p| [p.get::<P>().n.div_ceil(ROWS), 1, 1]).ticket()),
     groups: &[|p| [p.get::<P>().n.div_ceil(ROWS), 1, 1], |p| [u32::from(p.get::<P>().n > ROWS), 1, 1]],
     cuda: None,
     cost: |p| {
@@ -391,6 +418,24 @@ const fn cross(name: &'static str, bindings: &'static [Binding]) -> Kernel {
         name,
         bindings,
         cpu: CpuTwin { f32: cross_tiled, f64: cross_plain },
+        groups: &[
+            |p| {
+                let p: P = p.get();
+                p.norm_groups(p.n + p.m)
+            },
+            |p| {
+                let p: P = p.get();
+                [p.n.div_ceil(ROWS) + p.m.div_ceil(ROWS), 1, 1]
+            },
+            |p| p.get::<P>().sum_groups(),
+        ],
+        cuda: Some(
+            Cuda::new(cuda::BLOCK, |p| p.get::<P>().cuda_grid()).shared(|p| p.get::<P>().cuda_shared()).ticket(),
+        ),
+        cost: |p| {
+            let P { n, m, d, .. } = p.get();
+            let (n, m, d) = (n as usize, m as usize, d as usize);
+            Cost::new(n * m * (7 * d + 8), (n + m) * (2 * d + 1) + 1)
         groups: stages(bindings[0].elem),
         cuda: None,
         cost: match bindings[0].elem {

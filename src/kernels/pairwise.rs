@@ -17,6 +17,37 @@ use super::simd::{F32x16, LANES};
 /// Rows and columns of a tile: 9 KiB of coefficients, and whole blocks of every shape below.
 pub const TILE: usize = 48;
 
+/// Geometry of the sweep in `kernels/pairs.cuh`, whose names these are.
+pub mod cuda {
+    /// Threads.
+    pub const BLOCK: u32 = 128;
+    /// Rows `j` of a tile.
+    const TILE: u32 = 32;
+    /// Columns of a chunk.
+    const CHUNK: u32 = 128;
+    const ROWS_FEW: u32 = 32;
+    const ROWS_MANY: u32 = 64;
+    const FEW: u64 = 8192;
+
+    /// Rows that a block owns where there are this many in all.
+    pub fn rows_of_block(rows: u64) -> u32 {
+        if rows < FEW { ROWS_FEW } else { ROWS_MANY }
+    }
+
+    /// Blocks over the rows of the sets and over the columns.
+    pub fn grid(sets: &[u32], d: u32) -> [u32; 3] {
+        let own = rows_of_block(sets.iter().map(|&n| u64::from(n)).sum());
+        [sets.iter().map(|n| n.div_ceil(own)).sum(), d.div_ceil(CHUNK), 1]
+    }
+
+    /// Bytes of shared memory: the block's rows and two tiles, coefficients, and what is known of each row.
+    pub fn shared(sets: &[u32], d: u32) -> u32 {
+        let own = rows_of_block(sets.iter().map(|&n| u64::from(n)).sum());
+        let pitch = if d <= 32 { 32 } else if d <= 64 { 64 } else { CHUNK };
+        4 * ((own + 2 * TILE) * pitch + TILE * (own + 4) + 6 * own + 3 * TILE)
+    }
+}
+
 /// `n` rounded up to whole vectors.
 pub const fn padded(n: usize) -> usize {
     n.next_multiple_of(LANES)
