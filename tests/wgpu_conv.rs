@@ -17,7 +17,7 @@ fn device() -> Wgpu {
 type Axis = [usize; 5];
 
 fn case1d(batch: usize, [groups, ci, co]: [usize; 3], [t, k, stride, padding, dilation]: Axis) -> Case {
-    let options = ConvOptions1d { stride, padding, dilation, groups };
+    let options = ConvOptions1d { stride, padding, dilation, groups, ..Default::default() };
     let (x, w) = ([batch, ci * groups, t], [co * groups, ci, k]);
     let inputs = vec![Input::normal(1, &x), Input::normal(2, &w), Input::normal(3, &w[..1])];
     let name = format!("x{x:?} w{w:?} {options:?}");
@@ -26,7 +26,8 @@ fn case1d(batch: usize, [groups, ci, co]: [usize; 3], [t, k, stride, padding, di
 
 fn case2d(batch: usize, [groups, ci, co]: [usize; 3], a: [Axis; 2]) -> Case {
     let pair = |i: usize| [a[0][i], a[1][i]];
-    let options = ConvOptions2d { stride: pair(2), padding: pair(3), dilation: pair(4), groups };
+    let options =
+        ConvOptions2d { stride: pair(2), padding: pair(3), dilation: pair(4), groups, ..Default::default() };
     let (x, w) = ([batch, ci * groups, a[0][0], a[1][0]], [co * groups, ci, a[0][1], a[1][1]]);
     let inputs = vec![Input::normal(1, &x), Input::normal(2, &w), Input::normal(3, &w[..1])];
     let name = format!("x{x:?} w{w:?} {options:?}");

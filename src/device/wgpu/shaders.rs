@@ -7,12 +7,13 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use wgpu::naga;
 
 macro_rules! sources {
-    ($($stem:literal),* $(,)?) => {
-        /// Every shader: stem and source, the prelude at its end.
+    ($($stem:literal $(with $shared:literal)?),* $(,)?) => {
+        /// Every shader: stem and source, at its end what it shares with others and the prelude.
         pub static SHADERS: &[(&str, &str)] = &[$((
             $stem,
             concat!(
                 include_str!(concat!("../../../shaders/", $stem, ".wgsl")),
+                $(include_str!(concat!("../../../shaders/", $shared, ".wgsl")),)?
                 include_str!("../../../shaders/prelude.wgsl")
             ),
         )),*];
@@ -22,8 +23,8 @@ sources![
     "activation",
     "batch_norm",
     "contrastive",
-    "conv1d",
-    "conv2d",
+    "conv1d" with "conv",
+    "conv2d" with "conv",
     "conv_block",
     "dropout",
     "elementwise",
