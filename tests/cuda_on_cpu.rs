@@ -10,8 +10,6 @@ use rayon::prelude::*;
 const MISSING: &[&str] = &[
     "batch_norm",
     "contrastive",
-    "conv1d",
-    "conv2d",
     "conv_block",
     "dropout",
     "gather",
