@@ -18,12 +18,12 @@
 namespace {
 
 struct P {
-    unsigned batch, cin, cout, groups, t, k, out, stride, padding, dilation, bias, splits, precision;
+    unsigned batch, cin, cout, groups, t, k, out, stride, padding, dilation, bias, splits, tf32;
 };
 
 __device__ inline Conv<1> conv(const P& p) {
     return {p.batch, p.groups, p.cin / p.groups, p.cout / p.groups, {{p.t, p.out, p.k, p.stride, p.padding, p.dilation}}, p.splits,
-            p.precision != 0};
+            p.tf32 != 0};
 }
 
 } // namespace

@@ -20,7 +20,7 @@ namespace {
 
 struct P {
     unsigned batch, cin, cout, groups, h, w, kh, kw, oh, ow;
-    unsigned stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w, bias, splits, precision;
+    unsigned stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w, bias, splits, tf32;
 };
 
 __device__ inline Conv<2> conv(const P& p) {
@@ -30,7 +30,7 @@ __device__ inline Conv<2> conv(const P& p) {
             p.cout / p.groups,
             {{p.h, p.oh, p.kh, p.stride_h, p.padding_h, p.dilation_h}, {p.w, p.ow, p.kw, p.stride_w, p.padding_w, p.dilation_w}},
             p.splits,
-            p.precision != 0};
+            p.tf32 != 0};
 }
 
 } // namespace

@@ -24,7 +24,7 @@ struct P {
     dilation: u32,
     bias: u32,
     splits: u32,
-    precision: u32,
+    tf32: u32,
 }
 @group(1) @binding(0) var<uniform> p: P;
 

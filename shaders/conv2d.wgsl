@@ -31,7 +31,7 @@ struct P {
     dilation_w: u32,
     bias: u32,
     splits: u32,
-    precision: u32,
+    tf32: u32,
 }
 @group(1) @binding(0) var<uniform> p: P;
 

@@ -21,13 +21,17 @@ fn entries(stem: &str, source: &str) -> Vec<Entry> {
 }
 
 #[test]
-fn every_file_is_in_the_table_under_a_stem_of_the_registry() {
+fn every_file_is_in_the_table_under_a_stem_of_the_registry_or_shared() {
     for file in std::fs::read_dir(root().join("shaders")).unwrap() {
         let path = file.unwrap().path();
         let stem = path.file_stem().unwrap().to_str().unwrap().to_string();
-        if path.extension().is_some_and(|e| e == "wgsl") && stem != "prelude" {
-            assert!(shaders::source(&stem).is_some(), "add {stem} to `sources!`");
-            assert!(REGISTRY.iter().any(|r| r.0 == stem), "{stem} is no stem of the registry");
+        if path.extension().is_some_and(|e| e == "wgsl") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let users: Vec<_> = SHADERS.iter().filter(|s| s.1.contains(&text)).map(|s| s.0).collect();
+            match REGISTRY.iter().find(|r| r.0 == stem) {
+                Some((stem, _)) => assert_eq!(users, [*stem], "add {stem} to `sources!`"),
+                None => assert!(users.len() > 1, "{stem} is no stem of the registry, and {users:?} share it"),
+            }
         }
     }
 }

@@ -59,8 +59,8 @@ pub struct P {
     pub bias: u32,
     /// Runs of positions that GPUs sum the gradient of the weight in: [`P::runs`].
     pub splits: u32,
-    /// A [`Precision`](super::Precision).
-    pub precision: u32,
+    /// 1 when factors may be rounded to tf32, else 0: [`Precision`](super::Precision).
+    pub tf32: u32,
 }
 
 impl P {

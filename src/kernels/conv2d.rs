@@ -71,8 +71,8 @@ pub struct P {
     pub bias: u32,
     /// Runs of positions that GPUs sum the gradient of the weight in: [`P::runs`].
     pub splits: u32,
-    /// A [`Precision`](super::Precision).
-    pub precision: u32,
+    /// 1 when factors may be rounded to tf32, else 0: [`Precision`](super::Precision).
+    pub tf32: u32,
 }
 
 fn product(n: u32, channels: u32, plane: [u32; 2]) -> usize {

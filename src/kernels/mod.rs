@@ -206,14 +206,13 @@ impl Cuda {
 
 /// How exact the factors of a product are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[repr(u32)]
 pub enum Precision {
     /// As they are.
     #[default]
-    F32 = 0,
+    F32,
     /// CUDA devices may round them to ten bits (tf32, an error of 2⁻¹¹ each) for the tensor cores; sums stay in f32. Other
     /// devices compute in f32.
-    Tf32 = 1,
+    Tf32,
 }
 
 /// A row of the kernel registry.

@@ -153,7 +153,7 @@ pub fn conv1d(g: &mut Graph, x: Var, w: Var, b: Option<Var>, options: ConvOption
         dilation: dil,
         bias: b.is_some().into(),
         splits: 1,
-        precision: options.precision as u32,
+        tf32: (options.precision == Precision::Tf32).into(),
     };
     let p = k::P { splits: p.runs(), ..p };
     let y = g.temp(&[batch, cout, out]);

@@ -76,7 +76,7 @@ pub fn conv2d(g: &mut Graph, x: Var, w: Var, b: Option<Var>, options: ConvOption
         dilation_w: dilation[1] as u32,
         bias: b.is_some().into(),
         splits: 1,
-        precision: options.precision as u32,
+        tf32: (options.precision == Precision::Tf32).into(),
     };
     let p = k::P { splits: p.runs(), ..p };
     let y = g.temp(&y_shape);
