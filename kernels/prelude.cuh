@@ -85,19 +85,24 @@ __device__ inline float block_sum(float v) {
     return warp_sum(lane < warps ? parts[lane] : 0.0f);
 }
 
-// Whether this block is the last of its launch to come here: what all the others wrote before is then visible to every thread of
-// it (read it with __ldcg). All threads must come here, once. After "threadFenceReduction" of NVIDIA's samples.
-__device__ inline bool last_block(unsigned* ticket) {
+// Whether this block is the last of `blocks` to come here with this ticket: what the others wrote before is then visible to every
+// thread of it (read it with __ldcg). All threads must come here, once. After "threadFenceReduction" of NVIDIA's samples.
+__device__ inline bool last_block(unsigned* ticket, unsigned blocks) {
     __shared__ unsigned last;
     __threadfence();
     __syncthreads();
     if (threadIdx.x == 0) {
-        last = atomicAdd(ticket, 1u) == gridDim.x * gridDim.y * gridDim.z - 1;
+        last = atomicAdd(ticket, 1u) == blocks - 1;
         if (last) *ticket = 0;
     }
     __syncthreads();
     __threadfence();
     return last != 0;
+}
+
+// The last block of the launch.
+__device__ inline bool last_block(unsigned* ticket) {
+    return last_block(ticket, gridDim.x * gridDim.y * gridDim.z);
 }
 
 // The logistic function; the exponential is only taken of what is not positive, so it never overflows.

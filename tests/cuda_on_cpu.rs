@@ -7,7 +7,7 @@ use etude::kernels::REGISTRY;
 use rayon::prelude::*;
 
 /// Stems without a CUDA source. Must shrink to nothing.
-const MISSING: &[&str] = &["conv1d", "conv2d", "conv_block", "linear"];
+const MISSING: &[&str] = &["conv_block", "linear"];
 
 fn table() -> Vec<Case> {
     cases::all().into_iter().filter(|c| !MISSING.contains(&c.stem)).collect()

@@ -21,7 +21,7 @@ fn entries(shader: &Shader) -> Vec<Entry> {
 }
 
 /// What shaders share.
-const PIECES: [&str; 4] = ["prelude", "pairs", "quads", "sweep"];
+const PIECES: [&str; 5] = ["prelude", "conv", "pairs", "quads", "sweep"];
 
 #[test]
 fn every_file_is_in_the_table_under_a_stem_of_the_registry() {
