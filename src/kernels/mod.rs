@@ -16,6 +16,7 @@ pub mod conv_block;
 mod conv_lanes;
 pub mod dropout;
 pub mod elementwise;
+pub mod feed;
 pub mod gather;
 pub mod linear;
 pub mod loss;
@@ -235,6 +236,7 @@ pub static REGISTRY: &[(&str, &[&Kernel])] = &[
     ("conv_block", conv_block::KERNELS),
     ("dropout", dropout::KERNELS),
     ("elementwise", elementwise::KERNELS),
+    ("feed", feed::KERNELS),
     ("gather", gather::KERNELS),
     ("linear", linear::KERNELS),
     ("loss", loss::KERNELS),

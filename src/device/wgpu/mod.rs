@@ -27,7 +27,7 @@ mod adapter;
 mod plan;
 pub mod shaders;
 
-use crate::device::{Buf, Device, Host, HostMut, Launch, Plan};
+use crate::device::{Buf, Device, Host, HostMut, Launch, Plan, Traffic};
 use crate::kernels::Elem;
 use crate::{Error, Result};
 use adapter::block_on;
@@ -76,6 +76,7 @@ struct Shared {
     pipelines: Mutex<plan::Pipelines>,
     /// Host-visible memory that reads go through; grows to the largest.
     staging: Mutex<Option<wgpu::Buffer>>,
+    traffic: Mutex<Traffic>,
 }
 
 /// A buffer's memory: ours, or a caller's from `base` on.
@@ -133,6 +134,12 @@ impl Shared {
                 self.name
             ))),
         }
+    }
+
+    /// The one way to the queue: it counts.
+    fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
+        lock(&self.traffic).submissions += 1;
+        self.queue.submit([encoder.finish()])
     }
 
     /// Waits until the submission, or all so far, are done.
@@ -228,6 +235,7 @@ impl Wgpu {
                 lost: Arc::default(),
                 pipelines: Mutex::default(),
                 staging: Mutex::default(),
+                traffic: Mutex::default(),
             }),
         }
     }
@@ -320,6 +328,7 @@ impl Device for Wgpu {
         if bytes.is_empty() {
             return Ok(());
         }
+        lock(&self.shared.traffic).writes += 1;
         self.shared.guarded("write", || self.shared.queue.write_buffer(window.buffer, window.offset, &bytes))
     }
 
@@ -353,6 +362,10 @@ impl Device for Wgpu {
     fn compile(&self, launches: Vec<Launch>) -> Result<Box<dyn Plan>> {
         Ok(Box::new(plan::WgpuPlan::new(Arc::clone(&self.shared), launches)?))
     }
+
+    fn traffic(&self) -> Option<Traffic> {
+        Some(*lock(&self.shared.traffic))
+    }
 }
 
 impl Shared {
@@ -365,11 +378,12 @@ impl Shared {
                 self.create("memory to read through", size, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?
             }
         };
+        lock(&self.traffic).reads += 1;
         let (sender, receiver) = std::sync::mpsc::channel();
         let submission = self.guarded("read", || {
             let mut encoder = self.device.create_command_encoder(&Default::default());
             encoder.copy_buffer_to_buffer(window.buffer, window.offset, &buffer, 0, window.size);
-            let submission = self.queue.submit([encoder.finish()]);
+            let submission = self.submit(encoder);
             buffer.map_async(wgpu::MapMode::Read, 0..window.size, move |result| {
                 // The receiver may be gone when waiting failed.
                 let _ = sender.send(result);

@@ -335,6 +335,7 @@ impl WgpuPlan {
         let shared = &self.shared;
         shared.guarded("run", || {
             let mut encoder = shared.device.create_command_encoder(&Default::default());
+            let mut dispatched = 0;
             let mut rest = &self.dispatches[range];
             let mut first = true;
             while !rest.is_empty() {
@@ -365,6 +366,7 @@ impl WgpuPlan {
                     pass.set_bind_group(1, &self.params, &[dispatch.params]);
                     let [x, y, z] = dispatch.groups;
                     pass.dispatch_workgroups(x, y, z);
+                    dispatched += 1;
                 }
                 drop(pass);
                 rest = &rest[end..];
@@ -372,7 +374,8 @@ impl WgpuPlan {
             if let Some(clock) = clock {
                 encoder.resolve_query_set(&clock.queries, 0..2, &clock.times, 0);
             }
-            shared.queue.submit([encoder.finish()])
+            lock(&shared.traffic).dispatches += dispatched;
+            shared.submit(encoder)
         })
     }
 }

@@ -27,6 +27,7 @@ sources![
     "conv_block",
     "dropout",
     "elementwise",
+    "feed",
     "gather",
     "linear",
     "loss",
