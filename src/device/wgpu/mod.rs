@@ -193,7 +193,7 @@ impl Wgpu {
         let (device, queue) = block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("etude"),
             required_features: adapter.features() & optional,
-            required_limits: adapter::limits(&adapter),
+            required_limits: adapter::limits(&adapter.limits()),
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
         }))
@@ -255,21 +255,25 @@ impl Wgpu {
         (&self.shared.device, &self.shared.queue)
     }
 
-    /// Takes `len` elements of a caller's buffer from byte `offset` on, without a copy. What was written
-    /// to it through the same queue before a run is seen by the run. The buffer must be of the device that
-    /// this one was made from.
+    /// Takes `len` elements of a caller's buffer from byte `offset` on. What was written to it through the same queue before a
+    /// run is seen by the run. The buffer must be of the device that this one was made from.
+    ///
+    /// Any multiple of 4 is an offset. At multiples of the device's `min_storage_buffer_offset_alignment` the memory is used in
+    /// place: 256 under WebGPU's default limits, and as little as the adapter needs (often 32 or 16) where the device was
+    /// requested with that limit, as burn and cubecl do for the tensors they place in one buffer. Elsewhere, in the middle of
+    /// a tensor say, each launch copies it to an aligned place, and back where it writes, for which the buffer needs
+    /// `COPY_SRC` and `COPY_DST`.
     ///
     /// # Errors
-    /// When the buffer cannot be bound as storage, the offset is not aligned, or the range is beyond the buffer.
+    /// When the buffer cannot be bound as storage, the offset is no multiple of 4, or the range is beyond the buffer.
     pub fn import(&self, buffer: wgpu::Buffer, offset: u64, elem: Elem, len: usize) -> Result<Buf> {
-        let align = u64::from(self.shared.limits.min_storage_buffer_offset_alignment);
         if !buffer.usage().contains(BufferUsages::STORAGE) {
             return Err(fault(
                 "an imported buffer needs usage STORAGE (and COPY_SRC, COPY_DST to read and write)",
             ));
         }
-        if !offset.is_multiple_of(align) {
-            return Err(fault(format!("an imported buffer's offset {offset} is no multiple of {align}")));
+        if !offset.is_multiple_of(wgpu::COPY_BUFFER_ALIGNMENT) {
+            return Err(fault(format!("an imported buffer's offset {offset} is no multiple of 4")));
         }
         match BYTES.checked_mul(len as u64).and_then(|n| n.checked_add(offset)) {
             Some(end) if end <= buffer.size() => {}
