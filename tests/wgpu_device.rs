@@ -426,15 +426,15 @@ fn child_without_memory() {
         return; // its memory is not this process's
     }
     let d: &dyn Device = &device;
-    let (mut held, gigabyte) = (Vec::new(), 1 << 28);
+    let (mut held, piece) = (Vec::new(), 1 << 25);
     let refused = loop {
-        match d.alloc(Elem::Real, gigabyte) {
+        match d.alloc(Elem::Real, piece) {
             Ok(buf) => held.push(buf),
             Err(e) => break e.to_string(),
         }
         assert!(held.len() < 100, "the limit does not hold");
     };
-    eprintln!("after {} GiB: {refused}", held.len());
+    eprintln!("after {} x 128 MiB: {refused}", held.len());
     assert!(refused.contains("out of memory") && refused.contains("smaller batch"), "{refused}");
     // Once memory is given back, the device goes on.
     held.clear();
