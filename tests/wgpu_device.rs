@@ -36,12 +36,12 @@ fn foreign(
     limits: impl FnOnce(&mut wgpu::Limits),
 ) -> (wgpu::Adapter, wgpu::Device, wgpu::Queue) {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
-        backends: wgpu::Backends::VULKAN,
+        backends: wgpu::Backends::PRIMARY,
         memory_budget_thresholds: thresholds,
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });
     let wanted = device().adapter_name().to_string();
-    let adapter = block_on(instance.enumerate_adapters(wgpu::Backends::VULKAN))
+    let adapter = block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY))
         .into_iter()
         .find(|a| a.get_info().name == wanted)
         .unwrap();
@@ -82,7 +82,8 @@ fn adapters_are_listed_and_selected_by_name_or_index() {
     let wanted = device().adapter_name().to_string();
     let report = all.iter().find(|r| r.name == wanted).unwrap();
     assert_eq!(report.unusable, None);
-    assert!(report.max_buffer >= 128 << 20 && !report.driver.is_empty() && report.backend == "vulkan");
+    assert!(report.max_buffer >= 128 << 20 && !report.driver.is_empty());
+    assert!(["vulkan", "metal", "dx12"].contains(&report.backend.as_str()), "{}", report.backend);
     for name in [report.index.to_string(), wanted[1..].to_uppercase()] {
         assert_eq!(Wgpu::new(&Select::Adapter(name)).unwrap().adapter_name(), wanted);
     }
@@ -109,6 +110,7 @@ fn the_environment_selects_an_adapter() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
 fn no_driver_at_all_is_an_error() {
     // Both names the Vulkan loader has had for its list of drivers.
     let none = [("VK_DRIVER_FILES", "/dev/null"), ("VK_ICD_FILENAMES", "/dev/null"), (ADAPTER_VARIABLE, "")];
