@@ -8,7 +8,7 @@ use etude::data::synth::{self, SynthOptions};
 use etude::data::{self, Recordings, Split};
 #[cfg(feature = "wgpu")]
 use etude::device::wgpu::{Select, Wgpu, adapters};
-use etude::device::{Cpu, Device};
+use etude::device::{Cpu, Device, Traffic};
 use etude::kernels::contrastive::Metric;
 use etude::kernels::simd::Simd;
 use etude::kernels::{Cost, Kernel};
@@ -517,7 +517,7 @@ fn train(args: &TrainArgs) -> Result<()> {
     }
     // The last fold's test takes, whose embeddings lie in one space.
     let mut last = None;
-    let (mut parameters, mut launches) = (0, 0);
+    let (mut parameters, mut launches, mut dispatches) = (0, 0, None);
     let mut written = Instant::now();
     for (i, split) in splits.iter().enumerate().skip(run.folds.len()) {
         let fold = args.folds.map(|k| (i + 1, k as usize));
@@ -542,8 +542,10 @@ fn train(args: &TrainArgs) -> Result<()> {
         progress.finish_and_clear();
         parameters = fitted.net.parameters();
         launches = fitted.launches_per_step;
+        dispatches = fitted.traffic.map(|(t, steps)| t.dispatches as f64 / steps as f64);
         if args.profile && i + 1 == splits.len() {
             print_profile(&fitted.profile(device)?);
+            fitted.traffic.iter().for_each(|&(t, steps)| print_traffic(t, steps));
         }
         // The decision between pass and fail is learned like the rest: never on the test part.
         let known: Vec<usize> = split.train.iter().chain(&split.val).copied().collect();
@@ -625,6 +627,7 @@ fn train(args: &TrainArgs) -> Result<()> {
         seconds: before + start.elapsed().as_secs_f64(),
         parameters: parameters as u64,
         launches_per_step: launches as u64,
+        dispatches_per_step: dispatches,
         criterion: inputs.criterion.clone(),
         inputs: inputs.channels as u64,
         version: env!("CARGO_PKG_VERSION").to_string(),
@@ -671,6 +674,13 @@ fn print_profile(rows: &[(&'static Kernel, Cost, f64)]) {
     rows.iter().for_each(|&(kernel, cost, seconds)| line(kernel.name, cost, seconds));
     let cost = rows.iter().map(|row| row.1).sum();
     line(&format!("{} launches", rows.len()), cost, total);
+}
+
+/// What a training step asked of the device, as counted over the last epoch.
+fn print_traffic(traffic: Traffic, steps: usize) {
+    let Traffic { dispatches, submissions, writes, reads } = traffic;
+    let [d, s, w, r] = [dispatches, submissions, writes, reads].map(|n| n as f64 / steps as f64);
+    eprintln!("a step: {d} dispatches, {s} submissions, {w} uploads, {r} read-backs (over {steps} steps)");
 }
 
 fn eval(args: &EvalArgs) -> Result<()> {
@@ -726,6 +736,7 @@ fn eval(args: &EvalArgs) -> Result<()> {
         seconds: start.elapsed().as_secs_f64(),
         parameters: parameters as u64,
         launches_per_step: fitted.launches_per_step as u64,
+        dispatches_per_step: None,
         criterion: info.criterion.clone(),
         inputs: inputs.channels as u64,
         version: env!("CARGO_PKG_VERSION").to_string(),

@@ -11,6 +11,7 @@ mod conv2d;
 mod conv_block;
 mod dropout;
 mod elementwise;
+mod feed;
 mod gather;
 mod linear;
 mod loss;
@@ -349,6 +350,7 @@ pub fn all() -> Vec<Case> {
         conv_block::cases(),
         dropout::cases(),
         elementwise::cases(),
+        feed::cases(),
         gather::cases(),
         linear::cases(),
         loss::cases(),

@@ -217,6 +217,32 @@ impl Launch {
     }
 }
 
+/// What a device has been asked for so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Kernels started; a launch may take several.
+    pub dispatches: u64,
+    /// Lists of commands handed to the driver.
+    pub submissions: u64,
+    /// Copies from host memory.
+    pub writes: u64,
+    /// Copies to host memory, each of which waits.
+    pub reads: u64,
+}
+
+impl Traffic {
+    /// What came after `before`.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            dispatches: self.dispatches - before.dispatches,
+            submissions: self.submissions - before.submissions,
+            writes: self.writes - before.writes,
+            reads: self.reads - before.reads,
+        }
+    }
+}
+
 /// Where buffers live and launches run.
 pub trait Device: Send + Sync {
     /// Name as `--device` takes it and messages show it: `cpu`, `cuda`, `wgpu`.
@@ -245,6 +271,11 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// When a launch breaks its kernel's row, or the device cannot build it.
     fn compile(&self, launches: Vec<Launch>) -> Result<Box<dyn Plan>>;
+
+    /// What it has been asked for since it was made; nothing where there is no such traffic to count.
+    fn traffic(&self) -> Option<Traffic> {
+        None
+    }
 }
 
 /// A compiled list of launches.

@@ -17,6 +17,7 @@ mod conv_grid;
 mod conv_lanes;
 pub mod dropout;
 pub mod elementwise;
+pub mod feed;
 pub mod gather;
 pub mod linear;
 pub mod loss;
@@ -261,6 +262,7 @@ pub static REGISTRY: &[(&str, &[&Kernel])] = &[
     ("conv_block", conv_block::KERNELS),
     ("dropout", dropout::KERNELS),
     ("elementwise", elementwise::KERNELS),
+    ("feed", feed::KERNELS),
     ("gather", gather::KERNELS),
     ("linear", linear::KERNELS),
     ("loss", loss::KERNELS),

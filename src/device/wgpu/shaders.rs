@@ -40,6 +40,7 @@ sources![
     "conv_block": [],
     "dropout": [],
     "elementwise": [],
+    "feed": [],
     "gather": [],
     "linear": [],
     "loss": [],
