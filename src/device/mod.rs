@@ -4,6 +4,8 @@
 //! gradient, and does not grow when an op is added.
 
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
 
@@ -12,6 +14,8 @@ use crate::{Error, Result};
 use std::any::Any;
 use std::sync::Arc;
 
+#[cfg(feature = "cuda")]
+pub use self::cuda::Cuda;
 #[cfg(feature = "wgpu")]
 pub use self::wgpu::Wgpu;
 pub use cpu::Cpu;
