@@ -11,6 +11,7 @@ use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, result};
 use std::any::Any;
 use std::borrow::Cow;
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// The oldest driver, by the CUDA version that it brings.
@@ -33,6 +34,8 @@ pub struct CardReport {
     pub capability: (u32, u32),
     /// Its memory in bytes.
     pub memory: usize,
+    /// Its second-level cache in bytes.
+    pub l2: usize,
     /// The newest CUDA version that the driver runs.
     pub driver: (u32, u32),
     /// Where its kernels come from.
@@ -60,11 +63,21 @@ fn report(ordinal: usize, driver: (u32, u32)) -> Result<CardReport> {
         let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
         // SAFETY: as above.
         let memory = unsafe { result::device::total_mem(card) }?;
-        Ok((result::device::get_name(card)?, (major, minor), memory))
+        let l2 = attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)? as usize;
+        Ok((result::device::get_name(card)?, (major, minor), memory, l2))
     };
-    let (name, capability, memory) = ask().map_err(|e| fault(explain("asking for a card", e)))?;
+    let (name, capability, memory, l2) = ask().map_err(|e| fault(explain("asking for a card", e)))?;
     let unusable = too_old(capability);
-    Ok(CardReport { ordinal, name, capability, memory, driver, origin: compile::origin(driver), unusable })
+    Ok(CardReport {
+        ordinal,
+        name,
+        capability,
+        memory,
+        l2,
+        driver,
+        origin: compile::origin(driver),
+        unusable,
+    })
 }
 
 fn too_old(capability: (u32, u32)) -> Option<String> {
@@ -189,6 +202,8 @@ pub(super) struct Shared {
     /// Most bytes of shared memory of a block, when asked for.
     pub(super) shared_memory: u32,
     pub(super) functions: Mutex<Functions>,
+    /// Whether plans are captured as graphs.
+    pub(super) graphs: AtomicBool,
     staging: Mutex<Option<Pinned>>,
     /// Why the device is gone, once it is.
     lost: Mutex<Option<String>>,
@@ -380,6 +395,7 @@ impl Cuda {
                 pools,
                 shared_memory,
                 functions: Mutex::default(),
+                graphs: AtomicBool::new(true),
                 staging: Mutex::default(),
                 lost: Mutex::default(),
             }),
@@ -394,6 +410,12 @@ impl Cuda {
     /// The stream that everything is submitted to.
     pub fn stream(&self) -> &Arc<CudaStream> {
         &self.shared.stream
+    }
+
+    /// Whether plans compiled from now on are captured as graphs; they are unless told otherwise. Without, a run submits
+    /// launch after launch: to measure what graphs gain, and for tools that do not see into them.
+    pub fn use_graphs(&self, yes: bool) {
+        self.shared.graphs.store(yes, Ordering::Relaxed);
     }
 
     /// Takes `len` elements of a caller's device memory at address `pointer`, without a copy. `keeper` is dropped with the

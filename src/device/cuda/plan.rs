@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Most blocks along x, and along y and z.
 const GRID: [u32; 3] = [i32::MAX as u32, 65_535, 65_535];
@@ -148,7 +149,7 @@ pub(super) struct CudaPlan {
     shared: Arc<Shared>,
     /// One per launch; none where the grid is empty.
     launches: Vec<Option<Ready>>,
-    /// The whole list; none where nothing is launched.
+    /// The whole list; none where nothing is launched, or the device was told to do without.
     graph: Option<CudaGraph>,
     clock: Option<[CudaEvent; 2]>,
     /// One ticket counter for each launch that draws: zero before and after each run.
@@ -216,7 +217,10 @@ impl CudaPlan {
             }));
         }
         drop(functions);
-        let graph = capture(&shared, list.iter().flatten())?;
+        let graph = match shared.graphs.load(Ordering::Relaxed) {
+            true => capture(&shared, list.iter().flatten())?,
+            false => None,
+        };
         let bufs = launches.into_iter().flat_map(|l| l.bufs).collect();
         Ok(Self { shared, launches: list, graph, clock: None, _tickets: tickets, _bufs: bufs })
     }
@@ -273,7 +277,11 @@ fn capture<'a>(shared: &Shared, launches: impl Iterator<Item = &'a Ready>) -> Re
 impl Plan for CudaPlan {
     fn run(&mut self) -> Result<()> {
         self.shared.bind()?;
-        let Some(graph) = &self.graph else { return Ok(()) };
+        let Some(graph) = &self.graph else {
+            return self.launches.iter().flatten().try_for_each(|launch| {
+                self.shared.check(launch.kernel.name, launch.submit(self.shared.stream.cu_stream()))
+            });
+        };
         // SAFETY: both are alive, the context is bound, and `&mut self` keeps others away from the graph.
         let run = unsafe { result::graph::launch(graph.cu_graph_exec(), self.shared.stream.cu_stream()) };
         self.shared.check("run", run)
