@@ -14,14 +14,13 @@ const CODE: &[(&str, (u32, u32))] = &[("80", (11, 0)), ("90a", (12, 0)), ("100",
 /// What newer cards compile when they load it.
 const PTX: &str = "80";
 
-pub fn build(out: &Path) {
+/// Writes `fatbins.rs`, what `etude::device::cuda` embeds.
+pub fn build(sources: &[PathBuf], out: &Path) {
     for name in ["NVCC", "CUDA_PATH", "CUDA_HOME"] {
         println!("cargo::rerun-if-env-changed={name}");
     }
-    println!("cargo::rerun-if-changed=kernels");
     let mut rust = String::new();
-    let nvcc = if std::env::var_os("CARGO_FEATURE_CUDA").is_some() { find() } else { None };
-    match nvcc {
+    match find() {
         None => rust.push_str(
             "pub static FATBINS: &[(&str, &[u8])] = &[];\npub const TOOLKIT: Option<(u32, u32)> = None;\n",
         ),
@@ -29,7 +28,7 @@ pub fn build(out: &Path) {
             let version = version(&nvcc);
             let _ = writeln!(rust, "pub const TOOLKIT: Option<(u32, u32)> = Some({version:?});");
             rust.push_str("pub static FATBINS: &[(&str, &[u8])] = &[\n");
-            for (stem, file) in compile(&nvcc, version, out) {
+            for (stem, file) in compile(&nvcc, version, sources, out) {
                 let _ = writeln!(rust, "    ({stem:?}, include_bytes!({file:?})),");
             }
             rust.push_str("];\n");
@@ -72,13 +71,8 @@ fn version(nvcc: &Path) -> (u32, u32) {
     parsed.unwrap_or_else(|| panic!("{} does not tell its version:\n{text}", nvcc.display()))
 }
 
-/// Compiles every source, several at a time; stems and files in order.
-fn compile(nvcc: &Path, version: (u32, u32), out: &Path) -> Vec<(String, PathBuf)> {
-    let mut stems: Vec<String> = std::fs::read_dir("kernels")
-        .unwrap_or_else(|e| panic!("kernels: {e}"))
-        .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_suffix(".cu")?.to_string()))
-        .collect();
-    stems.sort();
+/// Compiles every source, several at a time; stems and files.
+fn compile(nvcc: &Path, version: (u32, u32), sources: &[PathBuf], out: &Path) -> Vec<(String, PathBuf)> {
     let mut flags: Vec<String> =
         ["-std=c++17", "-O3", "-lineinfo", "-fatbin", "-Xfatbin=-compress-all"].map(String::from).into();
     for (arch, since) in CODE {
@@ -87,22 +81,21 @@ fn compile(nvcc: &Path, version: (u32, u32), out: &Path) -> Vec<(String, PathBuf
         }
     }
     flags.push(format!("-gencode=arch=compute_{PTX},code=compute_{PTX}"));
-    let file = |stem: &str| out.join(format!("{stem}.fatbin"));
-    let todo = Mutex::new(stems.iter());
+    let todo = Mutex::new(sources.iter());
+    let made = Mutex::new(Vec::new());
     let workers = std::env::var("NUM_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     std::thread::scope(|scope| {
-        for _ in 0..workers.min(stems.len()) {
+        for _ in 0..workers.min(sources.len()) {
             scope.spawn(|| {
                 loop {
-                    let Some(stem) = todo.lock().unwrap_or_else(|e| e.into_inner()).next() else { return };
-                    run(Command::new(nvcc)
-                        .args(&flags)
-                        .arg("-o")
-                        .arg(file(stem))
-                        .arg(format!("kernels/{stem}.cu")));
+                    let Some(source) = todo.lock().unwrap().next() else { return };
+                    let stem = source.file_stem().unwrap().to_string_lossy().into_owned();
+                    let file = out.join(format!("{stem}.fatbin"));
+                    run(Command::new(nvcc).args(&flags).arg("-o").arg(&file).arg(source));
+                    made.lock().unwrap().push((stem, file));
                 }
             });
         }
     });
-    stems.iter().map(|stem| (stem.clone(), file(stem))).collect()
+    made.into_inner().unwrap()
 }

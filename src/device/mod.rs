@@ -4,7 +4,7 @@
 //! gradient, and does not grow when an op is added.
 
 pub mod cpu;
-#[cfg(feature = "cuda")]
+#[cfg(any(feature = "cuda", feature = "cuda-on-cpu"))]
 pub mod cuda;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;

@@ -1,6 +1,7 @@
 //! From the embedded sources to what the driver loads: the fatbin that the build made, or NVRTC and its cache.
 
-use super::{HEADERS, SOURCES, fault};
+use super::driver::fault;
+use super::{HEADERS, SOURCES};
 use crate::{Error, Result};
 use cudarc::nvrtc::{result, sys};
 use std::ffi::{CStr, CString, c_char, c_int};

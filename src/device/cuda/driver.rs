@@ -2,7 +2,6 @@
 
 use super::compile::{self, Origin};
 use super::plan::{CudaPlan, Functions};
-use super::{NAME, fault, lock};
 use crate::device::{Buf, Device, Host, HostMut, Launch, Plan};
 use crate::kernels::Elem;
 use crate::{Error, Result};
@@ -12,7 +11,10 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// What this device calls itself in messages.
+pub(super) const NAME: &str = "cuda";
 
 /// The oldest driver, by the CUDA version that it brings.
 const OLDEST_DRIVER: (u32, u32) = (12, 0);
@@ -22,6 +24,17 @@ const OLDEST_CARD: (u32, u32) = (8, 0);
 
 /// Bytes of pinned memory that reads go through, a piece at a time.
 const STAGING: usize = 1 << 20;
+
+/// Bytes of an element.
+pub(super) const BYTES: usize = 4;
+
+pub(super) fn fault(message: impl Into<String>) -> Error {
+    Error::device(NAME, message)
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A card, and whether it can be used.
 #[derive(Debug, Clone)]
@@ -349,9 +362,6 @@ impl Shared {
         Ok(f64::from(ms) * 1e-3)
     }
 }
-
-/// Bytes of an element.
-const BYTES: usize = 4;
 
 impl Cuda {
     /// The card `ordinal`, with a stream of its own. `CUDA_VISIBLE_DEVICES` decides which cards are counted.

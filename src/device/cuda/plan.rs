@@ -1,10 +1,10 @@
 //! Compiled lists of launches.
 
 use super::compile;
-use super::driver::{Memory, Shared};
-use super::{fault, lock};
+use super::driver::{BYTES, Memory, NAME, Shared, fault, lock};
+use super::launch::Ready;
 use crate::device::{Buf, Launch, Plan};
-use crate::kernels::{Access, Kernel, Params, REGISTRY};
+use crate::kernels::{Access, Kernel, REGISTRY};
 use crate::{Error, Result};
 use cudarc::driver::sys::{CUevent_flags, CUfunction_attribute as Attribute, CUgraphInstantiate_flags};
 use cudarc::driver::sys::{CUstream, CUstreamCaptureMode};
@@ -15,9 +15,6 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// Most blocks along x, and along y and z.
-const GRID: [u32; 3] = [i32::MAX as u32, 65_535, 65_535];
 
 /// Dynamic shared memory that a launch gets unasked.
 const SHARED_UNASKED: u32 = 48 << 10;
@@ -38,7 +35,7 @@ fn stem(kernel: &Kernel) -> Result<&'static str> {
 
 impl Functions {
     /// Loads what `launches` need and is not loaded yet.
-    fn load(&mut self, shared: &Shared, launches: &[Launch]) -> Result<()> {
+    fn load(&mut self, shared: &Shared, launches: &[Ready]) -> Result<()> {
         let mut missing = Vec::new();
         for launch in launches {
             let stem = stem(launch.kernel)?;
@@ -60,14 +57,9 @@ impl Functions {
         Ok(())
     }
 
-    /// The function of a row, ready for `dynamic` bytes of shared memory and blocks of `block` threads.
-    fn get(
-        &mut self,
-        shared: &Shared,
-        kernel: &'static Kernel,
-        block: u32,
-        dynamic: u32,
-    ) -> Result<CudaFunction> {
+    /// The function of a launch, ready for its block and its dynamic shared memory.
+    fn get(&mut self, shared: &Shared, launch: &Ready) -> Result<CudaFunction> {
+        let (kernel, block, dynamic) = (launch.kernel, launch.block, launch.shared);
         let stem = stem(kernel)?;
         let what = format!("loading {}", kernel.name);
         let function = match self.functions.get(kernel.name) {
@@ -108,35 +100,29 @@ impl Functions {
     }
 }
 
-/// A launch with everything looked up: addresses and params as the driver takes them.
-struct Ready {
-    kernel: &'static Kernel,
-    function: CudaFunction,
+/// A launch, and the function that it runs.
+struct Bound {
+    launch: Ready,
     grid: [u32; 3],
-    block: u32,
-    shared: u32,
-    /// One address per binding, then the ticket's if the row draws one.
-    addresses: Vec<u64>,
-    params: Params,
-    ticket: bool,
+    function: CudaFunction,
 }
 
-impl Ready {
+impl Bound {
+    fn name(&self) -> &'static str {
+        self.launch.kernel.name
+    }
+
     fn submit(&self, stream: CUstream) -> Result<(), DriverError> {
         let [x, y, z] = self.grid;
-        let place = |value: *const u8| value.cast_mut().cast::<c_void>();
-        let mut places: Vec<*mut c_void> =
-            self.addresses.iter().map(|a| place((&raw const *a).cast())).collect();
-        let bindings = places.len() - usize::from(self.ticket);
-        places.insert(bindings, place(self.params.as_bytes().as_ptr()));
-        // SAFETY: the arguments are those of kernels/README.md, which `new` checked against the row; the driver copies them
-        // before it returns. The plan keeps the buffers, and so the addresses, alive.
+        let mut places: Vec<*mut c_void> = self.launch.arguments().map(|a| a.0).collect();
+        // SAFETY: the arguments are those of kernels/README.md, which the driver copies before it returns. The plan keeps the
+        // buffers, and so the addresses, alive.
         unsafe {
             result::launch_kernel(
                 self.function.cu_function(),
                 (x, y, z),
-                (self.block, 1, 1),
-                self.shared,
+                (self.launch.block, 1, 1),
+                self.launch.shared,
                 stream,
                 &mut places,
             )
@@ -148,7 +134,7 @@ impl Ready {
 pub(super) struct CudaPlan {
     shared: Arc<Shared>,
     /// One per launch; none where the grid is empty.
-    launches: Vec<Option<Ready>>,
+    launches: Vec<Option<Bound>>,
     /// The whole list; none where nothing is launched, or the device was told to do without.
     graph: Option<CudaGraph>,
     clock: Option<[CudaEvent; 2]>,
@@ -161,60 +147,26 @@ pub(super) struct CudaPlan {
 // SAFETY: a graph may be used from any thread, one at a time, and the plan is used through `&mut`.
 unsafe impl Send for CudaPlan {}
 
-/// Checks a grid against what CUDA takes; `None` for an empty one.
-fn check_grid(kernel: &Kernel, grid: [u32; 3]) -> Result<Option<[u32; 3]>> {
-    if grid.contains(&0) {
-        return Ok(None);
-    }
-    if grid.iter().zip(GRID).any(|(n, most)| *n > most) {
-        let ([x, y, z], [a, b, c]) = (grid, GRID);
-        return Err(fault(format!(
-            "{} needs {x} x {y} x {z} blocks, CUDA takes {a} x {b} x {c}: use a smaller batch",
-            kernel.name
-        )));
-    }
-    Ok(Some(grid))
-}
-
 impl CudaPlan {
     pub(super) fn new(shared: Arc<Shared>, launches: Vec<Launch>) -> Result<Self> {
-        for launch in &launches {
-            launch.check()?;
-            if launch.kernel.cuda.is_none() {
-                return Err(fault(format!(
-                    "{} has no CUDA source yet: use --device cpu",
-                    launch.kernel.name
-                )));
-            }
-        }
         shared.bind()?;
+        let draws = |l: &&Launch| l.kernel.cuda.is_some_and(|c| c.ticket);
+        let tickets = shared.allocate(launches.iter().filter(draws).count() * size_of::<u32>())?;
+        let mut free = (tickets.pointer()..).step_by(size_of::<u32>());
+        let ready = launches
+            .iter()
+            .map(|launch| {
+                let ready = Ready::new(NAME, launch, |buf| shared.address(buf), || free.next().unwrap_or(0))?;
+                check_aliases(&shared, launch)?;
+                Ok(ready)
+            })
+            .collect::<Result<Vec<_>>>()?;
         let mut functions = lock(&shared.functions);
-        functions.load(&shared, &launches)?;
-        let drawing = launches.iter().filter(|l| l.kernel.cuda.is_some_and(|c| c.ticket)).count();
-        let tickets = shared.allocate(drawing * size_of::<u32>())?;
-        let mut next_ticket = tickets.pointer();
-        let mut list = Vec::with_capacity(launches.len());
-        for launch in &launches {
-            let Some(cuda) = launch.kernel.cuda else { continue };
-            let mut addresses = launch.bufs.iter().map(|b| shared.address(b)).collect::<Result<Vec<_>>>()?;
-            check_aliases(launch, &addresses)?;
-            if cuda.ticket {
-                addresses.push(next_ticket);
-                next_ticket += size_of::<u32>() as u64;
-            }
-            let dynamic = (cuda.shared)(&launch.params);
-            let function = functions.get(&shared, launch.kernel, cuda.block, dynamic)?;
-            let grid = check_grid(launch.kernel, (cuda.grid)(&launch.params))?;
-            list.push(grid.map(|grid| Ready {
-                kernel: launch.kernel,
-                function,
-                grid,
-                block: cuda.block,
-                shared: dynamic,
-                addresses,
-                params: launch.params,
-                ticket: cuda.ticket,
-            }));
+        functions.load(&shared, &ready)?;
+        let mut list = Vec::with_capacity(ready.len());
+        for launch in ready {
+            let function = functions.get(&shared, &launch)?;
+            list.push(launch.grid.map(|grid| Bound { launch, grid, function }));
         }
         drop(functions);
         let graph = match shared.graphs.load(Ordering::Relaxed) {
@@ -225,7 +177,7 @@ impl CudaPlan {
         Ok(Self { shared, launches: list, graph, clock: None, _tickets: tickets, _bufs: bufs })
     }
 
-    fn launch(&self, index: usize) -> Result<Option<&Ready>> {
+    fn launch(&self, index: usize) -> Result<Option<&Bound>> {
         self.launches
             .get(index)
             .map(Option::as_ref)
@@ -234,12 +186,13 @@ impl CudaPlan {
 }
 
 /// [`Launch::check`] sees windows of one `Buf`; two imports of the same memory meet only here.
-fn check_aliases(launch: &Launch, addresses: &[u64]) -> Result<()> {
+fn check_aliases(shared: &Arc<Shared>, launch: &Launch) -> Result<()> {
     let rows = launch.kernel.bindings;
-    let range = |i: usize| addresses[i]..addresses[i] + 4 * launch.bufs[i].len() as u64;
+    let range = |buf: &Buf| shared.address(buf).map(|a| a..a + (BYTES * buf.len()) as u64);
+    let ranges = launch.bufs.iter().map(range).collect::<Result<Vec<_>>>()?;
     for (i, row) in rows.iter().enumerate().filter(|(_, row)| row.access != Access::In) {
         for (j, other) in rows.iter().enumerate() {
-            let (a, b) = (range(i), range(j));
+            let (a, b) = (&ranges[i], &ranges[j]);
             if i != j && a.start < b.end && b.start < a.end {
                 let message = format!("overlaps `{}`, which the launch writes", row.name);
                 return Err(Error::shape(launch.kernel.name, other.name, message));
@@ -251,7 +204,7 @@ fn check_aliases(launch: &Launch, addresses: &[u64]) -> Result<()> {
 
 /// The launches in order as one graph. Captured in a stream of its own, so that a caller's stream, and buffers that
 /// other threads free meanwhile, stay out of it.
-fn capture<'a>(shared: &Shared, launches: impl Iterator<Item = &'a Ready>) -> Result<Option<CudaGraph>> {
+fn capture<'a>(shared: &Shared, launches: impl Iterator<Item = &'a Bound>) -> Result<Option<CudaGraph>> {
     let mut launches = launches.peekable();
     if launches.peek().is_none() {
         return Ok(None);
@@ -261,7 +214,7 @@ fn capture<'a>(shared: &Shared, launches: impl Iterator<Item = &'a Ready>) -> Re
     let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
     shared.check(what, aside.begin_capture(mode))?;
     let submitted = launches
-        .try_for_each(|l| shared.check(&format!("capturing {}", l.kernel.name), l.submit(aside.cu_stream())));
+        .try_for_each(|l| shared.check(&format!("capturing {}", l.name()), l.submit(aside.cu_stream())));
     // The capture ends whatever happened in it.
     let graph = aside.end_capture(CUgraphInstantiate_flags(0));
     submitted?;
@@ -279,7 +232,7 @@ impl Plan for CudaPlan {
         self.shared.bind()?;
         let Some(graph) = &self.graph else {
             return self.launches.iter().flatten().try_for_each(|launch| {
-                self.shared.check(launch.kernel.name, launch.submit(self.shared.stream.cu_stream()))
+                self.shared.check(launch.name(), launch.submit(self.shared.stream.cu_stream()))
             });
         };
         // SAFETY: both are alive, the context is bound, and `&mut self` keeps others away from the graph.
@@ -290,7 +243,7 @@ impl Plan for CudaPlan {
     fn run_one(&mut self, index: usize) -> Result<()> {
         self.shared.bind()?;
         let Some(launch) = self.launch(index)? else { return Ok(()) };
-        let name = launch.kernel.name;
+        let name = launch.name();
         self.shared.check(name, launch.submit(self.shared.stream.cu_stream()))?;
         self.shared.wait(name)
     }
@@ -309,7 +262,7 @@ impl Plan for CudaPlan {
             }
         };
         let Some(launch) = self.launch(index)? else { return Ok(0.0) };
-        let name = launch.kernel.name;
+        let name = launch.name();
         shared.check(name, start.record(&shared.stream))?;
         shared.check(name, launch.submit(shared.stream.cu_stream()))?;
         shared.check(name, end.record(&shared.stream))?;
@@ -324,23 +277,6 @@ impl Drop for CudaPlan {
         // The graph may still be running; it is destroyed with this.
         if self.shared.bind().is_ok() {
             let _ = self.shared.wait("waiting");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernels::elementwise;
-
-    #[test]
-    fn grids_are_within_what_cuda_takes() {
-        let grid = |g| check_grid(&elementwise::ADD, g);
-        assert_eq!(grid([3, 0, 1]).unwrap(), None);
-        assert_eq!(grid([i32::MAX as u32, 65_535, 65_535]).unwrap(), Some([i32::MAX as u32, 65_535, 65_535]));
-        for g in [[1 << 31, 1, 1], [1, 65_536, 1], [1, 1, 65_536]] {
-            let text = grid(g).unwrap_err().to_string();
-            assert!(text.contains("elementwise_add") && text.contains("smaller batch"), "{text}");
         }
     }
 }
