@@ -349,7 +349,9 @@ fn time_kernels(target: &Target, name: &str, make: &mut Make<'_>) -> Result<()> 
         let timing = fence.launches(&list)?;
         let kernel: &Kernel = launch.kernel;
         let cost = (kernel.cost)(&launch.params);
-        say(row(name, &timing, cost, json!({"kernel": kernel.name, "launch": i, "copies": copies})))?;
+        let more = json!({"kernel": kernel.name, "launch": i, "copies": copies,
+                          "beyond_cache": copies * footprint(launch) >= 2 * target.cache()});
+        say(row(name, &timing, cost, more))?;
     }
     Ok(())
 }
