@@ -1,14 +1,41 @@
 // What every kernel may use. nvcc finds this file beside the sources; NVRTC and the CPU run get it in place of the #include.
 #pragma once
 
-#ifdef ETUDE_ON_CPU
-// on_cpu/cuda_on_cpu.h, included before, stands for the compiler's built-ins.
-#else
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#endif
-
+// on_cpu/cuda_on_cpu.h, included before, stands for the compiler's built-ins. nvcc and NVRTC have all but the 16-bit floats built in; their
+// header is not to be had with NVRTC alone, so what kernels need of it is here, under the same names.
 namespace {
+
+#ifndef ETUDE_ON_CPU
+struct alignas(2) __half {
+    unsigned short bits;
+};
+
+struct alignas(2) __nv_bfloat16 {
+    unsigned short bits;
+};
+
+__device__ inline float __half2float(__half v) {
+    float out;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(out) : "h"(v.bits));
+    return out;
+}
+
+__device__ inline __half __float2half_rn(float v) {
+    __half out;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out.bits) : "f"(v));
+    return out;
+}
+
+__device__ inline float __bfloat162float(__nv_bfloat16 v) {
+    return __uint_as_float(static_cast<unsigned>(v.bits) << 16);
+}
+
+__device__ inline __nv_bfloat16 __float2bfloat16_rn(float v) {
+    __nv_bfloat16 out;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(out.bits) : "f"(v));
+    return out;
+}
+#endif
 
 constexpr unsigned FULL = 0xffffffffu;
 

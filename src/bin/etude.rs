@@ -6,6 +6,8 @@ use etude::data::inputs::{InputKind, InputOptions, Inputs};
 use etude::data::split::{SplitIndices, k_folds};
 use etude::data::synth::{self, SynthOptions};
 use etude::data::{self, Recordings, Split};
+#[cfg(feature = "cuda")]
+use etude::device::cuda::{Cuda, cards};
 #[cfg(feature = "wgpu")]
 use etude::device::wgpu::{Select, Wgpu, adapters};
 use etude::device::{Cpu, Device, Traffic};
@@ -66,8 +68,9 @@ enum Command {
 
 #[derive(Args)]
 struct Common {
-    /// Where to compute. `auto` is the CPU: no GPU has been measured to be faster yet. `wgpu` takes
-    /// hardware (Vulkan, Metal, DX12), or the adapter that ETUDE_ADAPTER names; see `etude devices`.
+    /// Where to compute. `auto` takes the first NVIDIA card, else hardware through wgpu, else the CPU. `cuda` takes the first
+    /// card of CUDA_VISIBLE_DEVICES; `wgpu` hardware (Vulkan, Metal, DX12), or the adapter that ETUDE_ADAPTER names; see
+    /// `etude devices`.
     #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
     device: DeviceName,
     /// CPU threads; 0 takes every core. The result does not depend on it.
@@ -82,6 +85,8 @@ struct Common {
 enum DeviceName {
     Auto,
     Cpu,
+    #[cfg(feature = "cuda")]
+    Cuda,
     #[cfg(feature = "wgpu")]
     Wgpu,
 }
@@ -272,7 +277,13 @@ fn main() -> ExitCode {
 
 fn device(name: DeviceName, threads: usize) -> Result<Box<dyn Device>> {
     match name {
-        DeviceName::Auto | DeviceName::Cpu => Ok(Box::new(Cpu::<f32>::new(threads)?)),
+        DeviceName::Auto => match gpu() {
+            Some(device) => Ok(device),
+            None => Ok(Box::new(Cpu::<f32>::new(threads)?)),
+        },
+        DeviceName::Cpu => Ok(Box::new(Cpu::<f32>::new(threads)?)),
+        #[cfg(feature = "cuda")]
+        DeviceName::Cuda => Ok(Box::new(Cuda::new(0)?)),
         #[cfg(feature = "wgpu")]
         DeviceName::Wgpu => {
             let device = Wgpu::new(&Select::Auto)?;
@@ -282,6 +293,21 @@ fn device(name: DeviceName, threads: usize) -> Result<Box<dyn Device>> {
             Ok(Box::new(device))
         }
     }
+}
+
+/// The GPU that `auto` takes, if there is one that can be used.
+fn gpu() -> Option<Box<dyn Device>> {
+    #[cfg(feature = "cuda")]
+    if let Ok(device) = Cuda::new(0) {
+        eprintln!("note: computing on {} through CUDA; --device cpu keeps to the CPU", device.card().name);
+        return Some(Box::new(device));
+    }
+    #[cfg(feature = "wgpu")]
+    if let Ok(device) = Wgpu::new(&Select::Auto) {
+        eprintln!("note: computing on {} through wgpu; --device cpu keeps to the CPU", device.adapter_name());
+        return Some(Box::new(device));
+    }
+    None
 }
 
 /// A progress bar on standard error; silent where that is no terminal.
@@ -750,6 +776,27 @@ fn eval(args: &EvalArgs) -> Result<()> {
 fn devices() -> Result<()> {
     let cpu = Cpu::<f32>::new(0)?;
     println!("cpu      {} threads, {:?}", cpu.threads(), Simd::best());
+    #[cfg(feature = "cuda")]
+    match cards() {
+        Err(why) => println!("{why}"),
+        Ok(cards) => {
+            for c in cards {
+                println!("cuda {:>2}  {}", c.ordinal, c.name);
+                println!(
+                    "         compute capability {}.{}, {} MiB, driver for CUDA {}.{}, kernels {}",
+                    c.capability.0,
+                    c.capability.1,
+                    c.memory >> 20,
+                    c.driver.0,
+                    c.driver.1,
+                    c.origin
+                );
+                if let Some(why) = c.unusable {
+                    println!("         cannot be used: {why}");
+                }
+            }
+        }
+    }
     #[cfg(feature = "wgpu")]
     for a in adapters() {
         println!("wgpu {:>2}  {} ({}, {}, {})", a.index, a.name, a.backend, a.kind, a.driver);

@@ -4,7 +4,7 @@
 //! gradient, and does not grow when an op is added.
 
 pub mod cpu;
-#[cfg(feature = "cuda-on-cpu")]
+#[cfg(any(feature = "cuda", feature = "cuda-on-cpu"))]
 pub mod cuda;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
@@ -14,6 +14,8 @@ use crate::{Error, Result};
 use std::any::Any;
 use std::sync::Arc;
 
+#[cfg(feature = "cuda")]
+pub use self::cuda::Cuda;
 #[cfg(feature = "wgpu")]
 pub use self::wgpu::Wgpu;
 pub use cpu::Cpu;
