@@ -17,6 +17,15 @@ __device__ inline unsigned block_number() {
     return blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
 }
 
+// Whether float4 accesses may start at these pointers: a window of a buffer may start at any element.
+template <typename... T> __device__ inline bool aligned16(const T*... p) {
+    return ((reinterpret_cast<size_t>(p) | ...) & 15) == 0;
+}
+
+// Elements i to i + 3 as one; the address is a multiple of 16.
+__device__ inline const float4& at4(const float* p, size_t i) { return *reinterpret_cast<const float4*>(p + i); }
+__device__ inline float4& at4(float* p, size_t i) { return *reinterpret_cast<float4*>(p + i); }
+
 // The sum over a warp, in every lane; a butterfly, so the order is fixed.
 __device__ inline float warp_sum(float v) {
 #pragma unroll

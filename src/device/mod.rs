@@ -4,6 +4,8 @@
 //! gradient, and does not grow when an op is added.
 
 pub mod cpu;
+#[cfg(feature = "cuda-on-cpu")]
+pub mod cuda;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
 

@@ -3,7 +3,7 @@
 //! Shapes: every buffer has the same `n` elements. One thread owns one element.
 
 use super::elementwise::PIECE;
-use super::{Binding, Cost, Kernel, Params, spans};
+use super::{Binding, Cost, Cuda, Kernel, Params, spans};
 use crate::device::cpu::{Args, CpuTwin, Real, Work};
 use bytemuck::{Pod, Zeroable};
 
@@ -45,7 +45,7 @@ pub static RELU_FWD: Kernel = Kernel {
     bindings: &[Binding::input("x"), Binding::output("y")],
     cpu: CpuTwin { f32: relu_fwd, f64: relu_fwd },
     groups: &[|p| spans(p.get::<P>().n)],
-    cuda: None,
+    cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
     cost: |p| cost(p, 1, 2),
 };
 
@@ -62,7 +62,7 @@ pub static RELU_BWD: Kernel = Kernel {
     bindings: &[Binding::input("x"), Binding::input("dy"), Binding::output("dx")],
     cpu: CpuTwin { f32: relu_bwd, f64: relu_bwd },
     groups: &[|p| spans(p.get::<P>().n)],
-    cuda: None,
+    cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
     cost: |p| cost(p, 1, 3),
 };
 
@@ -79,7 +79,7 @@ pub static SIGMOID_FWD: Kernel = Kernel {
     bindings: &[Binding::input("x"), Binding::output("y")],
     cpu: CpuTwin { f32: sigmoid_fwd, f64: sigmoid_fwd },
     groups: &[|p| spans(p.get::<P>().n)],
-    cuda: None,
+    cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
     cost: |p| cost(p, 4, 2),
 };
 
@@ -102,7 +102,7 @@ pub static SIGMOID_BWD: Kernel = Kernel {
     bindings: &[Binding::input("y"), Binding::input("dy"), Binding::output("dx")],
     cpu: CpuTwin { f32: sigmoid_bwd, f64: sigmoid_bwd },
     groups: &[|p| spans(p.get::<P>().n)],
-    cuda: None,
+    cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
     cost: |p| cost(p, 3, 3),
 };
 

@@ -2,7 +2,7 @@
 //!
 //! Shapes: every buffer has the same `n` elements, but for one-element scalars.
 
-use super::{Binding, Cost, Kernel, Params, spans};
+use super::{Binding, Cost, Cuda, Kernel, Params, spans};
 use crate::device::cpu::{Args, CpuTwin, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -30,7 +30,7 @@ pub static FILL: Kernel = Kernel {
     bindings: &[Binding::output("y")],
     cpu: CpuTwin { f32: fill, f64: fill },
     groups: &[|p| spans(p.get::<P>().n)],
-    cuda: None,
+    cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
     cost: |p| cost(p, 0, 1),
 };
 
@@ -46,7 +46,7 @@ pub static COPY: Kernel = Kernel {
     bindings: &[Binding::input("x"), Binding::output("y")],
     cpu: CpuTwin { f32: copy, f64: copy },
     groups: &[|p| spans(p.get::<P>().n)],
-    cuda: None,
+    cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
     cost: |p| cost(p, 0, 2),
 };
 
@@ -61,7 +61,7 @@ pub static ADD: Kernel = Kernel {
     bindings: &[Binding::input("a"), Binding::input("b"), Binding::output("y")],
     cpu: CpuTwin { f32: add, f64: add },
     groups: &[|p| spans(p.get::<P>().n)],
-    cuda: None,
+    cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
     cost: |p| cost(p, 2, 3),
 };
 
@@ -84,7 +84,7 @@ pub static ACCUMULATE: Kernel = Kernel {
     bindings: &[Binding::input("x"), Binding::inout("sum")],
     cpu: CpuTwin { f32: accumulate, f64: accumulate },
     groups: &[|p| spans(p.get::<P>().n)],
-    cuda: None,
+    cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
     cost: |p| cost(p, 1, 3),
 };
 
@@ -105,7 +105,7 @@ pub static SCALE: Kernel = Kernel {
     bindings: &[Binding::input("x"), Binding::input("s"), Binding::output("y")],
     cpu: CpuTwin { f32: scale, f64: scale },
     groups: &[|p| spans(p.get::<P>().n)],
-    cuda: None,
+    cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
     cost: |p| cost(p, 1, 2),
 };
 

@@ -62,6 +62,18 @@ impl<F: Real> Storage<F> {
         Some(Self { lines: UnsafeCell::new(lines), float: PhantomData })
     }
 
+    /// Where the window lies in memory.
+    #[cfg(feature = "cuda-on-cpu")]
+    pub fn address(&self, window: &Buf) -> usize {
+        let bytes = match window.elem() {
+            Elem::Real => size_of::<F>(),
+            Elem::Index => size_of::<u32>(),
+        };
+        // SAFETY: only the vector's own fields are read, which nobody changes after `new`.
+        let base = unsafe { (*self.lines.get()).0.as_ptr() };
+        base as usize + bytes * window.offset()
+    }
+
     /// The window's elements.
     ///
     /// # Safety

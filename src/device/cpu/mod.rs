@@ -79,6 +79,12 @@ impl<F: Real> Cpu<F> {
         self.shared.work.threads
     }
 
+    /// Where a buffer lies in memory, for what computes on it in its own way.
+    #[cfg(feature = "cuda-on-cpu")]
+    pub(in crate::device) fn address(&self, buf: &Buf) -> Result<usize> {
+        Ok(self.storage(buf)?.address(buf))
+    }
+
     fn storage<'b>(&self, buf: &'b Buf) -> Result<&'b Storage<F>> {
         buf.storage::<Storage<F>>().ok_or_else(|| {
             Error::device(self.name(), "the buffer belongs to another device: copy it through host memory")

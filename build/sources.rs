@@ -1,0 +1,80 @@
+//! The CUDA sources of `kernels/`, each as one text.
+
+use std::path::{Path, PathBuf};
+
+/// One `kernels/<stem>.cu`.
+pub struct Source {
+    pub stem: String,
+    /// The text with `#include "x.cuh"` replaced by that file, and `#line` directives that keep messages right.
+    pub text: String,
+}
+
+/// The files of `kernels/` with an extension, in order.
+fn files(extension: &str) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir("kernels")
+        .expect("kernels/ is part of the package")
+        .map(|entry| entry.expect("kernels/ can be listed").path())
+        .filter(|path| path.extension().is_some_and(|e| e == extension))
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// Every source, by stem.
+pub fn read() -> Vec<Source> {
+    let read = |path: PathBuf| {
+        let stem = path.file_stem().expect("a .cu file has a name").to_string_lossy().into_owned();
+        let text = inlined(&path, &mut Vec::new());
+        Source { stem, text }
+    };
+    files("cu").into_iter().map(read).collect()
+}
+
+/// A file with its own `#include "..."` replaced, each file once.
+fn inlined(path: &Path, seen: &mut Vec<PathBuf>) -> String {
+    let name = path.display();
+    let source = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{name}: {e}"));
+    seen.push(path.to_path_buf());
+    let mut out = format!("#line 1 \"{name}\"\n");
+    for (i, line) in source.lines().enumerate() {
+        match line.strip_prefix("#include \"").and_then(|rest| rest.split('"').next()) {
+            Some(include) => {
+                let include = path.with_file_name(include);
+                if !seen.contains(&include) {
+                    out += &inlined(&include, seen);
+                }
+                out += &format!("#line {} \"{name}\"\n", i + 2);
+            }
+            None if line == "#pragma once" => out += "\n",
+            None => {
+                out += line;
+                out += "\n";
+            }
+        }
+    }
+    out
+}
+
+/// Writes `cuda_sources.rs`, what `etude::device::cuda` embeds.
+pub fn embed(out: &Path) {
+    let root = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    let list = |extension: &str, whole: bool| -> String {
+        let name =
+            |path: &Path| if whole { path.file_name() } else { path.file_stem() }.map(|n| n.to_os_string());
+        let row = |path: &PathBuf| {
+            format!(
+                "    ({:?}, include_str!({:?})),\n",
+                name(path).unwrap_or_default(),
+                Path::new(&root).join(path)
+            )
+        };
+        files(extension).iter().map(row).collect()
+    };
+    let file = format!(
+        "/// Every CUDA source: stem and text.\npub static SOURCES: &[(&str, &str)] = &[\n{}];\n\n\
+         /// What the sources include: file name and text.\npub static HEADERS: &[(&str, &str)] = &[\n{}];\n",
+        list("cu", false),
+        list("cuh", true),
+    );
+    std::fs::write(out.join("cuda_sources.rs"), file).expect("OUT_DIR can be written");
+}

@@ -1,0 +1,172 @@
+//! The CUDA sources on a CPU: slow, and hard on mistakes that a GPU may hide. For tests.
+//!
+//! `kernels/on_cpu/cuda_on_cpu.h` says what runs how and what it can and cannot show.
+
+use super::launch::Ready;
+use crate::device::cpu::Cpu;
+use crate::device::{Buf, Device, Host, HostMut, Launch, Plan};
+use crate::kernels::Elem;
+use crate::{Error, Result};
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+const NAME: &str = "cuda-on-cpu";
+
+/// The environment variable with the seed that shuffles lanes, warps and blocks; 0, the default, is their natural order.
+pub const LANE_SEED_VARIABLE: &str = "ETUDE_LANE_SEED";
+
+/// Where the build left the C++ that it made of the CUDA sources.
+pub const SOURCES_DIR: &str = env!("ETUDE_ON_CPU_SOURCES");
+
+unsafe extern "C" {
+    fn etude_on_cpu_launch(
+        name: *const c_char,
+        grid: *const u32,
+        threads: u32,
+        shared: u32,
+        arguments: *mut *mut c_void,
+        sizes: *const u32,
+        count: u32,
+        seed: u64,
+        message: *mut c_char,
+        capacity: usize,
+    ) -> c_int;
+}
+
+/// Runs each row's CUDA source as its `cuda` says, f32, one block after another, on the calling thread.
+///
+/// A barrier that not all threads of a block reach, a row that disagrees with its source about arguments, and a ticket counter
+/// that is not 0 after a run are errors.
+pub struct CudaOnCpu {
+    /// Owns the memory.
+    host: Arc<Cpu<f32>>,
+    seed: u64,
+    /// Held while a plan runs.
+    running: Arc<Mutex<()>>,
+}
+
+impl CudaOnCpu {
+    /// A device whose seed is that of [`LANE_SEED_VARIABLE`].
+    ///
+    /// # Errors
+    /// When the variable holds no number.
+    pub fn new() -> Result<Self> {
+        let seed = match std::env::var(LANE_SEED_VARIABLE) {
+            Err(_) => 0,
+            Ok(text) => text.trim().parse().map_err(|_| {
+                Error::config(format!("{LANE_SEED_VARIABLE}={text}: set it to a whole number, or not at all"))
+            })?,
+        };
+        Self::with_seed(seed)
+    }
+
+    /// A device that shuffles lanes, warps and blocks by `seed`; 0 leaves their natural order.
+    ///
+    /// # Errors
+    /// As [`Cpu::new`].
+    pub fn with_seed(seed: u64) -> Result<Self> {
+        Ok(Self { host: Arc::new(Cpu::new(1)?), seed, running: Arc::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Device for CudaOnCpu {
+    fn name(&self) -> String {
+        NAME.into()
+    }
+
+    fn alloc(&self, elem: Elem, len: usize) -> Result<Buf> {
+        self.host.alloc(elem, len)
+    }
+
+    fn write(&self, dst: &Buf, src: Host<'_>) -> Result<()> {
+        let _held = self.lock();
+        self.host.write(dst, src)
+    }
+
+    fn read(&self, src: &Buf, dst: HostMut<'_>) -> Result<()> {
+        let _held = self.lock();
+        self.host.read(src, dst)
+    }
+
+    fn compile(&self, launches: Vec<Launch>) -> Result<Box<dyn Plan>> {
+        let mut tickets = vec![0u32; launches.len()].into_boxed_slice();
+        let mut ready = Vec::with_capacity(launches.len());
+        for (launch, ticket) in launches.iter().zip(&mut tickets) {
+            let address = |buf: &Buf| Ok(self.host.address(buf)? as u64);
+            ready.push(Ready::new(NAME, launch, address, || (&raw mut *ticket) as u64)?);
+        }
+        let _bufs = launches.into_iter().flat_map(|l| l.bufs).collect();
+        Ok(Box::new(OnCpuPlan { ready, tickets, seed: self.seed, running: Arc::clone(&self.running), _bufs }))
+    }
+}
+
+struct OnCpuPlan {
+    ready: Vec<Ready>,
+    /// One counter a launch, 0 but while it runs.
+    tickets: Box<[u32]>,
+    seed: u64,
+    running: Arc<Mutex<()>>,
+    /// Keeps the addresses alive.
+    _bufs: Vec<Buf>,
+}
+
+impl OnCpuPlan {
+    fn launch(&mut self, index: usize) -> Result<()> {
+        let launch = &self.ready[index];
+        let name = launch.kernel.name;
+        let Some(grid) = launch.grid else { return Ok(()) };
+        let (mut places, sizes): (Vec<_>, Vec<_>) = launch.arguments().unzip();
+        let entry = CString::new(name).map_err(|e| Error::device(NAME, format!("{name}: {e}")))?;
+        let mut message = vec![0u8; 4096];
+        // SAFETY: the callee checks the arguments' count and sizes against the entry point before it reads them; addresses are those
+        // of buffers that the plan keeps, which nobody else touches while `running` is held, and a kernel stays within
+        // them or is at fault. The message is cut to its capacity and ends with a 0.
+        let failed = unsafe {
+            etude_on_cpu_launch(
+                entry.as_ptr(),
+                grid.as_ptr(),
+                launch.block,
+                launch.shared,
+                places.as_mut_ptr(),
+                sizes.as_ptr(),
+                sizes.len() as u32,
+                self.seed,
+                message.as_mut_ptr().cast(),
+                message.len(),
+            )
+        };
+        // SAFETY: a live element; read afresh because the kernel wrote it through its address.
+        let ticket = unsafe { std::ptr::read_volatile(&raw const self.tickets[index]) };
+        self.tickets[index] = 0;
+        if failed != 0 {
+            let end = message.iter().position(|b| *b == 0).unwrap_or(message.len());
+            return Err(Error::device(NAME, String::from_utf8_lossy(&message[..end])));
+        }
+        if ticket != 0 {
+            return Err(Error::device(NAME, format!("{name}: {ticket} tickets drawn and not given back")));
+        }
+        Ok(())
+    }
+}
+
+impl Plan for OnCpuPlan {
+    fn run(&mut self) -> Result<()> {
+        let running = Arc::clone(&self.running);
+        let _held = running.lock().unwrap_or_else(PoisonError::into_inner);
+        (0..self.ready.len()).try_for_each(|i| self.launch(i))
+    }
+
+    fn run_one(&mut self, index: usize) -> Result<()> {
+        let running = Arc::clone(&self.running);
+        let _held = running.lock().unwrap_or_else(PoisonError::into_inner);
+        if index >= self.ready.len() {
+            let message = format!("the plan has {} launches, asked for {index}", self.ready.len());
+            return Err(Error::device(NAME, message));
+        }
+        self.launch(index)
+    }
+}
