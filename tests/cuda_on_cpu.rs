@@ -7,7 +7,7 @@ use etude::kernels::REGISTRY;
 use rayon::prelude::*;
 
 /// Stems without a CUDA source. Must shrink to nothing.
-const MISSING: &[&str] = &["conv_block", "linear"];
+const MISSING: &[&str] = &[];
 
 fn table() -> Vec<Case> {
     cases::all().into_iter().filter(|c| !MISSING.contains(&c.stem)).collect()
