@@ -26,30 +26,6 @@ template <typename... T> __device__ inline bool aligned16(const T*... p) {
 __device__ inline const float4& at4(const float* p, size_t i) { return *reinterpret_cast<const float4*>(p + i); }
 __device__ inline float4& at4(float* p, size_t i) { return *reinterpret_cast<float4*>(p + i); }
 
-// Elements at..at + 4 of the n at `from`, zeros beyond the end, for a multiple `at` of 4 below n; in one access where
-// `aligned` says that `from` is.
-__device__ inline void load4(float (&v)[4], const float* from, unsigned at, unsigned n, bool aligned) {
-    if (aligned && n - at >= 4) {
-        const float4 q = at4(from, at);
-        v[0] = q.x, v[1] = q.y, v[2] = q.z, v[3] = q.w;
-        return;
-    }
-#pragma unroll
-    for (unsigned k = 0; k < 4; ++k) v[k] = k < n - at ? from[at + k] : 0.0f;
-}
-
-// The reverse of load4; writes nothing beyond the end.
-__device__ inline void store4(float* to, unsigned at, unsigned n, bool aligned, const float (&v)[4]) {
-    if (aligned && n - at >= 4) {
-        at4(to, at) = make_float4(v[0], v[1], v[2], v[3]);
-        return;
-    }
-#pragma unroll
-    for (unsigned k = 0; k < 4; ++k) {
-        if (k < n - at) to[at + k] = v[k];
-    }
-}
-
 // Ten rounds of Philox4x32 (J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw: Parallel random numbers: as easy as 1, 2, 3,
 // SC 2011): four random words for a counter under a key, the same as everywhere else in the crate.
 __device__ inline void philox4x32(unsigned (&word)[4], unsigned c0, unsigned c1, unsigned c2, unsigned c3, unsigned key0,
@@ -105,6 +81,30 @@ __device__ inline float sigmoid(float x) {
     const float e = expf(-fabsf(x));
     const float tail = e / (1.0f + e);
     return x >= 0.0f ? 1.0f - tail : tail;
+}
+
+// Elements at..at + 4 of the n at `from`, zeros beyond the end, for a multiple `at` of 4 below n; in one access where
+// `aligned` says that `from` is.
+__device__ inline void load4(float (&v)[4], const float* from, unsigned at, unsigned n, bool aligned) {
+    if (aligned && n - at >= 4) {
+        const float4 q = at4(from, at);
+        v[0] = q.x, v[1] = q.y, v[2] = q.z, v[3] = q.w;
+        return;
+    }
+#pragma unroll
+    for (unsigned k = 0; k < 4; ++k) v[k] = k < n - at ? from[at + k] : 0.0f;
+}
+
+// The reverse of load4; writes nothing beyond the end.
+__device__ inline void store4(float* to, unsigned at, unsigned n, bool aligned, const float (&v)[4]) {
+    if (aligned && n - at >= 4) {
+        at4(to, at) = make_float4(v[0], v[1], v[2], v[3]);
+        return;
+    }
+#pragma unroll
+    for (unsigned k = 0; k < 4; ++k) {
+        if (k < n - at) to[at + k] = v[k];
+    }
 }
 
 // Copies 16 bytes from global to shared memory past the registers (sm_80), zeros where `keep` is false; both addresses are
