@@ -7,7 +7,7 @@ use etude::kernels::REGISTRY;
 use rayon::prelude::*;
 
 /// Stems without a CUDA source. Must shrink to nothing.
-const MISSING: &[&str] = &["contrastive", "conv1d", "conv2d", "conv_block", "linear", "similarity"];
+const MISSING: &[&str] = &["contrastive", "conv1d", "conv2d", "similarity"];
 
 fn table() -> Vec<Case> {
     cases::all().into_iter().filter(|c| !MISSING.contains(&c.stem)).collect()
