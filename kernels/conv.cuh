@@ -388,11 +388,17 @@ __device__ inline void tile(const Conv<AXES>& c, Tables<AXES>& tables, float* ro
             const unsigned at = row_first + (channel + row) * p.row_step + weight_at;
             copy_async4(&weights[row * WEIGHT_PITCH + column], weight + at, inside && channel + row < p.rows);
         }
+        // Eight reads before eight copies: shared memory keeps their order, so that each would wait for the one before.
 #pragma unroll
-        for (unsigned e = 0; e < DEPTH; ++e) {
-            const Term<AXES> t = tables.terms[s % STAGES][e];
-            const unsigned at = from + t.offset;
-            copy_async4(&values[e * VALUE_PITCH + thread], source + at, mine && p.inside(start, t));
+        for (unsigned half = 0; half < DEPTH; half += 8) {
+            Term<AXES> t[8];
+#pragma unroll
+            for (unsigned e = 0; e < 8; ++e) t[e] = tables.terms[s % STAGES][half + e];
+#pragma unroll
+            for (unsigned e = 0; e < 8; ++e) {
+                const unsigned at = from + t[e].offset;
+                copy_async4(&values[(half + e) * VALUE_PITCH + thread], source + at, mine && p.inside(start, t[e]));
+            }
         }
     };
     const unsigned slices = div_up(terms, DEPTH);
@@ -550,7 +556,12 @@ __device__ inline void weight_tile(const Conv<AXES>& c, float* room, const float
     const auto stage = [&](unsigned s) {
         float* const rows = room + s % STAGES * STAGE;
         float* const columns = rows + T::CHANNELS * T::PITCH;
-        const unsigned at = thread % T::PLACES, step = WEIGHT_THREADS / T::PLACES;
+        constexpr unsigned step = WEIGHT_THREADS / T::PLACES, STEPS = T::TERMS / step;
+        // All reads before the first copy: shared memory keeps their order, so that each would wait for the one before.
+        Term<AXES> t[STEPS];
+#pragma unroll
+        for (unsigned i = 0; i < STEPS; ++i) t[i] = table[thread / T::PLACES + i * step];
+        const unsigned at = thread % T::PLACES;
         const bool mine = s * T::PLACES + at < count;
         const unsigned place = static_cast<unsigned>(first + s * T::PLACES + at), sample = place / places * c.groups + group;
         unsigned to, from, start[AXES];
@@ -563,11 +574,9 @@ __device__ inline void weight_tile(const Conv<AXES>& c, float* room, const float
             copy_async4(&rows[row * T::PITCH + at], dy + up, mine && channel + row < c.cout);
         }
 #pragma unroll
-        for (unsigned i = 0; i < T::TERMS; i += step) {
-            const unsigned column = thread / T::PLACES + i;
-            const Term<AXES> t = table[column];
-            const unsigned down = from + t.offset;
-            copy_async4(&columns[column * T::PITCH + at], x + down, mine && p.inside(start, t));
+        for (unsigned i = 0; i < STEPS; ++i) {
+            const unsigned column = thread / T::PLACES + i * step, down = from + t[i].offset;
+            copy_async4(&columns[column * T::PITCH + at], x + down, mine && p.inside(start, t[i]));
         }
     };
     const unsigned slices = div_up(count, T::PLACES);
