@@ -61,10 +61,7 @@ fn philox<const L: usize>(mut counter: [[u32; L]; 4], [mut key0, mut key1]: [u32
 pub static APPLY: Kernel = Kernel {
     name: "dropout_apply",
     bindings: &[Binding::index("state"), Binding::input("x"), Binding::output("y")],
-    cpu: CpuTwin {
-        f32: |args| apply(args, piece_f32),
-        f64: |args| apply(args, |_, p, s, i, x, y| piece(p, s, i, x, y)),
-    },
+    cpu: CpuTwin { f32: |args| apply(args, piece_f32), f64: |args| apply(args, piece_f64) },
     groups: &[|p| spans(p.get::<P>().n)],
     cuda: None,
     cost: |p: &Params| {
@@ -98,9 +95,14 @@ unsafe fn piece_body<V: F32x16>(p: &P, state: &[u32], at: usize, x: &[f32], y: &
     piece(p, state, at, x, y);
 }
 
-dispatch! { fn piece_f32(p: &P, state: &[u32], at: usize, x: &[f32], y: &mut [f32]) = piece_body }
+dispatch! { pub(super) fn piece_f32(p: &P, state: &[u32], at: usize, x: &[f32], y: &mut [f32]) = piece_body }
 
-type Piece<F> = fn(Simd, &P, &[u32], usize, &[F], &mut [F]);
+pub(super) fn piece_f64(_: Simd, p: &P, state: &[u32], at: usize, x: &[f64], y: &mut [f64]) {
+    piece(p, state, at, x, y);
+}
+
+/// Applies the mask of elements from `at`, a multiple of 4.
+pub(super) type Piece<F> = fn(Simd, &P, &[u32], usize, &[F], &mut [F]);
 
 fn apply<F: Real>(args: Args<'_, F>, piece: Piece<F>) {
     let p: P = args.params();

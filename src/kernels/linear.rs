@@ -1,10 +1,12 @@
-//! Fully connected layer with its bias and activation, `y = f(x·wᵀ + b)`.
+//! Fully connected layer with the dropout of its input, its bias and its activation, `y = f(m(x)·wᵀ + b)`.
 //!
 //! Shapes: `x [B, I]`, `w [O, I]`, `b [O]`, `y [B, O]`; gradients as what they belong to.
 //! Without a bias `b` is bound to any buffer and not read. `f` is the identity, relu or sigmoid.
+//! `m` is the mask of [`super::dropout`] over the elements of `x`, with its `state [3]`, made again wherever `x` or `dx`
+//! passes: nothing is stored. With a `threshold` of 0 there is none, and `state` is not read.
 //!
 //! Backward takes `f'` from the output, `dz = dy·f'(y)`, and is one launch for all gradients:
-//! `dx = dz·w`, `dw = dzᵀ·x`, `db = Σ_b dz`. An output that `wanted` leaves out is one element, set to 0.
+//! `dx = m(dz·w)`, `dw = dzᵀ·m(x)`, `db = Σ_b dz`. An output that `wanted` leaves out is one element, set to 0.
 //!
 //! Threads: forward, one owns one `y`. Backward, one owns one `dx`, one `dw` or one `db`, in three
 //! ranges of the grid; each recomputes the `dz` it reads. Sums over the batch are two-level, blocks of
@@ -12,6 +14,8 @@
 //!
 //! Cost: 2·B·I·O flops forward and as many for each of `dx` and `dw`; every buffer moves once.
 
+use super::dropout::{self, Piece};
+use super::simd::Simd;
 use super::{Binding, Cost, Kernel, Params};
 use crate::device::cpu::{Args, CpuTwin, Real, with_scratch};
 use bytemuck::{Pod, Zeroable};
@@ -32,6 +36,12 @@ pub struct P {
     pub bias: u32,
     /// Gradients to write: the sum of [`WANT_X`], [`WANT_W`] and [`WANT_B`].
     pub wanted: u32,
+    /// As [`dropout::P`]; 0 where nothing is dropped.
+    pub threshold: u32,
+    /// As [`dropout::P`].
+    pub scale: f32,
+    /// As [`dropout::P`].
+    pub stream: u32,
 }
 
 /// No activation.
@@ -62,6 +72,49 @@ impl P {
     fn wants(&self, what: u32) -> bool {
         self.wanted & what != 0
     }
+
+    /// Rows of a piece of work with `per_row` multiply-adds a row; a multiple of 4, as masks need.
+    fn rows(per_row: usize) -> usize {
+        (PIECE / per_row.max(1)).max(1).next_multiple_of(4)
+    }
+}
+
+/// The dropout of a launch; none where the threshold is 0.
+#[derive(Clone, Copy)]
+struct Mask<'a, F> {
+    p: dropout::P,
+    state: &'a [u32],
+    piece: Piece<F>,
+    simd: Simd,
+}
+
+impl<F: Real> Mask<'_, F> {
+    /// Lends `f` the masked elements from `at`, a multiple of 4.
+    fn read<R>(&self, at: usize, x: &[F], f: impl FnOnce(&[F]) -> R) -> R {
+        if self.p.threshold == 0 {
+            return f(x);
+        }
+        with_scratch(x.len(), |masked: &mut [F]| {
+            (self.piece)(self.simd, &self.p, self.state, at, x, masked);
+            f(masked)
+        })
+    }
+
+    /// Writes masked elements from `at`, a multiple of 4, of what `f` writes.
+    fn write(&self, at: usize, out: &mut [F], f: impl FnOnce(&mut [F])) {
+        if self.p.threshold == 0 {
+            return f(out);
+        }
+        with_scratch(out.len(), |whole: &mut [F]| {
+            f(whole);
+            (self.piece)(self.simd, &self.p, self.state, at, whole, out);
+        });
+    }
+}
+
+fn mask<'a, F>(p: &P, state: &'a [u32], piece: Piece<F>, simd: Simd) -> Mask<'a, F> {
+    let P { batch, inputs, threshold, scale, stream, .. } = *p;
+    Mask { p: dropout::P { n: batch * inputs, threshold, scale, stream }, state, piece, simd }
 }
 
 /// Workgroup tiles along `n`, of 32.
@@ -72,8 +125,14 @@ const fn tiles(n: u32) -> u32 {
 /// `y = f(x·wᵀ + b)`.
 pub static FWD: Kernel = Kernel {
     name: "linear_fwd",
-    bindings: &[Binding::input("x"), Binding::input("w"), Binding::input("b"), Binding::output("y")],
-    cpu: CpuTwin { f32: fwd, f64: fwd },
+    bindings: &[
+        Binding::index("state"),
+        Binding::input("x"),
+        Binding::input("w"),
+        Binding::input("b"),
+        Binding::output("y"),
+    ],
+    cpu: CpuTwin { f32: |args| fwd(args, dropout::piece_f32), f64: |args| fwd(args, dropout::piece_f64) },
     groups: &[|p| {
         let p: P = p.get();
         [tiles(p.batch) * tiles(p.outputs), 1, 1]
@@ -106,36 +165,39 @@ fn dot<F: Real>(a: &[F], b: &[F]) -> F {
     acc[0] + tail
 }
 
-fn fwd<F: Real>(args: Args<'_, F>) {
+fn fwd<F: Real>(args: Args<'_, F>, piece: Piece<F>) {
     let p: P = args.params();
     let [_, inputs, outputs] = p.dims();
     let work = args.work;
-    let [x, w, b, y] = args.bufs();
+    let [state, x, w, b, y] = args.bufs();
+    let mask = mask(&p, state.index(), piece, work.simd);
     let (x, w, b) = (x.input(), w.input(), b.input());
-    let rows = (PIECE / (inputs * outputs).max(1)).max(1);
+    let rows = P::rows(inputs * outputs);
     work.pieces(y.output(), rows * outputs, |piece, y| {
-        for (row, y) in y.chunks_exact_mut(outputs).enumerate() {
-            let at = (piece * rows + row) * inputs;
-            let x = &x[at..at + inputs];
-            for (o, y) in y.iter_mut().enumerate() {
-                let mut z = dot(x, &w[o * inputs..(o + 1) * inputs]);
-                if p.bias != 0 {
-                    z += b[o];
+        let at = piece * rows * inputs;
+        mask.read(at, &x[at..at + y.len() / outputs * inputs], |x| {
+            for (x, y) in x.chunks_exact(inputs).zip(y.chunks_exact_mut(outputs)) {
+                for (o, y) in y.iter_mut().enumerate() {
+                    let mut z = dot(x, &w[o * inputs..(o + 1) * inputs]);
+                    if p.bias != 0 {
+                        z += b[o];
+                    }
+                    *y = match p.activation {
+                        RELU if z < F::zero() => F::zero(),
+                        SIGMOID => super::activation::sigmoid(z),
+                        _ => z,
+                    };
                 }
-                *y = match p.activation {
-                    RELU if z < F::zero() => F::zero(),
-                    SIGMOID => super::activation::sigmoid(z),
-                    _ => z,
-                };
             }
-        }
+        });
     });
 }
 
-/// `dx = dz·w`, `dw = dzᵀ·x`, `db = Σ_b dz` with `dz = dy·f'(y)`.
+/// `dx = m(dz·w)`, `dw = dzᵀ·m(x)`, `db = Σ_b dz` with `dz = dy·f'(y)`.
 pub static BWD: Kernel = Kernel {
     name: "linear_bwd",
     bindings: &[
+        Binding::index("state"),
         Binding::input("x"),
         Binding::input("w"),
         Binding::input("y"),
@@ -144,7 +206,7 @@ pub static BWD: Kernel = Kernel {
         Binding::output("dw"),
         Binding::output("db"),
     ],
-    cpu: CpuTwin { f32: bwd, f64: bwd },
+    cpu: CpuTwin { f32: |args| bwd(args, dropout::piece_f32), f64: |args| bwd(args, dropout::piece_f64) },
     groups: &[|p| {
         let p: P = p.get();
         let of = |what, n| if p.wants(what) { n } else { 0 };
@@ -188,11 +250,12 @@ fn axpy<F: Real>(a: F, x: &[F], y: &mut [F]) {
     }
 }
 
-fn bwd<F: Real>(args: Args<'_, F>) {
+fn bwd<F: Real>(args: Args<'_, F>, piece: Piece<F>) {
     let p: P = args.params();
     let [batch, inputs, outputs] = p.dims();
     let work = args.work;
-    let [x, w, y, dy, dx, dw, db] = args.bufs();
+    let [state, x, w, y, dy, dx, dw, db] = args.bufs();
+    let mask = mask(&p, state.index(), piece, work.simd);
     let (x, w, y, dy) = (x.input(), w.input(), y.input(), dy.input());
     let (dx, dw, db) = (dx.output(), dw.output(), db.output());
     with_scratch(batch * outputs, |dz: &mut [F]| {
@@ -206,29 +269,33 @@ fn bwd<F: Real>(args: Args<'_, F>) {
         }
         let dz = &*dz;
         if p.wants(WANT_X) {
-            let rows = (PIECE / (inputs * outputs).max(1)).max(1);
+            let rows = P::rows(inputs * outputs);
             work.pieces(dx, rows * inputs, |piece, dx| {
-                for (row, dx) in dx.chunks_exact_mut(inputs).enumerate() {
-                    let at = (piece * rows + row) * outputs;
-                    dx.fill(F::zero());
-                    for (o, &dz) in dz[at..at + outputs].iter().enumerate() {
-                        axpy(dz, &w[o * inputs..(o + 1) * inputs], dx);
+                mask.write(piece * rows * inputs, dx, |dx| {
+                    for (row, dx) in dx.chunks_exact_mut(inputs).enumerate() {
+                        let at = (piece * rows + row) * outputs;
+                        dx.fill(F::zero());
+                        for (o, &dz) in dz[at..at + outputs].iter().enumerate() {
+                            axpy(dz, &w[o * inputs..(o + 1) * inputs], dx);
+                        }
                     }
-                }
+                });
             });
         } else {
             dx.fill(F::zero());
         }
         if p.wants(WANT_W) {
             let rows = (PIECE / (inputs * batch).max(1)).max(1);
-            work.pieces(dw, rows * inputs, |piece, dw| {
-                with_scratch(inputs, |part: &mut [F]| {
-                    for (row, dw) in dw.chunks_exact_mut(inputs).enumerate() {
-                        let o = piece * rows + row;
-                        blocked(batch, dw, part, |b, part| {
-                            axpy(dz[b * outputs + o], &x[b * inputs..(b + 1) * inputs], part);
-                        });
-                    }
+            mask.read(0, x, |x| {
+                work.pieces(dw, rows * inputs, |piece, dw| {
+                    with_scratch(inputs, |part: &mut [F]| {
+                        for (row, dw) in dw.chunks_exact_mut(inputs).enumerate() {
+                            let o = piece * rows + row;
+                            blocked(batch, dw, part, |b, part| {
+                                axpy(dz[b * outputs + o], &x[b * inputs..(b + 1) * inputs], part);
+                            });
+                        }
+                    });
                 });
             });
         } else {
