@@ -19,7 +19,8 @@ fn main() {
         println!("cargo::rerun-if-changed=kernels");
         let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
         sources::embed(&out);
-        on_cpu::build(&sources::read(), &out);
+        let planted = sources::one("kernels/on_cpu/planted.cu".as_ref());
+        on_cpu::build(&sources::read().into_iter().chain([planted]).collect::<Vec<_>>(), &out);
     }
 }
 
