@@ -26,7 +26,10 @@ fn main() {
         #[cfg(feature = "cuda")]
         nvcc::build(&sources::files("cu"), &out);
         #[cfg(feature = "cuda-on-cpu")]
-        on_cpu::build(&sources::read(), &out);
+        {
+            let planted = sources::one("kernels/on_cpu/planted.cu".as_ref());
+            on_cpu::build(&sources::read().into_iter().chain([planted]).collect::<Vec<_>>(), &out);
+        }
     }
 }
 

@@ -20,16 +20,18 @@ pub fn build(sources: &[Source], out: &Path) {
         .opt_level(2)
         .debug(false)
         .include("kernels/on_cpu")
-        .flag("-Wall")
+        .extra_warnings(false)
         // `#pragma unroll`, and helpers of the prelude that a source does not use.
         .flag("-Wno-unknown-pragmas")
         .flag("-Wno-unused-function")
         // Sources reinterpret floats as wider vectors.
         .flag("-fno-strict-aliasing")
+        // Every compiler and level of optimisation then gives the same bits; sources fuse with fmaf.
+        .flag("-ffp-contract=off")
         .flag("-fno-exceptions")
         .file("kernels/on_cpu/runtime.cpp");
-    if fused() {
-        // As nvcc fuses multiply-adds; without the instruction, `fmaf` would be a slow function.
+    if has_fma() {
+        // Without the instruction, `fmaf` would be a slow function.
         build.flag("-march=x86-64-v3");
     }
     for (name, text) in translated(sources) {
@@ -49,7 +51,7 @@ pub fn build(sources: &[Source], out: &Path) {
     println!("cargo::rustc-env=ETUDE_ON_CPU_SOURCES={}", dir.display());
 }
 
-fn fused() -> bool {
+fn has_fma() -> bool {
     let of = |name| std::env::var(name).unwrap_or_default();
     #[cfg(target_arch = "x86_64")]
     let here = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");

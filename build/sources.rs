@@ -22,12 +22,13 @@ pub fn files(extension: &str) -> Vec<PathBuf> {
 
 /// Every source, by stem.
 pub fn read() -> Vec<Source> {
-    let read = |path: PathBuf| {
-        let stem = path.file_stem().expect("a .cu file has a name").to_string_lossy().into_owned();
-        let text = inlined(&path, &mut Vec::new());
-        Source { stem, text }
-    };
-    files("cu").into_iter().map(read).collect()
+    files("cu").iter().map(|path| one(path)).collect()
+}
+
+/// One source.
+pub fn one(path: &Path) -> Source {
+    let stem = path.file_stem().expect("a .cu file has a name").to_string_lossy().into_owned();
+    Source { stem, text: inlined(path, &mut Vec::new()) }
 }
 
 /// A file with its own `#include "..."` replaced, each file once.

@@ -2,8 +2,10 @@
 #![cfg(feature = "cuda-on-cpu")]
 
 use etude::cases::{self, Case, Outcome};
+use etude::device::cpu::CpuTwin;
 use etude::device::cuda::{CudaOnCpu, SOURCES};
-use etude::kernels::REGISTRY;
+use etude::device::{Device, Launch};
+use etude::kernels::{Binding, Cost, Cuda, Kernel, Params, REGISTRY};
 use rayon::prelude::*;
 
 /// Stems without a CUDA source. Must shrink to nothing.
@@ -58,4 +60,86 @@ fn any_order_of_lanes_and_blocks_gives_the_same_bits() {
             (Err(e), ..) | (_, Err(e), _) | (.., Err(e)) => Some(e.to_string()),
         }
     });
+}
+
+/// `kernels/on_cpu/planted.cu`: what a run on a CPU must notice without a sanitizer.
+mod planted {
+    use super::*;
+
+    const N: u32 = 64;
+
+    /// The row of a planted kernel.
+    fn row(name: &'static str) -> &'static Kernel {
+        let nothing = CpuTwin { f32: |_| (), f64: |_| () };
+        Box::leak(Box::new(Kernel {
+            name,
+            bindings: const { &[Binding::input("x"), Binding::output("y")] },
+            cpu: nothing,
+            groups: &[],
+            cuda: Some(Cuda::new(N, |_| [1, 1, 1]).shared(|_| 4 * N)),
+            cost: |_| Cost::default(),
+        }))
+    }
+
+    /// What `kernel` makes of 0, 1, 2, ...
+    fn run(kernel: &'static Kernel, params: Params, seed: u64) -> etude::Result<Vec<f32>> {
+        let device: &dyn Device = &CudaOnCpu::with_seed(seed)?;
+        let x: Vec<f32> = (0..N as u16).map(f32::from).collect();
+        let bufs = vec![device.upload(&x)?, device.upload(&vec![f32::NAN; x.len()])?];
+        device.compile(vec![Launch { kernel, bufs: bufs.clone(), params }])?.run()?;
+        device.download(&bufs[1])
+    }
+
+    fn outcome(name: &'static str, seed: u64) -> etude::Result<Vec<f32>> {
+        run(row(name), Params::new(&N), seed)
+    }
+
+    #[test]
+    fn a_divergent_barrier_is_an_error_that_says_who_waits_where() {
+        let source = include_str!("../kernels/on_cpu/planted.cu");
+        let line = 1 + source.lines().position(|l| l.ends_with("planted: divergence_bad")).unwrap();
+        for seed in 0..4 {
+            let message = outcome("planted_divergence_bad", seed).unwrap_err().to_string();
+            assert!(
+                message.contains("planted_divergence_bad, block (0, 0, 0): divergent barrier"),
+                "{message}"
+            );
+            let waiting = format!("threads 0-39 wait at __syncthreads (kernels/on_cpu/planted.cu:{line})");
+            assert!(message.contains(&waiting), "{message}");
+            assert!(message.contains("threads 40-63 have returned"), "{message}");
+            assert_eq!(outcome("planted_divergence_good", seed).unwrap()[3], 4.0);
+        }
+    }
+
+    #[test]
+    fn a_copy_lands_only_when_it_is_waited_for() {
+        assert!(outcome("planted_unawaited_copy_bad", 0).unwrap().iter().all(|v| v.is_nan()));
+        assert_eq!(outcome("planted_unawaited_copy_good", 0).unwrap()[5], 5.0);
+    }
+
+    #[test]
+    fn shared_memory_starts_as_nan() {
+        // Twice: the second launch finds what the first left.
+        for _ in 0..2 {
+            let bad = outcome("planted_unwritten_shared_bad", 0).unwrap();
+            assert!(bad[2].is_nan() && bad[3] == 3.0, "{bad:?}");
+        }
+        assert_eq!(outcome("planted_unwritten_shared_good", 0).unwrap()[2], 2.0);
+    }
+
+    #[test]
+    fn a_result_that_depends_on_the_order_of_lanes_shows_by_the_seed() {
+        let of = |name, seed| outcome(name, seed).unwrap();
+        assert_ne!(of("planted_lane_order_bad", 0), of("planted_lane_order_bad", 1));
+        assert_eq!(of("planted_lane_order_good", 0), of("planted_lane_order_good", 1));
+    }
+
+    #[test]
+    fn a_row_that_disagrees_with_its_source_is_an_error() {
+        let two = Params::new(&[N, N]);
+        let message = run(row("planted_lane_order_good"), two, 0).unwrap_err().to_string();
+        assert!(message.contains("bytes 8 8 8 in the row, 8 8 4 in the source"), "{message}");
+        let message = outcome("planted_nothing", 0).unwrap_err().to_string();
+        assert!(message.contains("no entry point planted_nothing"), "{message}");
+    }
 }

@@ -68,6 +68,14 @@ impl CudaOnCpu {
         Ok(Self { host: Arc::new(Cpu::new(1)?), seed, running: Arc::default() })
     }
 
+    /// Where a buffer lies in memory: what its kernels are given.
+    ///
+    /// # Errors
+    /// When it is another device's.
+    pub fn address(&self, buf: &Buf) -> Result<usize> {
+        self.host.address(buf)
+    }
+
     fn lock(&self) -> MutexGuard<'_, ()> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -97,7 +105,7 @@ impl Device for CudaOnCpu {
         let mut ready = Vec::with_capacity(launches.len());
         for launch in &launches {
             let mut drawn = Box::default();
-            let address = |buf: &Buf| Ok(self.host.address(buf)? as u64);
+            let address = |buf: &Buf| Ok(self.address(buf)? as u64);
             ready.push(Ready::new(NAME, launch, address, |n| {
                 drawn = vec![0u32; n as usize].into_boxed_slice();
                 drawn.as_mut_ptr() as u64
