@@ -124,15 +124,31 @@ __device__ inline void put_loss(double mine, float* part, unsigned parts, bool c
     if (threadIdx.x == 0) loss[0] = static_cast<float>(scale * total);
 }
 
-template <unsigned ROWS, bool SAME, class T>
-__device__ __forceinline__ double sweep_of(float4* memory, const Rows<T>& a, const Rows<T>& b, unsigned block, float scale, float* out, const P& p) {
-    const unsigned i0 = block * ROWS, column = blockIdx.y * CHUNK;
-    if (p.metric == COSINE) {
-        return sweep<ROWS, true, true, SAME>(memory, a, b, i0, column, p.d, scale, out,
-            [=](float t, float w, unsigned, unsigned, bool directed) { return term<true>(p, t, w, directed); });
-    }
-    return sweep<ROWS, false, true, SAME>(memory, a, b, i0, column, p.d, scale, out,
-        [=](float t, float w, unsigned, unsigned, bool directed) { return term<false>(p, t, w, directed); });
+// Rows a block owns.
+__device__ inline unsigned own_rows(const Rows<float>&, size_t rows) { return rows_of_block(rows); }
+template <class T> __device__ inline unsigned own_rows(const Rows<T>&, size_t rows) { return rows_of_block_half(rows); }
+
+template <bool UNIT, bool SAME>
+__device__ __forceinline__ double sweep_by(float4* memory, const Rows<float>& a, const Rows<float>& b, unsigned own, unsigned block, float scale, float* out, const P& p) {
+    const auto of = [=](float t, float w, unsigned, unsigned, bool directed) { return term<UNIT>(p, t, w, directed); };
+    const unsigned i0 = block * own, column = blockIdx.y * CHUNK;
+    return own == ROWS_FEW ? sweep<ROWS_FEW, UNIT, true, SAME>(memory, a, b, i0, column, p.d, scale, out, of)
+                           : sweep<ROWS_MANY, UNIT, true, SAME>(memory, a, b, i0, column, p.d, scale, out, of);
+}
+
+template <bool UNIT, bool SAME, class T>
+__device__ __forceinline__ double sweep_by(float4* memory, const Rows<T>& a, const Rows<T>& b, unsigned own, unsigned block, float scale, float* out, const P& p) {
+    const auto of = [=](float t, float w, unsigned, unsigned, bool directed) { return term<UNIT>(p, t, w, directed); };
+    const unsigned i0 = block * own, column = blockIdx.y * CHUNK;
+    return own == 16 * WARPS ? sweep_half<1, true, UNIT, SAME>(memory, a, b, i0, column, p.d, scale, out, of)
+                             : sweep_half<2, false, UNIT, SAME>(memory, a, b, i0, column, p.d, scale, out, of);
+}
+
+// The block's rows of the gradient by `a`; the thread's part of twice the sum of the losses.
+template <bool SAME, class T>
+__device__ __forceinline__ double sweep_of(float4* memory, const Rows<T>& a, const Rows<T>& b, unsigned own, unsigned block, float scale, float* out, const P& p) {
+    return p.metric == COSINE ? sweep_by<true, SAME>(memory, a, b, own, block, scale, out, p)
+                              : sweep_by<false, SAME>(memory, a, b, own, block, scale, out, p);
 }
 
 template <class T>
@@ -140,9 +156,8 @@ __device__ inline void all(float4* memory, const T* z, const float* labels, cons
     const Rows<T> rows = samples_of(z, p.n, labels, p.weighted & 1 ? weights : nullptr);
     const double scale = share_of(p, total_of<true>(rows));
     const float by = static_cast<float>(scale * p.grad_scale);
-    const unsigned own = rows_of_block(p.n);
-    const double losses = own == ROWS_FEW ? sweep_of<ROWS_FEW, true>(memory, rows, rows, blockIdx.x, by, dz, p)
-                                          : sweep_of<ROWS_MANY, true>(memory, rows, rows, blockIdx.x, by, dz, p);
+    const unsigned own = own_rows(rows, p.n);
+    const double losses = sweep_of<true>(memory, rows, rows, own, blockIdx.x, by, dz, p);
     // Each pair was met from both ends, and its loss is twice what counts.
     put_loss(losses, part, div_up(p.n, own), blockIdx.y == 0, 0.25 * scale, loss, ticket);
 }
@@ -153,13 +168,12 @@ __device__ inline void cross(float4* memory, const T* z, const float* labels_z, 
     const Rows<T> of_o = samples_of(others, p.m, labels_o, p.weighted & 2 ? weights_o : nullptr);
     const double scale = share_of(p, total_of<false>(of_z) * total_of<false>(of_o));
     const float by = static_cast<float>(scale * p.grad_scale);
-    const unsigned own = rows_of_block(static_cast<size_t>(p.n) + p.m), blocks = div_up(p.n, own);
+    const unsigned own = own_rows(of_z, static_cast<size_t>(p.n) + p.m), blocks = div_up(p.n, own);
     const bool second = blockIdx.x >= blocks;
     const Rows<T> mine = second ? of_o : of_z, theirs = second ? of_z : of_o;
     float* const out = second ? dothers : dz;
     const unsigned block = second ? blockIdx.x - blocks : blockIdx.x;
-    const double losses = own == ROWS_FEW ? sweep_of<ROWS_FEW, false>(memory, mine, theirs, block, by, out, p)
-                                          : sweep_of<ROWS_MANY, false>(memory, mine, theirs, block, by, out, p);
+    const double losses = sweep_of<false>(memory, mine, theirs, own, block, by, out, p);
     put_loss(losses, part, blocks, !second && blockIdx.y == 0, 0.5 * scale, loss, ticket);
 }
 

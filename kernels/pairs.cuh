@@ -438,4 +438,372 @@ __device__ __noinline__ double sweep(float4* memory, const Rows<T>& a, const Row
     return losses;
 }
 
+// ---- The sweep of rows stored in 16 bits, on the tensor cores.
+//
+// The same three steps, a warp owning 16 or 32 rows i with all the tile's columns, as in FlashAttention-2 (Dao, 2023): the Gram tile's
+// accumulators become, rounded to 16 bits, the left operand of the second product without leaving the registers. The squared
+// distance is |z_i|^2 + |z_j|^2 - 2 z_i . z_j; a pair where that cancels, nearer than 1e-3 of the squared norms, and one whose
+// coefficient 16 bits cannot hold, is computed by its warp from differences in f32.
+//
+// Rounded coefficients (2^-9 in bf16) do no harm to what a pair's two sums share, as sum_j g_ij is taken of the rounded ones, on the tensor
+// cores too; what is left is an error of 2^-9 a pair at random, which averages out over many rows. Where they are few, the
+// coefficients' residuals take a second product: 6 d multiply-adds a pair in place of 4 d for both ends.
+//
+// The cosine's coefficient of z_j is g_ij |z_i| / |z_j|, near 1 in size whatever the norms; acc_i . z_i = sum_j of that times z_i . z_j
+// is what the projection takes off.
+
+// Warps of a block and 16-bit rows that it owns.
+constexpr unsigned WARPS = BLOCK / 32;
+constexpr unsigned FEW_HALF = 32768;
+constexpr float NEAR_GRAM = 1e-3f;
+
+__device__ inline unsigned rows_of_block_half(size_t rows) { return rows < FEW_HALF ? 16 * WARPS : 32 * WARPS; }
+
+__device__ inline void multiply(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], __half) { mma_f16(d, a, b); }
+__device__ inline void multiply(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], __nv_bfloat16) { mma_bf16(d, a, b); }
+
+__device__ inline unsigned bits_of(__half v) { return __half_as_ushort(v); }
+__device__ inline unsigned bits_of(__nv_bfloat16 v) { return __bfloat16_as_ushort(v); }
+__device__ inline __half rounded(float v, __half) { return __float2half_rn(v); }
+__device__ inline __nv_bfloat16 rounded(float v, __nv_bfloat16) { return __float2bfloat16_rn(v); }
+// The largest coefficient that keeps its digits.
+__device__ inline float most(__half) { return 6e4f; }
+__device__ inline float most(__nv_bfloat16) { return 3e38f; }
+
+// Two values as one register of an operand.
+template <class T> __device__ inline unsigned packed(T x, T y) { return bits_of(x) | bits_of(y) << 16; }
+
+// Chunk c of 8 elements of a staged row.
+__device__ inline unsigned place_half(unsigned row, unsigned c, unsigned log_pitch) { return (row << log_pitch) + (c ^ (row & 7)); }
+__device__ inline unsigned log_pitch_half(unsigned d) { return d <= 64 ? 3 : 4; }
+
+// Stages columns k0 to k0 + 8 * 2^log_pitch of `count` rows from `first` on, as they are stored.
+template <class T>
+__device__ inline void stage_half(uint4* to, unsigned log_pitch, const Rows<T>& from, unsigned first, unsigned count, unsigned d, unsigned k0) {
+    const bool whole = d % 8 == 0 && reinterpret_cast<size_t>(from.z) % 16 == 0;
+    for (unsigned e = threadIdx.x; e < count << log_pitch; e += blockDim.x) {
+        const unsigned row = e >> log_pitch, c = e - (row << log_pitch);
+        const unsigned i = first + row, k = k0 + 8 * c;
+        uint4* const at = to + place_half(row, c, log_pitch);
+        const bool keep = k < d && from.weight(i) > 0.0f;
+        const T* const z = from.z + (keep ? static_cast<size_t>(i) * d + k : 0);
+        if (whole) {
+            copy_async16(at, z, keep);
+        } else {
+            unsigned v[4] = {};
+#pragma unroll
+            for (unsigned h = 0; h < 8; h++)
+                if (keep && k + h < d) v[h / 2] |= bits_of(z[h]) << (16 * (h % 2));
+            *at = make_uint4(v[0], v[1], v[2], v[3]);
+        }
+    }
+}
+
+// A pair from differences in f32, by a warp.
+struct Direct {
+    float t, along, xi, xj; // u_i - u_j is xi z_i - xj z_j, but for a multiple of u_i
+};
+template <bool COSINE, class T>
+__device__ __noinline__ Direct direct(const Rows<T>& a, const Rows<T>& b, unsigned i, unsigned j, float ri, float rj, unsigned d) {
+    const T* const x = a.z + static_cast<size_t>(i) * d;
+    const T* const y = b.z + static_cast<size_t>(j) * d;
+    float t = 0.0f, ee = 0.0f, q = 0.0f;
+    if (!COSINE) ri = rj = 1.0f;
+    for (unsigned k = threadIdx.x % 32; k < d; k += 32) {
+        const float xk = real(x[k]), yk = real(y[k]);
+        const float v = fmaf(xk, ri, -(yk * rj));
+        t = fmaf(v, v, t);
+        if (COSINE) {
+            const float e = (xk - yk) * ri;
+            ee = fmaf(e, e, ee);
+            q = fmaf(e, fmaf(xk, ri, yk * ri), q);
+        }
+    }
+    t = warp_sum(t);
+    Direct of = {t, 0.5f * t, ri, rj};
+    if (COSINE) {
+        ee = warp_sum(ee);
+        q = warp_sum(q);
+        const Refined better = refined(ee, q, ri / rj, t);
+        if (t < NEAR_UNIT && ri > 0.0f && rj > 0.0f && better.t >= 0.0f) of = {better.t, better.along, rj, rj};
+    }
+    return of;
+}
+
+// As `sweep`; M blocks of 16 rows to a warp, SPLIT with the coefficients' residuals.
+template <unsigned M, bool SPLIT, bool COSINE, bool SAME, class T, class F>
+__device__ __noinline__ double sweep_half(float4* memory, const Rows<T>& a, const Rows<T>& b, unsigned i0, unsigned column, unsigned d, float scale, float* out, F term) {
+    constexpr unsigned ROWS = 16 * M * WARPS, BLOCKS = TILE / 8;
+    static_assert(M * BLOCKS * 4 <= 32, "a bit for each pair of a lane");
+    const unsigned log_pitch = log_pitch_half(d), pitch = 1u << log_pitch;
+    uint4* const zi = reinterpret_cast<uint4*>(memory);
+    uint4* const zj = zi + ROWS * pitch;
+    float* const norm_i = reinterpret_cast<float*>(zj + 2 * TILE * pitch);
+    float* const norm_j = norm_i + ROWS;
+    float* const weight_j = norm_j + TILE;
+    float* const label_j = weight_j + TILE;
+
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = lane / 4, in = lane % 4;
+    const unsigned chunks = div_up(d, CHUNK), own = column / CHUNK, tiles = div_up(b.n, TILE);
+    const unsigned width = min(CHUNK, d - column);
+    const T like = rounded(0.0f, T());
+
+    stage_half(zj, log_pitch, b, 0, TILE, d, chunks == 1 ? 0 : (own + 1) % chunks * CHUNK);
+    if (chunks == 1) stage_half(zi, log_pitch, a, i0, ROWS, d, 0);
+    copy_commit();
+    norms<COSINE>(norm_i, a, i0, ROWS, d);
+    __syncthreads();
+    // What the lane knows of its rows, 16 w + 8 h + group of the warp's: one over the norm for the cosine, else its square.
+    float of_i[M][2], weight_i[M][2], label_i[M][2];
+#pragma unroll
+    for (unsigned w = 0; w < M; w++)
+#pragma unroll
+        for (unsigned h = 0; h < 2; h++) {
+            const unsigned row = 16 * (M * warp + w) + 8 * h + group;
+            of_i[w][h] = norm_i[row];
+            weight_i[w][h] = a.weight(i0 + row);
+            label_i[w][h] = a.labels && i0 + row < a.n ? a.labels[i0 + row] : 0.0f;
+        }
+
+    float acc[M][16][4] = {};
+    float gram[M][BLOCKS][4] = {};
+    float sums[M][4] = {}; // of coefficients, the same in every column
+    float along[M][2] = {}; // the lane's part of acc_i . z_i
+    double losses = 0.0;
+    unsigned now = 0;
+    for (unsigned tile = 0; tile < tiles; tile++) {
+        const unsigned j0 = tile * TILE;
+        const uint4* tile_j = zj;
+        for (unsigned c = 0; c < chunks; c++) {
+            const unsigned k0 = chunks == 1 ? 0 : (own + 1 + c) % chunks * CHUNK;
+            if (chunks > 1) {
+                __syncthreads(); // whoever still reads zi
+                stage_half(zi, log_pitch, a, i0, ROWS, d, k0);
+                copy_commit();
+            }
+            copy_wait<0>();
+            __syncthreads();
+            tile_j = zj + now * TILE * pitch;
+            now ^= 1;
+            if (c + 1 < chunks || tile + 1 < tiles) {
+                const unsigned next = c + 1 < chunks ? j0 : j0 + TILE;
+                const unsigned k = chunks == 1 ? 0 : (own + 1 + (c + 1) % chunks) % chunks * CHUNK;
+                stage_half(zj + now * TILE * pitch, log_pitch, b, next, TILE, d, k);
+            }
+            copy_commit();
+            const unsigned steps = div_up(min(CHUNK, d - k0), 16);
+            if (c == 0) {
+                if (threadIdx.x < TILE) {
+                    const unsigned j = j0 + threadIdx.x;
+                    weight_j[threadIdx.x] = b.weight(j);
+                    label_j[threadIdx.x] = b.labels && j < b.n ? b.labels[j] : 0.0f;
+                }
+                if (chunks > 1) {
+                    norms<COSINE>(norm_j, b, j0, TILE, d);
+                } else {
+                    // The squares of the norms are the diagonal of the tile with itself: 8 of its 32 rows to a warp.
+                    float square[4] = {};
+                    for (unsigned s = 0; s < steps; s++) {
+                        unsigned x[4], y[4];
+                        load_matrices(x, tile_j + place_half(warp / 2 * 16 + lane % 16, 2 * s + lane / 16, log_pitch));
+                        load_matrices(y, tile_j + place_half(8 * warp + lane % 8, 2 * s + lane / 8 % 2, log_pitch));
+                        const unsigned y2[2] = {y[0], y[1]};
+                        multiply(square, x, y2, like);
+                    }
+                    if (in == group / 2) {
+                        const unsigned row = 8 * warp + group;
+                        const float v = group % 2 ? (warp % 2 ? square[3] : square[1]) : (warp % 2 ? square[2] : square[0]);
+                        float norm = v;
+                        if (COSINE) {
+                            norm = v > 1e-30f && v < 1e30f ? 1.0f / sqrtf(v) : 0.0f;
+                            if (norm == 0.0f && b.weight(j0 + row) > 0.0f) {
+                                float largest = 0.0f, sum = 0.0f;
+                                const T* const z = b.z + static_cast<size_t>(j0 + row) * d;
+                                for (unsigned k = 0; k < d; k++) largest = fmaxf(largest, fabsf(real(z[k])));
+                                const float over = 1.0f / fmaxf(largest, 1e-38f);
+                                for (unsigned k = 0; k < d; k++) sum = fmaf(real(z[k]) * over, real(z[k]) * over, sum);
+                                norm = largest >= 1e-38f ? over / sqrtf(sum) : 0.0f;
+                            }
+                        }
+                        norm_j[row] = norm;
+                    }
+                }
+                __syncthreads();
+            }
+            // Step 1.
+#pragma unroll 1
+            for (unsigned s = 0; s < steps; s++) {
+                unsigned y[BLOCKS / 2][4];
+#pragma unroll
+                for (unsigned h = 0; h < BLOCKS / 2; h++)
+                    load_matrices(y[h], tile_j + place_half(16 * h + lane % 8 + lane / 16 * 8, 2 * s + lane / 8 % 2, log_pitch));
+#pragma unroll
+                for (unsigned w = 0; w < M; w++) {
+                    unsigned x[4];
+                    load_matrices(x, zi + place_half(16 * (M * warp + w) + lane % 16, 2 * s + lane / 16, log_pitch));
+#pragma unroll
+                    for (unsigned n = 0; n < BLOCKS; n++) {
+                        const unsigned y2[2] = {y[n / 2][n % 2 * 2], y[n / 2][n % 2 * 2 + 1]};
+                        multiply(gram[w][n], x, y2, like);
+                    }
+                }
+            }
+        }
+
+        // Step 2: `high` and `low` are the left operand of step 3.
+        unsigned high[M][BLOCKS][2], low[M][BLOCKS][2];
+        unsigned pending = 0; // pairs to be computed from differences
+        float recent = 0.0f;
+#pragma unroll
+        for (unsigned n = 0; n < BLOCKS; n++) {
+#pragma unroll
+            for (unsigned w = 0; w < M; w++) {
+#pragma unroll
+                for (unsigned h = 0; h < 2; h++) {
+                    T rough[2], rest[2];
+#pragma unroll
+                    for (unsigned e = 0; e < 2; e++) {
+                        const unsigned col = 8 * n + 2 * in + e, i = i0 + 16 * (M * warp + w) + 8 * h + group, j = j0 + col;
+                        const float product = gram[w][n][2 * h + e], nj = norm_j[col], ni = of_i[w][h];
+                        const float both = SAME && i == j ? 0.0f : weight_i[w][h] * weight_j[col];
+                        const bool directed = !COSINE || (ni > 0.0f && nj > 0.0f);
+                        const float t = COSINE ? fmaxf(2.0f - 2.0f * (product * ni * nj), 0.0f) : fmaxf(ni + nj - 2.0f * product, 0.0f);
+                        // Not a number counts as near.
+                        bool far = COSINE ? !directed || t > 2.0f * NEAR_GRAM : t > NEAR_GRAM * (ni + nj);
+                        const Term of = term(t, fabsf(label_i[w][h] - label_j[col]), i, j, directed);
+                        float g = weight_j[col] * of.g;
+                        if (COSINE) g = directed ? g * (nj / ni) : 0.0f;
+                        far = far && fabsf(g) <= most(like);
+                        const bool counts = both > 0.0f;
+                        if (counts && !far) pending |= 1u << (((w * BLOCKS + n) * 2 + h) * 2 + e);
+                        const bool plain = counts && far;
+                        recent += plain ? both * of.loss : 0.0f;
+                        g = plain ? g : 0.0f;
+                        rough[e] = rounded(g, like);
+                        float used = real(rough[e]);
+                        if (SPLIT) {
+                            rest[e] = rounded(g - used, like);
+                            used += real(rest[e]);
+                        }
+                        if (COSINE && plain) along[w][h] += used * product;
+                    }
+                    high[w][n][h] = packed(rough[0], rough[1]);
+                    if (SPLIT) low[w][n][h] = packed(rest[0], rest[1]);
+                }
+            }
+        }
+        while (const unsigned lanes = __ballot_sync(FULL, pending != 0)) {
+            const int from = __ffs(lanes) - 1;
+            const unsigned bit = __shfl_sync(FULL, static_cast<unsigned>(__ffs(pending) - 1), from);
+            if (static_cast<int>(lane) == from) pending &= pending - 1;
+            const unsigned e = bit % 2, h = bit / 2 % 2, n = bit / 4 % BLOCKS, of_w = bit / 4 / BLOCKS;
+            const unsigned row = 16 * (M * warp + of_w) + 8 * h + from / 4, col = 8 * n + 2 * (from % 4) + e;
+            const unsigned i = i0 + row, j = j0 + col;
+            const float ni = norm_i[row], nj = norm_j[col];
+            const bool directed = !COSINE || (ni > 0.0f && nj > 0.0f);
+            const Direct pair = direct<COSINE>(a, b, i, j, ni, nj, d);
+            const float label = a.labels ? fabsf(a.labels[i] - label_j[col]) : 0.0f;
+            const Term of = term(pair.t, label, i, j, directed);
+            if (static_cast<int>(lane) == from) recent += a.weight(i) * weight_j[col] * of.loss;
+            float g = directed ? weight_j[col] * of.g : 0.0f;
+            if (COSINE) g = directed ? g / ni : 0.0f;
+            if (g != 0.0f && static_cast<int>(group) == from / 4) {
+                const T* const x = a.z + static_cast<size_t>(i) * d + column;
+                const T* const y = b.z + static_cast<size_t>(j) * d + column;
+#pragma unroll
+                for (unsigned w = 0; w < M; w++) {
+#pragma unroll
+                    for (unsigned r = 0; r < 2; r++) {
+                        if (w != of_w || r != h) continue;
+                        if (COSINE && static_cast<int>(lane) == from) along[w][r] -= g * pair.along / ni;
+#pragma unroll
+                        for (unsigned m = 0; m < 16; m++)
+#pragma unroll
+                            for (unsigned s = 0; s < 2; s++) {
+                                const unsigned k = 8 * m + 2 * in + s;
+                                if (k < width) acc[w][m][2 * r + s] -= g * fmaf(pair.xi, real(x[k]), -(pair.xj * real(y[k])));
+                            }
+                    }
+                }
+            }
+        }
+        losses += recent;
+
+        // Step 3.
+        const unsigned one = bits_of(rounded(1.0f, like)), ones[2] = {one | one << 16, one | one << 16};
+#pragma unroll
+        for (unsigned s = 0; s < TILE / 16; s++) {
+            unsigned x[M][4], rest[M][4];
+#pragma unroll
+            for (unsigned w = 0; w < M; w++) {
+#pragma unroll
+                for (unsigned v = 0; v < 4; v++) {
+                    x[w][v] = high[w][2 * s + v / 2][v % 2];
+                    if (SPLIT) rest[w][v] = low[w][2 * s + v / 2][v % 2];
+                }
+                if (!COSINE) {
+                    multiply(sums[w], x[w], ones, like);
+                    if (SPLIT) multiply(sums[w], rest[w], ones, like);
+                }
+            }
+#pragma unroll
+            for (unsigned m = 0; m < 16; m += 2) {
+                if (8 * m >= width) break;
+                unsigned y[4];
+                load_matrices_transposed(y, tile_j + place_half(16 * s + lane % 16, m + lane / 16, log_pitch));
+                const unsigned y0[2] = {y[0], y[1]}, y1[2] = {y[2], y[3]};
+#pragma unroll
+                for (unsigned w = 0; w < M; w++) {
+                    multiply(acc[w][m], x[w], y0, like);
+                    multiply(acc[w][m + 1], x[w], y1, like);
+                    if (SPLIT) {
+                        multiply(acc[w][m], rest[w], y0, like);
+                        multiply(acc[w][m + 1], rest[w], y1, like);
+                    }
+                }
+            }
+        }
+#pragma unroll
+        for (unsigned w = 0; w < M; w++)
+#pragma unroll
+            for (unsigned n = 0; n < BLOCKS; n++)
+#pragma unroll
+                for (unsigned e = 0; e < 4; e++) gram[w][n][e] = 0.0f;
+
+        const bool last = tile + 1 == tiles;
+        if (!last && (tile + 1) % FLUSH != 0) continue;
+        // As in `sweep`. acc is in units of z_j; of a cosine its part along z_i is taken off.
+#pragma unroll
+        for (unsigned w = 0; w < M; w++)
+#pragma unroll
+            for (unsigned h = 0; h < 2; h++) {
+                const unsigned i = i0 + 16 * (M * warp + w) + 8 * h + group;
+                const float inward = COSINE ? sum_of_four(along[w][h]) : 0.0f;
+                const float ni = of_i[w][h], by = scale * weight_i[w][h];
+#pragma unroll
+                for (unsigned m = 0; m < 16; m++)
+#pragma unroll
+                    for (unsigned e = 0; e < 2; e++) {
+                        const unsigned k = column + 8 * m + 2 * in + e;
+                        if (i < a.n && k < d) {
+                            const size_t at = static_cast<size_t>(i) * d + k;
+                            float v = acc[w][m][2 * h + e];
+                            if (tile >= FLUSH) v += __ldcg(out + at);
+                            if (last) {
+                                const float zk = by > 0.0f || by < 0.0f ? real(a.z[at]) : 0.0f;
+                                if (COSINE) {
+                                    v = d == 1 || ni == 0.0f ? 0.0f : -by * (ni * v - inward * ni * ni * (ni * zk)) * ni;
+                                } else {
+                                    v = by * (sums[w][2 * h] * zk - v);
+                                }
+                            }
+                            out[at] = v;
+                        }
+                        acc[w][m][2 * h + e] = 0.0f;
+                    }
+            }
+    }
+    return losses;
+}
+
 } // namespace

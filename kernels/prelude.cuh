@@ -178,6 +178,42 @@ template <int LEFT> __device__ inline void copy_wait() {
 #endif
 }
 
+// Four 8 x 8 matrices of 16-bit elements from shared memory, one register each: lane 8 m + r gives the address of row r of matrix m, a
+// multiple of 16; lane 4 g + i receives elements (g, 2 i + (0, 1)), or transposed (2 i + (0, 1), g).
+__device__ inline void load_matrices(unsigned (&to)[4], const void* row) {
+#ifdef ETUDE_ON_CPU
+    const unsigned lane = threadIdx.x % 32;
+    for (unsigned m = 0; m < 4; m++) {
+        const size_t at = __shfl_sync(FULL, reinterpret_cast<size_t>(row), static_cast<int>(8 * m + lane / 4));
+        to[m] = reinterpret_cast<const unsigned*>(at)[lane % 4];
+    }
+#else
+    const unsigned shared = static_cast<unsigned>(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(shared));
+#endif
+}
+
+__device__ inline void load_matrices_transposed(unsigned (&to)[4], const void* row) {
+#ifdef ETUDE_ON_CPU
+    const unsigned lane = threadIdx.x % 32;
+    for (unsigned m = 0; m < 4; m++) {
+        unsigned both = 0;
+        for (unsigned e = 0; e < 2; e++) {
+            const size_t at = __shfl_sync(FULL, reinterpret_cast<size_t>(row), static_cast<int>(8 * m + 2 * (lane % 4) + e));
+            both |= static_cast<unsigned>(reinterpret_cast<const unsigned short*>(at)[lane / 4]) << (16 * e);
+        }
+        to[m] = both;
+    }
+#else
+    const unsigned shared = static_cast<unsigned>(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(shared));
+#endif
+}
+
 // d += a·b on the tensor cores, m16n8k8, tf32 operands (f32 bits, rounded by to_tf32), f32 accumulators. Fragments as in the PTX
 // manual: lane = 4·group + in; a[0..4] are rows (group, group + 8), columns (in, in + 4), row fastest; b[0..2] rows (in, in + 4), column
 // group; d[0..4] rows (group, group, group + 8, group + 8), columns 2·in + (0, 1, 0, 1).

@@ -91,10 +91,13 @@ const fn fwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
         name,
         bindings,
         cpu: CpuTwin { f32: fwd_tiled, f64: fwd_plain },
-        groups: &[|p| {
-            let p: P = p.get();
-            [p.n.div_ceil(64) * p.m.div_ceil(64), 1, 1]
-        }],
+        groups: match bindings[0].elem {
+            Elem::Bf16 => &[],
+            _ => &[|p| {
+                let p: P = p.get();
+                [p.n.div_ceil(64) * p.m.div_ceil(64), 1, 1]
+            }],
+        },
         cuda: Some(
             Cuda::new(256, |p| {
                 let p: P = p.get();
@@ -103,14 +106,6 @@ const fn fwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
             // Both sides' panels of 8 quads, twice, and their norms.
             .shared(|_| 4 * 8 * 16 * SQUARE + 8 * SQUARE),
         ),
-        groups: match bindings[0].elem {
-            Elem::Bf16 => &[],
-            _ => &[|p| {
-                let p: P = p.get();
-                [p.n.div_ceil(64) * p.m.div_ceil(64), 1, 1]
-            }],
-        },
-        cuda: None,
         cost: |p| {
             let [n, m, d] = p.get::<P>().dims();
             Cost::new(2 * n * m * d, n * m + (n + m) * d)
@@ -140,20 +135,6 @@ const fn bwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
         name,
         bindings,
         cpu: CpuTwin { f32: bwd_tiled, f64: bwd_plain },
-        groups: &[|p| {
-            let p: P = p.get();
-            [p.n.div_ceil(32) + p.m.div_ceil(32), 1, 1]
-        }],
-        cuda: Some(
-            Cuda::new(cuda::BLOCK, |p| {
-                let p: P = p.get();
-                cuda::grid(&[p.n, p.m], p.d)
-            })
-            .shared(|p| {
-                let p: P = p.get();
-                cuda::shared(&[p.n, p.m], p.d)
-            }),
-        ),
         groups: match bindings[0].elem {
             Elem::Bf16 => &[],
             _ => &[|p| {
@@ -161,7 +142,16 @@ const fn bwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
                 [p.n.div_ceil(32) + p.m.div_ceil(32), 1, 1]
             }],
         },
-        cuda: None,
+        cuda: Some(
+            Cuda::new(cuda::BLOCK, |p| {
+                let p: P = p.get();
+                cuda::grid([p.n, p.m], p.d, false)
+            })
+            .shared(|p| {
+                let p: P = p.get();
+                cuda::shared([p.n, p.m], p.d, false)
+            }),
+        ),
         cost: |p| {
             let [n, m, d] = p.get::<P>().dims();
             Cost::new(4 * n * m * d, n * m + 2 * (n + m) * d)
