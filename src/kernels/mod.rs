@@ -182,14 +182,14 @@ pub struct Cuda {
     /// Bytes of dynamic shared memory.
     pub shared: fn(&Params) -> u32,
     /// Tickets of the launch. A block that is done draws one, so that the last of all, or of all that share a ticket, can finish
-    /// the work: unless it is 0, the kernel takes `unsigned* ticket` after its params, all 0 at the start and 0 again at the end.
-    pub tickets: fn(&Params) -> u32,
+    /// the work: where there are any, the kernel takes `unsigned* ticket` after its params, all 0 at the start and 0 again at the end.
+    pub tickets: Option<fn(&Params) -> u32>,
 }
 
 impl Cuda {
     /// A launch without dynamic shared memory or tickets.
     pub const fn new(block: u32, grid: fn(&Params) -> [u32; 3]) -> Self {
-        Self { block, grid, shared: |_| 0, tickets: |_| 0 }
+        Self { block, grid, shared: |_| 0, tickets: None }
     }
 
     /// With dynamic shared memory, in bytes.
@@ -208,7 +208,7 @@ impl Cuda {
     /// With as many tickets, at least one, whatever the params: a last block for each part of the launch.
     #[must_use]
     pub const fn tickets(mut self, tickets: fn(&Params) -> u32) -> Self {
-        self.tickets = tickets;
+        self.tickets = Some(tickets);
         self
     }
 }

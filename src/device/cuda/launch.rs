@@ -54,7 +54,7 @@ impl Ready {
             shared: (cuda.shared)(&launch.params),
             addresses: launch.bufs.iter().map(address).collect::<Result<_>>()?,
             params: launch.params,
-            tickets: Some((cuda.tickets)(&launch.params)).filter(|n| *n > 0).map(tickets),
+            tickets: cuda.tickets.map(|count| tickets(count(&launch.params))),
         })
     }
 

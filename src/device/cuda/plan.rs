@@ -138,7 +138,7 @@ pub(super) struct CudaPlan {
     /// The whole list; none where nothing is launched, or the device was told to do without.
     graph: Option<CudaGraph>,
     clock: Option<[CudaEvent; 2]>,
-    /// One ticket counter for each launch that draws: zero before and after each run.
+    /// The tickets of the launches that draw, in their order: zero before and after each run.
     _tickets: Memory,
     /// Keeps the buffers alive.
     _bufs: Vec<Buf>,
@@ -150,13 +150,19 @@ unsafe impl Send for CudaPlan {}
 impl CudaPlan {
     pub(super) fn new(shared: Arc<Shared>, launches: Vec<Launch>) -> Result<Self> {
         shared.bind()?;
-        let draws = |l: &&Launch| l.kernel.cuda.is_some_and(|c| c.ticket);
-        let tickets = shared.allocate(launches.iter().filter(draws).count() * size_of::<u32>())?;
-        let mut free = (tickets.pointer()..).step_by(size_of::<u32>());
+        let drawn =
+            |l: &Launch| l.kernel.cuda.and_then(|c| c.tickets).map_or(0, |count| count(&l.params) as usize);
+        let tickets = shared.allocate(launches.iter().map(drawn).sum::<usize>() * size_of::<u32>())?;
+        let mut free = tickets.pointer();
         let ready = launches
             .iter()
             .map(|launch| {
-                let ready = Ready::new(NAME, launch, |buf| shared.address(buf), || free.next().unwrap_or(0))?;
+                let take = |n: u32| {
+                    let first = free;
+                    free += u64::from(n) * size_of::<u32>() as u64;
+                    first
+                };
+                let ready = Ready::new(NAME, launch, |buf| shared.address(buf), take)?;
                 check_aliases(&shared, launch)?;
                 Ok(ready)
             })
