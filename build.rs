@@ -1,10 +1,14 @@
 //! Notes what a binary was built with and for, so that bug reports and benchmarks can say so, and prepares the CUDA
 //! sources for the features that use them.
 
+#[cfg(feature = "cuda")]
+#[path = "build/nvcc.rs"]
+mod nvcc;
 #[cfg(feature = "cuda-on-cpu")]
 #[path = "build/on_cpu.rs"]
 mod on_cpu;
-#[cfg(feature = "cuda-on-cpu")]
+#[cfg(any(feature = "cuda", feature = "cuda-on-cpu"))]
+#[cfg_attr(not(feature = "cuda-on-cpu"), expect(dead_code, reason = "nvcc reads the files itself"))]
 #[path = "build/sources.rs"]
 mod sources;
 
@@ -14,13 +18,18 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
     note_build();
-    #[cfg(feature = "cuda-on-cpu")]
+    #[cfg(any(feature = "cuda", feature = "cuda-on-cpu"))]
     {
         println!("cargo::rerun-if-changed=kernels");
         let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
         sources::embed(&out);
-        let planted = sources::one("kernels/on_cpu/planted.cu".as_ref());
-        on_cpu::build(&sources::read().into_iter().chain([planted]).collect::<Vec<_>>(), &out);
+        #[cfg(feature = "cuda")]
+        nvcc::build(&sources::files("cu"), &out);
+        #[cfg(feature = "cuda-on-cpu")]
+        {
+            let planted = sources::one("kernels/on_cpu/planted.cu".as_ref());
+            on_cpu::build(&sources::read().into_iter().chain([planted]).collect::<Vec<_>>(), &out);
+        }
     }
 }
 

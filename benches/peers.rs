@@ -2,17 +2,23 @@
 //!
 //! - `step B T reps`: training steps of PCConvNet (MSE, SGD), batch by index from a resident data set
 //! - `loss N D reps`: contrastive loss over all pairs, value and gradient
+//! - `conv B I O T K S reps`: conv1d of K taps and stride S from I to O channels, forward and backward
+//! - `dot N D reps`, `cosine N D reps`, `euclidean N D reps`: similarity matrix of N rows with N others, forward and backward
 //! - `rss N D`: peak memory of the loss beyond what the process had before
 //! - `quit`
 
 use etude::cases::normal;
+#[cfg(feature = "cuda")]
+use etude::device::Cuda;
 use etude::device::{Buf, Cpu, Device};
 use etude::graph::{Graph, Step, Var};
 use etude::nn::{Learn, NetConfig, PcConvNet};
 use etude::ops::contrastive::{ContrastiveOptions, bins, contrastive};
+use etude::ops::conv1d::{ConvOptions1d, conv1d};
 use etude::ops::gather::{Layout, WindowOptions, gather_rows, gather_window};
 use etude::ops::loss::{LossOptions, mse};
 use etude::ops::optim::Sgd;
+use etude::ops::similarity::{Similarity, similarity};
 use etude::optim::Method;
 use etude::{Error, Result};
 use serde_json::{Value, json};
@@ -24,17 +30,23 @@ const RESIDENT: usize = 1024;
 const BATCHES: usize = 8;
 
 fn main() {
-    let mut threads = 1;
+    let (mut threads, mut name) = (1, "cpu".to_string());
     let mut args = std::env::args();
     while let Some(arg) = args.next() {
-        if arg == "--threads" {
-            threads = args.next().and_then(|n| n.parse().ok()).unwrap_or(1);
+        match arg.as_str() {
+            "--threads" => threads = args.next().and_then(|n| n.parse().ok()).unwrap_or(1),
+            "--device" => name = args.next().unwrap_or_default(),
+            _ => {}
         }
     }
-    let device = match Cpu::<f32>::new(threads) {
+    let device = match device(&name, threads) {
         Ok(device) => device,
         Err(error) => return println!("{}", json!({"error": error.to_string()})),
     };
+    let device = device.as_ref();
+    // One run, as every other side; on several threads more, until the second core has come up to speed
+    // (some ten steps on a virtual machine): that table has no other side.
+    let warm_up = if threads == 1 { 1 } else { 20 };
     for line in std::io::stdin().lock().lines().map_while(std::io::Result::ok) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let number = |i: usize| {
@@ -43,17 +55,34 @@ fn main() {
                 .and_then(|w| w.parse::<usize>().ok())
                 .ok_or_else(|| Error::config("a number is missing"))
         };
+        let pairs = |kind| matrix(device, kind, number(1)?, number(2)?, number(3)?);
         let answer = (|| match words.first().copied() {
-            Some("step") => step(&device, number(1)?, number(2)?, number(3)?),
-            Some("loss") => loss(&device, number(1)?, number(2)?, number(3)?),
-            Some("rss") => rss(&device, number(1)?, number(2)?),
-            _ => Err(Error::config("step, loss, rss or quit")),
+            Some("step") => step(device, warm_up, number(1)?, number(2)?, number(3)?),
+            Some("loss") => loss(device, number(1)?, number(2)?, number(3)?),
+            Some("conv") => {
+                let sizes = [number(1)?, number(2)?, number(3)?, number(4)?, number(5)?, number(6)?];
+                conv(device, sizes, number(7)?)
+            }
+            Some("dot") => pairs(Similarity::Dot),
+            Some("cosine") => pairs(Similarity::Cosine),
+            Some("euclidean") => pairs(Similarity::Euclidean),
+            Some("rss") => rss(device, number(1)?, number(2)?),
+            _ => Err(Error::config("step, loss, conv, dot, cosine, euclidean, rss or quit")),
         })();
         match answer {
             Ok(answer) => println!("{answer}"),
             Err(_) if words == ["quit"] => return,
             Err(error) => println!("{}", json!({"error": error.to_string()})),
         }
+    }
+}
+
+fn device(name: &str, threads: usize) -> Result<Box<dyn Device>> {
+    match name {
+        "cpu" => Ok(Box::new(Cpu::<f32>::new(threads)?)),
+        #[cfg(feature = "cuda")]
+        "cuda" => Ok(Box::new(Cuda::new(0)?)),
+        _ => Err(Error::config(format!("no device `{name}` in this build"))),
     }
 }
 
@@ -71,14 +100,7 @@ fn time(warm_up: usize, reps: usize, mut run: impl FnMut(usize) -> Result<()>) -
         .collect()
 }
 
-/// One run, as every other side; on several threads more, until the second core has come up to speed
-/// (some ten steps on a virtual machine): that table has no other side.
-fn warm_up(device: &Cpu<f32>) -> usize {
-    if device.threads() == 1 { 1 } else { 20 }
-}
-
-fn step(cpu: &Cpu<f32>, batch: usize, frames: usize, reps: usize) -> Result<Value> {
-    let device: &dyn Device = cpu;
+fn step(device: &dyn Device, warm_up: usize, batch: usize, frames: usize, reps: usize) -> Result<Value> {
     let net = PcConvNet::new(device, NetConfig::paper(1, frames), 0)?;
     let data = device.upload(&normal(1, RESIDENT * frames))?;
     let ratings = device.upload(&etude::cases::uniform(2, RESIDENT))?;
@@ -103,7 +125,7 @@ fn step(cpu: &Cpu<f32>, batch: usize, frames: usize, reps: usize) -> Result<Valu
     let mut optimizer = net.optimize(device, &mut g, &vars, method)?;
     let mut step: Step = g.compile(device, &[loss])?;
     let mut value = 0.0;
-    let ms = time(warm_up(cpu), reps, |i| {
+    let ms = time(warm_up, reps, |i| {
         let index = |b: usize| ((i % BATCHES) * 131 + b * 7) % RESIDENT;
         let places: Vec<u32> =
             (0..batch).flat_map(|b| [(index(b) * frames) as u32, frames as u32, 0, frames as u32]).collect();
@@ -123,24 +145,68 @@ fn scalar(device: &dyn Device, step: &Step, var: Var) -> Result<f64> {
     Ok(device.download_f64(step.buf(var)?)?[0])
 }
 
+/// `[n, d]` numbers that every side computes alike.
+fn wave(n: usize, d: usize) -> Vec<f64> {
+    let at = |at: usize| {
+        let (i, k) = ((at / d + 1) as f64, (at % d + 1) as f64);
+        (0.37 * i * k).sin() * 0.7 + 0.1 * (1.3 * (i - 1.0)).cos()
+    };
+    (0..n * d).map(at).collect()
+}
+
 fn loss(device: &dyn Device, n: usize, d: usize, reps: usize) -> Result<Value> {
-    let z: Vec<f64> = (0..n * d)
-        .map(|at| {
-            let (i, k) = ((at / d + 1) as f64, (at % d + 1) as f64);
-            (0.37 * i * k).sin() * 0.7 + 0.1 * (1.3 * (i - 1.0)).cos()
-        })
-        .collect();
     let ratings: Vec<f64> = (0..n).map(|i| (i as f64 * 0.618_033_988_749_894_9).fract()).collect();
-    let (z, labels) = (device.upload(&z)?, device.upload(&bins(&ratings, 5)?)?);
+    let (z, labels) = (device.upload(&wave(n, d))?, device.upload(&bins(&ratings, 5)?)?);
     let mut g = Graph::new();
     let (z, labels) = (g.leaf(&z, None, &[n, d])?, g.bind(&labels, &[n])?);
     let loss = contrastive(&mut g, z, labels, ContrastiveOptions { margin: 0.5, ..Default::default() })?;
     g.backward(loss)?;
     let grad = g.grad(z).ok_or_else(|| Error::config("no gradient"))?;
     let mut step = g.compile(device, &[loss, grad])?;
-    let ms = time(1, reps, |_| step.run())?;
-    let norm = device.download_f64(step.buf(grad)?)?.iter().map(|v| v * v).sum::<f64>().sqrt();
-    Ok(json!({"ms": ms, "loss": scalar(device, &step, loss)?, "grad_norm": norm}))
+    let mut value = 0.0;
+    let ms = time(1, reps, |_| {
+        step.run()?;
+        value = scalar(device, &step, loss)?;
+        Ok(())
+    })?;
+    Ok(json!({"ms": ms, "loss": value, "grad_norm": norm(device, &step, grad)?}))
+}
+
+fn norm(device: &dyn Device, step: &Step, var: Var) -> Result<f64> {
+    Ok(device.download_f64(step.buf(var)?)?.iter().map(|v| v * v).sum::<f64>().sqrt())
+}
+
+/// Times an op of two inputs and its backward pass, where the upstream gradient is the output itself.
+fn both_ways(device: &dyn Device, mut g: Graph, [a, b, y]: [Var; 3], reps: usize) -> Result<Value> {
+    g.backward_from(y, y)?;
+    let grad = |v| g.grad(v).ok_or_else(|| Error::config("no gradient"));
+    let (da, db) = (grad(a)?, grad(b)?);
+    let mut step = g.compile(device, &[y, da, db])?;
+    // A read waits; of one element, so that it does not count.
+    let end = step.buf(db)?.window(0, 1)?;
+    let ms = time(1, reps, |_| {
+        step.run()?;
+        device.download(&end).map(drop)
+    })?;
+    let norms: Vec<f64> = [y, da, db].map(|v| norm(device, &step, v)).into_iter().collect::<Result<_>>()?;
+    Ok(json!({"ms": ms, "norms": norms, "form": format!("{} launches", step.launches())}))
+}
+
+fn conv(device: &dyn Device, [b, cin, cout, t, k, stride]: [usize; 6], reps: usize) -> Result<Value> {
+    let (x, w) = (device.upload(&wave(b * cin, t))?, device.upload(&wave(cout * cin, k))?);
+    let mut g = Graph::new();
+    let (x, w) = (g.leaf(&x, None, &[b, cin, t])?, g.leaf(&w, None, &[cout, cin, k])?);
+    let y = conv1d(&mut g, x, w, None, ConvOptions1d { stride, ..Default::default() })?;
+    both_ways(device, g, [x, w, y], reps)
+}
+
+fn matrix(device: &dyn Device, kind: Similarity, n: usize, d: usize, reps: usize) -> Result<Value> {
+    let rows = wave(2 * n, d);
+    let (a, b) = (device.upload(&rows[..n * d])?, device.upload(&rows[n * d..])?);
+    let mut g = Graph::new();
+    let (a, b) = (g.leaf(&a, None, &[n, d])?, g.leaf(&b, None, &[n, d])?);
+    let y = similarity(&mut g, a, b, kind)?;
+    both_ways(device, g, [a, b, y], reps)
 }
 
 fn rss(device: &dyn Device, n: usize, d: usize) -> Result<Value> {

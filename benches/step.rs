@@ -1,31 +1,13 @@
 //! A training step of PCConvNet: launch by launch, against the replayed plan.
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use etude::cases::{normal, uniform};
-use etude::device::{Cpu, Device};
-use etude::graph::{Graph, Step};
-use etude::nn::{Learn, NetConfig, PcConvNet};
-use etude::ops::loss::{LossOptions, mse};
-use etude::ops::optim::Sgd;
-use etude::optim::Method;
-use etude::{Error, Result};
-use std::hint::black_box;
+#[path = "shared/step.rs"]
+mod shared;
 
-fn record(device: &dyn Device, batch: usize) -> Result<Step> {
-    let net = PcConvNet::new(device, NetConfig::paper(1, 1000), 0)?;
-    let x = device.upload(&normal(1, batch.div_ceil(16) * 16 * 1000))?;
-    let y = device.upload(&uniform(2, batch))?;
-    let mut g = Graph::new();
-    let vars = net.bind(&mut g, Learn::Yes, Learn::Yes)?;
-    let (x, y) = (g.bind(&x, &[batch.div_ceil(16), 1, 1000, 16])?, g.bind(&y, &[batch])?);
-    let embedding = net.encode(&mut g, &vars, x, batch, None)?;
-    let rating = net.rate(&mut g, &vars, embedding, None)?;
-    let loss = mse(&mut g, rating, y, LossOptions::default())?;
-    g.backward(loss)?;
-    let mut optimizer = net.optimize(device, &mut g, &vars, Method::Sgd(Sgd::default()))?;
-    optimizer.before_step(device, 1e-3)?;
-    g.compile(device, &[loss])
-}
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use etude::device::{Cpu, Device};
+use etude::{Error, Result};
+use shared::record;
+use std::hint::black_box;
 
 fn bench(c: &mut Criterion) -> Result<()> {
     for threads in [1, 2] {

@@ -10,7 +10,7 @@ pub struct Source {
 }
 
 /// The files of `kernels/` with an extension, in order.
-fn files(extension: &str) -> Vec<PathBuf> {
+pub fn files(extension: &str) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir("kernels")
         .expect("kernels/ is part of the package")
         .map(|entry| entry.expect("kernels/ can be listed").path())

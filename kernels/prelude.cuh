@@ -1,14 +1,41 @@
 // What every kernel may use. nvcc finds this file beside the sources; NVRTC and the CPU run get it in place of the #include.
 #pragma once
 
-#ifdef ETUDE_ON_CPU
-// on_cpu/cuda_on_cpu.h, included before, stands for the compiler's built-ins.
-#else
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#endif
-
+// on_cpu/cuda_on_cpu.h, included before, stands for the compiler's built-ins. nvcc and NVRTC have all but the 16-bit floats built in; their
+// header is not to be had with NVRTC alone, so what kernels need of it is here, under the same names.
 namespace {
+
+#ifndef ETUDE_ON_CPU
+struct alignas(2) __half {
+    unsigned short bits;
+};
+
+struct alignas(2) __nv_bfloat16 {
+    unsigned short bits;
+};
+
+__device__ inline float __half2float(__half v) {
+    float out;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(out) : "h"(v.bits));
+    return out;
+}
+
+__device__ inline __half __float2half_rn(float v) {
+    __half out;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out.bits) : "f"(v));
+    return out;
+}
+
+__device__ inline float __bfloat162float(__nv_bfloat16 v) {
+    return __uint_as_float(static_cast<unsigned>(v.bits) << 16);
+}
+
+__device__ inline __nv_bfloat16 __float2bfloat16_rn(float v) {
+    __nv_bfloat16 out;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(out.bits) : "f"(v));
+    return out;
+}
+#endif
 
 constexpr unsigned FULL = 0xffffffffu;
 
@@ -25,6 +52,30 @@ template <typename... T> __device__ inline bool aligned16(const T*... p) {
 // Elements i to i + 3 as one; the address is a multiple of 16.
 __device__ inline const float4& at4(const float* p, size_t i) { return *reinterpret_cast<const float4*>(p + i); }
 __device__ inline float4& at4(float* p, size_t i) { return *reinterpret_cast<float4*>(p + i); }
+
+// Elements at..at + 4 of the n at `from`, zeros beyond the end, for a multiple `at` of 4 below n; in one access where
+// `aligned` says that `from` is.
+__device__ inline void load4(float (&v)[4], const float* from, unsigned at, unsigned n, bool aligned) {
+    if (aligned && n - at >= 4) {
+        const float4 q = at4(from, at);
+        v[0] = q.x, v[1] = q.y, v[2] = q.z, v[3] = q.w;
+        return;
+    }
+#pragma unroll
+    for (unsigned k = 0; k < 4; ++k) v[k] = k < n - at ? from[at + k] : 0.0f;
+}
+
+// The reverse of load4; writes nothing beyond the end.
+__device__ inline void store4(float* to, unsigned at, unsigned n, bool aligned, const float (&v)[4]) {
+    if (aligned && n - at >= 4) {
+        at4(to, at) = make_float4(v[0], v[1], v[2], v[3]);
+        return;
+    }
+#pragma unroll
+    for (unsigned k = 0; k < 4; ++k) {
+        if (k < n - at) to[at + k] = v[k];
+    }
+}
 
 // Ten rounds of Philox4x32 (J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw: Parallel random numbers: as easy as 1, 2, 3,
 // SC 2011): four random words for a counter under a key, the same as everywhere else in the crate.
@@ -61,19 +112,24 @@ __device__ inline float block_sum(float v) {
     return warp_sum(lane < warps ? parts[lane] : 0.0f);
 }
 
-// Whether this block is the last of its launch to come here: what all the others wrote before is then visible to every thread of
-// it (read it with __ldcg). All threads must come here, once. After "threadFenceReduction" of NVIDIA's samples.
-__device__ inline bool last_block(unsigned* ticket) {
+// Whether this block is the last of `blocks` to come here with this ticket: what the others wrote before is then visible to every
+// thread of it (read it with __ldcg). All threads must come here, once. After "threadFenceReduction" of NVIDIA's samples.
+__device__ inline bool last_block(unsigned* ticket, unsigned blocks) {
     __shared__ unsigned last;
     __threadfence();
     __syncthreads();
     if (threadIdx.x == 0) {
-        last = atomicAdd(ticket, 1u) == gridDim.x * gridDim.y * gridDim.z - 1;
+        last = atomicAdd(ticket, 1u) == blocks - 1;
         if (last) *ticket = 0;
     }
     __syncthreads();
     __threadfence();
     return last != 0;
+}
+
+// The last block of the launch.
+__device__ inline bool last_block(unsigned* ticket) {
+    return last_block(ticket, gridDim.x * gridDim.y * gridDim.z);
 }
 
 // The logistic function; the exponential is only taken of what is not positive, so it never overflows.
@@ -119,6 +175,42 @@ template <int LEFT> __device__ inline void copy_wait() {
     etude_on_cpu::copy_wait(LEFT);
 #else
     asm volatile("cp.async.wait_group %0;" ::"n"(LEFT));
+#endif
+}
+
+// Four 8 x 8 matrices of 16-bit elements from shared memory, one register each: lane 8 m + r gives the address of row r of matrix m, a
+// multiple of 16; lane 4 g + i receives elements (g, 2 i + (0, 1)), or transposed (2 i + (0, 1), g).
+__device__ inline void load_matrices(unsigned (&to)[4], const void* row) {
+#ifdef ETUDE_ON_CPU
+    const unsigned lane = threadIdx.x % 32;
+    for (unsigned m = 0; m < 4; m++) {
+        const size_t at = __shfl_sync(FULL, reinterpret_cast<size_t>(row), static_cast<int>(8 * m + lane / 4));
+        to[m] = reinterpret_cast<const unsigned*>(at)[lane % 4];
+    }
+#else
+    const unsigned shared = static_cast<unsigned>(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(shared));
+#endif
+}
+
+__device__ inline void load_matrices_transposed(unsigned (&to)[4], const void* row) {
+#ifdef ETUDE_ON_CPU
+    const unsigned lane = threadIdx.x % 32;
+    for (unsigned m = 0; m < 4; m++) {
+        unsigned both = 0;
+        for (unsigned e = 0; e < 2; e++) {
+            const size_t at = __shfl_sync(FULL, reinterpret_cast<size_t>(row), static_cast<int>(8 * m + 2 * (lane % 4) + e));
+            both |= static_cast<unsigned>(reinterpret_cast<const unsigned short*>(at)[lane / 4]) << (16 * e);
+        }
+        to[m] = both;
+    }
+#else
+    const unsigned shared = static_cast<unsigned>(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(shared));
 #endif
 }
 

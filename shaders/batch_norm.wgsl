@@ -10,12 +10,15 @@
 //
 // Evaluation: xh = (x - running_mean) / sqrt(running_var + eps), dx = gamma dy / sqrt(running_var + eps).
 //
+// A channel is cut into splits of L values, which leave two numbers each in part [C, ceil(N / L), 2]: their mean (less k)
+// and their squares about it, which merge without cancelling (Chan, Golub and LeVeque 1979), or sum dy xh and sum dy.
+// Whoever goes on adds them up again.
+//
 // Differences from the pivot are exact for values of one magnitude, so a large mean loses no digits.
-// Shapes: x, y, dy, dx [B, C, S], everything else [C].
-// Threads: stage one, a workgroup owns a channel: each thread sums every 256th value in order, then the 256
-// sums in a tree. Stage two, a workgroup owns SPAN elements of y or dx. A few channels leave a large GPU
-// idle in stage one: the network's own layer (conv_block) sums by blocks instead.
-// Cost: 3 reads of x forward, 2 of x and dy backward.
+// Shapes: x, y, dy, dx [B, C, S], saved [2, C] = centre, rstd; everything else [C].
+// Threads: a workgroup owns a split of a channel: each thread sums every 256th value in order, then the 256 sums in a
+// tree; there are at most 256 splits. Only eval_fwd gives a workgroup SPAN elements of y.
+// Cost: 2 reads of x forward, 2 of x and dy backward; in evaluation 1.
 
 struct P {
     batch: u32,
@@ -23,21 +26,34 @@ struct P {
     inner: u32,
     eps: f32,
     momentum: f32,
+    split: u32,
 }
 @group(1) @binding(0) var<uniform> p: P;
 
-// A walk over the values of a channel, every 256th.
+// A walk over every 256th value of a split: row, place in it, values left.
 struct Walk {
     b: u32,
     s: u32,
+    left: u32,
 }
 
-fn walk_from(thread: u32) -> Walk {
-    return Walk(thread / p.inner, thread % p.inner);
+fn splits() -> u32 {
+    return (p.batch * p.inner - 1u) / p.split + 1u;
+}
+
+// Values of split i.
+fn split_count(i: u32) -> u32 {
+    return min(p.split, p.batch * p.inner - i * p.split);
+}
+
+fn walk_from(i: u32, thread: u32) -> Walk {
+    let at = i * p.split + thread;
+    let n = split_count(i);
+    return Walk(at / p.inner, at % p.inner, select(0u, (n - thread - 1u) / WIDTH + 1u, thread < n));
 }
 
 fn walk_on(w: Walk) -> Walk {
-    var next = Walk(w.b + WIDTH / p.inner, w.s + WIDTH % p.inner);
+    var next = Walk(w.b + WIDTH / p.inner, w.s + WIDTH % p.inner, w.left - 1u);
     if next.s >= p.inner {
         next.s -= p.inner;
         next.b += 1u;
@@ -58,84 +74,128 @@ fn elements() -> u32 {
 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> gamma: array<f32>;
-@group(0) @binding(2) var<storage, read> beta: array<f32>;
-@group(0) @binding(3) var<storage, read_write> running_mean: array<f32>;
-@group(0) @binding(4) var<storage, read_write> running_var: array<f32>;
-@group(0) @binding(5) var<storage, read_write> train_y: array<f32>;
-@group(0) @binding(6) var<storage, read_write> centre: array<f32>;
-@group(0) @binding(7) var<storage, read_write> rstd: array<f32>;
+@group(0) @binding(1) var<storage, read_write> stats: array<f32>;
 
-// Statistics.
+// Mean and squares of each split.
+@compute @workgroup_size(256)
+fn batch_norm_stats(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let g = group_of(group, groups);
+    if g >= p.channels * splits() {
+        return;
+    }
+    let c = g / splits();
+    let i = g % splits();
+    let n = f32(split_count(i));
+    let pivot = x[c * p.inner];
+    var sum = 0.0;
+    for (var w = walk_from(i, thread); w.left > 0u; w = walk_on(w)) {
+        sum += x[place(w, c)] - pivot;
+    }
+    let mean = group_sum(thread, sum) / n;
+    sum = 0.0;
+    for (var w = walk_from(i, thread); w.left > 0u; w = walk_on(w)) {
+        let d = (x[place(w, c)] - pivot) - mean;
+        sum += d * d;
+    }
+    let squares = group_sum(thread, sum);
+    if thread == 0u {
+        stats[2u * g] = mean;
+        stats[2u * g + 1u] = squares;
+    }
+}
+
+@group(0) @binding(1) var<storage, read> part: array<f32>;
+@group(0) @binding(2) var<storage, read> gamma: array<f32>;
+@group(0) @binding(3) var<storage, read> beta: array<f32>;
+@group(0) @binding(4) var<storage, read_write> running_mean: array<f32>;
+@group(0) @binding(5) var<storage, read_write> running_var: array<f32>;
+@group(0) @binding(6) var<storage, read_write> train_y: array<f32>;
+@group(0) @binding(7) var<storage, read_write> saved: array<f32>;
+
+// What the thread's split of channel c left: two numbers.
+fn left_by(c: u32, thread: u32) -> vec2<f32> {
+    if thread >= splits() {
+        return vec2<f32>();
+    }
+    let at = 2u * (c * splits() + thread);
+    return vec2<f32>(part[at], part[at + 1u]);
+}
+
 @compute @workgroup_size(256)
 fn batch_norm_train_fwd(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let c = group_of(group, groups);
-    if c >= p.channels {
+    let g = group_of(group, groups);
+    if g >= p.channels * splits() {
         return;
     }
+    let c = g / splits();
+    let i = g % splits();
     let n = count();
     let pivot = x[c * p.inner];
-    var part = 0.0;
-    for (var w = walk_from(thread); w.b < p.batch; w = walk_on(w)) {
-        part += x[place(w, c)] - pivot;
-    }
-    let mean = group_sum(thread, part) / n;
-    part = 0.0;
-    for (var w = walk_from(thread); w.b < p.batch; w = walk_on(w)) {
-        let d = (x[place(w, c)] - pivot) - mean;
-        part += d * d;
-    }
-    let variance = group_sum(thread, part) / n;
-    if thread == 0u {
-        centre[c] = mean;
-        rstd[c] = 1.0 / sqrt(variance + p.eps);
-        running_mean[c] = (1.0 - p.momentum) * running_mean[c] + p.momentum * (pivot + mean);
+    let mine = left_by(c, thread);
+    let weight = f32(select(0u, split_count(thread), thread < splits()));
+    let centre = group_sum(thread, weight * mine.x) / n;
+    let d = mine.x - centre;
+    let variance = group_sum(thread, mine.y + weight * (d * d)) / n;
+    let rstd = 1.0 / sqrt(variance + p.eps);
+    if i == 0u && thread == 0u {
+        saved[c] = centre;
+        saved[p.channels + c] = rstd;
+        running_mean[c] = (1.0 - p.momentum) * running_mean[c] + p.momentum * (pivot + centre);
         running_var[c] = (1.0 - p.momentum) * running_var[c] + p.momentum * (variance * (n / (n - 1.0)));
+    }
+    let scale = gamma[c] * rstd;
+    for (var w = walk_from(i, thread); w.left > 0u; w = walk_on(w)) {
+        let at = place(w, c);
+        train_y[at] = ((x[at] - pivot) - centre) * scale + beta[c];
     }
 }
 
-// y.
+@group(0) @binding(1) var<storage, read> saved_in: array<f32>;
+@group(0) @binding(2) var<storage, read> sums_dy: array<f32>;
+@group(0) @binding(3) var<storage, read_write> sums_part: array<f32>;
+
 @compute @workgroup_size(256)
-fn batch_norm_train_fwd_2(
+fn batch_norm_sums(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let first = group_of(group, groups) * SPAN;
-    for (var i = first + thread; i < min(first + SPAN, elements()); i += WIDTH) {
-        let c = i / p.inner % p.channels;
-        let d = (x[i] - x[c * p.inner]) - centre[c];
-        train_y[i] = d * (gamma[c] * rstd[c]) + beta[c];
+    let g = group_of(group, groups);
+    if g >= p.channels * splits() {
+        return;
+    }
+    let c = g / splits();
+    let pivot = x[c * p.inner];
+    let centre = saved_in[c];
+    let rstd = saved_in[p.channels + c];
+    var with_x = 0.0;
+    var alone = 0.0;
+    for (var w = walk_from(g % splits(), thread); w.left > 0u; w = walk_on(w)) {
+        let at = place(w, c);
+        with_x += sums_dy[at] * (((x[at] - pivot) - centre) * rstd);
+        alone += sums_dy[at];
+    }
+    with_x = group_sum(thread, with_x);
+    alone = group_sum(thread, alone);
+    if thread == 0u {
+        sums_part[2u * g] = with_x;
+        sums_part[2u * g + 1u] = alone;
     }
 }
 
-@group(0) @binding(2) var<storage, read> saved_centre: array<f32>;
-@group(0) @binding(3) var<storage, read> saved_rstd: array<f32>;
+@group(0) @binding(3) var<storage, read> bwd_saved: array<f32>;
 @group(0) @binding(4) var<storage, read> dy: array<f32>;
 @group(0) @binding(5) var<storage, read_write> dx: array<f32>;
 @group(0) @binding(6) var<storage, read_write> dgamma: array<f32>;
 @group(0) @binding(7) var<storage, read_write> dbeta: array<f32>;
-
-// The sums of backward for one channel, x less its mean being (x - pivot) - offset.
-fn sums(c: u32, pivot: f32, offset: f32, scale: f32, thread: u32) {
-    var with_x = 0.0;
-    var alone = 0.0;
-    for (var w = walk_from(thread); w.b < p.batch; w = walk_on(w)) {
-        let at = place(w, c);
-        with_x += dy[at] * (((x[at] - pivot) - offset) * scale);
-        alone += dy[at];
-    }
-    let g = group_sum(thread, with_x);
-    let b = group_sum(thread, alone);
-    if thread == 0u {
-        dgamma[c] = g;
-        dbeta[c] = b;
-    }
-}
 
 @compute @workgroup_size(256)
 fn batch_norm_train_bwd(
@@ -143,32 +203,37 @@ fn batch_norm_train_bwd(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let c = group_of(group, groups);
-    if c >= p.channels {
+    let g = group_of(group, groups);
+    if g >= p.channels * splits() {
         return;
     }
-    sums(c, x[c * p.inner], saved_centre[c], saved_rstd[c], thread);
-}
-
-// dx.
-@compute @workgroup_size(256)
-fn batch_norm_train_bwd_2(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let first = group_of(group, groups) * SPAN;
+    let c = g / splits();
+    let i = g % splits();
     let n = count();
-    for (var i = first + thread; i < min(first + SPAN, elements()); i += WIDTH) {
-        let c = i / p.inner % p.channels;
-        let scale = saved_rstd[c];
-        let d = (x[i] - x[c * p.inner]) - saved_centre[c];
-        dx[i] = gamma[c] * scale * (dy[i] - dbeta[c] / n - d * (scale * dgamma[c] / n));
+    let pivot = x[c * p.inner];
+    let centre = bwd_saved[c];
+    let rstd = bwd_saved[p.channels + c];
+    let mine = left_by(c, thread);
+    let with_x = group_sum(thread, mine.x);
+    let alone = group_sum(thread, mine.y);
+    if i == 0u && thread == 0u {
+        dgamma[c] = with_x;
+        dbeta[c] = alone;
+    }
+    let scale = gamma[c] * rstd;
+    let mean = alone / n;
+    let slope = rstd * with_x / n;
+    for (var w = walk_from(i, thread); w.left > 0u; w = walk_on(w)) {
+        let at = place(w, c);
+        dx[at] = scale * (dy[at] - mean - ((x[at] - pivot) - centre) * slope);
     }
 }
 
+@group(0) @binding(1) var<storage, read> eval_gamma: array<f32>;
+@group(0) @binding(2) var<storage, read> eval_beta: array<f32>;
 @group(0) @binding(3) var<storage, read> eval_mean: array<f32>;
 @group(0) @binding(4) var<storage, read> eval_var: array<f32>;
+@group(0) @binding(5) var<storage, read_write> eval_y: array<f32>;
 
 @compute @workgroup_size(256)
 fn batch_norm_eval_fwd(
@@ -179,12 +244,51 @@ fn batch_norm_eval_fwd(
     let first = group_of(group, groups) * SPAN;
     for (var i = first + thread; i < min(first + SPAN, elements()); i += WIDTH) {
         let c = i / p.inner % p.channels;
-        train_y[i] = (x[i] - eval_mean[c]) * (gamma[c] / sqrt(eval_var[c] + p.eps)) + beta[c];
+        eval_y[i] = (x[i] - eval_mean[c]) * (eval_gamma[c] / sqrt(eval_var[c] + p.eps)) + eval_beta[c];
     }
 }
 
+@group(0) @binding(2) var<storage, read> bwd_mean: array<f32>;
+@group(0) @binding(3) var<storage, read> bwd_var: array<f32>;
+@group(0) @binding(5) var<storage, read_write> eval_part: array<f32>;
+@group(0) @binding(6) var<storage, read_write> eval_dx: array<f32>;
+@group(0) @binding(7) var<storage, read_write> eval_dgamma: array<f32>;
+@group(0) @binding(8) var<storage, read_write> eval_dbeta: array<f32>;
+
+// dx, and the sums of each split.
 @compute @workgroup_size(256)
 fn batch_norm_eval_bwd(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let g = group_of(group, groups);
+    if g >= p.channels * splits() {
+        return;
+    }
+    let c = g / splits();
+    let mean = bwd_mean[c];
+    let rstd = 1.0 / sqrt(bwd_var[c] + p.eps);
+    let scale = eval_gamma[c] * rstd;
+    var with_x = 0.0;
+    var alone = 0.0;
+    for (var w = walk_from(g % splits(), thread); w.left > 0u; w = walk_on(w)) {
+        let at = place(w, c);
+        with_x += dy[at] * ((x[at] - mean) * rstd);
+        alone += dy[at];
+        eval_dx[at] = scale * dy[at];
+    }
+    with_x = group_sum(thread, with_x);
+    alone = group_sum(thread, alone);
+    if thread == 0u {
+        eval_part[2u * g] = with_x;
+        eval_part[2u * g + 1u] = alone;
+    }
+}
+
+// dgamma and dbeta.
+@compute @workgroup_size(256)
+fn batch_norm_eval_bwd_2(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
@@ -193,19 +297,17 @@ fn batch_norm_eval_bwd(
     if c >= p.channels {
         return;
     }
-    // Bindings 2 and 3 are the running mean and variance here.
-    sums(c, saved_centre[c], 0.0, 1.0 / sqrt(saved_rstd[c] + p.eps), thread);
-}
-
-@compute @workgroup_size(256)
-fn batch_norm_eval_bwd_2(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let first = group_of(group, groups) * SPAN;
-    for (var i = first + thread; i < min(first + SPAN, elements()); i += WIDTH) {
-        let c = i / p.inner % p.channels;
-        dx[i] = gamma[c] / sqrt(saved_rstd[c] + p.eps) * dy[i];
+    var with_x = 0.0;
+    var alone = 0.0;
+    if thread < splits() {
+        let at = 2u * (c * splits() + thread);
+        with_x = eval_part[at];
+        alone = eval_part[at + 1u];
+    }
+    with_x = group_sum(thread, with_x);
+    alone = group_sum(thread, alone);
+    if thread == 0u {
+        eval_dgamma[c] = with_x;
+        eval_dbeta[c] = alone;
     }
 }

@@ -7,23 +7,10 @@
 // over the channels i of output channel c's group, where o, k and t are pairs (row, column) and every product and
 // sum with them goes by its axis; x and dy are 0 beyond their edges.
 //
-// Shapes: x, dx [batch, cin, h, w]; w, dw [cout, cin / groups, kh, kw]; b, db [cout]; y, dy [batch, cout, oh, ow].
-// Without a bias another buffer is bound in its place and not read.
+// Shapes: x, dx [batch, cin, h, w]; w, dw [cout, cin / groups, kh, kw]; b, db [cout]; y, dy [batch, cout, oh, ow];
+// part [splits, weights], or one element where splits is 1. Without a bias another buffer is bound in its place and not read.
 //
-// fwd and bwd_x are matrix products whose right side is gathered as it is staged: channels of the result by
-// positions of the result, summed over channel and tap. A workgroup owns a tile of both in one group of channels:
-// 4 x 256, 16 x 128 or 64 x 64, whichever fits the channels of a group, so that the network's few channels leave no
-// threads idle. It stages 8 terms of weights and values at a time; a thread owns four channels at one, two or
-// four positions, far apart so that reads and writes coalesce.
-// bwd_x: a workgroup's positions are all of one phase of the stride, so it meets just the taps that reach them, instead
-// of testing all and dropping all but one in `stride_h stride_w` (the sub-pixel view of a transposed convolution, Shi et al. 2016).
-// bwd_w: a workgroup owns four output channels by eight (channel, tap) columns. Its threads share out the
-// batch's positions, each keeps 32 sums in registers, and the 256 threads' sums are added in two fixed steps: few
-// weights and many positions, the sum is what needs the threads.
-// bwd_b: a workgroup owns a channel.
-//
-// Cost: 2 flops a term. fwd and bwd_x read each input once for every tile of channels and tap, staged by
-// neighbours from the cache; bwd_w reads 12 values for 32 terms.
+// conv.wgsl has the tiles, who owns what and what it costs.
 
 struct P {
     batch: u32,
@@ -43,50 +30,17 @@ struct P {
     dilation_h: u32,
     dilation_w: u32,
     bias: u32,
+    splits: u32,
+    tf32: u32,
 }
 @group(1) @binding(0) var<uniform> p: P;
 
-override cin: u32 = 1u;
-override cout: u32 = 1u;
-override groups: u32 = 1u;
 override kh: u32 = 1u;
 override kw: u32 = 1u;
 override stride_h: u32 = 1u;
 override stride_w: u32 = 1u;
 override dilation_h: u32 = 1u;
 override dilation_w: u32 = 1u;
-
-// Terms that are staged at a time.
-const DEPTH: u32 = 8u;
-
-var<workgroup> weights: array<vec4<f32>, 128>;
-var<workgroup> values: array<f32, 2048>;
-
-// Threads side by side over the channels of a tile, four channels each.
-fn quads_of(channels: u32) -> u32 {
-    if channels <= 4u {
-        return 1u;
-    }
-    return select(16u, 4u, channels <= 16u);
-}
-
-// Positions of a tile.
-fn span_of(quads: u32) -> u32 {
-    return select(select(64u, 128u, quads == 4u), 256u, quads == 1u);
-}
-
-// The staged terms' part of the thread's sums.
-fn multiply(thread: u32, quads: u32, span: u32, acc: ptr<function, array<vec4<f32>, 4>>) {
-    let lanes = WIDTH / quads;
-    let quad = thread / lanes;
-    let lane = thread % lanes;
-    for (var e = 0u; e < DEPTH; e++) {
-        let w = weights[e * quads + quad];
-        for (var r = 0u; r < span / lanes; r++) {
-            (*acc)[r] += w * values[e * span + lane + r * lanes];
-        }
-    }
-}
 
 fn taps() -> u32 {
     return kh * kw;
@@ -104,11 +58,6 @@ fn steps(tap: u32) -> vec2<u32> {
     return vec2<u32>(tap / kw * dilation_h, tap % kw * dilation_w);
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> w: array<f32>;
-@group(0) @binding(2) var<storage, read> b: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
-
 // What lies under a tap at output position o.
 fn input(n: u32, channel: u32, o: u32, tap: u32) -> f32 {
     let padding = vec2<u32>(p.padding_h, p.padding_w);
@@ -120,115 +69,13 @@ fn input(n: u32, channel: u32, o: u32, tap: u32) -> f32 {
     return x[((n * cin + channel) * p.h + at.x) * p.w + at.y];
 }
 
-@compute @workgroup_size(256)
-fn conv2d_fwd(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let cin_group = cin / groups;
-    let cout_group = cout / groups;
-    let quads = quads_of(cout_group);
-    let span = span_of(quads);
-    let tiles = (cout_group + 4u * quads - 1u) / (4u * quads);
-    let number = group_of(group, grid);
-    let channel = number % tiles * 4u * quads;
-    let bundle = number / tiles % groups;
-    let first = number / tiles / groups * span;
-    let out = outputs();
-    let positions = p.batch * out;
-    if first >= positions {
-        return;
-    }
-    let place = first + thread % span;
-    let terms = cin_group * taps();
-    var acc: array<vec4<f32>, 4>;
-    for (var term = 0u; term < terms; term += DEPTH) {
-        workgroupBarrier();
-        if thread < DEPTH * quads {
-            let e = term + thread % DEPTH;
-            let c = channel + thread / DEPTH * 4u;
-            var v = vec4<f32>();
-            if e < terms {
-                for (var l = 0u; l < 4u; l++) {
-                    if c + l < cout_group {
-                        v[l] = w[(bundle * cout_group + c + l) * terms + e];
-                    }
-                }
-            }
-            weights[thread % DEPTH * quads + thread / DEPTH] = v;
-        }
-        for (var s = thread / span; s < DEPTH; s += WIDTH / span) {
-            let e = term + s;
-            var v = 0.0;
-            if e < terms && place < positions {
-                v = input(place / out, bundle * cin_group + e / taps(), place % out, e % taps());
-            }
-            values[s * span + thread % span] = v;
-        }
-        workgroupBarrier();
-        multiply(thread, quads, span, &acc);
-    }
-    let lanes = WIDTH / quads;
-    let c = channel + thread / lanes * 4u;
-    var bias = vec4<f32>();
-    if p.bias != 0u {
-        for (var l = 0u; l < 4u; l++) {
-            if c + l < cout_group {
-                bias[l] = b[bundle * cout_group + c + l];
-            }
-        }
-    }
-    for (var r = 0u; r < span / lanes; r++) {
-        let at = first + thread % lanes + r * lanes;
-        if at < positions {
-            let v = acc[r] + bias;
-            for (var l = 0u; l < 4u; l++) {
-                if c + l < cout_group {
-                    y[(at / out * cout + bundle * cout_group + c + l) * out + at % out] = v[l];
-                }
-            }
-        }
-    }
-}
-
-@group(0) @binding(0) var<storage, read> dy: array<f32>;
-@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
-
-// The taps that reach a phase along an axis: the first, from one to the next, how many.
-struct Taps {
-    phase: u32,
-    first: u32,
-    step: u32,
-    count: u32,
-}
-
-fn taps_along(phase: u32, taps: u32, stride: u32, padding: u32, dilation: u32) -> Taps {
-    let wanted = (phase + padding) % stride;
-    // Taps a stride apart, less where it shares a factor with the dilation, land alike.
-    var a = stride;
-    var b = dilation % stride;
-    while b != 0u {
-        let rest = a % b;
-        a = b;
-        b = rest;
-    }
-    let step = stride / a;
-    for (var tap = 0u; tap < min(step, taps); tap++) {
-        if tap * dilation % stride == wanted {
-            return Taps(phase, tap, step, (taps - 1u - tap) / step + 1u);
-        }
-    }
-    return Taps(phase, 0u, 1u, 0u);
-}
-
 struct Phase {
     rows: Taps,
     columns: Taps,
 }
 
 fn phases() -> u32 {
-    return stride_h * stride_w;
+    return min(stride_h, p.h) * min(stride_w, p.w);
 }
 
 fn turns() -> vec2<u32> {
@@ -242,8 +89,8 @@ fn places() -> u32 {
 
 fn phase_of(number: u32) -> Phase {
     return Phase(
-        taps_along(number / stride_w, kh, stride_h, p.padding_h, dilation_h),
-        taps_along(number % stride_w, kw, stride_w, p.padding_w, dilation_w),
+        taps_along(number / min(stride_w, p.w), kh, stride_h, p.padding_h, dilation_h),
+        taps_along(number % min(stride_w, p.w), kw, stride_w, p.padding_w, dilation_w),
     );
 }
 
@@ -287,77 +134,22 @@ fn upstream(n: u32, channel: u32, t: vec2<u32>, tap: u32) -> f32 {
 }
 
 @compute @workgroup_size(256)
+fn conv2d_fwd(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    fwd(group_of(group, grid), thread);
+}
+
+@compute @workgroup_size(256)
 fn conv2d_bwd_x(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let cin_group = cin / groups;
-    let cout_group = cout / groups;
-    let quads = quads_of(cin_group);
-    let span = span_of(quads);
-    let tiles = (cin_group + 4u * quads - 1u) / (4u * quads);
-    let number = group_of(group, grid);
-    let channel = number % tiles * 4u * quads;
-    let bundle = number / tiles % groups;
-    let number_of_phase = number / tiles / groups % phases();
-    let first = number / tiles / groups / phases() * span;
-    let turn = places();
-    let positions = p.batch * turn;
-    if first >= positions {
-        return;
-    }
-    let phase = phase_of(number_of_phase);
-    let reach = reaching(phase);
-    let terms = cout_group * reach;
-    let place = first + thread % span;
-    let to = position(phase, place % turn);
-    var acc: array<vec4<f32>, 4>;
-    for (var term = 0u; term < terms; term += DEPTH) {
-        workgroupBarrier();
-        if thread < DEPTH * quads {
-            let e = term + thread % DEPTH;
-            let c = channel + thread / DEPTH * 4u;
-            var v = vec4<f32>();
-            if e < terms {
-                let row = bundle * cout_group + e / reach;
-                let tap = tap_of(phase, e % reach);
-                for (var l = 0u; l < 4u; l++) {
-                    if c + l < cin_group {
-                        v[l] = w[(row * cin_group + c + l) * taps() + tap];
-                    }
-                }
-            }
-            weights[thread % DEPTH * quads + thread / DEPTH] = v;
-        }
-        for (var s = thread / span; s < DEPTH; s += WIDTH / span) {
-            let e = term + s;
-            var v = 0.0;
-            if e < terms && place < positions {
-                v = upstream(place / turn, bundle * cout_group + e / reach, to, tap_of(phase, e % reach));
-            }
-            values[s * span + thread % span] = v;
-        }
-        workgroupBarrier();
-        multiply(thread, quads, span, &acc);
-    }
-    let lanes = WIDTH / quads;
-    let c = channel + thread / lanes * 4u;
-    for (var r = 0u; r < span / lanes; r++) {
-        let at = first + thread % lanes + r * lanes;
-        let to = position(phase, at % turn);
-        if at < positions && inside(to) {
-            for (var l = 0u; l < 4u; l++) {
-                if c + l < cin_group {
-                    dx[(at / turn * cin + bundle * cin_group + c + l) * inputs() + flat(to)] = acc[r][l];
-                }
-            }
-        }
-    }
+    bwd_x(group_of(group, grid), thread);
 }
-
-@group(0) @binding(1) var<storage, read> dy_of_w: array<f32>;
-@group(0) @binding(2) var<storage, read_write> dw: array<f32>;
 
 @compute @workgroup_size(256)
 fn conv2d_bwd_w(
@@ -365,66 +157,17 @@ fn conv2d_bwd_w(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let cin_group = cin / groups;
-    let cout_group = cout / groups;
-    let terms = cin_group * taps();
-    let blocks = (terms + 7u) / 8u;
-    let tiles = (cout_group + 3u) / 4u;
-    let number = group_of(group, grid);
-    let column = number % blocks * 8u;
-    let channel = number / blocks % tiles * 4u;
-    let bundle = number / blocks / tiles;
-    if bundle >= groups {
-        return;
-    }
-    let out = outputs();
-    var acc: array<vec4<f32>, 8>;
-    for (var at = thread; at < p.batch * out; at += WIDTH) {
-        let n = at / out;
-        let o = at % out;
-        var up = vec4<f32>();
-        for (var l = 0u; l < 4u; l++) {
-            if channel + l < cout_group {
-                up[l] = dy_of_w[(n * cout + bundle * cout_group + channel + l) * out + o];
-            }
-        }
-        for (var e = 0u; e < 8u; e++) {
-            if column + e < terms {
-                acc[e] += up * input(n, bundle * cin_group + (column + e) / taps(), o, (column + e) % taps());
-            }
-        }
-    }
-    // Eight of the 32 sums at a time: 256 threads' into workgroup memory, 32 threads add eight each, then one
-    // adds the 32.
-    for (var e = 0u; e < 8u; e += 2u) {
-        workgroupBarrier();
-        for (var l = 0u; l < 4u; l++) {
-            values[l * WIDTH + thread] = acc[e][l];
-            values[(4u + l) * WIDTH + thread] = acc[e + 1u][l];
-        }
-        workgroupBarrier();
-        var sum = 0.0;
-        for (var s = 0u; s < 8u; s++) {
-            sum += values[thread / 32u * WIDTH + s * 32u + thread % 32u];
-        }
-        workgroupBarrier();
-        values[thread] = sum;
-        workgroupBarrier();
-        if thread < 8u {
-            sum = 0.0;
-            for (var s = 0u; s < 32u; s++) {
-                sum += values[thread * 32u + s];
-            }
-            let c = channel + thread % 4u;
-            let at = column + e + thread / 4u;
-            if c < cout_group && at < terms {
-                dw[(bundle * cout_group + c) * terms + at] = sum;
-            }
-        }
-    }
+    bwd_w(group_of(group, grid), thread);
 }
 
-@group(0) @binding(1) var<storage, read_write> db: array<f32>;
+@compute @workgroup_size(256)
+fn conv2d_bwd_w_2(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    bwd_w_2(group_of(group, grid), thread);
+}
 
 @compute @workgroup_size(256)
 fn conv2d_bwd_b(
@@ -432,16 +175,5 @@ fn conv2d_bwd_b(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let c = group_of(group, grid);
-    let out = outputs();
-    var sum = 0.0;
-    if c < cout {
-        for (var at = thread; at < p.batch * out; at += WIDTH) {
-            sum += dy[(at / out * cout + c) * out + at % out];
-        }
-    }
-    let total = group_sum(thread, sum);
-    if thread == 0u && c < cout {
-        db[c] = total;
-    }
+    bwd_b(group_of(group, grid), thread);
 }

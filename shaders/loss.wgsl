@@ -1,14 +1,13 @@
-// Losses between predictions and targets: the mean times a weight, and its gradient, in one dispatch.
+// Losses between predictions and targets: the mean times a weight, and its gradient, in one launch.
 //
 //   mse         weight * mean (p - t)^2                                  dp = weight * 2 (p - t) / n
 //   bce         -weight * mean (t ln p + (1 - t) ln (1 - p))             dp = weight * (p - t) / max(p (1 - p), 1e-12) / n
 //               each logarithm at least -100; p beyond [0, 1] counts as the nearer end
 //   bce_logits  weight * mean (max(x, 0) - x t + ln (1 + exp(-|x|)))     dp = weight * (sigmoid(x) - t) / n
 //
-// Shapes: p [n], t [n], loss [1], dp [n] for upstream 1.
-// Threads: a workgroup owns SPAN elements of dp; the first also sums all terms, each thread every 256th
-// in order, then the 256 sums in a tree. Losses are as long as a batch; one of millions of terms
-// would gain from more workgroups for the sum.
+// Shapes: p [n], t [n], loss [1], dp [n] for upstream 1, part [ceil(n / SPAN)].
+// Threads: a workgroup owns SPAN terms, a thread every 256th of them; the 256 sums are added in a tree. Several workgroups
+// leave their sums in part, and stage two, one workgroup, adds these in the same manner; one is done after stage one.
 // Cost: a handful of flops an element, three passes over n elements.
 
 struct P {
@@ -21,6 +20,7 @@ struct P {
 @group(0) @binding(1) var<storage, read> t: array<f32>;
 @group(0) @binding(2) var<storage, read_write> loss: array<f32>;
 @group(0) @binding(3) var<storage, read_write> dp: array<f32>;
+@group(0) @binding(4) var<storage, read_write> part: array<f32>;
 
 const MSE: u32 = 0u;
 const BCE: u32 = 1u;
@@ -72,18 +72,32 @@ fn term(kind: u32, i: u32) -> vec2<f32> {
 fn run(kind: u32, group: u32, thread: u32) {
     let slope = params.weight / f32(params.n);
     let first = group * SPAN;
-    for (var i = first + thread; i < min(first + SPAN, params.n); i += WIDTH) {
-        dp[i] = slope * term(kind, i).y;
+    if first >= params.n {
+        return;
     }
-    if group == 0u {
-        var part = 0.0;
-        for (var i = thread; i < params.n; i += WIDTH) {
-            part += term(kind, i).x;
-        }
-        let total = group_sum(thread, part);
-        if thread == 0u {
+    var sum = 0.0;
+    for (var i = first + thread; i < min(first + SPAN, params.n); i += WIDTH) {
+        let value = term(kind, i);
+        sum += value.x;
+        dp[i] = slope * value.y;
+    }
+    let total = group_sum(thread, sum);
+    if thread == 0u {
+        part[group] = total;
+        if params.n <= SPAN {
             loss[0] = slope * total;
         }
+    }
+}
+
+fn finish(thread: u32) {
+    var sum = 0.0;
+    for (var i = thread; i < (params.n - 1u) / SPAN + 1u; i += WIDTH) {
+        sum += part[i];
+    }
+    let total = group_sum(thread, sum);
+    if thread == 0u {
+        loss[0] = params.weight / f32(params.n) * total;
     }
 }
 
@@ -112,4 +126,19 @@ fn loss_bce_logits(
     @builtin(local_invocation_index) thread: u32,
 ) {
     run(BCE_LOGITS, group_of(group, groups), thread);
+}
+
+@compute @workgroup_size(256)
+fn loss_mse_2(@builtin(local_invocation_index) thread: u32) {
+    finish(thread);
+}
+
+@compute @workgroup_size(256)
+fn loss_bce_2(@builtin(local_invocation_index) thread: u32) {
+    finish(thread);
+}
+
+@compute @workgroup_size(256)
+fn loss_bce_logits_2(@builtin(local_invocation_index) thread: u32) {
+    finish(thread);
 }

@@ -518,6 +518,11 @@ impl Step {
         self.launches.len()
     }
 
+    /// The launches of a run, in order: to time them or to run them elsewhere.
+    pub fn recorded(&self) -> &[Launch] {
+        &self.launches
+    }
+
     /// Roofline cost of a run.
     pub fn cost(&self) -> Cost {
         self.launches.iter().map(|l| (l.kernel.cost)(&l.params)).sum()

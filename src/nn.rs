@@ -233,10 +233,37 @@ impl PcConvNet {
         })
     }
 
+    /// What learns, and as what the graph knows it.
+    fn learning(&self, vars: &NetVars) -> Result<(&ParamSet, Leaves)> {
+        match vars.learn {
+            [Learn::Yes, Learn::Yes] => Ok((&self.params, vars.encoder.join(&vars.head))),
+            [Learn::Yes, Learn::No] => Ok((&self.encoder, vars.encoder.clone())),
+            [Learn::No, Learn::Yes] => Ok((&self.head, vars.head.clone())),
+            [Learn::No, Learn::No] => Err(Error::config("no part of the network learns")),
+        }
+    }
+
+    /// An optimizer of everything that learns.
+    ///
+    /// # Errors
+    /// When nothing learns, an option is out of range, or the device has no memory.
+    pub fn optimizer(&self, device: &dyn Device, vars: &NetVars, method: Method) -> Result<Optimizer> {
+        Optimizer::new(device, self.learning(vars)?.0, method)
+    }
+
     /// Appends the one launch that updates everything that learns, after [`Graph::backward`].
     ///
     /// # Errors
-    /// When nothing learns, a parameter received no gradient, or the device has no memory.
+    /// When the optimizer is of another part, or a parameter received no gradient.
+    pub fn update(&self, g: &mut Graph, vars: &NetVars, optimizer: &Optimizer) -> Result<()> {
+        let (set, leaves) = self.learning(vars)?;
+        optimizer.record(g, set, &leaves)
+    }
+
+    /// [`PcConvNet::optimizer`] and [`PcConvNet::update`] in one.
+    ///
+    /// # Errors
+    /// As those.
     pub fn optimize(
         &self,
         device: &dyn Device,
@@ -244,14 +271,8 @@ impl PcConvNet {
         vars: &NetVars,
         method: Method,
     ) -> Result<Optimizer> {
-        let (set, leaves) = match vars.learn {
-            [Learn::Yes, Learn::Yes] => (&self.params, vars.encoder.join(&vars.head)),
-            [Learn::Yes, Learn::No] => (&self.encoder, vars.encoder.clone()),
-            [Learn::No, Learn::Yes] => (&self.head, vars.head.clone()),
-            [Learn::No, Learn::No] => return Err(Error::config("no part of the network learns")),
-        };
-        let optimizer = Optimizer::new(device, set, method)?;
-        optimizer.record(g, set, &leaves)?;
+        let optimizer = self.optimizer(device, vars, method)?;
+        self.update(g, vars, &optimizer)?;
         Ok(optimizer)
     }
 

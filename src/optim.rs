@@ -290,6 +290,21 @@ impl Optimizer {
         })
     }
 
+    /// The same, reading what changes from step to step from `hyper`, which others write: see [`Optimizer::next_hyper`].
+    ///
+    /// # Errors
+    /// When that is not room for [`HYPER`] floating-point numbers.
+    pub fn with_hyper(self, hyper: &Buf) -> Result<Self> {
+        if (hyper.len(), hyper.elem()) != (HYPER, Elem::Real) {
+            return Err(Error::shape(
+                "optimizer",
+                "hyper",
+                format!("needs {HYPER} real numbers, is {hyper:?}"),
+            ));
+        }
+        Ok(Self { hyper: hyper.clone(), ..self })
+    }
+
     /// Appends the one launch that updates every parameter, after [`Graph::backward`].
     ///
     /// # Errors
@@ -320,20 +335,28 @@ impl Optimizer {
     /// # Errors
     /// When `lr` is negative or not finite, or the device fails.
     pub fn before_step(&mut self, device: &dyn Device, lr: f64) -> Result<()> {
+        let hyper = self.next_hyper(lr)?;
+        device.write(&self.hyper, (&hyper).into())
+    }
+
+    /// Counts a step and gives what the update reads in it, for whoever writes it to the device.
+    ///
+    /// # Errors
+    /// When `lr` is negative or not finite.
+    pub fn next_hyper(&mut self, lr: f64) -> Result<[f64; HYPER]> {
         if !(lr.is_finite() && lr >= 0.0) {
             return Err(Error::config(format!("a learning rate of {lr} is out of range")));
         }
         self.steps = self.steps.saturating_add(1);
         let t = f64::from(self.steps);
-        let hyper = match self.method {
+        Ok(match self.method {
             Method::Sgd(_) => [lr, 1.0, 1.0],
             Method::Adam(o) => {
                 // 1 − βᵗ, from the f32 of 1 − β that the kernel uses, so that the correction is exactly its own.
                 let [bias1, bias2] = o.rates().map(|rate| -(t * (-f64::from(rate)).ln_1p()).exp_m1());
                 [lr, bias1, bias2]
             }
-        };
-        device.write(&self.hyper, (&hyper).into())
+        })
     }
 
     /// How many steps were taken.

@@ -38,7 +38,7 @@ fn check(device: &dyn Device, tolerance: f64) {
         let x = input("x", &[batch, cin, t]);
         let w = input("w", &[cout, cin / groups, taps]);
         let b = input("b", &[cout]);
-        let options = ConvOptions1d { stride, padding, dilation, groups };
+        let options = ConvOptions1d { stride, padding, dilation, groups, ..Default::default() };
         let y = conv1d(&mut g, x, w, Some(b), options).unwrap();
         let (gy_shape, gy) = f64s(&file, &format!("{case}.gy"));
         assert_eq!(g.shape(y), gy_shape, "{case}");

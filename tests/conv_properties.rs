@@ -52,7 +52,7 @@ fn inputs(x: &[usize], w: &[usize], bias: bool) -> Vec<Input> {
 
 fn case1d(batch: usize, [groups, ci, co]: [usize; 3], a: [usize; 5], bias: bool) -> Case {
     let [t, taps, stride, padding, dilation] = a;
-    let options = ConvOptions1d { stride, padding, dilation, groups };
+    let options = ConvOptions1d { stride, padding, dilation, groups, ..Default::default() };
     let (x, w) = ([batch, ci * groups, t], [co * groups, ci, taps]);
     let name = format!("x{x:?} w{w:?} {options:?}");
     Case::new("conv1d", name, inputs(&x, &w, bias), move |g, v| {
@@ -62,7 +62,8 @@ fn case1d(batch: usize, [groups, ci, co]: [usize; 3], a: [usize; 5], bias: bool)
 
 fn case2d(batch: usize, [groups, ci, co]: [usize; 3], a: [[usize; 5]; 2], bias: bool) -> Case {
     let pair = |i: usize| [a[0][i], a[1][i]];
-    let options = ConvOptions2d { stride: pair(2), padding: pair(3), dilation: pair(4), groups };
+    let options =
+        ConvOptions2d { stride: pair(2), padding: pair(3), dilation: pair(4), groups, ..Default::default() };
     let (x, w) = ([batch, ci * groups, a[0][0], a[1][0]], [co * groups, ci, a[0][1], a[1][1]]);
     let name = format!("x{x:?} w{w:?} {options:?}");
     Case::new("conv2d", name, inputs(&x, &w, bias), move |g, v| {
@@ -118,7 +119,7 @@ fn groups_are_blocks_of_a_dense_weight() {
     }
     let dense = Input::real(&[groups * co, groups * ci, taps], dense, etude::cases::Role::Grad);
     let x = || Input::normal(1, &[2, groups * ci, 17]);
-    let o = ConvOptions1d { stride: 2, padding: 3, dilation: 2, groups: 1 };
+    let o = ConvOptions1d { stride: 2, padding: 3, dilation: 2, ..Default::default() };
     let want = oracle(vec![x(), dense], move |g, v| conv1d(g, v[0], v[1], None, o));
     let got =
         oracle(vec![x(), grouped], move |g, v| conv1d(g, v[0], v[1], None, ConvOptions1d { groups, ..o }));
@@ -133,7 +134,7 @@ fn groups_are_blocks_of_a_dense_weight() {
 #[test]
 fn thin_images_are_sequences() {
     for groups in [1, 2] {
-        let o = ConvOptions1d { stride: 3, padding: 4, dilation: 2, groups };
+        let o = ConvOptions1d { stride: 3, padding: 4, dilation: 2, groups, ..Default::default() };
         let inputs =
             |x: &[usize], w: &[usize]| vec![Input::normal(1, x), Input::normal(2, w), Input::normal(3, &[6])];
         let ci = 4 / groups;
@@ -145,6 +146,7 @@ fn thin_images_are_sequences() {
                 padding: pair(o.padding, 0),
                 dilation: pair(o.dilation, 1),
                 groups,
+                ..Default::default()
             };
             let ([h, w], [kh, kw]) = (pair(31, 1), pair(5, 1));
             let got = oracle(inputs(&[3, 4, h, w], &[6, ci, kh, kw]), move |g, v| {

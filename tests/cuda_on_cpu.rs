@@ -12,18 +12,7 @@ use etude::train::{Hooks, Protocol, TrainOptions, fit};
 use rayon::prelude::*;
 
 /// Stems without a CUDA source. Must shrink to nothing.
-const MISSING: &[&str] = &[
-    "batch_norm",
-    "contrastive",
-    "conv1d",
-    "conv2d",
-    "dropout",
-    "gather",
-    "loss",
-    "optim",
-    "pool",
-    "similarity",
-];
+const MISSING: &[&str] = &[];
 
 fn table() -> Vec<Case> {
     cases::all().into_iter().filter(|c| !MISSING.contains(&c.stem)).collect()

@@ -212,7 +212,7 @@ fn conv1d(golden: &Golden<'_>) -> Result<Results> {
     let Conv { stride, padding, dilation, groups, bias } = golden.options::<Conv<usize>>()?;
     run(golden, &[], &[], |g, i| {
         let b = if bias { Some(i.var("b")?) } else { None };
-        let options = ConvOptions1d { stride, padding, dilation, groups };
+        let options = ConvOptions1d { stride, padding, dilation, groups, ..Default::default() };
         Ok(ops::conv1d::conv1d(g, i.var("x")?, i.var("w")?, b, options)?)
     })
 }
@@ -221,7 +221,7 @@ fn conv2d(golden: &Golden<'_>) -> Result<Results> {
     let Conv { stride, padding, dilation, groups, bias } = golden.options::<Conv<[usize; 2]>>()?;
     run(golden, &[], &[], |g, i| {
         let b = if bias { Some(i.var("b")?) } else { None };
-        let options = ConvOptions2d { stride, padding, dilation, groups };
+        let options = ConvOptions2d { stride, padding, dilation, groups, ..Default::default() };
         Ok(ops::conv2d::conv2d(g, i.var("x")?, i.var("w")?, b, options)?)
     })
 }

@@ -15,6 +15,10 @@ use etude::ops::pool::mean_time;
 /// Stems without a shader. Must shrink to nothing.
 const MISSING: &[&str] = &[];
 
+/// Why a single channel's gradients are not more accurate.
+const ONE_CHANNEL: &str = "the gradient of gamma is one sum, of 16,065 terms that cancel to 2.9 at worst: \
+                           1e-7 of the root of their squares is 5e-6 of it, before their own errors";
+
 fn device() -> Wgpu {
     let select = if std::env::var_os(ADAPTER_VARIABLE).is_some() { Select::Auto } else { Select::Software };
     Wgpu::new(&select).unwrap_or_else(|e| {
@@ -94,10 +98,11 @@ fn odd_shapes_match_the_oracle() {
         if b * n > 2 {
             let state = |seed| Input::real(&[c], uniform(seed, c), Role::State);
             let inputs = vec![x(), Input::normal(6, &[c]), Input::normal(7, &[c]), state(8), state(9)];
-            check(Case::new("batch_norm", format!("batch norm b{b} c{c} s{n}"), inputs, |g, v| {
+            let case = Case::new("batch_norm", format!("batch norm b{b} c{c} s{n}"), inputs, |g, v| {
                 let vars = BatchNormVars { gamma: v[1], beta: v[2], running_mean: v[3], running_var: v[4] };
                 batch_norm(g, v[0], vars, BatchNormOptions::default())
-            }));
+            });
+            check(if c == 1 { case.within(2e-5, ONE_CHANNEL) } else { case });
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));

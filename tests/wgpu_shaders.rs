@@ -2,26 +2,23 @@
 //! params compared with the registry and the Rust structs.
 #![cfg(feature = "wgpu")]
 
+mod structs;
+
 use etude::device::wgpu::shaders::{self, Entry, SHADERS, Shader};
 use etude::kernels::{Elem, Params, REGISTRY};
-use std::collections::HashMap;
-use std::path::Path;
+use structs::{root, rust_structs};
 
 /// WebGPU's defaults.
 const WORKGROUP_BYTES: u32 = 16 * 1024;
 const THREADS: u32 = 256;
 const STORAGE_BUFFERS: usize = 8;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 fn entries(shader: &Shader) -> Vec<Entry> {
     shaders::reflect(shader.stem, &shader.source).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// What shaders share.
-const PIECES: [&str; 4] = ["prelude", "pairs", "quads", "sweep"];
+const PIECES: [&str; 5] = ["prelude", "conv", "pairs", "quads", "sweep"];
 
 #[test]
 fn every_file_is_in_the_table_under_a_stem_of_the_registry() {
@@ -92,23 +89,6 @@ fn shaders_match_their_rows() {
             assert!(names.contains(&entry.name), "{} serves no kernel", entry.name);
         }
     }
-}
-
-/// The `#[repr(C)]` params structs of a kernel's source: name to members and types, in order.
-fn rust_structs(stem: &str) -> HashMap<String, Vec<(String, String)>> {
-    let text = std::fs::read_to_string(root().join(format!("src/kernels/{stem}.rs"))).unwrap();
-    let mut structs = HashMap::new();
-    for part in text.split("#[repr(C)]\npub struct ").skip(1) {
-        let (name, rest) = part.split_once(" {").unwrap();
-        let body = rest.split_once("\n}").unwrap().0;
-        let members = body
-            .lines()
-            .filter_map(|l| l.trim().strip_prefix("pub ")?.strip_suffix(',')?.split_once(": "))
-            .map(|(n, t)| (n.to_string(), t.to_string()))
-            .collect();
-        structs.insert(name.to_string(), members);
-    }
-    structs
 }
 
 #[test]

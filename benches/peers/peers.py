@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Etude against PyTorch and JAX, one thread each, interleaved in one run.
+"""Etude against PyTorch and JAX, interleaved in one run: one thread each, or one card.
 
     benches/peers/peers.py                 the full table (about six minutes)
     benches/peers/peers.py --quick         two cases, about a minute
     benches/peers/peers.py --json out.json a machine-readable copy of everything
+    benches/peers/peers.py --device cuda   on an NVIDIA card, against PyTorch there; scripts/gpu-report does that
 
 Every side, Etude included, is a worker process that reads one request per line
 and answers one JSON line (README.md has the protocol). The driver speaks to all
@@ -29,6 +30,7 @@ LR, MOMENTUM, DECAY = 0.005, 0.9, 1e-5
 ROWS = 1024  # recordings in the resident synthetic data set
 CHANNELS = (1, 4, 8, 16)
 TOLERANCE = 1e-4  # relative, f32 sides against the f64 reference
+TF32_TOLERANCE = 1e-2  # 10 bits of each factor, 5e-4; sums that cancel lose more
 
 # The glibc allocator told to keep what it has: separates arithmetic from page faults.
 MALLOC = {
@@ -40,7 +42,8 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THRE
 JAX_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 # name: (worker, allocator tuned, requests it takes)
-SIDES = {
+PAIRS = ("dot", "cosine", "euclidean")
+ON_CPU = {
     "torch eager": ("torch-eager", False, ("step", "loss")),
     "torch eager, malloc tuned": ("torch-eager", True, ("step", "loss")),
     "torch.compile": ("torch-compile", False, ("step", "loss")),
@@ -48,16 +51,28 @@ SIDES = {
     "jax.jit": ("jax", False, ("step", "loss")),
     "jax.jit, gradient by hand": ("jax-hand", False, ("loss",)),
 }
+ON_CUDA = {
+    "torch eager": ("torch-eager", False, ("step", "loss", "conv", *PAIRS)),
+    "torch eager, TF32": ("torch-tf32", False, ("conv", *PAIRS)),
+    "torch.compile": ("torch-compile", False, ("step", "loss", *PAIRS)),
+    "torch.compile, CUDA graphs": ("torch-graphs", False, ("step", "loss", *PAIRS)),
+}
+
+
+def wave(n, d):
+    """The numbers (f32) every side computes on."""
+    import numpy as np
+
+    i, k = np.arange(n)[:, None], np.arange(d)[None, :]
+    return (np.sin(0.37 * (i + 1) * (k + 1)) * 0.7 + 0.1 * np.cos(1.3 * i)).astype(np.float32)
 
 
 def loss_inputs(n, d):
     """The deterministic embeddings (f32) and bins every side computes on."""
     import numpy as np
 
-    i, k = np.arange(n)[:, None], np.arange(d)[None, :]
-    z = np.sin(0.37 * (i + 1) * (k + 1)) * 0.7 + 0.1 * np.cos(1.3 * i)
     y = np.modf(np.arange(n) * 0.6180339887498949)[0]
-    return z.astype(np.float32), np.minimum(np.floor(BINS * y + 1e-6), BINS - 1).astype(np.float32)
+    return wave(n, d), np.minimum(np.floor(BINS * y + 1e-6), BINS - 1).astype(np.float32)
 
 
 def loss_reference(n, d, rows=512):
@@ -86,20 +101,63 @@ def loss_reference(n, d, rows=512):
 
 
 class Torch:
-    def __init__(self, compiled):
+    def __init__(self, compiled, device="cpu", mode=None, tf32=False):
         import torch
 
         torch.set_num_threads(1)
         torch.manual_seed(0)
-        self.torch, self.compiled = torch, compiled
+        torch.set_default_device(device)
+        # Etude computes in f32; cuDNN would not, unless told.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = True
+        self.torch, self.compiled, self.device, self.mode = torch, compiled, device, mode
+        self.wait = torch.cuda.synchronize if device == "cuda" else None
         if compiled:
             import logging
 
             logging.getLogger("torch").setLevel(logging.ERROR)
 
+    def tensor(self, array):
+        return self.torch.from_numpy(array).to(self.device)
+
+    def compile(self, f, **options):
+        return self.torch.compile(f, dynamic=False, mode=self.mode, **options)
+
+    def both_ways(self, f, a, b):
+        """Forward, and backward with the output itself as the gradient from above."""
+        torch, f = self.torch, self.compile(f) if self.compiled else f
+        a, b = a.requires_grad_(True), b.requires_grad_(True)
+
+        def run():
+            y = f(a, b)
+            return y.detach(), torch.autograd.grad(y, (a, b), y.detach())
+
+        return run
+
+    def conv_forms(self, batch, cin, cout, t, k, stride):
+        F = self.torch.nn.functional
+        x = self.tensor(wave(batch * cin, t).reshape(batch, cin, t))
+        w = self.tensor(wave(cout * cin, k).reshape(cout, cin, k))
+        return {"conv1d": self.both_ways(lambda x, w: F.conv1d(x, w, stride=stride), x, w)}
+
+    def pair_forms(self, kind, n, d):
+        torch, F = self.torch, self.torch.nn.functional
+        rows = wave(2 * n, d)
+        a, b = self.tensor(rows[:n]), self.tensor(rows[n:])
+
+        def gram_euclidean(a, b):
+            return ((a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * (a @ b.T)).clamp(min=1e-12).sqrt()
+
+        forms = {
+            "dot": {"matmul": lambda a, b: a @ b.T},
+            "cosine": {"normalize, matmul": lambda a, b: F.normalize(a, dim=1) @ F.normalize(b, dim=1).T},
+            "euclidean": {"cdist": torch.cdist, "gram": gram_euclidean},
+        }[kind]
+        return {name: self.both_ways(f, a, b) for name, f in forms.items() if not (self.compiled and name == "cdist")}
+
     def loss_forms(self, n, d):
         torch, scale = self.torch, 0.5 / (n * (n - 1))
-        z, label = map(torch.from_numpy, loss_inputs(n, d))
+        z, label = map(self.tensor, loss_inputs(n, d))
 
         def weights(label):
             return (label[:, None] - label).abs()
@@ -135,11 +193,12 @@ class Torch:
             return run
 
         if not self.compiled:
-            return {f.__name__: backward(f) for f in (cdist, gram, gram_clamped, pdist)}
+            # pdist's derivative is not written for pairs beyond 32 bits.
+            return {f.__name__: backward(f) for f in (cdist, gram, gram_clamped, *([pdist] if n < 16384 else []))}
         forms = {}
         for f in (gram, gram_clamped):
-            forms[f.__name__] = backward(torch.compile(f, dynamic=False))
-            whole = torch.compile(torch.func.grad_and_value(f), dynamic=False, fullgraph=True)
+            forms[f.__name__] = backward(self.compile(f))
+            whole = self.compile(torch.func.grad_and_value(f), fullgraph=True)
             forms[f.__name__ + ", one graph"] = lambda whole=whole: whole(z, label)[::-1]
         return forms
 
@@ -174,7 +233,7 @@ class Torch:
                 opt.step()
 
             if self.compiled:
-                loss = torch.compile(loss, dynamic=False)
+                loss = self.compile(loss)
                 update = torch.compile(update) if compile_step else update
 
             def run():
@@ -206,7 +265,7 @@ class Torch:
                     p.sub_(momentum[k], alpha=LR)
                 return value
 
-            step = torch.compile(step, dynamic=False, fullgraph=True)
+            step = self.compile(step, fullgraph=True)
             return lambda: (step(params, momentum, stats, batches[next(turn) % 8]).item(), None)
 
         if self.compiled:
@@ -219,6 +278,8 @@ class Torch:
 
 
 class Jax:
+    wait = None
+
     def __init__(self, by_hand):
         os.environ["XLA_FLAGS"] = JAX_FLAGS
         os.environ["JAX_PLATFORMS"] = "cpu"
@@ -361,50 +422,64 @@ def status_kb(field):
         return next(int(line.split()[1]) for line in f if line.startswith(field + ":"))
 
 
-def clocked(run):
+def clocked(run, wait=None):
     start = time.perf_counter()
     out = run()
+    if wait:
+        wait()
     return (time.perf_counter() - start) * 1e3, out
 
 
-def worker(kind, form):
+def worker(kind, form, device):
     """Answers requests on stdin until `quit`."""
     import numpy as np
 
     peer = {
-        "torch-eager": lambda: Torch(False),
-        "torch-compile": lambda: Torch(True),
+        "torch-eager": lambda: Torch(False, device),
+        "torch-tf32": lambda: Torch(False, device, tf32=True),
+        "torch-compile": lambda: Torch(True, device),
+        "torch-graphs": lambda: Torch(True, device, mode="reduce-overhead"),
         "jax": lambda: Jax(False),
         "jax-hand": lambda: Jax(True),
     }[kind]()
     chosen = {}
 
-    def best(op, a, b):
-        if (op, a, b) not in chosen:
-            forms = peer.step_forms(a, b) if op == "step" else peer.loss_forms(a, b)
+    def make(op, *sizes):
+        if op in PAIRS:
+            return peer.pair_forms(op, *sizes)
+        return {"step": peer.step_forms, "loss": peer.loss_forms, "conv": getattr(peer, "conv_forms", None)}[op](*sizes)
+
+    def best(*request):
+        if request not in chosen:
+            op, forms = request[0], make(*request)
             forms = {form: forms[form]} if form else forms  # the driver asks for one it knows
             for run in forms.values():
                 run(), run()
             cost = dict.fromkeys(forms, math.inf)
             for _ in range(6 if op == "step" else 4):  # in turn, the least of each: busy machines lie upwards
                 for name, run in forms.items():
-                    cost[name] = min(cost[name], clocked(run)[0])
+                    cost[name] = min(cost[name], clocked(run, peer.wait)[0])
             name = min(cost, key=cost.get)
-            chosen[op, a, b] = name, forms[name]
-        return chosen[op, a, b]
+            chosen[request] = name, forms[name]
+        return chosen[request]
+
+    def norm(tensor):
+        return float(np.linalg.norm(np.asarray(tensor.cpu() if hasattr(tensor, "cpu") else tensor, np.float64)))
 
     def answer(op, *args):
-        if op in ("step", "loss"):
-            a, b, reps = map(int, args)
-            name, run = best(op, a, b)
+        if op in ("step", "loss", "conv", *PAIRS):
+            *sizes, reps = map(int, args)
+            name, run = best(op, *sizes)
             run()  # untimed: the other sides had the caches
             ms = []
             for _ in range(reps):
-                took, (value, grad) = clocked(run)
+                took, (value, grad) = clocked(run, peer.wait)
                 ms.append(took)
+            if op not in ("step", "loss"):
+                return {"ms": ms, "form": name, "norms": [norm(value), *map(norm, grad)]}
             reply = {"ms": ms, "loss": float(value), "form": name}
             if grad is not None:
-                reply["grad_norm"] = float(np.linalg.norm(np.asarray(grad, np.float64)))
+                reply["grad_norm"] = norm(grad)
             return reply
         if op == "rss":
             import ctypes
@@ -442,7 +517,7 @@ def worker(kind, form):
 class Side:
     """A worker process and its pipe."""
 
-    def __init__(self, name, command, cpus, env=None, takes=("step", "loss")):
+    def __init__(self, name, command, cpus, env=None, takes=("step", "loss", "conv", *PAIRS)):
         self.name, self.takes, self.buffer = name, takes, b""
         self.process = subprocess.Popen(
             command,
@@ -526,6 +601,12 @@ def environment():
         except OSError:
             return ""
 
+    def version(package):
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
     try:
         with open("/proc/cpuinfo") as f:
             cpu = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), platform.machine())
@@ -537,25 +618,47 @@ def environment():
         "cores": os.cpu_count(),
         "system": platform.system() + " " + platform.machine(),
         "python": platform.python_version(),
-        "versions": {p: importlib.metadata.version(p) for p in ("torch", "jax", "numpy")},
+        "versions": {p: v for p in ("torch", "jax", "numpy") if (v := version(p))},
         "rustc": first_line(["rustc", "--version"]),
         "commit": first_line(["git", "rev-parse", "HEAD"]),
         "modified": bool(first_line(["git", "status", "--porcelain", "-uno"])),
     }
 
 
-CASES = [  # op, first size, second size, repetitions per round
-    ("step", 64, 1000, 15),
-    ("step", 512, 1000, 4),
-    ("loss", 1024, 16, 8),
-    ("loss", 1024, 128, 6),
-    ("loss", 4096, 16, 2),
-    ("loss", 4096, 128, 2),
+CASES = [  # op, sizes, repetitions per round
+    ("step", (64, 1000), 15),
+    ("step", (512, 1000), 4),
+    ("loss", (1024, 16), 8),
+    ("loss", (1024, 128), 6),
+    ("loss", (4096, 16), 2),
+    ("loss", (4096, 128), 2),
+]
+CASES_ON_CUDA = [
+    ("step", (64, 1000), 200),
+    ("step", (512, 1000), 100),
+    ("conv", (512, 1, 4, 1000, 7, 3), 50),  # batch, channels in and out, frames, taps, stride
+    ("conv", (512, 4, 8, 332, 7, 3), 50),
+    ("conv", (512, 8, 16, 109, 7, 3), 50),
+    ("conv", (32, 64, 128, 512, 5, 1), 50),
+    ("loss", (1024, 16), 100),
+    ("loss", (4096, 128), 20),
+    ("loss", (16384, 128), 5),
+    ("dot", (16384, 128), 5),
+    ("cosine", (16384, 128), 5),
+    ("euclidean", (16384, 128), 5),
+]
+# Enough to see that all of it works.
+CASES_TO_TRY = [("step", (64, 1000), 2), ("conv", (2, 1, 4, 50, 7, 3), 2), ("loss", (64, 16), 2)] + [
+    (kind, (48, 16), 2) for kind in PAIRS
 ]
 
 
-def title(op, a, b):
-    return f"step B={a} T={b}" if op == "step" else f"loss N={a} D={b}"
+def title(op, sizes):
+    if op == "step":
+        return "step B={} T={}".format(*sizes)
+    if op == "conv":
+        return "conv B={} {}->{} T={} k={} s={}".format(*sizes)
+    return "{} N={} D={}".format(op, *sizes)
 
 
 def drive(args):
@@ -563,39 +666,53 @@ def drive(args):
     os.environ.update(ONE_THREAD)  # numpy's own, before it is imported
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     core, cores = set(allowed[-1:]), set(allowed[-args.threads :])
-    cases = [c for c in CASES if c[1:3] in ((64, 1000), (1024, 16))] if args.quick else CASES
+    card = args.device == "cuda"
+    if card:
+        core = set()  # the host's threads serve the card, none is what is measured
+    known = ON_CUDA if card or args.trial else ON_CPU
+    cases = CASES_TO_TRY if args.trial else CASES_ON_CUDA if card else CASES
+    if args.quick and not args.trial:
+        cases = [c for c in cases if c[1] in ((64, 1000), (1024, 16))]
     if args.only:
-        cases = [c for c in cases if args.only in title(*c[:3])]
-    names = [n for n in SIDES if any(n.startswith(p) for p in args.peers.split(","))] if args.peers else list(SIDES)
+        cases = [c for c in cases if args.only in title(*c[:2])]
+    names = [n for n in known if any(n.startswith(p) for p in args.peers.split(","))] if args.peers else list(known)
     rounds = args.rounds or (3 if args.quick else 7)
     say = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
 
     exe = None if args.no_etude else args.etude or build_etude()
-    etude = lambda threads: [exe, "--bench", "--threads", str(threads)]  # noqa: E731
-    peer = lambda name, *more: [sys.executable, os.path.abspath(__file__), "--worker", SIDES[name][0], *more]  # noqa: E731
-    env = lambda name: MALLOC if SIDES[name][1] else {}  # noqa: E731
-    result = {**environment(), "load": [load], "rounds": rounds, "cases": [], "rss": [], "scaling": []}
+    etude = lambda threads: [exe, "--bench", "--device", args.device, "--threads", str(threads)]  # noqa: E731
+    worker = [sys.executable, os.path.abspath(__file__), "--device", args.device, "--worker"]
+    peer = lambda name, *more: [*worker, known[name][0], *more]  # noqa: E731
+    env = lambda name: MALLOC if known[name][1] else {}  # noqa: E731
+    on = "one card" if card else "one thread"
+    result = {**environment(), "device": args.device, "on": on, "load": [load], "rounds": rounds, "cases": [], "rss": [], "scaling": []}
 
     sides = [Side("etude", etude(1), core)] if exe else []
-    sides += [Side(n, peer(n), core, env(n), SIDES[n][2]) for n in names]
-    for op, a, b, reps in cases:
+    sides += [Side(n, peer(n), core, env(n), known[n][2]) for n in names]
+    for op, sizes, reps in cases:
         here = [s for s in sides if op in s.takes]
-        case = {"case": title(op, a, b), "op": op, "sizes": [a, b], "sides": {}}
+        request = " ".join(map(str, (op, *sizes)))
+        case = {"case": title(op, sizes), "op": op, "sizes": list(sizes), "sides": {}}
         say(f"{case['case']}: warming up")
         ms = {s.name: [] for s in here}
-        reference = loss_reference(a, b) if op == "loss" else None
+        reference = loss_reference(*sizes) if op == "loss" else None
         for s in here:
-            reply = s.ask(f"{op} {a} {b} 3")
-            got = [reply["loss"]] + ([reply["grad_norm"]] if reference else [])
-            for what, value, want in zip(("loss", "gradient norm"), got, reference or got):
-                if not math.isfinite(value) or abs(value - want) > TOLERANCE * abs(want):
-                    sys.exit(f"peers: {s.name}: {case['case']}: {what} {value!r}, float64 says {want!r}")
-            case["sides"][s.name] = {"form": reply.get("form"), "loss": got[0]}
+            reply = s.ask(f"{request} 3")
+            if "norms" in reply:  # of the output and both gradients; the first side's hold for all
+                got, names_of = reply["norms"], ("norm of the output", "of the first gradient", "of the second")
+                reference = reference or got
+            else:
+                got, names_of = [reply["loss"]] + ([reply["grad_norm"]] if reference else []), ("loss", "gradient norm")
+            tolerance = TF32_TOLERANCE if s.name.endswith("TF32") else TOLERANCE
+            for what, value, want in zip(names_of, got, reference or got):
+                if not math.isfinite(value) or abs(value - want) > tolerance * abs(want):
+                    sys.exit(f"peers: {s.name}: {case['case']}: {what} {value!r}, should be {want!r}")
+            case["sides"][s.name] = {"form": reply.get("form"), "values": got}
         say(f"{case['case']}: {rounds} rounds")
         for r in range(rounds):
             turn = here[r % len(here) :] + here[: r % len(here)]  # nobody is always first
             for s in turn:
-                ms[s.name].append(s.ask(f"{op} {a} {b} {reps}")["ms"])
+                ms[s.name].append(s.ask(f"{request} {reps}")["ms"])
         for s in here:
             flat = [t for block in ms[s.name] for t in block]
             case["sides"][s.name] |= {
@@ -611,34 +728,35 @@ def drive(args):
     for s in sides:
         s.quit()
 
-    sizes = [c[1:3] for c in cases if c[0] == "loss"]
-    if sizes:
+    sizes = [c[1] for c in cases if c[0] == "loss"]
+    if sizes and known is ON_CPU:
         n, d = (4096, 16) if (4096, 16) in sizes else sizes[-1]
         forms = next(c["sides"] for c in result["cases"] if c["sizes"] == [n, d] and c["op"] == "loss")
-        result["rss_case"] = title("loss", n, d)
+        result["rss_case"] = title("loss", (n, d))
         say(f"{result['rss_case']}: peak memory")
-        for name in (["etude"] if exe else []) + [x for x in names if not SIDES[x][1]]:
+        for name in (["etude"] if exe else []) + [x for x in names if not known[x][1]]:
             command = etude(1) if name == "etude" else peer(name, "--form", forms[name]["form"])
             fresh = Side(name, command, core)
             reply = fresh.ask(f"rss {n} {d}")
             fresh.quit()
             result["rss"].append({"side": name, **reply, "mb": (reply["peak_kb"] - reply["base_kb"]) / 1024})
 
-    if exe and args.threads > 1 and len(cores) == args.threads:
+    if exe and known is ON_CPU and args.threads > 1 and len(cores) == args.threads:
         pair = [Side("etude", etude(1), core), Side(f"etude x{args.threads}", etude(args.threads), cores)]
-        scaled = [c for c in cases if c[:3] in (("step", 512, 1000), ("loss", 4096, 16), ("loss", 4096, 128))] or cases
-        for op, a, b, reps in scaled:
-            say(f"{title(op, a, b)}: {args.threads} threads")
+        scaled = [c for c in cases if c[1] in ((512, 1000), (4096, 16), (4096, 128))] or cases
+        for op, sizes, reps in scaled:
+            request = " ".join(map(str, (op, *sizes)))
+            say(f"{title(op, sizes)}: {args.threads} threads")
             for s in pair:
-                s.ask(f"{op} {a} {b} 3")
+                s.ask(f"{request} 3")
             ratio, one, many = [], [], []
             for _ in range(rounds):
-                x, y = (s.ask(f"{op} {a} {b} {reps}")["ms"] for s in pair)
+                x, y = (s.ask(f"{request} {reps}")["ms"] for s in pair)
                 ratio.append(median(x) / median(y))
                 one, many = one + x, many + y
             result["scaling"].append(
                 {
-                    "case": title(op, a, b),
+                    "case": title(op, sizes),
                     "threads": args.threads,
                     "one_ms": median(one),
                     "many_ms": median(many),
@@ -663,7 +781,7 @@ def report(r, names):
     print(f"{r['date']}, {r['cpu']} ({r['cores']} cores), {versions}, {r['rustc']}, commit {r['commit'][:12]}", end="")
     print(" with changes" if r["modified"] else "", end="")
     print(", load average {:.1f} before, {:.1f} after\n".format(*r["load"]))
-    print(f"Milliseconds, one thread, median (p20–p80) of {r['rounds']} interleaved rounds:\n")
+    print(f"Milliseconds, {r['on']}, median (p20–p80) of {r['rounds']} interleaved rounds:\n")
     rows = []
     for c in r["cases"]:
         cells = [c["sides"].get(n) for n in names]
@@ -705,10 +823,12 @@ def main():
     p.add_argument("--rounds", type=int, help="rounds per case (default 7, quick 3)")
     p.add_argument("--threads", type=int, default=2, help="threads of the Etude-only scaling table (1: none)")
     p.add_argument("--json", metavar="FILE", help="write everything measured here")
-    p.add_argument("--worker", choices=sorted({s[0] for s in SIDES.values()}), help=argparse.SUPPRESS)
+    p.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where every side computes")
+    p.add_argument("--trial", action="store_true", help="small cases and the card's sides, only to see that all of it works")
+    p.add_argument("--worker", choices=sorted({s[0] for s in (ON_CPU | ON_CUDA).values()}), help=argparse.SUPPRESS)
     p.add_argument("--form", help=argparse.SUPPRESS)
     args = p.parse_args()
-    worker(args.worker, args.form) if args.worker else drive(args)
+    worker(args.worker, args.form, args.device) if args.worker else drive(args)
 
 
 if __name__ == "__main__":

@@ -148,6 +148,7 @@ constexpr int warpSize = 32;
 #define __constant__ static
 #define __grid_constant__
 #define __launch_bounds__(...)
+#define __noinline__ __attribute__((noinline))
 #define __forceinline__ inline __attribute__((always_inline))
 #define __align__(n) __attribute__((aligned(n)))
 // As an attribute it may follow `__shared__`, as nvcc has it.

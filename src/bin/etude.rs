@@ -6,9 +6,11 @@ use etude::data::inputs::{InputKind, InputOptions, Inputs};
 use etude::data::split::{SplitIndices, k_folds};
 use etude::data::synth::{self, SynthOptions};
 use etude::data::{self, Recordings, Split};
+#[cfg(feature = "cuda")]
+use etude::device::cuda::{Cuda, cards};
 #[cfg(feature = "wgpu")]
 use etude::device::wgpu::{Select, Wgpu, adapters};
-use etude::device::{Cpu, Device};
+use etude::device::{Cpu, Device, Traffic};
 use etude::kernels::contrastive::Metric;
 use etude::kernels::simd::Simd;
 use etude::kernels::{Cost, Kernel};
@@ -66,8 +68,9 @@ enum Command {
 
 #[derive(Args)]
 struct Common {
-    /// Where to compute. `auto` is the CPU: no GPU has been measured to be faster yet. `wgpu` takes
-    /// hardware (Vulkan, Metal, DX12), or the adapter that ETUDE_ADAPTER names; see `etude devices`.
+    /// Where to compute. `auto` takes the first NVIDIA card, else hardware through wgpu, else the CPU. `cuda` takes the first
+    /// card of CUDA_VISIBLE_DEVICES; `wgpu` hardware (Vulkan, Metal, DX12), or the adapter that ETUDE_ADAPTER names; see
+    /// `etude devices`.
     #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
     device: DeviceName,
     /// CPU threads; 0 takes every core. The result does not depend on it.
@@ -82,6 +85,8 @@ struct Common {
 enum DeviceName {
     Auto,
     Cpu,
+    #[cfg(feature = "cuda")]
+    Cuda,
     #[cfg(feature = "wgpu")]
     Wgpu,
 }
@@ -272,7 +277,13 @@ fn main() -> ExitCode {
 
 fn device(name: DeviceName, threads: usize) -> Result<Box<dyn Device>> {
     match name {
-        DeviceName::Auto | DeviceName::Cpu => Ok(Box::new(Cpu::<f32>::new(threads)?)),
+        DeviceName::Auto => match gpu() {
+            Some(device) => Ok(device),
+            None => Ok(Box::new(Cpu::<f32>::new(threads)?)),
+        },
+        DeviceName::Cpu => Ok(Box::new(Cpu::<f32>::new(threads)?)),
+        #[cfg(feature = "cuda")]
+        DeviceName::Cuda => Ok(Box::new(Cuda::new(0)?)),
         #[cfg(feature = "wgpu")]
         DeviceName::Wgpu => {
             let device = Wgpu::new(&Select::Auto)?;
@@ -282,6 +293,21 @@ fn device(name: DeviceName, threads: usize) -> Result<Box<dyn Device>> {
             Ok(Box::new(device))
         }
     }
+}
+
+/// The GPU that `auto` takes, if there is one that can be used.
+fn gpu() -> Option<Box<dyn Device>> {
+    #[cfg(feature = "cuda")]
+    if let Ok(device) = Cuda::new(0) {
+        eprintln!("note: computing on {} through CUDA; --device cpu keeps to the CPU", device.card().name);
+        return Some(Box::new(device));
+    }
+    #[cfg(feature = "wgpu")]
+    if let Ok(device) = Wgpu::new(&Select::Auto) {
+        eprintln!("note: computing on {} through wgpu; --device cpu keeps to the CPU", device.adapter_name());
+        return Some(Box::new(device));
+    }
+    None
 }
 
 /// A progress bar on standard error; silent where that is no terminal.
@@ -517,7 +543,7 @@ fn train(args: &TrainArgs) -> Result<()> {
     }
     // The last fold's test takes, whose embeddings lie in one space.
     let mut last = None;
-    let (mut parameters, mut launches) = (0, 0);
+    let (mut parameters, mut launches, mut dispatches) = (0, 0, None);
     let mut written = Instant::now();
     for (i, split) in splits.iter().enumerate().skip(run.folds.len()) {
         let fold = args.folds.map(|k| (i + 1, k as usize));
@@ -542,8 +568,10 @@ fn train(args: &TrainArgs) -> Result<()> {
         progress.finish_and_clear();
         parameters = fitted.net.parameters();
         launches = fitted.launches_per_step;
+        dispatches = fitted.traffic.map(|(t, steps)| t.dispatches as f64 / steps as f64);
         if args.profile && i + 1 == splits.len() {
             print_profile(&fitted.profile(device)?);
+            fitted.traffic.iter().for_each(|&(t, steps)| print_traffic(t, steps));
         }
         // The decision between pass and fail is learned like the rest: never on the test part.
         let known: Vec<usize> = split.train.iter().chain(&split.val).copied().collect();
@@ -625,6 +653,7 @@ fn train(args: &TrainArgs) -> Result<()> {
         seconds: before + start.elapsed().as_secs_f64(),
         parameters: parameters as u64,
         launches_per_step: launches as u64,
+        dispatches_per_step: dispatches,
         criterion: inputs.criterion.clone(),
         inputs: inputs.channels as u64,
         version: env!("CARGO_PKG_VERSION").to_string(),
@@ -671,6 +700,13 @@ fn print_profile(rows: &[(&'static Kernel, Cost, f64)]) {
     rows.iter().for_each(|&(kernel, cost, seconds)| line(kernel.name, cost, seconds));
     let cost = rows.iter().map(|row| row.1).sum();
     line(&format!("{} launches", rows.len()), cost, total);
+}
+
+/// What a training step asked of the device, as counted over the last epoch.
+fn print_traffic(traffic: Traffic, steps: usize) {
+    let Traffic { dispatches, submissions, writes, reads } = traffic;
+    let [d, s, w, r] = [dispatches, submissions, writes, reads].map(|n| n as f64 / steps as f64);
+    eprintln!("a step: {d} dispatches, {s} submissions, {w} uploads, {r} read-backs (over {steps} steps)");
 }
 
 fn eval(args: &EvalArgs) -> Result<()> {
@@ -726,6 +762,7 @@ fn eval(args: &EvalArgs) -> Result<()> {
         seconds: start.elapsed().as_secs_f64(),
         parameters: parameters as u64,
         launches_per_step: fitted.launches_per_step as u64,
+        dispatches_per_step: None,
         criterion: info.criterion.clone(),
         inputs: inputs.channels as u64,
         version: env!("CARGO_PKG_VERSION").to_string(),
@@ -739,6 +776,27 @@ fn eval(args: &EvalArgs) -> Result<()> {
 fn devices() -> Result<()> {
     let cpu = Cpu::<f32>::new(0)?;
     println!("cpu      {} threads, {:?}", cpu.threads(), Simd::best());
+    #[cfg(feature = "cuda")]
+    match cards() {
+        Err(why) => println!("{why}"),
+        Ok(cards) => {
+            for c in cards {
+                println!("cuda {:>2}  {}", c.ordinal, c.name);
+                println!(
+                    "         compute capability {}.{}, {} MiB, driver for CUDA {}.{}, kernels {}",
+                    c.capability.0,
+                    c.capability.1,
+                    c.memory >> 20,
+                    c.driver.0,
+                    c.driver.1,
+                    c.origin
+                );
+                if let Some(why) = c.unusable {
+                    println!("         cannot be used: {why}");
+                }
+            }
+        }
+    }
     #[cfg(feature = "wgpu")]
     for a in adapters() {
         println!("wgpu {:>2}  {} ({}, {}, {})", a.index, a.name, a.backend, a.kind, a.driver);

@@ -1,24 +1,34 @@
 use super::{Case, Input};
-use crate::ops::conv1d::{ConvOptions1d, conv1d};
+use crate::ops::conv1d::{ConvOptions1d, Precision, conv1d};
 
 /// `[batch, cin, t]`, `[cout, taps]`, `[stride, padding, dilation, groups]`.
 fn case(x: [usize; 3], w: [usize; 2], o: [usize; 4], bias: bool) -> Case {
+    precise(Precision::F32, x, w, o, bias).within(
+        2e-6,
+        "f32 sums in 16 lanes and register tiles: rounding grows with the root of their length, \
+         a few units in the last place (6e-8) for up to a thousand terms",
+    )
+}
+
+/// The same with factors that may be rounded to tf32.
+fn tf32(x: [usize; 3], w: [usize; 2], o: [usize; 4], bias: bool) -> Case {
+    precise(Precision::Tf32, x, w, o, bias).within(super::TF32, super::TF32_FACTORS)
+}
+
+fn precise(precision: Precision, x: [usize; 3], w: [usize; 2], o: [usize; 4], bias: bool) -> Case {
     let [stride, padding, dilation, groups] = o;
     let weight = [w[0], x[1] / groups, w[1]];
     let name = format!(
-        "x{x:?} w{weight:?} stride {stride} padding {padding} dilation {dilation} groups {groups}{}",
-        if bias { "" } else { " no bias" }
+        "x{x:?} w{weight:?} stride {stride} padding {padding} dilation {dilation} groups {groups}{}{}",
+        if bias { "" } else { " no bias" },
+        if precision == Precision::Tf32 { " tf32" } else { "" }
     );
     let mut inputs = vec![Input::normal(1, &x), Input::normal(2, &weight)];
     if bias {
         inputs.push(Input::normal(3, &[w[0]]));
     }
-    let options = ConvOptions1d { stride, padding, dilation, groups };
-    Case::new("conv1d", name, inputs, move |g, v| conv1d(g, v[0], v[1], v.get(2).copied(), options)).within(
-        2e-6,
-        "f32 sums in 16 lanes and register tiles: rounding grows with the root of their length, \
-         a few units in the last place (6e-8) for up to a thousand terms",
-    )
+    let options = ConvOptions1d { stride, padding, dilation, groups, precision };
+    Case::new("conv1d", name, inputs, move |g, v| conv1d(g, v[0], v[1], v.get(2).copied(), options))
 }
 
 pub fn cases() -> Vec<Case> {
@@ -53,5 +63,10 @@ pub fn cases() -> Vec<Case> {
         case([64, 4, 332], [8, 7], [3, 0, 1, 1], true).timed(),
         case([64, 8, 109], [16, 7], [3, 0, 1, 1], true).timed(),
         case([2, 64, 128], [128, 5], [1, 2, 1, 1], true).timed(),
+        // tf32, on the tiles of every width, at their edges, and with groups.
+        tf32([2, 5, 61], [7, 3], [2, 1, 1, 1], true),
+        tf32([2, 35, 67], [33, 3], [2, 3, 2, 1], false),
+        tf32([1, 40, 131], [66, 3], [1, 1, 1, 2], true),
+        tf32([2, 64, 128], [128, 5], [1, 2, 1, 1], true).timed(),
     ]
 }

@@ -1,24 +1,42 @@
 use super::{Case, Input};
+use crate::ops::conv1d::Precision;
 use crate::ops::conv2d::{ConvOptions2d, conv2d};
 
 /// `[batch, cin, h, w]`, `[cout, kh, kw]`, stride, padding, dilation, groups.
 fn case(x: [usize; 4], w: [usize; 3], o: [[usize; 2]; 3], groups: usize, bias: bool) -> Case {
+    precise(Precision::F32, x, w, o, groups, bias).within(
+        2e-6,
+        "f32 sums in 16 lanes and register tiles: rounding grows with the root of their length, \
+         a few units in the last place (6e-8) for up to a thousand terms",
+    )
+}
+
+/// The same with factors that may be rounded to tf32.
+fn tf32(x: [usize; 4], w: [usize; 3], o: [[usize; 2]; 3], groups: usize, bias: bool) -> Case {
+    precise(Precision::Tf32, x, w, o, groups, bias).within(super::TF32, super::TF32_FACTORS)
+}
+
+fn precise(
+    precision: Precision,
+    x: [usize; 4],
+    w: [usize; 3],
+    o: [[usize; 2]; 3],
+    groups: usize,
+    bias: bool,
+) -> Case {
     let [stride, padding, dilation] = o;
     let weight = [w[0], x[1] / groups, w[1], w[2]];
     let name = format!(
-        "x{x:?} w{weight:?} stride {stride:?} padding {padding:?} dilation {dilation:?} groups {groups}{}",
-        if bias { "" } else { " no bias" }
+        "x{x:?} w{weight:?} stride {stride:?} padding {padding:?} dilation {dilation:?} groups {groups}{}{}",
+        if bias { "" } else { " no bias" },
+        if precision == Precision::Tf32 { " tf32" } else { "" }
     );
     let mut inputs = vec![Input::normal(1, &x), Input::normal(2, &weight)];
     if bias {
         inputs.push(Input::normal(3, &[w[0]]));
     }
-    let options = ConvOptions2d { stride, padding, dilation, groups };
-    Case::new("conv2d", name, inputs, move |g, v| conv2d(g, v[0], v[1], v.get(2).copied(), options)).within(
-        2e-6,
-        "f32 sums in 16 lanes and register tiles: rounding grows with the root of their length, \
-         a few units in the last place (6e-8) for up to a thousand terms",
-    )
+    let options = ConvOptions2d { stride, padding, dilation, groups, precision };
+    Case::new("conv2d", name, inputs, move |g, v| conv2d(g, v[0], v[1], v.get(2).copied(), options))
 }
 
 pub fn cases() -> Vec<Case> {
@@ -48,5 +66,7 @@ pub fn cases() -> Vec<Case> {
         case([17, 3, 29, 1], [4, 5, 1], [[2, 1], [2, 0], [1, 1]], 1, true),
         case([16, 4, 20, 20], [8, 3, 3], SAME, 1, true).timed(),
         case([1, 32, 16, 16], [32, 3, 3], SAME, 1, true).timed(),
+        tf32([2, 9, 7, 9], [35, 2, 3], [[2, 1], [1, 2], [1, 2]], 1, true),
+        tf32([1, 32, 16, 16], [32, 3, 3], SAME, 1, true).timed(),
     ]
 }

@@ -11,6 +11,7 @@ mod conv2d;
 mod conv_block;
 mod dropout;
 mod elementwise;
+mod feed;
 mod gather;
 mod linear;
 mod loss;
@@ -128,6 +129,11 @@ pub struct Case {
 /// Why most f32 cases may differ by a few parts in a million.
 pub const F32_SUMS: &str =
     "f32 sums of up to a few thousand terms, rounded once a term, in another order than the oracle's";
+
+/// What factors in tf32 cost a sum of products, and why.
+const TF32: f64 = 5e-4;
+const TF32_FACTORS: &str = "both factors of a product rounded to ten bits: 2e-4 of each, in the root of the mean square, \
+                            independent of the others'; f32 devices are far below";
 
 impl Case {
     /// A case with the tolerance of ordinary f32 sums.
@@ -344,6 +350,7 @@ pub fn all() -> Vec<Case> {
         conv_block::cases(),
         dropout::cases(),
         elementwise::cases(),
+        feed::cases(),
         gather::cases(),
         linear::cases(),
         loss::cases(),

@@ -4,7 +4,7 @@
 //! gradient, and does not grow when an op is added.
 
 pub mod cpu;
-#[cfg(feature = "cuda-on-cpu")]
+#[cfg(any(feature = "cuda", feature = "cuda-on-cpu"))]
 pub mod cuda;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
@@ -14,6 +14,8 @@ use crate::{Error, Result};
 use std::any::Any;
 use std::sync::Arc;
 
+#[cfg(feature = "cuda")]
+pub use self::cuda::Cuda;
 #[cfg(feature = "wgpu")]
 pub use self::wgpu::Wgpu;
 pub use cpu::Cpu;
@@ -217,6 +219,32 @@ impl Launch {
     }
 }
 
+/// What a device has been asked for so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Kernels started; a launch may take several.
+    pub dispatches: u64,
+    /// Lists of commands handed to the driver.
+    pub submissions: u64,
+    /// Copies from host memory.
+    pub writes: u64,
+    /// Copies to host memory, each of which waits.
+    pub reads: u64,
+}
+
+impl Traffic {
+    /// What came after `before`.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            dispatches: self.dispatches - before.dispatches,
+            submissions: self.submissions - before.submissions,
+            writes: self.writes - before.writes,
+            reads: self.reads - before.reads,
+        }
+    }
+}
+
 /// Where buffers live and launches run.
 pub trait Device: Send + Sync {
     /// Name as `--device` takes it and messages show it: `cpu`, `cuda`, `wgpu`.
@@ -245,6 +273,11 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// When a launch breaks its kernel's row, or the device cannot build it.
     fn compile(&self, launches: Vec<Launch>) -> Result<Box<dyn Plan>>;
+
+    /// What it has been asked for since it was made; nothing where there is no such traffic to count.
+    fn traffic(&self) -> Option<Traffic> {
+        None
+    }
 }
 
 /// A compiled list of launches.

@@ -47,10 +47,10 @@
 //! largest may count as 0.
 
 use super::pairwise::{
-    Aligned, Lanes, Layout, TILE, centre, combine, lay_out, padded, products, row_len, side_len,
+    Aligned, Lanes, Layout, TILE, centre, combine, cuda, lay_out, padded, products, row_len, side_len,
 };
 use super::simd::LANES;
-use super::{Binding, Cost, Elem, Groups, Kernel, Params};
+use super::{Binding, Cost, Cuda, Elem, Groups, Kernel, Params};
 use crate::device::cpu::{Args, CpuTwin, Real, Work, with_scratch};
 use crate::dispatch;
 use bytemuck::{Pod, Zeroable};
@@ -92,8 +92,33 @@ pub struct P {
     pub grad_scale: f32,
 }
 
-/// Rows that a workgroup of the WGSL twins owns.
+/// Rows that a workgroup of the WGSL twins owns, and a block of the CUDA twin of [`HALVES`].
 const ROWS: u32 = 32;
+/// Threads of that.
+const BLOCK_HALVES: u32 = 256;
+
+/// The CUDA launch over all pairs, or across two sets, of f32 rows.
+const SWEEP: Cuda = Cuda::new(cuda::BLOCK, |p| {
+    let p: P = p.get();
+    cuda::grid([p.n, p.m], p.d, false)
+})
+.shared(|p| {
+    let p: P = p.get();
+    cuda::shared([p.n, p.m], p.d, false)
+})
+.ticket();
+
+/// The same of rows stored in 16 bits.
+const SWEEP_HALF: Cuda = Cuda::new(cuda::BLOCK, |p| {
+    let p: P = p.get();
+    cuda::grid([p.n, p.m], p.d, true)
+})
+.shared(|p| {
+    let p: P = p.get();
+    cuda::shared([p.n, p.m], p.d, true)
+})
+.ticket();
+
 /// Workgroups below which the WGSL sweep cuts the rows on the other side of the pairs into slices.
 const ENOUGH: u32 = 256;
 
@@ -231,11 +256,11 @@ fn scale_into<F: Real>(from: &[f64], scale: f64, to: &mut [F]) {
 ///
 /// `z` is `[n, d]`, `labels` and `weights` `[n]`, `loss` `[1]`, `dz` `[n, d]`: the gradient of `loss` by `z`. `part`, of
 /// [`P::parts`] elements, is scratch that GPUs keep partial sums in; here it is filled with zeros.
-pub static ALL: Kernel = all("contrastive_all", &all_bindings(Elem::Real));
+pub static ALL: Kernel = all("contrastive_all", SWEEP, &all_bindings(Elem::Real));
 /// [`ALL`] of rows `z` stored as f16.
-pub static ALL_F16: Kernel = all("contrastive_all_f16", &all_bindings(Elem::F16));
+pub static ALL_F16: Kernel = all("contrastive_all_f16", SWEEP_HALF, &all_bindings(Elem::F16));
 /// [`ALL`] of rows `z` stored as bf16.
-pub static ALL_BF16: Kernel = all("contrastive_all_bf16", &all_bindings(Elem::Bf16));
+pub static ALL_BF16: Kernel = all("contrastive_all_bf16", SWEEP_HALF, &all_bindings(Elem::Bf16));
 
 const fn all_bindings(stored: Elem) -> [Binding; 6] {
     [
@@ -248,13 +273,13 @@ const fn all_bindings(stored: Elem) -> [Binding; 6] {
     ]
 }
 
-const fn all(name: &'static str, bindings: &'static [Binding]) -> Kernel {
+const fn all(name: &'static str, sweep: Cuda, bindings: &'static [Binding]) -> Kernel {
     Kernel {
         name,
         bindings,
         cpu: CpuTwin { f32: all_tiled, f64: all_plain },
         groups: stages(bindings[0].elem),
-        cuda: None,
+        cuda: Some(sweep),
         cost: match bindings[0].elem {
             Elem::Real => |p| all_cost(p, Elem::Real),
             _ => |p| all_cost(p, Elem::F16),
@@ -315,7 +340,7 @@ pub static HALVES: Kernel = Kernel {
     ],
     cpu: CpuTwin { f32: halves, f64: halves },
     groups: &[|p| [p.get::<P>().n.div_ceil(ROWS), 1, 1], |p| [u32::from(p.get::<P>().n > ROWS), 1, 1]],
-    cuda: None,
+    cuda: Some(Cuda::new(BLOCK_HALVES, |p| [p.get::<P>().n.div_ceil(ROWS), 1, 1]).ticket()),
     cost: |p| {
         let P { n, m, d, .. } = p.get();
         let (n, m, d) = (n as usize, m as usize, d as usize);
@@ -365,11 +390,11 @@ fn halves<F: Real>(args: Args<'_, F>) {
 /// `z` is `[n, d]`, `labels_z` and `weights_z` `[n]`, `others` `[m, d]`, `labels_o` and `weights_o` `[m]`, `loss` `[1]`,
 /// `dz` `[n, d]`, `dothers` `[m, d]`.
 /// `part`, of [`P::parts`] elements, is scratch.
-pub static CROSS: Kernel = cross("contrastive_cross", &cross_bindings(Elem::Real));
+pub static CROSS: Kernel = cross("contrastive_cross", SWEEP, &cross_bindings(Elem::Real));
 /// [`CROSS`] of rows `z` and `others` stored as f16.
-pub static CROSS_F16: Kernel = cross("contrastive_cross_f16", &cross_bindings(Elem::F16));
+pub static CROSS_F16: Kernel = cross("contrastive_cross_f16", SWEEP_HALF, &cross_bindings(Elem::F16));
 /// [`CROSS`] of rows `z` and `others` stored as bf16.
-pub static CROSS_BF16: Kernel = cross("contrastive_cross_bf16", &cross_bindings(Elem::Bf16));
+pub static CROSS_BF16: Kernel = cross("contrastive_cross_bf16", SWEEP_HALF, &cross_bindings(Elem::Bf16));
 
 const fn cross_bindings(stored: Elem) -> [Binding; 10] {
     [
@@ -386,13 +411,13 @@ const fn cross_bindings(stored: Elem) -> [Binding; 10] {
     ]
 }
 
-const fn cross(name: &'static str, bindings: &'static [Binding]) -> Kernel {
+const fn cross(name: &'static str, sweep: Cuda, bindings: &'static [Binding]) -> Kernel {
     Kernel {
         name,
         bindings,
         cpu: CpuTwin { f32: cross_tiled, f64: cross_plain },
         groups: stages(bindings[0].elem),
-        cuda: None,
+        cuda: Some(sweep),
         cost: match bindings[0].elem {
             Elem::Real => |p| cross_cost(p, Elem::Real),
             _ => |p| cross_cost(p, Elem::F16),

@@ -25,8 +25,9 @@
 //! The f64 twins are the loops above as they stand. The f32 twins are in `conv_lanes`, where this
 //! is a convolution over images one row high.
 
+use super::conv_grid::{BIAS_THREADS, THREADS, WEIGHT_THREADS};
 use super::conv_lanes::{self, Axis, Geometry};
-use super::{Binding, Cost, Kernel, Params};
+use super::{Binding, Cost, Cuda, Kernel, Params};
 use crate::device::cpu::{Args, CpuTwin, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -56,6 +57,10 @@ pub struct P {
     pub dilation: u32,
     /// 1 when `b` is a bias; 0 when `w` is bound in its place, not to be read as one.
     pub bias: u32,
+    /// Runs of positions that GPUs sum the gradient of the weight in: [`P::runs`].
+    pub splits: u32,
+    /// 1 when factors may be rounded to tf32, else 0: [`Precision`](super::Precision).
+    pub tf32: u32,
 }
 
 impl P {
@@ -70,6 +75,16 @@ impl P {
     }
     fn outputs(&self) -> usize {
         self.batch as usize * self.cout as usize * self.out as usize
+    }
+
+    /// How many `splits` suit these shapes.
+    #[must_use]
+    pub fn runs(&self) -> u32 {
+        self.geometry().splits()
+    }
+    /// Elements of `part` in [`BWD_W`].
+    pub fn parts(&self) -> usize {
+        self.geometry().parts(self.splits)
     }
 
     fn geometry(&self) -> Geometry {
@@ -120,24 +135,8 @@ impl P {
     }
 }
 
-/// Channels and positions of a tile of the WGSL twins, by the channels of a group.
-pub(super) const fn tile(channels: u32) -> [u32; 2] {
-    match channels {
-        0..=4 => [4, 256],
-        5..=16 => [16, 128],
-        _ => [64, 64],
-    }
-}
-
-/// Workgroups of a tiled product: `channels` in each of `groups`, at `positions`.
-pub(super) fn tiles(groups: u32, channels: u32, positions: u32) -> u32 {
-    let [rows, columns] = tile(channels);
-    groups * channels.div_ceil(rows) * positions.div_ceil(columns)
-}
-
-/// Workgroups of the gradient of weights with `terms` columns: each owns four rows by eight columns.
-pub(super) const fn weight_tiles(groups: u32, channels: u32, terms: u32) -> u32 {
-    groups * channels.div_ceil(4) * terms.div_ceil(8)
+fn geometry(p: &Params) -> Geometry {
+    p.get::<P>().geometry()
 }
 
 /// The convolution.
@@ -151,11 +150,10 @@ pub static FWD: Kernel = Kernel {
         },
         f64: fwd,
     },
-    groups: &[|p| {
-        let p: P = p.get();
-        [tiles(p.groups, p.cout / p.groups, p.batch * p.out), 1, 1]
-    }],
-    cuda: None,
+    groups: &[|p| geometry(p).wgsl_fwd()],
+    cuda: Some(
+        Cuda::new(THREADS, |p| geometry(p).cuda_fwd()).shared(|p| Geometry::cuda_shared(geometry(p).cout)),
+    ),
     cost: |p| {
         let p: P = p.get();
         let bias = if p.bias != 0 { p.cout as usize } else { 0 };
@@ -184,11 +182,10 @@ pub static BWD_X: Kernel = Kernel {
         },
         f64: bwd_x,
     },
-    groups: &[|p| {
-        let p: P = p.get();
-        [tiles(p.groups, p.cin / p.groups, p.batch * p.t.div_ceil(p.stride)) * p.stride, 1, 1]
-    }],
-    cuda: None,
+    groups: &[|p| geometry(p).wgsl_bwd_x()],
+    cuda: Some(
+        Cuda::new(THREADS, |p| geometry(p).cuda_bwd_x()).shared(|p| Geometry::cuda_shared(geometry(p).cin)),
+    ),
     cost: backward_cost,
 };
 
@@ -200,10 +197,11 @@ fn bwd_x<F: Real>(args: Args<'_, F>) {
     p.each_term(|at_y, at_w, at_x| dx[at_x] += w[at_w] * dy[at_y]);
 }
 
-/// The gradient of the weight: `dw` sums `x · dy` over samples and positions.
+/// The gradient of the weight: `dw` sums `x · dy` over samples and positions. `part`, of [`P::parts`] elements, is scratch that GPUs
+/// keep the sums of each run in; here it is filled with zeros.
 pub static BWD_W: Kernel = Kernel {
     name: "conv1d_bwd_w",
-    bindings: &[Binding::input("x"), Binding::input("dy"), Binding::output("dw")],
+    bindings: &[Binding::input("x"), Binding::input("dy"), Binding::output("part"), Binding::output("dw")],
     cpu: CpuTwin {
         f32: |args| {
             let p: P = args.params();
@@ -211,18 +209,23 @@ pub static BWD_W: Kernel = Kernel {
         },
         f64: bwd_w,
     },
-    groups: &[|p| {
-        let p: P = p.get();
-        [weight_tiles(p.groups, p.cout / p.groups, p.cin / p.groups * p.k), 1, 1]
-    }],
-    cuda: None,
+    groups: &[
+        |p| geometry(p).wgsl_bwd_w(p.get::<P>().splits),
+        |p| geometry(p).wgsl_bwd_w_2(p.get::<P>().splits),
+    ],
+    cuda: Some(
+        Cuda::new(WEIGHT_THREADS, |p| geometry(p).cuda_bwd_w(p.get::<P>().splits))
+            .shared(|p| geometry(p).cuda_bwd_w_shared())
+            .tickets(|p| geometry(p).cuda_weight_tiles() as u32),
+    ),
     cost: backward_cost,
 };
 
 fn bwd_w<F: Real>(args: Args<'_, F>) {
     let p: P = args.params();
-    let [x, dy, dw] = args.bufs();
+    let [x, dy, part, dw] = args.bufs();
     let (x, dy, dw) = (x.input(), dy.input(), dw.output());
+    part.output().fill(F::zero());
     dw.fill(F::zero());
     p.each_term(|at_y, at_w, at_x| dw[at_w] += x[at_x] * dy[at_y]);
 }
@@ -243,8 +246,8 @@ pub static BWD_B: Kernel = Kernel {
         },
         f64: bwd_b,
     },
-    groups: &[|p| [p.get::<P>().cout, 1, 1]],
-    cuda: None,
+    groups: &[|p| geometry(p).bwd_b()],
+    cuda: Some(Cuda::new(BIAS_THREADS, |p| geometry(p).bwd_b())),
     cost: |p| {
         let p: P = p.get();
         Cost::new(p.outputs(), p.outputs() + p.cout as usize)

@@ -25,9 +25,9 @@
 //!
 //! The f64 twins are the loops above as they stand. The f32 twins are in `conv_lanes`.
 
+use super::conv_grid::{BIAS_THREADS, THREADS, WEIGHT_THREADS};
 use super::conv_lanes::{self, Axis, Geometry};
-use super::conv1d::{tiles, weight_tiles};
-use super::{Binding, Cost, Kernel, Params};
+use super::{Binding, Cost, Cuda, Kernel, Params};
 use crate::device::cpu::{Args, CpuTwin, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -69,6 +69,10 @@ pub struct P {
     pub dilation_w: u32,
     /// 1 when `b` is a bias; 0 when `w` is bound in its place, not to be read as one.
     pub bias: u32,
+    /// Runs of positions that GPUs sum the gradient of the weight in: [`P::runs`].
+    pub splits: u32,
+    /// 1 when factors may be rounded to tf32, else 0: [`Precision`](super::Precision).
+    pub tf32: u32,
 }
 
 fn product(n: u32, channels: u32, plane: [u32; 2]) -> usize {
@@ -107,6 +111,16 @@ impl P {
     }
     fn outputs(&self) -> usize {
         product(self.batch, self.cout, self.output())
+    }
+
+    /// How many `splits` suit these shapes.
+    #[must_use]
+    pub fn runs(&self) -> u32 {
+        self.geometry().splits()
+    }
+    /// Elements of `part` in [`BWD_W`].
+    pub fn parts(&self) -> usize {
+        self.geometry().parts(self.splits)
     }
 
     fn geometry(&self) -> Geometry {
@@ -163,6 +177,10 @@ impl P {
     }
 }
 
+fn geometry(p: &Params) -> Geometry {
+    p.get::<P>().geometry()
+}
+
 /// The convolution.
 pub static FWD: Kernel = Kernel {
     name: "conv2d_fwd",
@@ -174,11 +192,10 @@ pub static FWD: Kernel = Kernel {
         },
         f64: fwd,
     },
-    groups: &[|p| {
-        let p: P = p.get();
-        [tiles(p.groups, p.cout / p.groups, p.batch * p.oh * p.ow), 1, 1]
-    }],
-    cuda: None,
+    groups: &[|p| geometry(p).wgsl_fwd()],
+    cuda: Some(
+        Cuda::new(THREADS, |p| geometry(p).cuda_fwd()).shared(|p| Geometry::cuda_shared(geometry(p).cout)),
+    ),
     cost: |p| {
         let p: P = p.get();
         let bias = if p.bias != 0 { p.cout as usize } else { 0 };
@@ -207,12 +224,10 @@ pub static BWD_X: Kernel = Kernel {
         },
         f64: bwd_x,
     },
-    groups: &[|p| {
-        let p: P = p.get();
-        let turns = p.h.div_ceil(p.stride_h) * p.w.div_ceil(p.stride_w);
-        [tiles(p.groups, p.cin / p.groups, p.batch * turns) * p.stride_h * p.stride_w, 1, 1]
-    }],
-    cuda: None,
+    groups: &[|p| geometry(p).wgsl_bwd_x()],
+    cuda: Some(
+        Cuda::new(THREADS, |p| geometry(p).cuda_bwd_x()).shared(|p| Geometry::cuda_shared(geometry(p).cin)),
+    ),
     cost: backward_cost,
 };
 
@@ -224,10 +239,11 @@ fn bwd_x<F: Real>(args: Args<'_, F>) {
     p.each_term(|at_y, at_w, at_x| dx[at_x] += w[at_w] * dy[at_y]);
 }
 
-/// The gradient of the weight: `dw` sums `x · dy` over samples and positions.
+/// The gradient of the weight: `dw` sums `x · dy` over samples and positions. `part`, of [`P::parts`] elements, is scratch that GPUs
+/// keep the sums of each run in; here it is filled with zeros.
 pub static BWD_W: Kernel = Kernel {
     name: "conv2d_bwd_w",
-    bindings: &[Binding::input("x"), Binding::input("dy"), Binding::output("dw")],
+    bindings: &[Binding::input("x"), Binding::input("dy"), Binding::output("part"), Binding::output("dw")],
     cpu: CpuTwin {
         f32: |args| {
             let p: P = args.params();
@@ -235,18 +251,23 @@ pub static BWD_W: Kernel = Kernel {
         },
         f64: bwd_w,
     },
-    groups: &[|p| {
-        let p: P = p.get();
-        [weight_tiles(p.groups, p.cout / p.groups, p.cin / p.groups * p.kh * p.kw), 1, 1]
-    }],
-    cuda: None,
+    groups: &[
+        |p| geometry(p).wgsl_bwd_w(p.get::<P>().splits),
+        |p| geometry(p).wgsl_bwd_w_2(p.get::<P>().splits),
+    ],
+    cuda: Some(
+        Cuda::new(WEIGHT_THREADS, |p| geometry(p).cuda_bwd_w(p.get::<P>().splits))
+            .shared(|p| geometry(p).cuda_bwd_w_shared())
+            .tickets(|p| geometry(p).cuda_weight_tiles() as u32),
+    ),
     cost: backward_cost,
 };
 
 fn bwd_w<F: Real>(args: Args<'_, F>) {
     let p: P = args.params();
-    let [x, dy, dw] = args.bufs();
+    let [x, dy, part, dw] = args.bufs();
     let (x, dy, dw) = (x.input(), dy.input(), dw.output());
+    part.output().fill(F::zero());
     dw.fill(F::zero());
     p.each_term(|at_y, at_w, at_x| dw[at_w] += x[at_x] * dy[at_y]);
 }
@@ -267,8 +288,8 @@ pub static BWD_B: Kernel = Kernel {
         },
         f64: bwd_b,
     },
-    groups: &[|p| [p.get::<P>().cout, 1, 1]],
-    cuda: None,
+    groups: &[|p| geometry(p).bwd_b()],
+    cuda: Some(Cuda::new(BIAS_THREADS, |p| geometry(p).bwd_b())),
     cost: |p| {
         let p: P = p.get();
         Cost::new(p.outputs(), p.outputs() + p.cout as usize)

@@ -12,7 +12,7 @@
 
 use super::elementwise::PIECE;
 use super::simd::{F32x16, Simd};
-use super::{Binding, Cost, Kernel, Params, spans};
+use super::{Binding, Cost, Cuda, Kernel, Params, SPAN, spans};
 use crate::device::cpu::{Args, CpuTwin, Real};
 use crate::dispatch;
 use bytemuck::{Pod, Zeroable};
@@ -63,7 +63,7 @@ pub static APPLY: Kernel = Kernel {
     bindings: &[Binding::index("state"), Binding::input("x"), Binding::output("y")],
     cpu: CpuTwin { f32: |args| apply(args, drop_f32), f64: |args| apply(args, drop_f64) },
     groups: &[|p| spans(p.get::<P>().n)],
-    cuda: None,
+    cuda: Some(Cuda::new(SPAN / 4, |p| spans(p.get::<P>().n))),
     cost: |p: &Params| {
         let n = p.get::<P>().n as usize;
         Cost::new(n, 2 * n + 3)

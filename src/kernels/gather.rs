@@ -14,10 +14,10 @@
 //!
 //! `gather_rows`: `table [S, width]`, `indices [B]`, `y [B, width]`; a row beyond the table reads as 0.
 //!
-//! Threads: one owns one element of the output. Cost: no flops worth counting; output written once,
+//! Threads: a block owns some columns of sixteen samples, or elements in a row. Cost: no flops worth counting; output written once,
 //! as much read.
 
-use super::{Binding, Cost, Kernel, Params, spans};
+use super::{Binding, Cost, Cuda, Kernel, Params, SPAN, spans};
 use crate::device::cpu::{Args, CpuTwin, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -53,6 +53,10 @@ pub const MAX_COLUMNS: usize = 1 << 15;
 /// Samples of a lane block.
 pub const LANES: usize = 16;
 
+/// Columns that a CUDA block cuts out of [`LANES`] samples, and its threads.
+const COLUMNS: u32 = 64;
+const BLOCK: u32 = 256;
+
 /// Windows of rows, resampled, shifted and laid out.
 pub static WINDOW: Kernel = Kernel {
     name: "gather_window",
@@ -67,7 +71,10 @@ pub static WINDOW: Kernel = Kernel {
         let p: P = p.get();
         spans(p.lanes() * p.channels * p.columns)
     }],
-    cuda: None,
+    cuda: Some(Cuda::new(BLOCK, |p| {
+        let p: P = p.get();
+        [p.batch.div_ceil(LANES as u32) * p.channels * p.columns.div_ceil(COLUMNS), 1, 1]
+    })),
     cost: |p: &Params| {
         let p: P = p.get();
         let lanes = p.lanes();
@@ -247,7 +254,10 @@ pub static ROWS: Kernel = Kernel {
         let p: RowsP = p.get();
         spans(p.batch * p.width)
     }],
-    cuda: None,
+    cuda: Some(Cuda::new(SPAN / 4, |p| {
+        let p: RowsP = p.get();
+        spans(p.batch * p.width)
+    })),
     cost: |p: &Params| {
         let p: RowsP = p.get();
         Cost::new(0, (2 * p.width as usize + 1) * p.batch as usize)

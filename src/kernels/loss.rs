@@ -1,14 +1,14 @@
 //! Losses between predictions and targets: the mean times a weight, and its gradient, in one launch.
 //!
-//! Shapes: `p [n]`, `t [n]`, `loss [1]`, `dp [n]` for upstream 1.
+//! Shapes: `p [n]`, `t [n]`, `loss [1]`, `dp [n]` for upstream 1, `part [⌈n/SPAN⌉]` the sums of each [`SPAN`] terms.
 //!
-//! Threads: one block sums strided blocks of [`BLOCK`] terms, each thread some of them; one thread owns
-//! each `dp`. The sum is two-level in a fixed order: f32 (f64 on the oracle) within [`BLOCK`] terms, and
-//! f64 over the blocks on the CPU; a device without f64 adds the blocks pairwise.
+//! Threads: one block owns [`SPAN`] terms, a thread four of them, and leaves their sum in `part`, which the last block (in
+//! WGSL a second stage) adds up; up to [`SPAN`] terms, as long as a batch, are one block's. The sum has a fixed order: f32
+//! (f64 on the oracle) within [`BLOCK`] terms, and f64 over the blocks on the CPU; a device without f64 adds in trees.
 //!
 //! Cost: a handful of flops an element, three passes over `n` elements.
 
-use super::{Binding, Cost, Kernel, Params, spans};
+use super::{Binding, Cost, Cuda, Groups, Kernel, Params, SPAN, spans};
 use crate::device::cpu::{Args, CpuTwin, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -25,8 +25,19 @@ pub struct P {
 /// Terms added in the device's own precision.
 pub const BLOCK: usize = 64;
 
-const BINDINGS: &[Binding] =
-    &[Binding::input("p"), Binding::input("t"), Binding::output("loss"), Binding::output("dp")];
+const BINDINGS: &[Binding] = &[
+    Binding::input("p"),
+    Binding::input("t"),
+    Binding::output("loss"),
+    Binding::output("dp"),
+    Binding::output("part"),
+];
+
+/// Stage two adds up what several workgroups left.
+const GROUPS: &[Groups] = &[|p| spans(p.get::<P>().n), |p| [u32::from(p.get::<P>().n > SPAN), 1, 1]];
+
+/// Four terms a thread.
+const CUDA: Cuda = Cuda::new(SPAN / 4, |p| spans(p.get::<P>().n)).ticket();
 
 fn cost(p: &Params, flops: usize) -> Cost {
     let n = p.get::<P>().n as usize;
@@ -36,12 +47,14 @@ fn cost(p: &Params, flops: usize) -> Cost {
 /// `f(p, t)` gives an element's loss and its derivative by `p`.
 fn each<F: Real>(args: Args<'_, F>, f: impl Fn(F, F) -> (F, F)) {
     let params: P = args.params();
-    let [p, t, loss, dp] = args.bufs();
-    let (p, t, dp) = (p.input(), t.input(), dp.output());
+    let [p, t, loss, dp, part] = args.bufs();
+    let (p, t, dp, part) = (p.input(), t.input(), dp.output(), part.output());
     let scale = f64::from(params.weight) / p.len() as f64;
     let slope = F::of(scale);
     let mut total = 0.0;
-    for ((p, t), dp) in p.chunks(BLOCK).zip(t.chunks(BLOCK)).zip(dp.chunks_mut(BLOCK)) {
+    part.fill(F::zero());
+    let blocks = p.chunks(BLOCK).zip(t.chunks(BLOCK)).zip(dp.chunks_mut(BLOCK));
+    for (i, ((p, t), dp)) in blocks.enumerate() {
         let mut sum = F::zero();
         for ((&p, &t), dp) in p.iter().zip(t).zip(dp) {
             let (value, d) = f(p, t);
@@ -49,6 +62,7 @@ fn each<F: Real>(args: Args<'_, F>, f: impl Fn(F, F) -> (F, F)) {
             *dp = slope * d;
         }
         total += sum.get();
+        part[i * BLOCK / SPAN as usize] += sum;
     }
     loss.output()[0] = F::of(scale * total);
 }
@@ -58,8 +72,8 @@ pub static MSE: Kernel = Kernel {
     name: "loss_mse",
     bindings: BINDINGS,
     cpu: CpuTwin { f32: mse, f64: mse },
-    groups: &[|p| spans(p.get::<P>().n)],
-    cuda: None,
+    groups: GROUPS,
+    cuda: Some(CUDA),
     cost: |p| cost(p, 5),
 };
 
@@ -76,8 +90,8 @@ pub static BCE: Kernel = Kernel {
     name: "loss_bce",
     bindings: BINDINGS,
     cpu: CpuTwin { f32: bce, f64: bce },
-    groups: &[|p| spans(p.get::<P>().n)],
-    cuda: None,
+    groups: GROUPS,
+    cuda: Some(CUDA),
     cost: |p| cost(p, 12),
 };
 
@@ -99,8 +113,8 @@ pub static BCE_LOGITS: Kernel = Kernel {
     name: "loss_bce_logits",
     bindings: BINDINGS,
     cpu: CpuTwin { f32: bce_logits, f64: bce_logits },
-    groups: &[|p| spans(p.get::<P>().n)],
-    cuda: None,
+    groups: GROUPS,
+    cuda: Some(CUDA),
     cost: |p| cost(p, 14),
 };
 

@@ -13,9 +13,11 @@ pub mod contrastive;
 pub mod conv1d;
 pub mod conv2d;
 pub mod conv_block;
+mod conv_grid;
 mod conv_lanes;
 pub mod dropout;
 pub mod elementwise;
+pub mod feed;
 pub mod gather;
 pub mod linear;
 pub mod loss;
@@ -179,15 +181,15 @@ pub struct Cuda {
     pub grid: fn(&Params) -> [u32; 3],
     /// Bytes of dynamic shared memory.
     pub shared: fn(&Params) -> u32,
-    /// Whether a block that is done draws a ticket, so that the last of them can finish the launch: the kernel then takes
-    /// `unsigned* ticket` after its params, 0 at the start and 0 again at the end.
-    pub ticket: bool,
+    /// Tickets of the launch. A block that is done draws one, so that the last of all, or of all that share a ticket, can finish
+    /// the work: unless it is 0, the kernel takes `unsigned* ticket` after its params, all 0 at the start and 0 again at the end.
+    pub tickets: fn(&Params) -> u32,
 }
 
 impl Cuda {
-    /// A launch without dynamic shared memory or ticket.
+    /// A launch without dynamic shared memory or tickets.
     pub const fn new(block: u32, grid: fn(&Params) -> [u32; 3]) -> Self {
-        Self { block, grid, shared: |_| 0, ticket: false }
+        Self { block, grid, shared: |_| 0, tickets: |_| 0 }
     }
 
     /// With dynamic shared memory, in bytes.
@@ -199,10 +201,27 @@ impl Cuda {
 
     /// With a last block that finishes the launch.
     #[must_use]
-    pub const fn ticket(mut self) -> Self {
-        self.ticket = true;
+    pub const fn ticket(self) -> Self {
+        self.tickets(|_| 1)
+    }
+
+    /// With as many tickets, at least one, whatever the params: a last block for each part of the launch.
+    #[must_use]
+    pub const fn tickets(mut self, tickets: fn(&Params) -> u32) -> Self {
+        self.tickets = tickets;
         self
     }
+}
+
+/// How exact the factors of a product are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// As they are.
+    #[default]
+    F32,
+    /// CUDA devices may round them to ten bits (tf32, an error of 2⁻¹¹ each) for the tensor cores; sums stay in f32. Other
+    /// devices compute in f32.
+    Tf32,
 }
 
 /// A row of the kernel registry.
@@ -243,6 +262,7 @@ pub static REGISTRY: &[(&str, &[&Kernel])] = &[
     ("conv_block", conv_block::KERNELS),
     ("dropout", dropout::KERNELS),
     ("elementwise", elementwise::KERNELS),
+    ("feed", feed::KERNELS),
     ("gather", gather::KERNELS),
     ("linear", linear::KERNELS),
     ("loss", loss::KERNELS),

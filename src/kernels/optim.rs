@@ -4,11 +4,11 @@
 //! the host, which computes the bias corrections in f64; everything else has the same `n` elements.
 //! Elements between tensors have gradient 0 and value 0 and keep them.
 //!
-//! Threads: one owns one element. Cost: a few flops and `n` elements of `theta`, each state (both
+//! Threads: one owns four elements in a row. Cost: a few flops and `n` elements of `theta`, each state (both
 //! read and written) and the gradient.
 
 use super::elementwise::PIECE;
-use super::{Binding, Cost, Kernel, Params, spans};
+use super::{Binding, Cost, Cuda, Kernel, Params, SPAN, spans};
 use crate::device::cpu::{Args, CpuTwin, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -39,7 +39,7 @@ pub static SGD: Kernel = Kernel {
     ],
     cpu: CpuTwin { f32: sgd, f64: sgd },
     groups: &[|p| spans(p.get::<SgdP>().n)],
-    cuda: None,
+    cuda: Some(Cuda::new(SPAN / 4, |p| spans(p.get::<SgdP>().n))),
     cost: |p: &Params| {
         let n = p.get::<SgdP>().n as usize;
         Cost::new(6 * n, 5 * n)
@@ -96,7 +96,7 @@ pub static ADAM: Kernel = Kernel {
     ],
     cpu: CpuTwin { f32: adam, f64: adam },
     groups: &[|p| spans(p.get::<AdamP>().n)],
-    cuda: None,
+    cuda: Some(Cuda::new(SPAN / 4, |p| spans(p.get::<AdamP>().n))),
     cost: |p: &Params| {
         let n = p.get::<AdamP>().n as usize;
         Cost::new(16 * n, 7 * n)

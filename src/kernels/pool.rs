@@ -3,14 +3,14 @@
 //! Shapes: `x [B, C, T]`, `y [B, C]`, `lengths [B]`: of a masked row only frames before
 //! `min(length, T)` count, and a row of length 0 has mean 0 and gradient 0.
 //!
-//! Threads: forward, one warp (on a device without warps one group) owns one `y`, its lanes striding
-//! over time; backward, one thread owns one `dx`. Sums are two-level in a fixed order: sixteen strided
+//! Threads: forward, one warp, less for short rows, owns one `y`, its lanes striding over time (in WGSL
+//! 32 threads do); backward, one thread owns four neighbours of `dx`. Sums are two-level in a fixed order: sixteen strided
 //! partial sums in each block of [`BLOCK`] frames, then the blocks in order (in f64 on the CPU).
 //!
 //! Cost: one flop and one read an element forward, one flop and one write backward.
 
 use super::elementwise::PIECE;
-use super::{Binding, Cost, Kernel, Params, spans};
+use super::{Binding, Cost, Cuda, Kernel, Params, SPAN, spans};
 use crate::device::cpu::{Args, CpuTwin, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -93,6 +93,24 @@ fn row_groups(p: &Params) -> [u32; 3] {
     [(p.batch * p.channels).div_ceil(8), 1, 1]
 }
 
+/// Threads of a CUDA block.
+const THREADS: u32 = 256;
+
+/// Longest row that a warp sums alone; longer ones get a block.
+const WARP_FRAMES: u32 = 4096;
+
+/// Threads of a CUDA block that share a row: each reads four elements or more.
+fn lanes(frames: u32) -> u32 {
+    if frames > WARP_FRAMES { THREADS } else { 1 << (frames / 4).clamp(1, 32).ilog2() }
+}
+
+const CUDA_FWD: Cuda = Cuda::new(THREADS, |p| {
+    let p: P = p.get();
+    [(p.batch * p.channels).div_ceil(THREADS / lanes(p.frames)), 1, 1]
+});
+
+const CUDA_BWD: Cuda = Cuda::new(SPAN / 4, |p| spans(p.get::<P>().elements()));
+
 fn cost(p: &Params) -> Cost {
     let p: P = p.get();
     let rows = p.batch as usize * p.channels as usize;
@@ -105,7 +123,7 @@ pub static MEAN_FWD: Kernel = Kernel {
     bindings: &[Binding::input("x"), Binding::output("y")],
     cpu: CpuTwin { f32: mean_fwd, f64: mean_fwd },
     groups: &[row_groups],
-    cuda: None,
+    cuda: Some(CUDA_FWD),
     cost,
 };
 
@@ -122,7 +140,7 @@ pub static MASKED_FWD: Kernel = Kernel {
     bindings: &[Binding::input("x"), Binding::index("lengths"), Binding::output("y")],
     cpu: CpuTwin { f32: masked_fwd, f64: masked_fwd },
     groups: &[row_groups],
-    cuda: None,
+    cuda: Some(CUDA_FWD),
     cost,
 };
 
@@ -162,7 +180,7 @@ pub static MEAN_BWD: Kernel = Kernel {
     bindings: &[Binding::input("dy"), Binding::output("dx")],
     cpu: CpuTwin { f32: mean_bwd, f64: mean_bwd },
     groups: &[|p| spans(p.get::<P>().elements())],
-    cuda: None,
+    cuda: Some(CUDA_BWD),
     cost,
 };
 
@@ -179,7 +197,7 @@ pub static MASKED_BWD: Kernel = Kernel {
     bindings: &[Binding::index("lengths"), Binding::input("dy"), Binding::output("dx")],
     cpu: CpuTwin { f32: masked_bwd, f64: masked_bwd },
     groups: &[|p| spans(p.get::<P>().elements())],
-    cuda: None,
+    cuda: Some(CUDA_BWD),
     cost,
 };
 

@@ -20,10 +20,10 @@
 //! distance, are computed each on its own in f64.
 
 use super::pairwise::{
-    Aligned, Lanes, Layout, TILE, centre, combine, lay_out, padded, products, row_len, side_len,
+    Aligned, Lanes, Layout, TILE, centre, combine, cuda, lay_out, padded, products, row_len, side_len,
 };
 use super::simd::LANES;
-use super::{Binding, Cost, Elem, Kernel};
+use super::{Binding, Cost, Cuda, Elem, Kernel};
 use crate::device::cpu::{Args, CpuTwin, Real, Work, with_scratch};
 use crate::dispatch;
 use bytemuck::{Pod, Zeroable};
@@ -55,6 +55,9 @@ pub struct P {
     /// A [`Similarity`].
     pub kind: u32,
 }
+
+/// Rows and columns of `y` that a block of the CUDA twin owns.
+const SQUARE: u32 = 128;
 
 impl P {
     fn kind(&self) -> Similarity {
@@ -95,7 +98,14 @@ const fn fwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
                 [p.n.div_ceil(64) * p.m.div_ceil(64), 1, 1]
             }],
         },
-        cuda: None,
+        cuda: Some(
+            Cuda::new(256, |p| {
+                let p: P = p.get();
+                [p.n.div_ceil(SQUARE) * p.m.div_ceil(SQUARE), 1, 1]
+            })
+            // Both sides' panels of 8 quads, twice, and their norms.
+            .shared(|_| 4 * 8 * 16 * SQUARE + 8 * SQUARE),
+        ),
         cost: |p| {
             let [n, m, d] = p.get::<P>().dims();
             Cost::new(2 * n * m * d, n * m + (n + m) * d)
@@ -132,7 +142,16 @@ const fn bwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
                 [p.n.div_ceil(32) + p.m.div_ceil(32), 1, 1]
             }],
         },
-        cuda: None,
+        cuda: Some(
+            Cuda::new(cuda::BLOCK, |p| {
+                let p: P = p.get();
+                cuda::grid([p.n, p.m], p.d, false)
+            })
+            .shared(|p| {
+                let p: P = p.get();
+                cuda::shared([p.n, p.m], p.d, false)
+            }),
+        ),
         cost: |p| {
             let [n, m, d] = p.get::<P>().dims();
             Cost::new(4 * n * m * d, n * m + 2 * (n + m) * d)

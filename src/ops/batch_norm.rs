@@ -48,7 +48,7 @@ pub struct BatchNormVars {
 /// `γ·(x − mean)/√(var + eps) + β` over the channels of `x [B, C, …]`.
 ///
 /// In training, mean and biased variance are the batch's, and the running ones move towards the mean
-/// and the unbiased variance by `momentum`, as in PyTorch. One launch forward, one backward.
+/// and the unbiased variance by `momentum`, as in PyTorch. Two launches forward, two backward; in evaluation one each.
 ///
 /// # Errors
 /// When the shapes do not fit, an option is out of range, or there is one value a channel in training.
@@ -76,9 +76,11 @@ pub fn batch_norm(g: &mut Graph, x: Var, vars: BatchNormVars, options: BatchNorm
     if !(0.0..=1.0).contains(&momentum) {
         return Err(Error::shape(OP, "momentum", format!("must be in [0, 1], is {momentum}")));
     }
-    let p = k::P { batch: batch as u32, channels: channels as u32, inner: inner as u32, eps, momentum };
+    let p = k::P::new([batch, channels, inner].map(|n| n as u32), eps, momentum);
+    let part = [channels, p.splits(), 2];
     let y = g.temp_like(x);
-    let (kernel, statistics) = match mode {
+    let mut saved = None;
+    match mode {
         Mode::Train => {
             if batch * inner < 2 {
                 return Err(Error::shape(
@@ -87,21 +89,26 @@ pub fn batch_norm(g: &mut Graph, x: Var, vars: BatchNormVars, options: BatchNorm
                     format!("training needs two values a channel or more, has shape {:?}", g.shape(x)),
                 ));
             }
-            let (centre, rstd) = (g.temp(&[channels]), g.temp(&[channels]));
-            g.launch(&k::TRAIN_FWD, &p, &[x, gamma, beta, running_mean, running_var, y, centre, rstd])?;
-            (&k::TRAIN_BWD, [centre, rstd])
+            let (part, statistics) = (g.temp(&part), g.temp(&[2, channels]));
+            g.launch(&k::STATS, &p, &[x, part])?;
+            g.launch(&k::TRAIN_FWD, &p, &[x, part, gamma, beta, running_mean, running_var, y, statistics])?;
+            saved = Some(statistics);
         }
-        Mode::Eval => {
-            g.launch(&k::EVAL_FWD, &p, &[x, gamma, beta, running_mean, running_var, y])?;
-            (&k::EVAL_BWD, [running_mean, running_var])
-        }
-    };
+        Mode::Eval => g.launch(&k::EVAL_FWD, &p, &[x, gamma, beta, running_mean, running_var, y])?,
+    }
     g.on_backward(y, &[x, gamma, beta], move |g, dy| {
         let inputs = [x, gamma, beta];
         // What nobody asks for is written all the same, where nobody looks.
         let grads = inputs.map(|v| g.grad_target(v).unwrap_or_else(|| g.temp_like(v)));
         let [dx, dgamma, dbeta] = grads;
-        g.launch(kernel, &p, &[x, gamma, statistics[0], statistics[1], dy, dx, dgamma, dbeta])?;
+        let part = g.temp(&part);
+        if let Some(saved) = saved {
+            g.launch(&k::SUMS, &p, &[x, saved, dy, part])?;
+            g.launch(&k::TRAIN_BWD, &p, &[x, part, gamma, saved, dy, dx, dgamma, dbeta])?;
+        } else {
+            let bufs = [x, gamma, running_mean, running_var, dy, part, dx, dgamma, dbeta];
+            g.launch(&k::EVAL_BWD, &p, &bufs)?;
+        }
         inputs.into_iter().zip(grads).try_for_each(|(v, grad)| g.give_grad(v, grad))
     });
     Ok(y)

@@ -1,6 +1,7 @@
 //! One-dimensional convolution.
 
 use crate::graph::{Graph, Var};
+pub use crate::kernels::Precision;
 use crate::kernels::conv1d as k;
 use crate::{Error, Result};
 
@@ -15,11 +16,13 @@ pub struct ConvOptions1d {
     pub dilation: usize,
     /// Groups that input and output channels are split into; each output channel sees its own group only.
     pub groups: usize,
+    /// How exact the products are, forward and backward.
+    pub precision: Precision,
 }
 
 impl Default for ConvOptions1d {
     fn default() -> Self {
-        Self { stride: 1, padding: 0, dilation: 1, groups: 1 }
+        Self { stride: 1, padding: 0, dilation: 1, groups: 1, precision: Precision::F32 }
     }
 }
 
@@ -126,7 +129,7 @@ pub(crate) fn count(op: &'static str, argument: &'static str, shape: &[usize]) -
 /// what they describe.
 pub fn conv1d(g: &mut Graph, x: Var, w: Var, b: Option<Var>, options: ConvOptions1d) -> Result<Var> {
     const OP: &str = "conv1d";
-    let ConvOptions1d { stride, padding, dilation, groups } = options;
+    let ConvOptions1d { stride, padding, dilation, groups, .. } = options;
     let [batch, cin, t] = g.dims(OP, "x", x)?;
     let [cout, per_group, taps] = g.dims(OP, "weight", w)?;
     let (x_shape, w_shape) = ([batch, cin, t], [cout, per_group, taps]);
@@ -149,7 +152,10 @@ pub fn conv1d(g: &mut Graph, x: Var, w: Var, b: Option<Var>, options: ConvOption
         padding: pad,
         dilation: dil,
         bias: b.is_some().into(),
+        splits: 1,
+        tf32: (options.precision == Precision::Tf32).into(),
     };
+    let p = k::P { splits: p.runs(), ..p };
     let y = g.temp(&[batch, cout, out]);
     g.launch(&k::FWD, &p, &[x, w, b.unwrap_or(w), y])?;
     let inputs: Vec<Var> = [x, w].into_iter().chain(b).collect();
@@ -159,7 +165,8 @@ pub fn conv1d(g: &mut Graph, x: Var, w: Var, b: Option<Var>, options: ConvOption
             g.give_grad(x, dx)?;
         }
         if let Some(dw) = g.grad_target(w) {
-            g.launch(&k::BWD_W, &p, &[x, dy, dw])?;
+            let part = g.temp(&[p.parts()]);
+            g.launch(&k::BWD_W, &p, &[x, dy, part, dw])?;
             g.give_grad(w, dw)?;
         }
         if let Some(b) = b

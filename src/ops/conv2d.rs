@@ -1,6 +1,6 @@
 //! Two-dimensional convolution.
 
-use super::conv1d::{Slide, check_channels, count};
+use super::conv1d::{Precision, Slide, check_channels, count};
 use crate::Result;
 use crate::graph::{Graph, Var};
 use crate::kernels::conv2d as k;
@@ -16,11 +16,13 @@ pub struct ConvOptions2d {
     pub dilation: [usize; 2],
     /// Groups that input and output channels are split into; each output channel sees its own group only.
     pub groups: usize,
+    /// How exact the products are, forward and backward.
+    pub precision: Precision,
 }
 
 impl Default for ConvOptions2d {
     fn default() -> Self {
-        Self { stride: [1; 2], padding: [0; 2], dilation: [1; 2], groups: 1 }
+        Self { stride: [1; 2], padding: [0; 2], dilation: [1; 2], groups: 1, precision: Precision::F32 }
     }
 }
 
@@ -33,7 +35,7 @@ impl Default for ConvOptions2d {
 /// what they describe.
 pub fn conv2d(g: &mut Graph, x: Var, w: Var, b: Option<Var>, options: ConvOptions2d) -> Result<Var> {
     const OP: &str = "conv2d";
-    let ConvOptions2d { stride, padding, dilation, groups } = options;
+    let ConvOptions2d { stride, padding, dilation, groups, .. } = options;
     let x_shape: [usize; 4] = g.dims(OP, "x", x)?;
     let w_shape: [usize; 4] = g.dims(OP, "weight", w)?;
     check_channels(OP, &x_shape, &w_shape, b.map(|b| g.shape(b)), groups)?;
@@ -73,7 +75,10 @@ pub fn conv2d(g: &mut Graph, x: Var, w: Var, b: Option<Var>, options: ConvOption
         dilation_h: dilation[0] as u32,
         dilation_w: dilation[1] as u32,
         bias: b.is_some().into(),
+        splits: 1,
+        tf32: (options.precision == Precision::Tf32).into(),
     };
+    let p = k::P { splits: p.runs(), ..p };
     let y = g.temp(&y_shape);
     g.launch(&k::FWD, &p, &[x, w, b.unwrap_or(w), y])?;
     let inputs: Vec<Var> = [x, w].into_iter().chain(b).collect();
@@ -83,7 +88,8 @@ pub fn conv2d(g: &mut Graph, x: Var, w: Var, b: Option<Var>, options: ConvOption
             g.give_grad(x, dx)?;
         }
         if let Some(dw) = g.grad_target(w) {
-            g.launch(&k::BWD_W, &p, &[x, dy, dw])?;
+            let part = g.temp(&[p.parts()]);
+            g.launch(&k::BWD_W, &p, &[x, dy, part, dw])?;
             g.give_grad(w, dw)?;
         }
         if let Some(b) = b

@@ -2,7 +2,7 @@
 
 use super::linear::{count, expect_constant};
 use crate::graph::{Graph, Var};
-use crate::kernels::{Kernel, elementwise, loss as k};
+use crate::kernels::{Kernel, SPAN, elementwise, loss as k};
 use crate::{Error, Result};
 
 /// Options of every loss here.
@@ -44,7 +44,8 @@ fn record(
     let p = k::P { n: count(op, "prediction", g.shape(prediction))?, weight };
     let loss = g.temp(&[1]);
     let grad = g.temp_like(prediction);
-    g.launch(kernel, &p, &[prediction, target, loss, grad])?;
+    let part = g.temp(&[p.n.div_ceil(SPAN) as usize]);
+    g.launch(kernel, &p, &[prediction, target, loss, grad, part])?;
     g.on_backward(loss, &[prediction, target], move |g, upstream| {
         super::give_scaled(g, prediction, grad, upstream)?;
         // Only the squared error takes targets that need a gradient: the opposite one.

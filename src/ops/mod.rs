@@ -10,6 +10,7 @@ pub mod conv2d;
 pub mod conv_block;
 pub mod dropout;
 pub mod elementwise;
+pub mod feed;
 pub mod gather;
 pub mod linear;
 pub mod loss;

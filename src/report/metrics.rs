@@ -337,6 +337,9 @@ pub struct RunReport {
     pub parameters: u64,
     /// Kernel launches in one training step.
     pub launches_per_step: u64,
+    /// Kernels started for them, on a device where a launch may take several; counted in training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dispatches_per_step: Option<f64>,
     /// The criterion rated, e.g. `musicality`.
     pub criterion: String,
     /// Input channels: 1 contour, 2 contour and reference.

@@ -172,17 +172,30 @@ impl Resident {
     }
 }
 
-/// The device buffers that a recorded step reads its batch from.
+/// A batch in host memory.
+pub struct BatchValues {
+    /// `[B, 4]`.
+    pub rows: Vec<u32>,
+    /// `[B]`.
+    pub shift: Vec<f32>,
+    /// `[B]`, indices of the examples.
+    pub examples: Vec<u32>,
+    /// `[B]`, frames that the mean over time includes, where samples are padded.
+    pub lengths: Option<Vec<f32>>,
+}
+
+/// The device buffers that a recorded step reads its batch from, as [`BatchValues`].
 pub struct BatchBufs {
     /// `[B, 4]`.
     pub rows: Buf,
     /// `[B]`.
     pub shift: Buf,
-    /// `[B]`, indices of the examples.
+    /// `[B]`.
     pub examples: Buf,
-    /// `[B]`, frames that the mean over time includes, where samples are padded.
+    /// `[B]`.
     pub lengths: Option<Buf>,
-    size: usize,
+    /// Samples, B.
+    pub size: usize,
 }
 
 impl BatchBufs {
@@ -201,21 +214,34 @@ impl BatchBufs {
         })
     }
 
-    /// Uploads a batch; fewer views than the batch holds are filled up with the first.
+    /// What these buffers are to hold; fewer views than the batch holds are filled up with the first.
     ///
     /// # Errors
-    /// When there are none or too many, or the device fails.
-    pub fn write(&self, device: &dyn Device, views: &[View], valid: impl Fn(&View) -> usize) -> Result<()> {
+    /// When there are none or too many.
+    pub fn values(&self, views: &[View], valid: impl Fn(&View) -> usize) -> Result<BatchValues> {
         if views.is_empty() || views.len() > self.size {
             return Err(Error::config(format!("{} views for a batch of {}", views.len(), self.size)));
         }
         let all = || (0..self.size).map(|i| views.get(i).unwrap_or(&views[0]));
-        device.write(&self.rows, (&all().flat_map(|v| v.row).collect::<Vec<u32>>()).into())?;
-        device.write(&self.shift, (&all().map(|v| v.shift).collect::<Vec<f32>>()).into())?;
-        device.write(&self.examples, (&all().map(|v| v.example).collect::<Vec<u32>>()).into())?;
-        if let Some(lengths) = &self.lengths {
-            device.write(lengths, (&all().map(|v| valid(v) as f32).collect::<Vec<f32>>()).into())?;
+        Ok(BatchValues {
+            rows: all().flat_map(|v| v.row).collect(),
+            shift: all().map(|v| v.shift).collect(),
+            examples: all().map(|v| v.example).collect(),
+            lengths: self.lengths.as_ref().map(|_| all().map(|v| valid(v) as f32).collect()),
+        })
+    }
+
+    /// Uploads a batch.
+    ///
+    /// # Errors
+    /// When the values are another batch's, or the device fails.
+    pub fn write(&self, device: &dyn Device, values: &BatchValues) -> Result<()> {
+        device.write(&self.rows, (&values.rows).into())?;
+        device.write(&self.shift, (&values.shift).into())?;
+        device.write(&self.examples, (&values.examples).into())?;
+        match (&self.lengths, &values.lengths) {
+            (Some(buf), Some(lengths)) => device.write(buf, lengths.into()),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }

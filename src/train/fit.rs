@@ -1,15 +1,16 @@
 //! Fitting one network to one split.
 
-use super::batch::{BatchBufs, Resident, View};
+use super::batch::{Resident, View};
 use super::checkpoint::{Position, Snapshot, State};
+use super::feed::{self, Feed};
 use super::predict::{Prediction, Predictor, batch_input};
 use super::{Contrast, Pairs, Protocol, TrainOptions};
 use crate::data::inputs::Inputs;
 use crate::data::random::Random;
 use crate::data::split::SplitIndices;
-use crate::device::{Buf, Device};
+use crate::device::{Device, Traffic};
 use crate::graph::{Graph, Step, Var};
-use crate::kernels::{Cost, Elem, Kernel};
+use crate::kernels::{Cost, Kernel};
 use crate::nn::{Learn, PcConvNet};
 use crate::ops::contrastive::{ContrastiveOptions, contrastive, contrastive_halves};
 use crate::ops::gather::gather_rows;
@@ -65,6 +66,9 @@ pub struct Fit {
     pub history: Vec<Epoch>,
     /// Launches of one step of the last phase.
     pub launches_per_step: usize,
+    /// What the steps of the last epoch asked the device for, and how many steps those were; nothing where the device does not
+    /// count, or no epoch was run.
+    pub traffic: Option<(Traffic, usize)>,
     /// Whether [`Progress`] ended it before its time; the phases that were to follow are missing.
     pub stopped: bool,
     data: Resident,
@@ -107,8 +111,8 @@ impl Fit {
     pub fn of(device: &dyn Device, net: PcConvNet, inputs: &Inputs, windows: super::Windows) -> Result<Self> {
         let data = resident(device, inputs, windows, &net, None)?;
         let predictor = Predictor::new(device, &net, &data)?;
-        let (history, launches_per_step, stopped, step) = (Vec::new(), 0, false, None);
-        Ok(Self { net, history, launches_per_step, stopped, data, predictor, step })
+        let (history, launches_per_step, traffic, stopped, step) = (Vec::new(), 0, None, false, None);
+        Ok(Self { net, history, launches_per_step, traffic, stopped, data, predictor, step })
     }
 }
 
@@ -164,13 +168,10 @@ fn phases(o: &TrainOptions) -> Vec<Phase> {
     }
 }
 
-/// A recorded training step and the buffers that change between its runs.
+/// A recorded training step and what it is fed from.
 struct Training {
     step: Step,
-    bufs: BatchBufs,
-    loss: Var,
-    dropout: Option<Buf>,
-    pairing: Option<Buf>,
+    feed: Feed,
     optimizer: Optimizer,
 }
 
@@ -189,25 +190,19 @@ fn record(
     data: &Resident,
     phase: &Phase,
     options: &TrainOptions,
-    batch: usize,
+    [steps, batch]: [usize; 2],
 ) -> Result<Training> {
     let mut g = Graph::new();
-    let bufs = BatchBufs::new(device, batch, data.padded())?;
+    let dropout = phase.mse && net.config.dropout > 0.0;
+    let halves = phase.contrast.is_some_and(|c| c.pairs == Pairs::Halves);
+    let feed = Feed::new(device, [steps, batch], data.padded(), dropout, halves)?;
     let vars = net.bind(&mut g, phase.encoder, phase.head)?;
-    let (x, lengths) = batch_input(&mut g, data, &bufs, net, batch)?;
+    let (x, lengths) = batch_input(&mut g, data, &feed.batch, net, batch)?;
     let embedding = net.encode(&mut g, &vars, x, batch, lengths)?;
-    let examples = g.bind(&bufs.examples, &[batch])?;
-    let (mut dropout, mut pairing) = (None, None);
+    let examples = g.bind(&feed.batch.examples, &[batch])?;
     let mut losses = Vec::new();
     if phase.mse {
-        let state = if net.config.dropout > 0.0 {
-            let buf = device.upload(&[options.seed as u32, (options.seed >> 32) as u32, 0])?;
-            let var = g.bind(&buf, &[3])?;
-            dropout = Some(buf);
-            Some(var)
-        } else {
-            None
-        };
+        let state = feed.dropout.as_ref().map(|buf| g.bind(buf, &[3])).transpose()?;
         let rating = net.rate(&mut g, &vars, embedding, state)?;
         let table = g.bind(&data.ratings, &[data.ratings.len()])?;
         let target = gather_rows(&mut g, table, examples)?;
@@ -216,14 +211,7 @@ fn record(
     if let Some(c) = phase.contrast {
         let table = g.bind(&data.labels, &[data.labels.len()])?;
         let labels = gather_rows(&mut g, table, examples)?;
-        let pairs = if c.pairs == Pairs::Halves {
-            let buf = device.alloc(Elem::Index, batch)?;
-            let var = g.bind(&buf, &[batch])?;
-            pairing = Some(buf);
-            Some(var)
-        } else {
-            None
-        };
+        let pairs = feed.pairing.as_ref().map(|buf| g.bind(buf, &[batch])).transpose()?;
         losses.push(contrast_op(&mut g, c, embedding, labels, pairs)?);
     }
     let loss = match losses[..] {
@@ -232,9 +220,11 @@ fn record(
         _ => return Err(Error::config("a phase without a loss")),
     };
     g.backward(loss)?;
-    let optimizer = net.optimize(device, &mut g, &vars, options.method)?;
-    let step = g.compile(device, &[loss])?;
-    Ok(Training { step, bufs, loss, dropout, pairing, optimizer })
+    let optimizer = net.optimizer(device, &vars, options.method)?.with_hyper(&feed.hyper)?;
+    net.update(&mut g, &vars, &optimizer)?;
+    feed.record(&mut g, loss)?;
+    let step = g.compile(device, &[])?;
+    Ok(Training { step, feed, optimizer })
 }
 
 /// The contrastive loss over all pairs of a validation set.
@@ -292,11 +282,11 @@ pub fn fit(
     data.check(&split.train)?;
     data.check(&split.val)?;
     let mut predictor = Predictor::new(device, &net, &data)?;
-    let (mut last, mut stopped) = (None, false);
+    let (mut last, mut stopped, mut traffic) = (None, false, None::<Traffic>);
     let batch = options.batch.min(split.train.len());
     let steps = split.train.len() / batch;
     for (number, phase) in phases.iter().enumerate().skip(at.phase) {
-        let mut training = record(device, &net, &data, phase, options, batch)?;
+        let mut training = record(device, &net, &data, phase, options, [steps, batch])?;
         let mut best = match resume.take() {
             Some(state) => state.restore(device, &net, &mut training.optimizer)?,
             None => {
@@ -315,30 +305,34 @@ pub fn fit(
             let mut rng = Random::new(options.seed, 1 + ((number as u64) << 32) + epoch as u64);
             let mut order = split.train.clone();
             rng.shuffle(&mut order);
-            let (mut sum, mut lr) = (0.0, 0.0);
+            let (mut inputs_of, mut lr) = (feed::Epoch::default(), 0.0);
             for (i, examples) in order.chunks_exact(batch).enumerate() {
                 let at = (epoch * steps + i) as u64;
                 let views: Vec<View> = examples.iter().map(|&e| data.random_view(e, &mut rng)).collect();
-                training.bufs.write(device, &views, |v| net.config.valid_frames(data.valid_frames(v)))?;
-                if let Some(buf) = &training.dropout {
-                    let seed = options.seed;
-                    device.write(buf, (&[seed as u32, (seed >> 32) as u32, at as u32]).into())?;
-                }
-                if let Some(buf) = &training.pairing {
+                let valid = |v: &View| net.config.valid_frames(data.valid_frames(v));
+                let values = training.feed.batch.values(&views, valid)?;
+                let seed = options.seed;
+                let state = training.feed.dropout.is_some();
+                let state = state.then_some([seed as u32, (seed >> 32) as u32, at as u32]);
+                let pairs = training.feed.pairing.is_some().then(|| {
                     let mut pairs: Vec<u32> = (0..batch as u32).collect();
                     rng.shuffle(&mut pairs);
-                    device.write(buf, (&pairs).into())?;
-                }
+                    pairs
+                });
                 lr = schedule.lr_at(at, total);
-                training.optimizer.before_step(device, lr)?;
+                inputs_of.push(&values, state, pairs.as_deref(), training.optimizer.next_hyper(lr)?);
+            }
+            training.feed.upload(device, &inputs_of)?;
+            let before = device.traffic();
+            for _ in 0..steps {
                 if options.checked {
                     training.step.run_checked(device)?;
                 } else {
                     training.step.run()?;
                 }
-                sum += device.download_f64(training.step.buf(training.loss)?)?[0];
             }
-            let train_loss = sum / steps as f64;
+            traffic = device.traffic().zip(before).map(|(after, before)| after.since(before));
+            let train_loss = training.feed.losses(device)?.iter().sum::<f64>() / steps as f64;
             finite("training", train_loss, epoch)?;
             let (mut val_loss, mut val_r2) = (None, None);
             if !split.val.is_empty() {
@@ -382,7 +376,8 @@ pub fn fit(
         }
     }
     let launches_per_step = last.as_ref().map_or(0, Step::launches);
-    Ok(Fit { net, history: at.history, launches_per_step, stopped, data, predictor, step: last })
+    let traffic = traffic.map(|t| (t, steps));
+    Ok(Fit { net, history: at.history, launches_per_step, traffic, stopped, data, predictor, step: last })
 }
 
 fn finite(what: &str, loss: f64, epoch: usize) -> Result<()> {

@@ -1,10 +1,11 @@
 //! Training and evaluation of the music performance assessment network.
 //!
 //! Each phase of a protocol records one step — gather, forward, loss, backward, update — and replays
-//! it; only batch indices, the learning rate and the random stream's counter are uploaded between.
+//! it; batch indices, learning rates and the random stream's counters are uploaded once an epoch, and its losses read once.
 
 mod batch;
 mod checkpoint;
+mod feed;
 mod fit;
 mod predict;
 

@@ -82,7 +82,8 @@ impl Predictor {
         let mut sums = vec![(0.0f64, vec![0.0f64; width], 0.0f64); examples.len()];
         for chunk in views.chunks(BATCH) {
             let batch: Vec<View> = chunk.iter().map(|v| v.1).collect();
-            self.bufs.write(device, &batch, |v| net.config.valid_frames(data.valid_frames(v)))?;
+            let values = self.bufs.values(&batch, |v| net.config.valid_frames(data.valid_frames(v)))?;
+            self.bufs.write(device, &values)?;
             self.step.run()?;
             let ratings = device.download(self.step.buf(self.rating)?)?;
             let embeddings = device.download(self.step.buf(self.embedding)?)?;

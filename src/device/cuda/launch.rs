@@ -20,17 +20,17 @@ pub(super) struct Ready {
     /// The device address of each binding.
     addresses: Vec<u64>,
     params: Params,
-    /// The address of the ticket counter, where the row draws tickets.
-    ticket: Option<u64>,
+    /// The address of the tickets, where the row draws any.
+    tickets: Option<u64>,
 }
 
 impl Ready {
-    /// Checks a launch against its row; `address` and `ticket` give device addresses.
+    /// Checks a launch against its row; `address` and `tickets` give device addresses, the latter of as many zeros as it is told.
     pub fn new(
         device: &'static str,
         launch: &Launch,
         address: impl Fn(&Buf) -> Result<u64>,
-        ticket: impl FnOnce() -> u64,
+        tickets: impl FnOnce(u32) -> u64,
     ) -> Result<Self> {
         let kernel = launch.kernel;
         launch.check()?;
@@ -54,7 +54,7 @@ impl Ready {
             shared: (cuda.shared)(&launch.params),
             addresses: launch.bufs.iter().map(address).collect::<Result<_>>()?,
             params: launch.params,
-            ticket: cuda.ticket.then(ticket),
+            tickets: Some((cuda.tickets)(&launch.params)).filter(|n| *n > 0).map(tickets),
         })
     }
 
@@ -63,6 +63,6 @@ impl Ready {
         let address = |a: &u64| ((&raw const *a).cast_mut().cast(), 8);
         let params = self.params.as_bytes();
         let params = (!params.is_empty()).then(|| (params.as_ptr().cast_mut().cast(), params.len() as u32));
-        self.addresses.iter().map(address).chain(params).chain(self.ticket.as_ref().map(address))
+        self.addresses.iter().map(address).chain(params).chain(self.tickets.as_ref().map(address))
     }
 }

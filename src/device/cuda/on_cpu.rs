@@ -35,7 +35,7 @@ unsafe extern "C" {
 
 /// Runs each row's CUDA source as its `cuda` says, f32, one block after another, on the calling thread.
 ///
-/// A barrier that not all threads of a block reach, a row that disagrees with its source about arguments, and a ticket counter
+/// A barrier that not all threads of a block reach, a row that disagrees with its source about arguments, and a ticket
 /// that is not 0 after a run are errors.
 pub struct CudaOnCpu {
     /// Owns the memory.
@@ -101,11 +101,16 @@ impl Device for CudaOnCpu {
     }
 
     fn compile(&self, launches: Vec<Launch>) -> Result<Box<dyn Plan>> {
-        let mut tickets = vec![0u32; launches.len()].into_boxed_slice();
+        let mut tickets: Vec<Box<[u32]>> = Vec::with_capacity(launches.len());
         let mut ready = Vec::with_capacity(launches.len());
-        for (launch, ticket) in launches.iter().zip(&mut tickets) {
+        for launch in &launches {
+            let mut drawn = Box::default();
             let address = |buf: &Buf| Ok(self.address(buf)? as u64);
-            ready.push(Ready::new(NAME, launch, address, || (&raw mut *ticket) as u64)?);
+            ready.push(Ready::new(NAME, launch, address, |n| {
+                drawn = vec![0u32; n as usize].into_boxed_slice();
+                drawn.as_mut_ptr() as u64
+            })?);
+            tickets.push(drawn);
         }
         let _bufs = launches.into_iter().flat_map(|l| l.bufs).collect();
         Ok(Box::new(OnCpuPlan { ready, tickets, seed: self.seed, running: Arc::clone(&self.running), _bufs }))
@@ -114,8 +119,8 @@ impl Device for CudaOnCpu {
 
 struct OnCpuPlan {
     ready: Vec<Ready>,
-    /// One counter a launch, 0 but while it runs.
-    tickets: Box<[u32]>,
+    /// The tickets of each launch, 0 but while it runs.
+    tickets: Vec<Box<[u32]>>,
     seed: u64,
     running: Arc<Mutex<()>>,
     /// Keeps the addresses alive.
@@ -147,15 +152,22 @@ impl OnCpuPlan {
                 message.len(),
             )
         };
-        // SAFETY: a live element; read afresh because the kernel wrote it through its address.
-        let ticket = unsafe { std::ptr::read_volatile(&raw const self.tickets[index]) };
-        self.tickets[index] = 0;
+        let mut kept = None;
+        for ticket in &mut self.tickets[index] {
+            // SAFETY: a live element; read afresh because the kernel wrote it through its address.
+            let drawn = unsafe { std::ptr::read_volatile(&raw const *ticket) };
+            *ticket = 0;
+            kept = kept.or((drawn != 0).then_some(drawn));
+        }
         if failed != 0 {
             let end = message.iter().position(|b| *b == 0).unwrap_or(message.len());
             return Err(Error::device(NAME, String::from_utf8_lossy(&message[..end])));
         }
-        if ticket != 0 {
-            return Err(Error::device(NAME, format!("{name}: {ticket} tickets drawn and not given back")));
+        if let Some(drawn) = kept {
+            return Err(Error::device(
+                NAME,
+                format!("{name}: a ticket drawn {drawn} times and not given back"),
+            ));
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use crate::{Error, Result};
 use std::future::Future;
 use std::task::{Context, Poll, Waker};
-use wgpu::{Adapter, Backends, DeviceType, Instance, InstanceDescriptor, Limits};
+use wgpu::{Adapter, Backends, DeviceType, DownlevelFlags, Instance, InstanceDescriptor, Limits};
 
 /// The environment variable that selects an adapter, by a part of its name or by index.
 pub const ADAPTER_VARIABLE: &str = "ETUDE_ADAPTER";
@@ -80,8 +80,7 @@ pub(super) fn enumerate(instance: &Instance) -> Vec<Adapter> {
 }
 
 /// WebGPU's default limits in what compute shaders need, but buffers as large as the adapter takes.
-pub(super) fn limits(adapter: &Adapter) -> Limits {
-    let has = adapter.limits();
+pub(super) fn limits(has: &Limits) -> Limits {
     let web = Limits::default();
     Limits {
         max_bind_groups: web.max_bind_groups,
@@ -94,16 +93,17 @@ pub(super) fn limits(adapter: &Adapter) -> Limits {
         max_compute_workgroup_size_y: web.max_compute_workgroup_size_y,
         max_compute_workgroup_size_z: web.max_compute_workgroup_size_z,
         max_compute_workgroups_per_dimension: web.max_compute_workgroups_per_dimension,
-        ..has
+        ..has.clone()
     }
 }
 
-fn unusable(adapter: &Adapter) -> Option<String> {
-    if !adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS) {
+/// Why kernels cannot run on an adapter of these limits and abilities, if so.
+fn unusable(has: &Limits, flags: DownlevelFlags) -> Option<String> {
+    if !flags.contains(DownlevelFlags::COMPUTE_SHADERS) {
         return Some("has no compute shaders".into());
     }
     let mut missing = Vec::new();
-    limits(adapter).check_limits_with_fail_fn(&adapter.limits(), false, |name, wanted, has| {
+    limits(has).check_limits_with_fail_fn(has, false, |name, wanted, has| {
         missing.push(format!("{name} is {has}, the kernels need {wanted}"));
     });
     if missing.is_empty() { None } else { Some(missing.join("; ")) }
@@ -136,7 +136,7 @@ fn report(index: usize, adapter: &Adapter) -> AdapterReport {
         .filter(|(f, _)| features.contains(*f))
         .map(|(_, name)| name)
         .collect(),
-        unusable: unusable(adapter),
+        unusable: unusable(&limits, adapter.get_downlevel_capabilities().flags),
     }
 }
 
@@ -197,7 +197,46 @@ pub(super) fn choose(instance: &Instance, select: &Select) -> Result<(Adapter, A
     };
     let (adapter, report) = all.swap_remove(found);
     match &report.unusable {
-        Some(why) => Err(Error::device("wgpu", format!("{} cannot be used: {why}", report.name))),
+        Some(why) => Err(Error::device(
+            "wgpu",
+            format!(
+                "{} cannot be used: {why}; update its driver, name another adapter in {ADAPTER_VARIABLE}, or use \
+                 --device cpu; there are: {list}",
+                report.name
+            ),
+        )),
         None => Ok((adapter, report)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_adapter_without_what_kernels_need_says_so() {
+        let (web, all) = (Limits::default(), DownlevelFlags::all());
+        assert_eq!(unusable(&web, all), None);
+        let why = unusable(&web, all - DownlevelFlags::COMPUTE_SHADERS).unwrap();
+        assert_eq!(why, "has no compute shaders");
+        let weak = Limits {
+            max_storage_buffers_per_shader_stage: 4,
+            max_compute_invocations_per_workgroup: 128,
+            min_storage_buffer_offset_alignment: 512,
+            ..web.clone()
+        };
+        let why = unusable(&weak, all).unwrap();
+        for part in [
+            "max_storage_buffers_per_shader_stage is 4, the kernels need 8",
+            "max_compute_invocations_per_workgroup is 128, the kernels need 256",
+            "min_storage_buffer_offset_alignment is 512, the kernels need 256",
+        ] {
+            assert!(why.contains(part), "{why}");
+        }
+        // What an adapter has beyond the defaults does not matter, but for the size of buffers.
+        let strong = Limits { max_buffer_size: 1 << 40, max_compute_invocations_per_workgroup: 1024, ..web };
+        assert_eq!(unusable(&strong, all), None);
+        let asked = limits(&strong);
+        assert_eq!((asked.max_buffer_size, asked.max_compute_invocations_per_workgroup), (1 << 40, 256));
     }
 }

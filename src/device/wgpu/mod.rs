@@ -27,7 +27,7 @@ mod adapter;
 mod plan;
 pub mod shaders;
 
-use crate::device::{Buf, Device, Host, HostMut, Launch, Plan};
+use crate::device::{Buf, Device, Host, HostMut, Launch, Plan, Traffic};
 use crate::kernels::Elem;
 use crate::{Error, Result};
 use adapter::block_on;
@@ -85,6 +85,7 @@ struct Shared {
     pipelines: Mutex<plan::Pipelines>,
     /// Host-visible memory that reads go through; grows to the largest.
     staging: Mutex<Option<wgpu::Buffer>>,
+    traffic: Mutex<Traffic>,
 }
 
 /// A buffer's memory: ours, or a caller's from `base` on.
@@ -160,6 +161,12 @@ impl Shared {
         }
     }
 
+    /// The one way to the queue: it counts.
+    fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
+        lock(&self.traffic).submissions += 1;
+        self.queue.submit([encoder.finish()])
+    }
+
     /// Waits until the submission, or all so far, are done.
     fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
         let done = self.device.poll(wgpu::PollType::Wait { submission_index: submission, timeout: None });
@@ -223,7 +230,7 @@ impl Wgpu {
         let (device, queue) = block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("etude"),
             required_features: adapter.features() & optional,
-            required_limits: adapter::limits(&adapter),
+            required_limits: adapter::limits(&adapter.limits()),
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
         }))
@@ -265,6 +272,7 @@ impl Wgpu {
                 lost: Arc::default(),
                 pipelines: Mutex::default(),
                 staging: Mutex::default(),
+                traffic: Mutex::default(),
             }),
         }
     }
@@ -284,21 +292,25 @@ impl Wgpu {
         (&self.shared.device, &self.shared.queue)
     }
 
-    /// Takes `len` elements of a caller's buffer from byte `offset` on, without a copy. What was written
-    /// to it through the same queue before a run is seen by the run. The buffer must be of the device that
-    /// this one was made from.
+    /// Takes `len` elements of a caller's buffer from byte `offset` on. What was written to it through the same queue before a
+    /// run is seen by the run. The buffer must be of the device that this one was made from.
+    ///
+    /// Any multiple of 4 is an offset. At multiples of the device's `min_storage_buffer_offset_alignment` the memory is used in
+    /// place: 256 under WebGPU's default limits, and as little as the adapter needs (often 32 or 16) where the device was
+    /// requested with that limit, as burn and cubecl do for the tensors they place in one buffer. Elsewhere, in the middle of
+    /// a tensor say, each launch copies it to an aligned place, and back where it writes, for which the buffer needs
+    /// `COPY_SRC` and `COPY_DST`.
     ///
     /// # Errors
-    /// When the buffer cannot be bound as storage, the offset is not aligned, or the range is beyond the buffer.
+    /// When the buffer cannot be bound as storage, the offset is no multiple of 4, or the range is beyond the buffer.
     pub fn import(&self, buffer: wgpu::Buffer, offset: u64, elem: Elem, len: usize) -> Result<Buf> {
-        let align = u64::from(self.shared.limits.min_storage_buffer_offset_alignment);
         if !buffer.usage().contains(BufferUsages::STORAGE) {
             return Err(fault(
                 "an imported buffer needs usage STORAGE (and COPY_SRC, COPY_DST to read and write)",
             ));
         }
-        if !offset.is_multiple_of(align) {
-            return Err(fault(format!("an imported buffer's offset {offset} is no multiple of {align}")));
+        if !offset.is_multiple_of(wgpu::COPY_BUFFER_ALIGNMENT) {
+            return Err(fault(format!("an imported buffer's offset {offset} is no multiple of 4")));
         }
         self.shared.takes(elem)?;
         match bytes_of(elem).checked_mul(len as u64).and_then(|n| n.checked_add(offset)) {
@@ -370,6 +382,7 @@ impl Device for Wgpu {
         if window.words() > window.size {
             bytes.to_mut().extend_from_slice(&[0; 2]);
         }
+        lock(&self.shared.traffic).writes += 1;
         self.shared.guarded("write", || self.shared.queue.write_buffer(window.buffer, window.offset, &bytes))
     }
 
@@ -406,6 +419,10 @@ impl Device for Wgpu {
     fn compile(&self, launches: Vec<Launch>) -> Result<Box<dyn Plan>> {
         Ok(Box::new(plan::WgpuPlan::new(Arc::clone(&self.shared), launches)?))
     }
+
+    fn traffic(&self) -> Option<Traffic> {
+        Some(*lock(&self.shared.traffic))
+    }
 }
 
 impl Shared {
@@ -419,11 +436,12 @@ impl Shared {
                 self.create("memory to read through", size, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?
             }
         };
+        lock(&self.traffic).reads += 1;
         let (sender, receiver) = std::sync::mpsc::channel();
         let submission = self.guarded("read", || {
             let mut encoder = self.device.create_command_encoder(&Default::default());
             encoder.copy_buffer_to_buffer(window.buffer, window.offset, &buffer, 0, size);
-            let submission = self.queue.submit([encoder.finish()]);
+            let submission = self.submit(encoder);
             buffer.map_async(wgpu::MapMode::Read, 0..size, move |result| {
                 // The receiver may be gone when waiting failed.
                 let _ = sender.send(result);

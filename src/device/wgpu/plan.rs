@@ -1,7 +1,7 @@
 //! Compiled lists of launches.
 
 use super::shaders::{Entry, Shader};
-use super::{BYTES, NAME, Shared, Window, fault, lock, shaders};
+use super::{BYTES, Shared, Window, fault, lock, shaders};
 use crate::device::{Buf, Launch, Plan};
 use crate::kernels::{Access, Elem, Kernel, Params};
 use crate::{Error, Result};
@@ -82,6 +82,20 @@ impl Pipelines {
                 entry.storage.len(),
                 shared.name
             )));
+        }
+        let threads: u32 = entry.workgroup.iter().product();
+        for (what, wants, has) in [
+            ("threads", threads, shared.limits.max_compute_invocations_per_workgroup),
+            // wgpu does not look at this one.
+            ("bytes of memory", entry.workgroup_bytes, shared.limits.max_compute_workgroup_storage_size),
+        ] {
+            if wants > has {
+                return Err(fault(format!(
+                    "{} takes workgroups of {wants} {what}, {} was requested with {has} at most: request the device with \
+                     WebGPU's default limits, or train on the CPU",
+                    entry.name, shared.name
+                )));
+            }
         }
         let params = self.params(shared)?;
         let entries: Vec<_> = entry
@@ -195,12 +209,15 @@ fn compile_module(shared: &Shared, stem: &str, source: &str) -> Result<wgpu::Sha
     })
 }
 
-/// Memory that stands in for an input which shares its buffer with an output.
+/// Memory that stands in for a window which cannot be bound where it is: an input in the same buffer as an output, or whatever
+/// starts between the adapter's alignments.
 struct Aside {
-    from: wgpu::Buffer,
+    home: wgpu::Buffer,
     offset: u64,
     size: u64,
     copy: wgpu::Buffer,
+    /// Whether the dispatch writes it.
+    back: bool,
 }
 
 struct Dispatch {
@@ -209,6 +226,13 @@ struct Dispatch {
     params: u32,
     groups: [u32; 3],
     asides: Vec<Aside>,
+}
+
+impl Dispatch {
+    /// What must be copied back when it is done.
+    fn backs(&self) -> impl Iterator<Item = &Aside> {
+        self.asides.iter().filter(|a| a.back)
+    }
 }
 
 /// A list of launches as one command buffer.
@@ -339,14 +363,17 @@ impl WgpuPlan {
         let shared = &self.shared;
         shared.guarded("run", || {
             let mut encoder = shared.device.create_command_encoder(&Default::default());
+            let mut dispatched = 0;
             let mut rest = &self.dispatches[range];
             let mut first = true;
             while !rest.is_empty() {
                 for aside in &rest[0].asides {
-                    encoder.copy_buffer_to_buffer(&aside.from, aside.offset, &aside.copy, 0, aside.size);
+                    encoder.copy_buffer_to_buffer(&aside.home, aside.offset, &aside.copy, 0, aside.size);
                 }
-                // One pass up to the next dispatch that needs a copy: nearly always all of them.
-                let end = 1 + rest[1..].iter().take_while(|d| d.asides.is_empty()).count();
+                // One pass up to where something must be copied: nearly always all of them.
+                let goes_on =
+                    |pair: &&[Dispatch]| pair[0].backs().next().is_none() && pair[1].asides.is_empty();
+                let end = 1 + rest.windows(2).take_while(goes_on).count();
                 let last = end == rest.len();
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
                     label: None,
@@ -369,20 +396,26 @@ impl WgpuPlan {
                     pass.set_bind_group(1, &self.params, &[dispatch.params]);
                     let [x, y, z] = dispatch.groups;
                     pass.dispatch_workgroups(x, y, z);
+                    dispatched += 1;
                 }
                 drop(pass);
+                for aside in rest[end - 1].backs() {
+                    encoder.copy_buffer_to_buffer(&aside.copy, 0, &aside.home, aside.offset, aside.size);
+                }
                 rest = &rest[end..];
             }
             if let Some(clock) = clock {
                 encoder.resolve_query_set(&clock.queries, 0..2, &clock.times, 0);
             }
-            shared.queue.submit([encoder.finish()])
+            lock(&shared.traffic).dispatches += dispatched;
+            shared.submit(encoder)
         })
     }
 }
 
-/// Binds the buffers that a launch's stage uses. An input in the same wgpu buffer as an output is read from a copy:
-/// within one dispatch a buffer is either read-only or writable.
+/// Binds the buffers that a launch's stage uses, in place where that can be. An input in the same wgpu buffer as an output is
+/// read from a copy, since within one dispatch a buffer is either read-only or writable; a window between the adapter's
+/// alignments is copied to an aligned place, and back when it is written.
 fn bind(
     shared: &Shared,
     launch: &Launch,
@@ -410,30 +443,32 @@ fn bind(
             ));
         }
         let size = window.words().max(BYTES);
-        if row.access == Access::In && meets(&written, &|other| window.buffer == other.buffer) {
-            let copy = shared.create("an input beside an output", size, super::USES)?;
-            places.push((binding, copy.clone(), 0, size));
-            asides.push(Aside {
-                from: window.buffer.clone(),
-                offset: window.offset,
-                size: window.words(),
-                copy,
-            });
-            continue;
-        }
-        if !window.offset.is_multiple_of(align) {
-            return Err(Error::device(
-                NAME,
-                format!(
-                    "{}: `{}` starts at byte {} of its buffer, {} binds multiples of {align}: align windows to \
-                     {} elements",
+        let beside = row.access == Access::In && meets(&written, &|other| window.buffer == other.buffer);
+        if window.size > 0 && (beside || !window.offset.is_multiple_of(align)) {
+            let back = written(i);
+            let mut needed = BufferUsages::COPY_SRC;
+            needed.set(BufferUsages::COPY_DST, back);
+            if !window.buffer.usage().contains(needed) {
+                return Err(fault(format!(
+                    "{}: `{}` starts at byte {} of its buffer, {} binds multiples of {align}{}: create the buffer with \
+                     {needed:?}, so that it can be copied, or move it",
                     launch.kernel.name,
                     row.name,
                     window.offset,
                     shared.name,
-                    align / BYTES
-                ),
-            ));
+                    if beside { " and an output lies in the same buffer" } else { "" },
+                )));
+            }
+            let copy = shared.create("a copy", size, super::USES)?;
+            places.push((binding, copy.clone(), 0, size));
+            asides.push(Aside {
+                home: window.buffer.clone(),
+                offset: window.offset,
+                size: window.words(),
+                copy,
+                back,
+            });
+            continue;
         }
         places.push((binding, window.buffer.clone(), window.offset, size));
     }

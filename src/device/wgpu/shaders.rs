@@ -26,6 +26,7 @@ macro_rules! include {
     };
 }
 
+const CONV: Piece = Text(include!("conv"));
 const PAIRS: Piece = Text(include!("pairs"));
 const QUADS: &str = include!("quads");
 const SWEEP: &str = include!("sweep");
@@ -34,11 +35,12 @@ sources![
     "activation": [],
     "batch_norm": [],
     "contrastive": [PAIRS, Of(QUADS, "all"), Of(SWEEP, "all"), Of(QUADS, "cross"), Of(SWEEP, "cross")],
-    "conv1d": [],
-    "conv2d": [],
+    "conv1d": [CONV],
+    "conv2d": [CONV],
     "conv_block": [],
     "dropout": [],
     "elementwise": [],
+    "feed": [],
     "gather": [],
     "linear": [],
     "loss": [],

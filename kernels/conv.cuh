@@ -1,0 +1,688 @@
+// What conv1d.cu and conv2d.cu share: a convolution along AXES axes and its gradients, tile by tile. Included after prelude.cuh.
+//
+// The convolution and the gradient of its input are one product of matrices,
+//     result[row, place] = Σ_inner Σ_taps weight[row, inner, tap] · source[inner, place moved by tap],
+// rows and inner being the channels of the result and of the source in one group, and a place a position of a sample: an
+// implicit GEMM (Chetlur et al. 2014), whose right side is gathered as it is staged. For the gradient of the input, places of one
+// phase of the stride see the same taps and see `dy` with stride 1 (the sub-pixel view of a transposed convolution, Shi et al. 2016).
+//
+// A block owns 8, 32 or 64 rows (whichever the group fills) by SPAN places, and stages DEPTH (inner, tap) terms at a time,
+// STAGES − 1 slices ahead, by asynchronous copies. Thread i gathers place i: neighbours read neighbours, and what a place is
+// gets divided out once. A thread multiplies 2 × 4, 8 × 4 or 8 × 8 sums in registers from 16-byte reads of shared
+// memory: weights lie with their terms side by side, DEPTH + 4 apart, values with their places side by side. With tf32 a warp
+// owns 32 rows by 32 or 64 places in mma fragments; both layouts are free of bank conflicts there too (pitches of 20 and 136). Tiles
+// of 8 rows would leave half of a fragment empty and stay f32.
+//
+// The gradient of the weight is a third product, over places: dw[row, (inner, tap)] = Σ_places dy[row, place] · x[inner, place moved by tap].
+// There a block owns 64 × 64 weights (8 × 32 where channels are few) on one of `splits` runs of places. Both operands lie with
+// their places side by side, so that staging copies straight and fragments are 16 bytes along the sum. Groups of threads share
+// out each slice and are added as a tree; the runs are added in order by the last block of the tile to finish.
+//
+// Floor: 2 flops a term against each buffer once. 64 rows meet a value 64 times and a weight 128 times, so a wide
+// layer is bound by f32 multiply-adds (or the tensor cores), a narrow one by bytes and by the gathering's instructions.
+
+namespace {
+
+constexpr unsigned THREADS = 128; // of fwd and bwd_x
+constexpr unsigned SPAN = 128; // places of a tile: one a thread
+constexpr unsigned DEPTH = 16; // terms of a slice
+constexpr unsigned STAGES = 3; // slices in flight
+constexpr unsigned WEIGHT_PITCH = DEPTH + 4;
+constexpr unsigned VALUE_PITCH = SPAN + 8;
+
+constexpr unsigned WEIGHT_THREADS = 256; // of bwd_w
+constexpr unsigned BIAS_THREADS = 512; // of bwd_b
+
+// Where a place without a result is stored; no buffer has that many elements.
+constexpr unsigned NOWHERE = 0xffffffffu;
+// A coordinate that moves any other out of its axis: positions stay below 2³¹ on either side of 0.
+constexpr unsigned OUTSIDE = 0x80000000u;
+
+// One axis of a convolution.
+struct Axis {
+    unsigned input, output, taps, stride, padding, dilation;
+};
+
+__device__ inline unsigned div_up(unsigned a, unsigned b) {
+    return a / b + (a % b != 0);
+}
+
+// One axis of a product. Place q is position q·to_step + to_first of the result; tap r of it is tap tap_first + r·tap_step of the
+// kernel and meets position q·from_step + from_first + r·jump of the source, zero beyond its ends. Modulo 2³².
+struct Line {
+    unsigned places, to_step, to_first, result;
+    unsigned from_step, from_first, jump, source;
+    unsigned taps, tap_first, tap_step, kernel;
+
+    __device__ static Line forward(const Axis& a) {
+        return {a.output, 1, 0, a.output, a.stride, 0u - a.padding, a.dilation, a.input, a.taps, 0, 1, a.taps};
+    }
+
+    // The places of one phase of the stride.
+    __device__ static Line backward(const Axis& a, unsigned phase) {
+        // Taps a stride apart, less where it shares a factor with the dilation, land alike.
+        unsigned common = a.stride;
+        for (unsigned rest = a.dilation; rest != 0;) {
+            const unsigned next = common % rest;
+            common = rest;
+            rest = next;
+        }
+        const unsigned period = a.stride / common, last = min(period, a.taps);
+        const unsigned wanted = (phase + a.padding) % a.stride;
+        unsigned tap = 0;
+        while (tap < last && tap * a.dilation % a.stride != wanted) ++tap;
+        const unsigned taps = tap < last ? (a.taps - 1 - tap) / period + 1 : 0;
+        const int from = static_cast<int>(phase + a.padding - tap * a.dilation) / static_cast<int>(a.stride);
+        return {div_up(a.input - phase, a.stride), a.stride, phase, a.input, 1, static_cast<unsigned>(from),
+                0u - a.dilation / common, a.output, taps, tap, period, a.taps};
+    }
+};
+
+// A convolution; channels are those of a group.
+template <int AXES> struct Conv {
+    unsigned batch, groups, cin, cout;
+    Axis axis[AXES];
+    unsigned splits; // runs of places that the gradient of the weight is summed in
+    bool tf32;
+
+    __device__ unsigned inputs() const {
+        unsigned n = 1;
+        for (const Axis& a : axis) n *= a.input;
+        return n;
+    }
+    __device__ unsigned outputs() const {
+        unsigned n = 1;
+        for (const Axis& a : axis) n *= a.output;
+        return n;
+    }
+    __device__ unsigned taps() const {
+        unsigned n = 1;
+        for (const Axis& a : axis) n *= a.taps;
+        return n;
+    }
+};
+
+// Where a term is found: from a place's own offset and coordinates in the source on.
+template <int AXES> struct alignas(AXES == 1 ? 8 : 16) Term {
+    unsigned offset, step[AXES];
+};
+
+// The product behind the convolution, or behind one phase of the gradient of its input.
+template <int AXES> struct Product {
+    unsigned rows, inner; // channels of the result and of the source, in a group
+    unsigned row_step, inner_step; // weights from one to the next
+    Line line[AXES];
+
+    __device__ static Product forward(const Conv<AXES>& c) {
+        Product p = {c.cout, c.cin, c.cin * c.taps(), c.taps(), {}};
+        for (int a = 0; a < AXES; ++a) p.line[a] = Line::forward(c.axis[a]);
+        return p;
+    }
+
+    __device__ static Product backward(const Conv<AXES>& c, unsigned phase) {
+        Product p = {c.cin, c.cout, c.taps(), c.cin * c.taps(), {}};
+        for (int a = AXES - 1; a >= 0; --a) {
+            const unsigned phases = min(c.axis[a].stride, c.axis[a].input);
+            p.line[a] = Line::backward(c.axis[a], phase % phases);
+            phase /= phases;
+        }
+        return p;
+    }
+
+    __device__ unsigned places() const {
+        unsigned n = 1;
+        for (const Line& l : line) n *= l.places;
+        return n;
+    }
+    __device__ unsigned results() const {
+        unsigned n = 1;
+        for (const Line& l : line) n *= l.result;
+        return n;
+    }
+    __device__ unsigned sources() const {
+        unsigned n = 1;
+        for (const Line& l : line) n *= l.source;
+        return n;
+    }
+    __device__ unsigned taps() const {
+        unsigned n = 1;
+        for (const Line& l : line) n *= l.taps;
+        return n;
+    }
+
+    // Term e of a row: what it meets, and its weight's place from the row's first.
+    __device__ Term<AXES> term(unsigned e, unsigned& weight) const {
+        const unsigned each = taps();
+        Term<AXES> t = {e / each * sources(), {}};
+        weight = e / each * inner_step;
+        unsigned tap = e % each, plane = 1, kernel = 1;
+        for (int a = AXES - 1; a >= 0; --a) {
+            const Line& l = line[a];
+            const unsigned r = a == 0 ? tap : tap % l.taps;
+            if (a > 0) tap /= l.taps;
+            t.step[a] = r * l.jump;
+            t.offset += t.step[a] * plane;
+            weight += (l.tap_first + r * l.tap_step) * kernel;
+            plane *= l.source;
+            kernel *= l.kernel;
+        }
+        return t;
+    }
+
+    // Where a place of a sample is in the result, its first coordinates in the source, and where those are.
+    __device__ void place(unsigned q, unsigned& to, unsigned (&start)[AXES], unsigned& from) const {
+        unsigned plane = 1, source = 1;
+        to = from = 0;
+        for (int a = AXES - 1; a >= 0; --a) {
+            const Line& l = line[a];
+            const unsigned at = a == 0 ? q : q % l.places;
+            if (a > 0) q /= l.places;
+            to += (at * l.to_step + l.to_first) * plane;
+            start[a] = at * l.from_step + l.from_first;
+            from += start[a] * source;
+            plane *= l.result;
+            source *= l.source;
+        }
+    }
+
+    // Whether a term is inside the source for a place that starts there.
+    __device__ bool inside(const unsigned (&start)[AXES], const Term<AXES>& t) const {
+        bool in = true;
+        for (int a = 0; a < AXES; ++a) in = in && start[a] + t.step[a] < line[a].source;
+        return in;
+    }
+};
+
+__device__ inline void load4(float (&to)[4], const float* from) {
+    const float4 v = *reinterpret_cast<const float4*>(from);
+    to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
+}
+
+// Writes N neighbours of a tile to where they belong, `offset` further: at once where they are neighbours in memory too.
+template <int N> __device__ inline void store(float* to, const unsigned* where, unsigned offset, const float (&v)[N]) {
+    static_assert(N == 2 || N == 4, "a vector");
+    float* const at = to + static_cast<unsigned>(where[0] + offset);
+    const bool together = where[N - 1] != NOWHERE && where[N - 1] - where[0] == N - 1;
+    if (together && reinterpret_cast<size_t>(at) % (4 * N) == 0) {
+        if constexpr (N == 4) {
+            *reinterpret_cast<float4*>(at) = make_float4(v[0], v[1], v[2], v[3]);
+        } else {
+            *reinterpret_cast<float2*>(at) = make_float2(v[0], v[1]);
+        }
+        return;
+    }
+    for (int i = 0; i < N; ++i) {
+        if (where[i] != NOWHERE) to[static_cast<unsigned>(where[i] + offset)] = v[i];
+    }
+}
+
+// sums += a·b over 8 terms in tf32: a warp's 32 rows, `pitch` apart with their terms side by side, by 8·N columns; b's
+// terms are `down` apart, its columns `across`.
+template <int N>
+__device__ inline void multiply_tf32(float (&sums)[2][N][4], const float* a, unsigned pitch, const float* b, unsigned down,
+                                     unsigned across) {
+    const unsigned lane = threadIdx.x % 32, group = lane / 4, in = lane % 4;
+    unsigned left[2][4];
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+        const float* from = a + (16 * m + group) * pitch + in;
+        left[m][0] = to_tf32(from[0]);
+        left[m][1] = to_tf32(from[8 * pitch]);
+        left[m][2] = to_tf32(from[4]);
+        left[m][3] = to_tf32(from[8 * pitch + 4]);
+    }
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+        const float* from = b + in * down + (8 * n + group) * across;
+        const unsigned right[2] = {to_tf32(from[0]), to_tf32(from[4 * down])};
+#pragma unroll
+        for (int m = 0; m < 2; ++m) mma_tf32(sums[m][n], left[m], right);
+    }
+}
+
+// Calls f(row, column, values) for a lane's pairs of neighbours in the sums of multiply_tf32.
+template <int N, class F> __device__ inline void each_tf32(float (&sums)[2][N][4], F f) {
+    const unsigned lane = threadIdx.x % 32, group = lane / 4, in = lane % 4;
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+#pragma unroll
+        for (int n = 0; n < N; ++n) {
+            f(16 * m + group, 8 * n + 2 * in, sums[m][n][0], sums[m][n][1]);
+            f(16 * m + group + 8, 8 * n + 2 * in, sums[m][n][2], sums[m][n][3]);
+        }
+    }
+}
+
+// A block's sums of fwd or bwd_x, CHANNELS rows by SPAN places, in f32: a thread has ROWS rows, its neighbours' between them, by COLUMNS
+// places in runs of four.
+template <unsigned CHANNELS_, unsigned ROWS, unsigned COLUMNS> struct Exact {
+    static constexpr unsigned CHANNELS = CHANNELS_;
+    static constexpr unsigned DOWN = CHANNELS / ROWS, ACROSS = SPAN / COLUMNS;
+    static_assert(DOWN * ACROSS == THREADS && DOWN % 4 == 0, "warps of 4 × 8 threads");
+
+    float sums[ROWS][COLUMNS] = {};
+    unsigned row, column;
+
+    __device__ Exact() {
+        const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+        row = warp % (DOWN / 4) * 4 + lane / 8;
+        column = (warp / (DOWN / 4) * 8 + lane % 8) * 4;
+    }
+
+    __device__ void multiply(const float* weights, const float* values) {
+#pragma unroll
+        for (unsigned k = 0; k < DEPTH; k += 4) {
+            float a[ROWS][4];
+#pragma unroll
+            for (unsigned i = 0; i < ROWS; ++i) load4(a[i], &weights[(row + i * DOWN) * WEIGHT_PITCH + k]);
+#pragma unroll
+            for (unsigned e = 0; e < 4; ++e) {
+                float b[COLUMNS / 4][4];
+#pragma unroll
+                for (unsigned j = 0; j < COLUMNS / 4; ++j) load4(b[j], &values[(k + e) * VALUE_PITCH + column + j * 4 * ACROSS]);
+#pragma unroll
+                for (unsigned i = 0; i < ROWS; ++i) {
+#pragma unroll
+                    for (unsigned j = 0; j < COLUMNS; ++j) sums[i][j] += a[i][e] * b[j / 4][j % 4];
+                }
+            }
+        }
+    }
+
+    // Calls f(row, place, values) for every run of neighbours.
+    template <class F> __device__ void each(F f) {
+#pragma unroll
+        for (unsigned i = 0; i < ROWS; ++i) {
+#pragma unroll
+            for (unsigned j = 0; j < COLUMNS; j += 4) {
+                const float v[4] = {sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]};
+                f(row + i * DOWN, column + j * ACROSS, v);
+            }
+        }
+    }
+};
+
+// The same on the tensor cores: a warp has 32 rows by 8·N places.
+template <unsigned CHANNELS_> struct Tf32 {
+    static constexpr unsigned CHANNELS = CHANNELS_;
+    static constexpr unsigned N = SPAN * (CHANNELS / 32) / (THREADS / 32) / 8;
+
+    float sums[2][N][4] = {};
+    unsigned row, column;
+
+    __device__ Tf32() {
+        const unsigned warp = threadIdx.x / 32;
+        row = warp % (CHANNELS / 32) * 32;
+        column = warp / (CHANNELS / 32) * 8 * N;
+    }
+
+    __device__ void multiply(const float* weights, const float* values) {
+#pragma unroll
+        for (unsigned k = 0; k < DEPTH; k += 8) {
+            multiply_tf32(sums, &weights[row * WEIGHT_PITCH + k], WEIGHT_PITCH, &values[k * VALUE_PITCH + column], VALUE_PITCH, 1);
+        }
+    }
+
+    template <class F> __device__ void each(F f) {
+        each_tf32(sums, [&](unsigned r, unsigned c, float v0, float v1) {
+            const float v[2] = {v0, v1};
+            f(row + r, column + c, v);
+        });
+    }
+};
+
+// What a block keeps beside the slices.
+template <int AXES> struct Tables {
+    Term<AXES> terms[STAGES][DEPTH];
+    unsigned where[SPAN]; // the thread's place in the result
+};
+
+// A tile of the convolution (`bias` may be null) or of the gradient of its input.
+template <bool BACKWARD, class T, int AXES>
+__device__ inline void tile(const Conv<AXES>& c, Tables<AXES>& tables, float* room, const float* __restrict__ source,
+                            const float* __restrict__ weight, const float* bias, float* __restrict__ result) {
+    constexpr unsigned STAGE = T::CHANNELS * WEIGHT_PITCH + DEPTH * VALUE_PITCH;
+    unsigned number = block_number(), phase = 0;
+    const unsigned tiles = div_up(BACKWARD ? c.cin : c.cout, T::CHANNELS);
+    const unsigned channel = number % tiles * T::CHANNELS;
+    number /= tiles;
+    const unsigned group = number % c.groups;
+    number /= c.groups;
+    if (BACKWARD) {
+        unsigned phases = 1;
+        for (const Axis& a : c.axis) phases *= min(a.stride, a.input);
+        phase = number % phases;
+        number /= phases;
+    }
+    const Product<AXES> p = BACKWARD ? Product<AXES>::backward(c, phase) : Product<AXES>::forward(c);
+    const unsigned places = p.places(), results = p.results(), terms = p.inner * p.taps();
+    const size_t first = static_cast<size_t>(number) * SPAN, all = static_cast<size_t>(c.batch) * places;
+    if (first >= all) return;
+
+    // The thread's place, and the column of weights that it stages.
+    const unsigned thread = threadIdx.x, column = thread % DEPTH;
+    const bool mine = first + thread < all;
+    const unsigned place = static_cast<unsigned>(first + thread), sample = place / places * c.groups + group;
+    unsigned to, from, start[AXES];
+    p.place(place % places, to, start, from);
+    from += sample * p.inner * p.sources();
+    tables.where[thread] = mine ? sample * p.rows * results + to : NOWHERE;
+
+    // Slice s goes through prepare, a barrier, stage, a wait and another barrier.
+    unsigned weight_at = 0;
+    const unsigned row_first = BACKWARD ? group * p.inner * p.inner_step : group * p.rows * p.row_step;
+    const auto prepare = [&](unsigned s) {
+        const unsigned e = s * DEPTH + column;
+        Term<AXES> t = {};
+        t.step[0] = OUTSIDE;
+        if (e < terms) t = p.term(e, weight_at);
+        if (thread < DEPTH) tables.terms[s % STAGES][column] = t;
+    };
+    const auto stage = [&](unsigned s) {
+        float* const weights = room + s % STAGES * STAGE;
+        float* const values = weights + T::CHANNELS * WEIGHT_PITCH;
+        const bool inside = s * DEPTH + column < terms;
+#pragma unroll
+        for (unsigned i = 0; i < T::CHANNELS; i += THREADS / DEPTH) {
+            const unsigned row = thread / DEPTH + i;
+            const unsigned at = row_first + (channel + row) * p.row_step + weight_at;
+            copy_async4(&weights[row * WEIGHT_PITCH + column], weight + at, inside && channel + row < p.rows);
+        }
+        // Eight reads before eight copies: shared memory keeps their order, so that each would wait for the one before.
+#pragma unroll
+        for (unsigned half = 0; half < DEPTH; half += 8) {
+            Term<AXES> t[8];
+#pragma unroll
+            for (unsigned e = 0; e < 8; ++e) t[e] = tables.terms[s % STAGES][half + e];
+#pragma unroll
+            for (unsigned e = 0; e < 8; ++e) {
+                const unsigned at = from + t[e].offset;
+                copy_async4(&values[(half + e) * VALUE_PITCH + thread], source + at, mine && p.inside(start, t[e]));
+            }
+        }
+    };
+    const unsigned slices = div_up(terms, DEPTH);
+    for (unsigned s = 0; s < STAGES - 1; ++s) {
+        prepare(s);
+        __syncthreads();
+        if (s < slices) stage(s);
+        copy_commit();
+    }
+    prepare(STAGES - 1);
+
+    T sums;
+    for (unsigned s = 0; s < slices; ++s) {
+        copy_wait<STAGES - 2>();
+        __syncthreads();
+        if (s + STAGES - 1 < slices) stage(s + STAGES - 1);
+        copy_commit();
+        prepare(s + STAGES);
+        const float* weights = room + s % STAGES * STAGE;
+        sums.multiply(weights, weights + T::CHANNELS * WEIGHT_PITCH);
+    }
+
+    sums.each([&](unsigned row, unsigned at, const auto& v) {
+        if (channel + row >= p.rows) return;
+        const float add = bias ? bias[group * p.rows + channel + row] : 0.0f;
+        constexpr unsigned N = sizeof(v) / sizeof(float);
+        float out[N];
+        for (unsigned i = 0; i < N; ++i) out[i] = v[i] + add;
+        store(result, &tables.where[at], (channel + row) * results, out);
+    });
+}
+
+// The tile of a block of fwd or bwd_x, by the channels of a group of the result.
+template <bool BACKWARD, int AXES>
+__device__ inline void convolve(const Conv<AXES>& c, float4* room, const float* source, const float* weight, const float* bias,
+                                float* result) {
+    __shared__ Tables<AXES> tables;
+    float* const floats = reinterpret_cast<float*>(room);
+    const unsigned rows = BACKWARD ? c.cin : c.cout;
+    if (rows <= 8) {
+        tile<BACKWARD, Exact<8, 2, 4>>(c, tables, floats, source, weight, bias, result);
+    } else if (rows <= 32) {
+        if (c.tf32) {
+            tile<BACKWARD, Tf32<32>>(c, tables, floats, source, weight, bias, result);
+        } else {
+            tile<BACKWARD, Exact<32, 8, 4>>(c, tables, floats, source, weight, bias, result);
+        }
+    } else if (c.tf32) {
+        tile<BACKWARD, Tf32<64>>(c, tables, floats, source, weight, bias, result);
+    } else {
+        tile<BACKWARD, Exact<64, 8, 8>>(c, tables, floats, source, weight, bias, result);
+    }
+}
+
+// A block's sums of bwd_w, CHANNELS_ rows by TERMS_ columns over DEPTH_ places at a time, in f32. Its GROUPS groups of threads each take
+// SHARE of the places; a thread has ROWS rows and COLUMNS columns, its neighbours' between them.
+template <unsigned CHANNELS_, unsigned TERMS_, unsigned ROWS, unsigned COLUMNS, unsigned DEPTH_> struct ExactWeights {
+    static constexpr unsigned CHANNELS = CHANNELS_, TERMS = TERMS_, PLACES = DEPTH_, PITCH = DEPTH_ + 4;
+    static constexpr unsigned DOWN = CHANNELS / ROWS, ACROSS = TERMS / COLUMNS;
+    static constexpr unsigned MEMBERS = DOWN * ACROSS, GROUPS = WEIGHT_THREADS / MEMBERS, SHARE = PLACES / GROUPS;
+    static_assert(SHARE % 4 == 0, "16-byte reads");
+
+    float sums[ROWS][COLUMNS] = {};
+    unsigned row, column;
+
+    __device__ ExactWeights() {
+        row = threadIdx.x % MEMBERS / ACROSS;
+        column = threadIdx.x % MEMBERS % ACROSS;
+    }
+
+    __device__ void multiply(const float* dy, const float* x) {
+        const unsigned mine = threadIdx.x / MEMBERS * SHARE;
+#pragma unroll
+        for (unsigned k = mine; k < mine + SHARE; k += 4) {
+            float a[ROWS][4];
+#pragma unroll
+            for (unsigned i = 0; i < ROWS; ++i) load4(a[i], &dy[(row + i * DOWN) * PITCH + k]);
+#pragma unroll
+            for (unsigned j = 0; j < COLUMNS; ++j) {
+                float b[4];
+                load4(b, &x[(column + j * ACROSS) * PITCH + k]);
+#pragma unroll
+                for (unsigned i = 0; i < ROWS; ++i) {
+#pragma unroll
+                    for (unsigned e = 0; e < 4; ++e) sums[i][j] += a[i][e] * b[e];
+                }
+            }
+        }
+    }
+
+    // Calls f(row, column, sum) for every sum.
+    template <class F> __device__ void each(F f) {
+#pragma unroll
+        for (unsigned i = 0; i < ROWS; ++i) {
+#pragma unroll
+            for (unsigned j = 0; j < COLUMNS; ++j) f(row + i * DOWN, column + j * ACROSS, sums[i][j]);
+        }
+    }
+};
+
+// The same on the tensor cores, 64 × 64: a group is two warps of 32 rows.
+struct Tf32Weights {
+    static constexpr unsigned CHANNELS = 64, TERMS = 64, PLACES = 32, PITCH = PLACES + 4;
+    static constexpr unsigned MEMBERS = 64, GROUPS = WEIGHT_THREADS / MEMBERS, SHARE = PLACES / GROUPS;
+    static_assert(SHARE == 8, "one step of the tensor cores");
+
+    float sums[2][TERMS / 8][4] = {};
+    unsigned row;
+
+    __device__ Tf32Weights() { row = threadIdx.x % MEMBERS / 32 * 32; }
+
+    __device__ void multiply(const float* dy, const float* x) {
+        const unsigned mine = threadIdx.x / MEMBERS * SHARE;
+        multiply_tf32(sums, &dy[row * PITCH + mine], PITCH, &x[mine], 1, PITCH);
+    }
+
+    template <class F> __device__ void each(F f) {
+        each_tf32(sums, [&](unsigned r, unsigned c, float& v0, float& v1) {
+            f(row + r, c, v0);
+            f(row + r, c + 1, v1);
+        });
+    }
+};
+
+// A tile of the gradient of the weight on one run of places. `part` is [splits, weights], and one element where there is one run; `ticket`
+// has one for each tile.
+template <class T, int AXES>
+__device__ inline void weight_tile(const Conv<AXES>& c, float* room, const float* __restrict__ x, const float* __restrict__ dy,
+                                   float* part, float* dw, unsigned* ticket) {
+    constexpr unsigned STAGE = (T::CHANNELS + T::TERMS) * T::PITCH;
+    __shared__ Term<AXES> table[T::TERMS];
+    const Product<AXES> p = Product<AXES>::forward(c);
+    const unsigned places = p.places(), sources = p.sources(), terms = c.cin * p.taps();
+    const unsigned across = div_up(terms, T::TERMS), down = div_up(c.cout, T::CHANNELS), tiles = c.groups * down * across;
+    const unsigned number = block_number(), own = number % tiles, split = number / tiles;
+    if (split >= c.splits) return;
+    const unsigned term = own % across * T::TERMS, channel = own / across % down * T::CHANNELS, group = own / across / down;
+
+    // Runs of whole slices.
+    const size_t all = static_cast<size_t>(c.batch) * places;
+    const size_t run = ((all + T::PLACES - 1) / T::PLACES + c.splits - 1) / c.splits * T::PLACES;
+    const size_t first = split * run;
+    const unsigned count = first < all ? static_cast<unsigned>(min(run, all - first)) : 0;
+
+    const unsigned thread = threadIdx.x;
+    if (thread < T::TERMS) {
+        Term<AXES> t = {};
+        unsigned weight;
+        t.step[0] = OUTSIDE;
+        if (term + thread < terms) t = p.term(term + thread, weight);
+        table[thread] = t;
+    }
+    __syncthreads();
+
+    const auto stage = [&](unsigned s) {
+        float* const rows = room + s % STAGES * STAGE;
+        float* const columns = rows + T::CHANNELS * T::PITCH;
+        constexpr unsigned step = WEIGHT_THREADS / T::PLACES, STEPS = T::TERMS / step;
+        // All reads before the first copy: shared memory keeps their order, so that each would wait for the one before.
+        Term<AXES> t[STEPS];
+#pragma unroll
+        for (unsigned i = 0; i < STEPS; ++i) t[i] = table[thread / T::PLACES + i * step];
+        const unsigned at = thread % T::PLACES;
+        const bool mine = s * T::PLACES + at < count;
+        const unsigned place = static_cast<unsigned>(first + s * T::PLACES + at), sample = place / places * c.groups + group;
+        unsigned to, from, start[AXES];
+        p.place(place % places, to, start, from);
+        to += (sample * c.cout + channel) * places;
+        from += sample * c.cin * sources;
+#pragma unroll
+        for (unsigned i = 0; i < T::CHANNELS; i += step) {
+            const unsigned row = thread / T::PLACES + i, up = to + row * places;
+            copy_async4(&rows[row * T::PITCH + at], dy + up, mine && channel + row < c.cout);
+        }
+#pragma unroll
+        for (unsigned i = 0; i < STEPS; ++i) {
+            const unsigned column = thread / T::PLACES + i * step, down = from + t[i].offset;
+            copy_async4(&columns[column * T::PITCH + at], x + down, mine && p.inside(start, t[i]));
+        }
+    };
+    const unsigned slices = div_up(count, T::PLACES);
+    for (unsigned s = 0; s < STAGES - 1; ++s) {
+        if (s < slices) stage(s);
+        copy_commit();
+    }
+    T sums;
+    for (unsigned s = 0; s < slices; ++s) {
+        copy_wait<STAGES - 2>();
+        __syncthreads();
+        if (s + STAGES - 1 < slices) stage(s + STAGES - 1);
+        copy_commit();
+        const float* rows = room + s % STAGES * STAGE;
+        sums.multiply(rows, rows + T::CHANNELS * T::PITCH);
+    }
+
+    // The upper half of the groups hands its sums to the lower, until one is left.
+    const unsigned member = thread % T::MEMBERS, share = thread / T::MEMBERS;
+    for (unsigned half = T::GROUPS / 2; half > 0; half /= 2) {
+        __syncthreads();
+        unsigned i = 0;
+        if (share >= half && share < 2 * half) {
+            float* const to = room + (share - half) * T::CHANNELS * T::TERMS + member;
+            sums.each([&](unsigned, unsigned, float& v) { to[i++ * T::MEMBERS] = v; });
+        }
+        __syncthreads();
+        if (share < half) {
+            const float* const from = room + share * T::CHANNELS * T::TERMS + member;
+            sums.each([&](unsigned, unsigned, float& v) { v += from[i++ * T::MEMBERS]; });
+        }
+    }
+    const unsigned weights = c.groups * c.cout * terms, base = (group * c.cout + channel) * terms + term;
+    if (share == 0) {
+        float* const to = c.splits > 1 ? part + split * weights : dw;
+        sums.each([&](unsigned row, unsigned column, float& v) {
+            if (channel + row < c.cout && term + column < terms) to[base + row * terms + column] = v;
+        });
+    }
+    if (c.splits == 1) {
+        if (own == 0 && thread == 0) part[0] = 0.0f;
+        return;
+    }
+
+    if (!last_block(ticket + own, c.splits)) return;
+    constexpr unsigned EACH = T::CHANNELS * T::TERMS / WEIGHT_THREADS, STEP = WEIGHT_THREADS / T::TERMS;
+    const unsigned row = thread / T::TERMS, column = thread % T::TERMS;
+    if (term + column >= terms) return;
+    float sum[EACH] = {};
+    // Unrolled, because one block alone waits for all of this: 32 reads at a time.
+#pragma unroll (32 / EACH)
+    for (unsigned s = 0; s < c.splits; ++s) {
+        const float* const from = part + s * weights + base + column;
+#pragma unroll
+        for (unsigned i = 0; i < EACH; ++i) {
+            if (channel + row + i * STEP < c.cout) sum[i] += __ldcg(&from[(row + i * STEP) * terms]);
+        }
+    }
+#pragma unroll
+    for (unsigned i = 0; i < EACH; ++i) {
+        if (channel + row + i * STEP < c.cout) dw[base + (row + i * STEP) * terms + column] = sum[i];
+    }
+}
+
+// The tile of a block of bwd_w, by the channels of a group of the output.
+template <int AXES>
+__device__ inline void weight_gradient(const Conv<AXES>& c, float4* room, const float* x, const float* dy, float* part, float* dw,
+                                       unsigned* ticket) {
+    float* const floats = reinterpret_cast<float*>(room);
+    if (c.cout <= 16) {
+        weight_tile<ExactWeights<8, 32, 4, 4, 64>>(c, floats, x, dy, part, dw, ticket);
+    } else if (c.tf32) {
+        weight_tile<Tf32Weights>(c, floats, x, dy, part, dw, ticket);
+    } else {
+        weight_tile<ExactWeights<64, 64, 8, 8, 32>>(c, floats, x, dy, part, dw, ticket);
+    }
+}
+
+// db = Σ dy over samples and positions: a block owns a channel.
+template <int AXES> __device__ inline void bias_gradient(const Conv<AXES>& c, const float* __restrict__ dy, float* db) {
+    const unsigned channels = c.groups * c.cout, channel = block_number(), outputs = c.outputs();
+    if (channel >= channels) return;
+    // 16 bytes at a time where planes allow.
+    const bool wide = outputs % 4 == 0 && reinterpret_cast<size_t>(dy) % 16 == 0;
+    const unsigned plane = wide ? outputs / 4 : outputs;
+    const unsigned samples = BIAS_THREADS / plane, rest = BIAS_THREADS % plane;
+    float sum = 0.0f;
+    unsigned sample = threadIdx.x / plane, at = threadIdx.x % plane;
+#pragma unroll 4
+    while (sample < c.batch) {
+        const size_t from = static_cast<size_t>(sample * channels + channel) * plane + at;
+        if (wide) {
+            const float4 v = reinterpret_cast<const float4*>(dy)[from];
+            sum += (v.x + v.y) + (v.z + v.w);
+        } else {
+            sum += dy[from];
+        }
+        sample += samples;
+        at += rest;
+        if (at >= plane) {
+            at -= plane;
+            ++sample;
+        }
+    }
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) db[channel] = sum;
+}
+
+} // namespace

@@ -1,0 +1,53 @@
+// One-dimensional convolution in the sense of PyTorch, a cross-correlation, and its gradients.
+//
+//   fwd    y[n,c,o] = b[c] + Σ_i Σ_k w[c,i,k] x[n, i, o·stride + k·dilation − padding]
+//   bwd_x  dx[n,i,t] = Σ_c Σ_k w[c,i,k] dy[n, c, (t + padding − k·dilation) / stride]    where that is whole
+//   bwd_w  dw[c,i,k] = Σ_n Σ_o dy[n,c,o] x[n, i, o·stride + k·dilation − padding]
+//   bwd_b  db[c] = Σ_n Σ_o dy[n,c,o]
+// over the channels i of output channel c's group; x and dy are 0 beyond their ends.
+//
+// Shapes: x, dx [batch, cin, t]; w, dw [cout, cin / groups, k]; b, db [cout]; y, dy [batch, cout, out]; part [splits, weights],
+// or one element where splits is 1. Without a bias another buffer is bound in its place and not read.
+//
+// conv.cuh has the tiles, who owns what, and what bounds them. Cost: 2·batch·cout·out·cin/groups·k flops each for fwd, bwd_x and
+// bwd_w, every buffer once; bwd_w also writes and reads `part`.
+
+#include "prelude.cuh"
+#include "conv.cuh"
+
+namespace {
+
+struct P {
+    unsigned batch, cin, cout, groups, t, k, out, stride, padding, dilation, bias, splits, tf32;
+};
+
+__device__ inline Conv<1> conv(const P& p) {
+    return {p.batch, p.groups, p.cin / p.groups, p.cout / p.groups, {{p.t, p.out, p.k, p.stride, p.padding, p.dilation}}, p.splits,
+            p.tf32 != 0};
+}
+
+} // namespace
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    conv1d_fwd(const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ b, float* __restrict__ y, P p) {
+    extern __shared__ float4 room[];
+    convolve<false>(conv(p), room, x, w, p.bias ? b : nullptr, y);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    conv1d_bwd_x(const float* __restrict__ dy, const float* __restrict__ w, float* __restrict__ dx, P p) {
+    extern __shared__ float4 room[];
+    convolve<true>(conv(p), room, dy, w, nullptr, dx);
+}
+
+extern "C" __global__ void __launch_bounds__(WEIGHT_THREADS, 1)
+    conv1d_bwd_w(const float* __restrict__ x, const float* __restrict__ dy, float* part, float* __restrict__ dw, P p,
+                 unsigned* ticket) {
+    extern __shared__ float4 room[];
+    weight_gradient(conv(p), room, x, dy, part, dw, ticket);
+}
+
+extern "C" __global__ void __launch_bounds__(BIAS_THREADS)
+    conv1d_bwd_b(const float* __restrict__ dy, float* __restrict__ db, P p) {
+    bias_gradient(conv(p), dy, db);
+}

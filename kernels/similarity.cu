@@ -1,0 +1,188 @@
+// Similarity matrices, every row of a [n, d] against every row of b [m, d], and their gradients.
+//
+//   dot                y_ij = a_i . b_j
+//   cosine             y_ij = a_i . b_j / (|a_i| |b_j|); 0, with gradient 0, when a row is zero
+//   squared Euclidean  y_ij = |a_i - b_j|^2
+//   Euclidean          y_ij = |a_i - b_j|; gradient 0 where that is 0
+//
+// similarity_fwd: a, b -> y [n, m]. A block owns 128 x 128 entries and streams both sides' columns through shared memory, 32 at a time,
+// double-buffered; a thread owns 8 x 8 entries, rows 16 apart and columns in two runs of four, so that a half-warp writes 256
+// bytes of a row at a time, each entry once. d multiply-adds an entry, 2 d for distances, which are sums of squared differences
+// and do not cancel; 4 n m bytes written. In f32 on the CUDA cores arithmetic bounds it from d = 24 on (H100: 67 TFLOP/s, 3.35 TB/s).
+// A quad of columns takes 16 reads of 16 bytes for 256 multiply-adds: the balance point of Volta and later.
+//
+// similarity_bwd: a, b, dy [n, m] -> da [n, d], db [m, d]. The sweep of pairs.cuh, first the blocks that own rows of a, then those that own
+// rows of b; dy times the derivative by the squared distance is the coefficient. d multiply-adds an entry and side for the dot
+// product, 3 d for the others. dy is read once a side (and 128 columns).
+
+#include "prelude.cuh"
+#include "pairs.cuh"
+
+namespace {
+
+struct P {
+    unsigned n, m, d, kind;
+};
+
+constexpr unsigned DOT = 0, COSINE = 1, SQUARED = 2, EUCLIDEAN = 3;
+
+// Rows and columns of y that a block of 256 threads owns; 8 quads of columns are staged at once.
+constexpr unsigned SQUARE = 128;
+constexpr unsigned LOG_PITCH = 3;
+
+template <bool DIFFERENCE> __device__ __forceinline__ void products(float (&acc)[8][8], const float4* a, const float4* b, unsigned quads) {
+    const unsigned it = threadIdx.x / 16, jt = threadIdx.x % 16;
+#pragma unroll 1
+    for (unsigned q = 0; q < quads; q++) {
+        float4 x[8];
+#pragma unroll
+        for (unsigned r = 0; r < 8; r++) x[r] = a[place<2>(it + 16 * r, q, LOG_PITCH)];
+#pragma unroll
+        for (unsigned c = 0; c < 8; c++) {
+            const float4 y = b[place<2>(4 * jt + c % 4 + c / 4 * 64, q, LOG_PITCH)];
+#pragma unroll
+            for (unsigned r = 0; r < 8; r++) {
+                if (DIFFERENCE) {
+                    const float4 e = make_float4(x[r].x - y.x, x[r].y - y.y, x[r].z - y.z, x[r].w - y.w);
+                    acc[r][c] = fmaf(e.w, e.w, fmaf(e.z, e.z, fmaf(e.y, e.y, fmaf(e.x, e.x, acc[r][c]))));
+                } else {
+                    acc[r][c] = fmaf(x[r].w, y.w, fmaf(x[r].z, y.z, fmaf(x[r].y, y.y, fmaf(x[r].x, y.x, acc[r][c]))));
+                }
+            }
+        }
+    }
+}
+
+template <class T> __device__ inline Rows<T> rows_of(const T* z, unsigned n) { return {z, n, nullptr, nullptr, 1.0f}; }
+
+// A block's rows of either gradient.
+template <unsigned ROWS, class T>
+__device__ __forceinline__ void backward_of(float4* memory, const Rows<T>& a, const Rows<T>& b, const float* dy, float* da, float* db, const P& p) {
+    const unsigned of_a = div_up(p.n, ROWS), column = blockIdx.y * CHUNK;
+    const bool second = blockIdx.x >= of_a;
+    const unsigned i0 = (second ? blockIdx.x - of_a : blockIdx.x) * ROWS;
+    const Rows<T> own = second ? b : a, other = second ? a : b;
+    float* const out = second ? db : da;
+    // dy of the block's row i and the other side's j.
+    const size_t at_i = second ? 1 : p.m, at_j = second ? p.m : 1;
+    const auto up = [=](unsigned i, unsigned j) { return dy[i * at_i + j * at_j]; };
+    if (p.kind == DOT) {
+        sweep<ROWS, false, false, false>(memory, own, other, i0, column, p.d, 1.0f, out,
+            [=](float, float, unsigned i, unsigned j, bool) { return Term{0.0f, -up(i, j)}; });
+    } else if (p.kind == COSINE) {
+        sweep<ROWS, true, true, false>(memory, own, other, i0, column, p.d, 1.0f, out,
+            [=](float, float, unsigned i, unsigned j, bool directed) { return Term{0.0f, directed ? -up(i, j) : 0.0f}; });
+    } else {
+        const bool squared = p.kind == SQUARED;
+        sweep<ROWS, false, true, false>(memory, own, other, i0, column, p.d, 1.0f, out, [=](float t, float, unsigned i, unsigned j, bool) {
+            const float over = squared ? 2.0f : t > 0.0f ? 1.0f / fmaxf(sqrtf(t), 1e-30f) : 0.0f;
+            return Term{0.0f, over * up(i, j)};
+        });
+    }
+}
+
+template <class T> __device__ __forceinline__ void backward(float4* memory, const Rows<T>& a, const Rows<T>& b, const float* dy, float* da, float* db, const P& p) {
+    if (rows_of_block(static_cast<size_t>(p.n) + p.m) == ROWS_FEW) {
+        backward_of<ROWS_FEW>(memory, a, b, dy, da, db, p);
+    } else {
+        backward_of<ROWS_MANY>(memory, a, b, dy, da, db, p);
+    }
+}
+
+template <class T> __device__ __forceinline__ void forward(float4* memory, const Rows<T>& of_a, const Rows<T>& of_b, float* y, const P& p) {
+    constexpr unsigned PANEL = SQUARE << LOG_PITCH;
+    float* const norm_a = reinterpret_cast<float*>(memory + 4 * PANEL);
+    float* const norm_b = norm_a + SQUARE;
+    const unsigned across = div_up(p.m, SQUARE);
+    const unsigned i0 = blockIdx.x / across * SQUARE, j0 = blockIdx.x % across * SQUARE;
+    stage<2>(memory, LOG_PITCH, of_a, i0, SQUARE, p.d, 0);
+    stage<2>(memory + PANEL, LOG_PITCH, of_b, j0, SQUARE, p.d, 0);
+    copy_commit();
+    if (p.kind == COSINE) {
+        norms<true>(norm_a, of_a, i0, SQUARE, p.d);
+        norms<true>(norm_b, of_b, j0, SQUARE, p.d);
+    }
+    float acc[8][8] = {};
+    unsigned now = 0;
+    for (unsigned k = 0; k < p.d; k += 32) {
+        copy_wait<0>();
+        __syncthreads();
+        const float4* const at = memory + now * 2 * PANEL;
+        now ^= 1;
+        if (k + 32 < p.d) {
+            stage<2>(memory + now * 2 * PANEL, LOG_PITCH, of_a, i0, SQUARE, p.d, k + 32);
+            stage<2>(memory + now * 2 * PANEL + PANEL, LOG_PITCH, of_b, j0, SQUARE, p.d, k + 32);
+        }
+        copy_commit();
+        const unsigned quads = div_up(min(32u, p.d - k), 4);
+        if (p.kind <= COSINE) {
+            products<false>(acc, at, at + PANEL, quads);
+        } else {
+            products<true>(acc, at, at + PANEL, quads);
+        }
+    }
+    const unsigned it = threadIdx.x / 16, jt = threadIdx.x % 16;
+    const bool whole = on_quads(y, p.m);
+#pragma unroll
+    for (unsigned r = 0; r < 8; r++) {
+        const unsigned i = i0 + it + 16 * r;
+        if (i >= p.n) break;
+#pragma unroll
+        for (unsigned h = 0; h < 2; h++) {
+            float v[4];
+#pragma unroll
+            for (unsigned c = 0; c < 4; c++) {
+                v[c] = acc[r][4 * h + c];
+                if (p.kind == COSINE) v[c] *= norm_a[it + 16 * r] * norm_b[4 * jt + c + 64 * h];
+                if (p.kind == EUCLIDEAN) v[c] = sqrtf(v[c]);
+            }
+            const unsigned j = j0 + 4 * jt + 64 * h;
+            float* const to = y + static_cast<size_t>(i) * p.m + j;
+            if (whole && j < p.m) {
+                *reinterpret_cast<float4*>(to) = make_float4(v[0], v[1], v[2], v[3]);
+            } else {
+#pragma unroll
+                for (unsigned c = 0; c < 4; c++)
+                    if (j + c < p.m) to[c] = v[c];
+            }
+        }
+    }
+}
+
+} // namespace
+
+extern "C" __global__ void __launch_bounds__(256)
+similarity_fwd(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ y, P p) {
+    extern __shared__ float4 fwd_memory[];
+    forward(fwd_memory, rows_of(a, p.n), rows_of(b, p.m), y, p);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+similarity_fwd_f16(const __half* __restrict__ a, const __half* __restrict__ b, float* __restrict__ y, P p) {
+    extern __shared__ float4 fwd_f16_memory[];
+    forward(fwd_f16_memory, rows_of(a, p.n), rows_of(b, p.m), y, p);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+similarity_fwd_bf16(const __nv_bfloat16* __restrict__ a, const __nv_bfloat16* __restrict__ b, float* __restrict__ y, P p) {
+    extern __shared__ float4 fwd_bf16_memory[];
+    forward(fwd_bf16_memory, rows_of(a, p.n), rows_of(b, p.m), y, p);
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+similarity_bwd(const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ dy, float* __restrict__ da, float* __restrict__ db, P p) {
+    extern __shared__ float4 bwd_memory[];
+    backward(bwd_memory, rows_of(a, p.n), rows_of(b, p.m), dy, da, db, p);
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+similarity_bwd_f16(const __half* __restrict__ a, const __half* __restrict__ b, const float* __restrict__ dy, float* __restrict__ da, float* __restrict__ db, P p) {
+    extern __shared__ float4 bwd_f16_memory[];
+    backward(bwd_f16_memory, rows_of(a, p.n), rows_of(b, p.m), dy, da, db, p);
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+similarity_bwd_bf16(const __nv_bfloat16* __restrict__ a, const __nv_bfloat16* __restrict__ b, const float* __restrict__ dy, float* __restrict__ da, float* __restrict__ db, P p) {
+    extern __shared__ float4 bwd_bf16_memory[];
+    backward(bwd_bf16_memory, rows_of(a, p.n), rows_of(b, p.m), dy, da, db, p);
+}

@@ -1,0 +1,267 @@
+//! From the embedded sources to what the driver loads: the fatbin that the build made, or NVRTC and its cache.
+
+use super::driver::fault;
+use super::{HEADERS, SOURCES};
+use crate::{Error, Result};
+use cudarc::nvrtc::{result, sys};
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+mod embedded {
+    include!(concat!(env!("OUT_DIR"), "/fatbins.rs"));
+}
+
+/// The environment variable that, set to `1`, has the kernels compiled by NVRTC even where a fatbin would do.
+pub const NVRTC_VARIABLE: &str = "ETUDE_NVRTC";
+
+/// Where a device takes its kernels from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// What nvcc of this version made when the crate was built.
+    Fatbin {
+        /// Major and minor version of the CUDA toolkit.
+        toolkit: (u32, u32),
+    },
+    /// NVRTC, at first use, for the card that is there; cached on disk.
+    Nvrtc,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fatbin { toolkit: (major, minor) } => write!(f, "compiled by nvcc {major}.{minor}"),
+            Self::Nvrtc => write!(f, "compiled by NVRTC at first use"),
+        }
+    }
+}
+
+/// The version of the nvcc that compiled the kernels into this crate; none where there was no nvcc.
+pub fn toolkit() -> Option<(u32, u32)> {
+    embedded::TOOLKIT
+}
+
+/// The fatbin of a stem.
+pub fn fatbin(stem: &str) -> Option<&'static [u8]> {
+    embedded::FATBINS.iter().find(|f| f.0 == stem).map(|f| f.1)
+}
+
+/// What a driver for CUDA `driver` gets: the fatbin, unless it is a whole version too new for the driver, or
+/// `ETUDE_NVRTC` says otherwise.
+pub(super) fn origin(driver: (u32, u32)) -> Origin {
+    choose(toolkit(), driver, std::env::var(NVRTC_VARIABLE).is_ok_and(|v| v == "1"))
+}
+
+fn choose(toolkit: Option<(u32, u32)>, driver: (u32, u32), nvrtc: bool) -> Origin {
+    match toolkit {
+        // A driver runs the machine code of every toolkit of its own major version and older.
+        Some(toolkit) if !nvrtc && toolkit.0 <= driver.0 => Origin::Fatbin { toolkit },
+        _ => Origin::Nvrtc,
+    }
+}
+
+/// The name of the architecture that a card of this compute capability is compiled for. Hopper's own instructions need the `a`.
+pub fn architecture((major, minor): (u32, u32)) -> String {
+    if (major, minor) == (9, 0) { "sm_90a".into() } else { format!("sm_{major}{minor}") }
+}
+
+fn nvrtc_present() -> bool {
+    static PRESENT: OnceLock<bool> = OnceLock::new();
+    // SAFETY: loads and unloads NVIDIA's library, whose initialisers are trusted.
+    *PRESENT.get_or_init(|| unsafe { sys::is_culib_present() })
+}
+
+/// NVRTC's version.
+///
+/// # Errors
+/// When there is no NVRTC; the text says where to get it.
+pub fn nvrtc_version() -> Result<(u32, u32)> {
+    if !nvrtc_present() {
+        return Err(fault(
+            "this build holds no compiled kernels for the driver, and NVRTC (libnvrtc) is not found: install the CUDA \
+             toolkit or `pip install nvidia-cuda-nvrtc` and put its folder in LD_LIBRARY_PATH, or build etude where nvcc is \
+             (NVCC=path), or use --device cpu",
+        ));
+    }
+    let (mut major, mut minor) = (0, 0);
+    // SAFETY: the library is there, and both pointers are valid.
+    unsafe { sys::nvrtcVersion(&raw mut major, &raw mut minor) }
+        .result()
+        .map_err(|e| fault(format!("NVRTC does not tell its version: {e}")))?;
+    Ok((major as u32, minor as u32))
+}
+
+/// An NVRTC program; destroyed when dropped.
+struct Program(sys::nvrtcProgram);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // SAFETY: made by nvrtcCreateProgram and destroyed here alone. What could fail is the pointer.
+        let _ = unsafe { result::destroy_program(self.0) };
+    }
+}
+
+/// Compiles a stem to machine code for `arch` (`sm_80`, `sm_90a`, ...) with NVRTC. Needs no GPU.
+///
+/// # Errors
+/// When there is no NVRTC, it does not know the architecture, or the source does not compile: the text is the compiler's.
+pub fn compile(stem: &str, arch: &str) -> Result<Vec<u8>> {
+    nvrtc_version()?;
+    let fail = |what: &str| fault(format!("NVRTC: kernels/{stem}.cu for {arch}: {what}"));
+    let c = |text: &str| CString::new(text).map_err(|_| fail("a null byte in the source"));
+    let text = source(stem)?;
+    let (name, text) = (c(&format!("{stem}.cu"))?, c(text)?);
+    let names = HEADERS.iter().map(|h| c(h.0)).collect::<Result<Vec<_>>>()?;
+    let headers = HEADERS.iter().map(|h| c(h.1)).collect::<Result<Vec<_>>>()?;
+    let pointers = |list: &[CString]| list.iter().map(|s| s.as_ptr()).collect::<Vec<*const c_char>>();
+    let mut raw = std::ptr::null_mut();
+    // SAFETY: all strings outlive the program; the counts are those of the arrays.
+    unsafe {
+        let (headers, names) = (pointers(&headers), pointers(&names));
+        let count = names.len() as c_int;
+        sys::nvrtcCreateProgram(
+            &raw mut raw,
+            text.as_ptr(),
+            name.as_ptr(),
+            count,
+            headers.as_ptr(),
+            names.as_ptr(),
+        )
+        .result()
+        .map_err(|e| fail(&e.to_string()))?;
+    }
+    let program = Program(raw);
+    let options = [format!("--gpu-architecture={arch}"), "--std=c++17".into()];
+    // SAFETY: the program is alive.
+    if let Err(e) = unsafe { result::compile_program(program.0, &options) } {
+        // SAFETY: as above; the log ends in a null byte.
+        let log = unsafe { result::get_program_log(program.0) }.unwrap_or_default();
+        let log: Vec<u8> = log.iter().take_while(|&&b| b != 0).map(|&b| b as u8).collect();
+        return Err(fail(&format!("{e}\n{}", String::from_utf8_lossy(&log).trim_end())));
+    }
+    let mut size = 0;
+    // SAFETY: the program is compiled, and the buffer has the size that NVRTC asks for.
+    unsafe {
+        sys::nvrtcGetCUBINSize(program.0, &raw mut size).result().map_err(|e| fail(&e.to_string()))?;
+        let mut code = vec![0u8; size];
+        let to = code.as_mut_ptr().cast::<c_char>();
+        sys::nvrtcGetCUBIN(program.0, to).result().map_err(|e| fail(&e.to_string()))?;
+        Ok(code)
+    }
+}
+
+fn source(stem: &str) -> Result<&'static str> {
+    SOURCES
+        .iter()
+        .find(|s| s.0 == stem)
+        .map(|s| s.1)
+        .ok_or_else(|| fault(format!("`{stem}` has no CUDA source yet: use --device cpu")))
+}
+
+/// Machine code of a stem for a card of `arch`.
+///
+/// # Errors
+/// As [`compile`].
+pub(super) fn binary(stem: &str, arch: &str, origin: Origin) -> Result<Vec<u8>> {
+    source(stem)?;
+    if let Origin::Fatbin { .. } = origin {
+        return fatbin(stem).map(<[u8]>::to_vec).ok_or_else(|| {
+            fault(format!("the build left kernels/{stem}.cu out: build again, or set {NVRTC_VARIABLE}=1"))
+        });
+    }
+    let file = match cache_dir() {
+        Some(dir) => dir.join(cache_name(stem, arch, nvrtc_version()?)?),
+        None => return compile(stem, arch),
+    };
+    match std::fs::read(&file) {
+        Ok(code) if code.starts_with(b"\x7fELF") => Ok(code),
+        _ => {
+            let code = compile(stem, arch)?;
+            // A cache that cannot be written costs the next process a second or two, no more.
+            let _ = store(&file, &code);
+            Ok(code)
+        }
+    }
+}
+
+/// Where NVRTC's results are kept: `etude/cuda` in `XDG_CACHE_HOME`, else in the user's cache directory.
+pub fn cache_dir() -> Option<PathBuf> {
+    let of = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let base = of("XDG_CACHE_HOME").or_else(|| of("LOCALAPPDATA"));
+    Some(base.or_else(|| Some(of("HOME")?.join(".cache")))?.join("etude").join("cuda"))
+}
+
+/// What a cached file is called: everything that its contents depend on goes into the name.
+fn cache_name(stem: &str, arch: &str, (major, minor): (u32, u32)) -> Result<String> {
+    let parts = HEADERS.iter().map(|h| h.1).chain([source(stem)?]);
+    // FNV-1a, 128 bits.
+    let mut hash = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128;
+    for byte in parts.flat_map(|p| p.bytes().chain([0])) {
+        hash = (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+    }
+    Ok(format!("{stem}-{arch}-nvrtc{major}.{minor}-{hash:032x}.cubin"))
+}
+
+/// Writes beside the file and renames, so that no process ever reads half of it.
+fn store(file: &Path, code: &[u8]) -> Result<()> {
+    let dir = file.parent().ok_or_else(|| Error::config("a cache file has a directory"))?;
+    std::fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
+    let part = file.with_extension(format!("{}.part", std::process::id()));
+    std::fs::write(&part, code).map_err(Error::io(&part, "write"))?;
+    std::fs::rename(&part, file).map_err(Error::io(file, "rename"))
+}
+
+/// What a NUL-terminated string of the driver's says.
+pub(super) fn text(pointer: *const c_char) -> String {
+    if pointer.is_null() {
+        return "unknown".into();
+    }
+    // SAFETY: not null, and the driver's strings are constants that end in a null byte.
+    unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fatbin_is_taken_where_the_driver_can_run_it() {
+        let made = Some((13, 0));
+        assert_eq!(choose(made, (13, 0), false), Origin::Fatbin { toolkit: (13, 0) });
+        assert_eq!(choose(made, (14, 1), false), Origin::Fatbin { toolkit: (13, 0) });
+        // Within a major version a driver runs newer machine code.
+        assert_eq!(choose(Some((13, 4)), (13, 0), false), Origin::Fatbin { toolkit: (13, 4) });
+        assert_eq!(choose(made, (12, 8), false), Origin::Nvrtc);
+        assert_eq!(choose(made, (13, 0), true), Origin::Nvrtc);
+        assert_eq!(choose(None, (13, 0), false), Origin::Nvrtc);
+    }
+
+    #[test]
+    fn architectures_are_those_of_the_card() {
+        let names: Vec<_> = [(8, 0), (8, 9), (9, 0), (10, 0), (12, 0)].map(architecture).into();
+        assert_eq!(names, ["sm_80", "sm_89", "sm_90a", "sm_100", "sm_120"]);
+    }
+
+    #[test]
+    fn the_cache_knows_what_it_holds() {
+        let Some((stem, _)) = SOURCES.first() else { return };
+        let name = cache_name(stem, "sm_80", (13, 0)).unwrap();
+        assert!(name.starts_with(stem) && name.ends_with(".cubin"), "{name}");
+        assert_eq!(name, cache_name(stem, "sm_80", (13, 0)).unwrap());
+        for other in [cache_name(stem, "sm_90a", (13, 0)), cache_name(stem, "sm_80", (13, 1))] {
+            assert_ne!(name, other.unwrap());
+        }
+        assert!(cache_name("no such stem", "sm_80", (13, 0)).is_err());
+    }
+
+    #[test]
+    fn a_cached_file_is_whole_or_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a").join("b.cubin");
+        store(&file, b"\x7fELF....").unwrap();
+        store(&file, b"\x7fELF....").unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), b"\x7fELF....");
+        assert_eq!(std::fs::read_dir(file.parent().unwrap()).unwrap().count(), 1);
+        assert!(store(Path::new("/proc/none/b.cubin"), b"").is_err());
+    }
+}

@@ -1,0 +1,148 @@
+//! How the GPU twins of both convolutions cut their work.
+
+use super::conv_lanes::Geometry;
+
+/// Channels and positions of a tile of the WGSL twins, by the channels of a group.
+const fn tile(channels: usize) -> [usize; 2] {
+    match channels {
+        0..=4 => [4, 256],
+        5..=16 => [16, 128],
+        _ => [64, 64],
+    }
+}
+
+/// Threads of a block of the CUDA twins of `fwd` and `bwd_x`.
+pub(super) const THREADS: u32 = 128;
+/// Places of their tiles.
+const SPAN: usize = 128;
+/// Terms of a slice.
+const DEPTH: usize = 16;
+/// Slices in flight.
+const STAGES: usize = 3;
+/// Threads of a block of `bwd_w`.
+pub(super) const WEIGHT_THREADS: u32 = 256;
+/// Threads of a block of `bwd_b`.
+pub(super) const BIAS_THREADS: u32 = 512;
+
+/// Channels of a tile of the CUDA twins of `fwd` and `bwd_x`, by the channels of a group.
+const fn channels(rows: usize) -> usize {
+    match rows {
+        0..=8 => 8,
+        9..=32 => 32,
+        _ => 64,
+    }
+}
+
+/// Channels, terms and places of a tile of the CUDA twin of `bwd_w`, by the output channels of a group.
+const fn weight_tile(rows: usize) -> [usize; 3] {
+    match rows {
+        0..=16 => [8, 32, 64],
+        _ => [64, 64, 32],
+    }
+}
+
+/// Blocks that the gradient of the weight is cut into where it can be: one for each multiprocessor of a large card.
+const BLOCKS: usize = 132;
+/// Positions of a run of that gradient below which cutting further costs more than it brings.
+const RUN: usize = 128;
+
+/// `n` blocks or workgroups over x and y; a kernel finds nothing to do in those beyond.
+fn fold(n: usize) -> [u32; 3] {
+    const SIDE: usize = 1 << 30;
+    [n.min(SIDE) as u32, n.div_ceil(SIDE) as u32, 1]
+}
+
+impl Geometry {
+    fn product(&self, of: impl Fn(usize) -> usize) -> usize {
+        (0..self.axes.len()).map(of).product()
+    }
+    fn inputs(&self) -> usize {
+        self.product(|a| self.axes[a].input)
+    }
+    fn outputs(&self) -> usize {
+        self.product(|a| self.axes[a].output)
+    }
+    /// Weights of an output channel.
+    fn row(&self) -> usize {
+        self.cin * self.product(|a| self.axes[a].kernel)
+    }
+    /// Phases of the stride that have positions, and the most positions of one.
+    fn phases(&self) -> [usize; 2] {
+        let phases = self.product(|a| self.axes[a].stride.min(self.axes[a].input));
+        [phases, self.product(|a| self.axes[a].input.div_ceil(self.axes[a].stride))]
+    }
+
+    /// Elements of the input, the weight and the output.
+    pub(super) fn elements(&self) -> [usize; 3] {
+        let (samples, cout) = (self.batch * self.groups, self.groups * self.cout);
+        [samples * self.cin * self.inputs(), cout * self.row(), samples * self.cout * self.outputs()]
+    }
+
+    /// Runs of positions that the gradient of the weight is summed in: few enough weights leave it no other way to fill a GPU.
+    pub(super) fn splits(&self) -> u32 {
+        let runs = (self.batch * self.outputs()).div_ceil(RUN);
+        (BLOCKS / self.cuda_weight_tiles()).clamp(1, runs) as u32
+    }
+
+    /// Elements of the partial gradients of the weight; one, not used, where there is a single run.
+    pub(super) fn parts(&self, splits: u32) -> usize {
+        if splits > 1 { splits as usize * self.elements()[1] } else { 1 }
+    }
+
+    fn wgsl_tiles(&self, channels: usize, positions: usize) -> usize {
+        let [rows, columns] = tile(channels);
+        self.groups * channels.div_ceil(rows) * positions.div_ceil(columns)
+    }
+    /// Workgroups of `fwd`.
+    pub(super) fn wgsl_fwd(&self) -> [u32; 3] {
+        [self.wgsl_tiles(self.cout, self.batch * self.outputs()) as u32, 1, 1]
+    }
+    /// Workgroups of `bwd_x`.
+    pub(super) fn wgsl_bwd_x(&self) -> [u32; 3] {
+        let [phases, places] = self.phases();
+        [(self.wgsl_tiles(self.cin, self.batch * places) * phases) as u32, 1, 1]
+    }
+    /// Workgroups of the first stage of `bwd_w`: each owns four rows by eight columns on a run of positions.
+    pub(super) fn wgsl_bwd_w(&self, splits: u32) -> [u32; 3] {
+        [(self.groups * self.cout.div_ceil(4) * self.row().div_ceil(8)) as u32 * splits, 1, 1]
+    }
+    /// Workgroups of its second stage, which adds the runs: a thread owns a weight.
+    pub(super) fn wgsl_bwd_w_2(&self, splits: u32) -> [u32; 3] {
+        [if splits > 1 { self.elements()[1].div_ceil(256) as u32 } else { 0 }, 1, 1]
+    }
+    /// Workgroups or blocks of `bwd_b`: one a channel.
+    pub(super) fn bwd_b(&self) -> [u32; 3] {
+        [(self.groups * self.cout) as u32, 1, 1]
+    }
+
+    fn cuda_tiles(&self, rows: usize, positions: usize) -> usize {
+        self.groups * rows.div_ceil(channels(rows)) * positions.div_ceil(SPAN)
+    }
+    /// Blocks of the CUDA twin of `fwd`.
+    pub(super) fn cuda_fwd(&self) -> [u32; 3] {
+        fold(self.cuda_tiles(self.cout, self.batch * self.outputs()))
+    }
+    /// Blocks of the CUDA twin of `bwd_x`.
+    pub(super) fn cuda_bwd_x(&self) -> [u32; 3] {
+        let [phases, places] = self.phases();
+        fold(self.cuda_tiles(self.cin, self.batch * places) * phases)
+    }
+    /// Bytes of shared memory of a block of the CUDA twin of `fwd` or `bwd_x`, whose result has `rows` channels a group.
+    pub(super) fn cuda_shared(rows: usize) -> u32 {
+        (4 * STAGES * (channels(rows) * (DEPTH + 4) + DEPTH * (SPAN + 8))) as u32
+    }
+    /// Tiles of the CUDA twin of `bwd_w`, each with a ticket.
+    pub(super) fn cuda_weight_tiles(&self) -> usize {
+        let [rows, terms, _] = weight_tile(self.cout);
+        self.groups * self.cout.div_ceil(rows) * self.row().div_ceil(terms)
+    }
+    /// Blocks of the CUDA twin of `bwd_w`.
+    pub(super) fn cuda_bwd_w(&self, splits: u32) -> [u32; 3] {
+        fold(self.cuda_weight_tiles() * splits as usize)
+    }
+    /// Bytes of shared memory of a block of it.
+    pub(super) fn cuda_bwd_w_shared(&self) -> u32 {
+        let [rows, terms, places] = weight_tile(self.cout);
+        (4 * STAGES * (rows + terms) * (places + 4)) as u32
+    }
+}
