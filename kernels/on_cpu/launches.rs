@@ -3,11 +3,13 @@
 //! `cuda_launches OUT LIMIT` writes `OUT/launches`, the C++ that the build made of the CUDA sources to `OUT/sources`, and says
 //! what it left out: launches whose cost, flops and bytes together, is above LIMIT.
 
+use bytemuck::Pod;
 use etude::cases;
 use etude::device::cuda::{CudaOnCpu, SOURCES_DIR};
 use etude::device::{Buf, Device, Host, HostMut, Launch, Plan};
 use etude::kernels::{Access, Elem, REGISTRY};
 use etude::{Error, Result};
+use half::{bf16, f16};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
@@ -55,14 +57,20 @@ struct Recording {
 }
 
 impl Recording {
-    /// A buffer's elements as 32-bit words.
-    fn words(&self, buf: &Buf) -> Result<Vec<u32>> {
-        let mut words = vec![0; buf.len()];
-        match buf.elem() {
-            Elem::Real => self.device.read(buf, HostMut::F32(bytemuck::cast_slice_mut(&mut words)))?,
-            Elem::Index => self.device.read(buf, HostMut::U32(&mut words))?,
+    /// What a buffer holds.
+    fn bytes(&self, buf: &Buf) -> Result<Vec<u8>> {
+        fn read<T: Pod>(len: usize, read: impl FnOnce(&mut [T]) -> Result<()>) -> Result<Vec<u8>> {
+            let mut elements = vec![T::zeroed(); len];
+            read(&mut elements)?;
+            Ok(bytemuck::cast_slice(&elements).to_vec())
         }
-        Ok(words)
+        let (device, len) = (&self.device, buf.len());
+        match buf.elem() {
+            Elem::Real => read::<f32>(len, |v| device.read(buf, v.into())),
+            Elem::Index => read::<u32>(len, |v| device.read(buf, v.into())),
+            Elem::F16 => read::<f16>(len, |v| device.read(buf, v.into())),
+            Elem::Bf16 => read::<bf16>(len, |v| device.read(buf, v.into())),
+        }
     }
 }
 
@@ -71,50 +79,47 @@ impl Plan for Recording {
         (0..self.launches.len()).try_for_each(|i| self.run_one(i))
     }
 
-    /// Runs and writes, all numbers 32 bits wide in the machine's order: length and text of the case's and of the kernel's name;
-    /// grid, block and bytes of shared memory; length and words of the params; whether a ticket is drawn; the number of
-    /// buffers, and for each its length, its address modulo 64, what it holds, whether it is written and, if so, what it holds
-    /// afterwards.
+    /// Runs and writes, all numbers 32 bits wide in the machine's order and what follows a length as long as that says: length and
+    /// text of the case's and of the kernel's name; grid, block and bytes of shared memory; length and bytes of the params; whether a
+    /// ticket is drawn; the number of buffers, and for each its address modulo 64, its length and what it holds, and the length
+    /// and contents of what it holds afterwards, 0 where it is not written.
     fn run_one(&mut self, index: usize) -> Result<()> {
         let launch = self.launches[index].clone();
         let kernel = launch.kernel;
-        let before = launch.bufs.iter().map(|b| self.words(b)).collect::<Result<Vec<_>>>()?;
+        let before = launch.bufs.iter().map(|b| self.bytes(b)).collect::<Result<Vec<_>>>()?;
         self.plan.run_one(index)?;
         let cost = (kernel.cost)(&launch.params);
         let cost = cost.flops + cost.bytes;
-        let after = launch.bufs.iter().map(|b| self.words(b)).collect::<Result<Vec<_>>>()?;
         let mut notes = self.notes.lock().map_err(|e| Error::config(e.to_string()))?;
         if cost > notes.limit {
-            let case = notes.case.clone();
-            let left = notes.left_out.entry(format!("{} of {case}", kernel.name)).or_default();
+            let what = format!("{} of {}", kernel.name, notes.case);
+            let left = notes.left_out.entry(what).or_default();
             *left = (left.0 + 1, cost);
             return Ok(());
         }
         let cuda = kernel.cuda.ok_or_else(|| Error::config("the device has run it"))?;
-        let mut words: Vec<u32> = Vec::new();
-        for text in [notes.case.as_str(), kernel.name] {
-            let mut bytes = text.as_bytes().to_vec();
-            bytes.resize(bytes.len().next_multiple_of(4), b' ');
-            words.push(bytes.len() as u32);
-            words.extend(bytes.chunks_exact(4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]])));
+        let mut out = Vec::new();
+        let number = |out: &mut Vec<u8>, v: usize| out.extend((v as u32).to_ne_bytes());
+        let run_of = |out: &mut Vec<u8>, bytes: &[u8]| {
+            number(out, bytes.len());
+            out.extend(bytes);
+        };
+        run_of(&mut out, notes.case.as_bytes());
+        run_of(&mut out, kernel.name.as_bytes());
+        for v in (cuda.grid)(&launch.params).into_iter().chain([cuda.block, (cuda.shared)(&launch.params)]) {
+            number(&mut out, v as usize);
         }
-        words.extend((cuda.grid)(&launch.params));
-        words.extend([cuda.block, (cuda.shared)(&launch.params)]);
-        let params = launch.params.as_bytes();
-        words.push(params.len() as u32 / 4);
-        words.extend(params.chunks_exact(4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]])));
-        words.extend([u32::from(cuda.ticket), launch.bufs.len() as u32]);
-        for (i, binding) in kernel.bindings.iter().enumerate() {
-            let written = binding.access != Access::In;
-            words.extend([before[i].len() as u32, (self.device.address(&launch.bufs[i])? % 64) as u32]);
-            words.extend(&before[i]);
-            words.push(u32::from(written));
-            if written {
-                words.extend(&after[i]);
-            }
+        run_of(&mut out, launch.params.as_bytes());
+        number(&mut out, usize::from(cuda.ticket));
+        number(&mut out, launch.bufs.len());
+        for ((binding, buf), before) in kernel.bindings.iter().zip(&launch.bufs).zip(before) {
+            number(&mut out, self.device.address(buf)? % 64);
+            run_of(&mut out, &before);
+            let after = if binding.access == Access::In { Vec::new() } else { self.bytes(buf)? };
+            run_of(&mut out, &after);
         }
         notes.written += 1;
-        notes.file.write_all(bytemuck::cast_slice(&words)).map_err(Error::io("launches", "write"))
+        notes.file.write_all(&out).map_err(Error::io("launches", "write"))
     }
 }
 

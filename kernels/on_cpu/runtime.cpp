@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstdarg>
 #include <cstdlib>
-#include <deque>
 #include <string>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -37,11 +36,29 @@ struct Warp {
     unsigned syncs;          // to tell one __syncwarp from the next
 };
 
+// Fibers that can go on, in order. No container of the library's: its allocations would look shared to race detectors.
+struct Ready {
+    Fiber* ring[MAX_THREADS];
+    unsigned first = 0, length = 0; // `first` may wrap round: MAX_THREADS divides 2^32
+
+    Fiber* pop() {
+        Fiber* fiber = ring[first % MAX_THREADS];
+        first++;
+        length--;
+        return fiber;
+    }
+    void push_front(Fiber* fiber) {
+        ring[--first % MAX_THREADS] = fiber;
+        length++;
+    }
+    void push_back(Fiber* fiber) { ring[(first + length++) % MAX_THREADS] = fiber; }
+};
+
 // What one thread of the machine needs to run launches.
 struct Machine {
     std::vector<Fiber*> fibers;
     std::vector<Warp> warps;
-    std::deque<Fiber*> ready;
+    Ready ready;
     Fiber main{};
     const Entry* entry = nullptr;
     void** arguments = nullptr;
@@ -206,6 +223,7 @@ std::string deadlock() {
 // The stacks of all fibers are abandoned.
 [[noreturn]] void give_up(std::string fault) {
     machine.fault = std::move(fault);
+    release(&block_ends);
     go(&machine.main);
     __builtin_unreachable();
 }
@@ -213,18 +231,18 @@ std::string deadlock() {
 // ---- the order of things
 
 void next() {
-    if (machine.ready.empty()) give_up(deadlock());
-    Fiber* to = machine.ready.front();
-    machine.ready.pop_front();
-    go(to);
+    Machine& m = machine;
+    if (m.ready.length == 0) give_up(deadlock());
+    go(m.ready.pop());
 }
 
 void wake(Fiber* fiber) {
+    Machine& m = machine;
     fiber->wait = Wait::none;
-    if (machine.newest_first) {
-        machine.ready.push_front(fiber);
+    if (m.newest_first) {
+        m.ready.push_front(fiber);
     } else {
-        machine.ready.push_back(fiber);
+        m.ready.push_back(fiber);
     }
 }
 
@@ -287,7 +305,7 @@ void run_block(unsigned threads, uint64_t seed) {
     m.done = m.at_barrier = 0;
     m.votes = 0;
     m.newest_first = seed & 1;
-    m.ready.clear();
+    m.ready.first = m.ready.length = 0;
     m.warps.assign(warps, Warp{});
     unsigned warp_order[MAX_THREADS / 32], lane_order[32];
     order(warp_order, warps, seed);
@@ -308,10 +326,8 @@ void run_block(unsigned threads, uint64_t seed) {
             m.ready.push_back(&fiber);
         }
     }
-    Fiber* first = m.ready.front();
-    m.ready.pop_front();
     self = &m.main;
-    go(first);
+    go(m.ready.pop());
     self = nullptr;
     acquire(&block_ends);
 }

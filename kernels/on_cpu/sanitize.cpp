@@ -26,16 +26,16 @@ struct Free {
     void operator()(void* p) const { free(p); }
 };
 
-// Words between guards.
+// Memory between guards.
 struct Buffer {
     std::unique_ptr<void, Free> memory;
-    uint32_t* words = nullptr;
+    char* bytes = nullptr;
 
     Buffer(size_t length, size_t past_a_line) {
         void* p = nullptr;
-        if (posix_memalign(&p, 64, past_a_line + 4 * length + (length == 0))) abort();
+        if (posix_memalign(&p, 64, past_a_line + length + (length == 0))) abort();
         memory.reset(p);
-        words = reinterpret_cast<uint32_t*>(static_cast<char*>(p) + past_a_line);
+        bytes = static_cast<char*>(p) + past_a_line;
     }
 };
 
@@ -45,24 +45,21 @@ struct Reader {
         const int c = fgetc(file);
         return c == EOF || (ungetc(c, file), false);
     }
-    void read(uint32_t* to, size_t n) {
-        if (fread(to, 4, n, file) != n) {
+    void read(void* to, size_t bytes) {
+        if (bytes && fread(to, 1, bytes, file) != bytes) {
             fprintf(stderr, "the file of launches is cut short\n");
             exit(1);
         }
     }
-    uint32_t word() {
+    uint32_t number() {
         uint32_t v;
-        read(&v, 1);
+        read(&v, 4);
         return v;
     }
     std::string text() {
-        const uint32_t bytes = word();
-        std::string out(bytes, ' ');
-        std::vector<uint32_t> words(bytes / 4);
-        read(words.data(), words.size());
-        memcpy(out.data(), words.data(), bytes);
-        return out.substr(0, out.find_last_not_of(' ') + 1);
+        std::string out(number(), ' ');
+        read(out.data(), out.size());
+        return out;
     }
 };
 
@@ -99,33 +96,33 @@ int launches(const char* path, uint64_t seed) {
     while (!in.at_end()) {
         const std::string place = in.text(), name = in.text();
         unsigned grid[3];
-        in.read(grid, 3);
-        const unsigned block = in.word(), shared = in.word();
-        std::vector<uint32_t> params(in.word());
-        in.read(params.data(), params.size());
+        for (unsigned& side : grid) side = in.number();
+        const unsigned block = in.number(), shared = in.number();
+        const std::string params = in.text();
         uint32_t ticket = 0;
         uint32_t* ticket_address = &ticket;
-        const bool draws = in.word();
+        const bool draws = in.number();
         std::vector<Buffer> buffers;
-        std::vector<std::vector<uint32_t>> expected;
-        for (unsigned i = in.word(); i > 0; i--) {
-            const uint32_t length = in.word(), past_a_line = in.word();
+        std::vector<std::string> expected;
+        for (unsigned i = in.number(); i > 0; i--) {
+            const uint32_t past_a_line = in.number(), length = in.number();
             buffers.emplace_back(length, past_a_line);
-            in.read(buffers.back().words, length);
-            expected.emplace_back(in.word() ? length : 0);
-            in.read(expected.back().data(), expected.back().size());
+            in.read(buffers.back().bytes, length);
+            expected.push_back(in.text());
         }
         Arguments a;
-        for (Buffer& b : buffers) a.add(&b.words, 8);
-        if (!params.empty()) a.add(params.data(), 4 * params.size());
+        for (Buffer& b : buffers) a.add(&b.bytes, 8);
+        if (!params.empty()) a.add(const_cast<char*>(params.data()), params.size());
         if (draws) a.add(&ticket_address, 8);
         run(name.c_str(), grid, block, shared, a, seed, place.c_str());
         if (ticket) return fprintf(stderr, "%s: %s: tickets drawn and not given back\n", place.c_str(), name.c_str()), 1;
         for (size_t b = 0; b < buffers.size(); b++) {
-            for (size_t i = 0; i < expected[b].size(); i++) {
-                const uint32_t got = buffers[b].words[i], want = expected[b][i];
+            for (size_t i = 0; i + 4 <= expected[b].size(); i += 4) { // what is written is f32
+                uint32_t got, want;
+                memcpy(&got, buffers[b].bytes + i, 4);
+                memcpy(&want, expected[b].data() + i, 4);
                 if (got == want || (is_nan(got) && is_nan(want))) continue;
-                fprintf(stderr, "%s: %s: buffer %zu, element %zu: %08x, was %08x\n", place.c_str(), name.c_str(), b, i, got, want);
+                fprintf(stderr, "%s: %s: buffer %zu, element %zu: %08x, was %08x\n", place.c_str(), name.c_str(), b, i / 4, got, want);
                 return 1;
             }
         }
@@ -141,13 +138,13 @@ int launches(const char* path, uint64_t seed) {
 
 int planted(const char* name) {
     constexpr unsigned N = 64;
-    Buffer x(N, 0), y(N, 0);
-    for (unsigned i = 0; i < N; i++) x.words[i] = i;
-    memset(y.words, 0xff, 4 * N);
+    Buffer x(4 * N, 0), y(4 * N, 0);
+    memset(x.bytes, 0, 4 * N);
+    memset(y.bytes, 0xff, 4 * N);
     unsigned n = N;
     Arguments a;
-    a.add(&x.words, 8);
-    a.add(&y.words, 8);
+    a.add(&x.bytes, 8);
+    a.add(&y.bytes, 8);
     a.add(&n, 4);
     const unsigned grid[3] = {1, 1, 1};
     run(name, grid, N, 4 * N, a, 0, "planted");
