@@ -1,33 +1,56 @@
-//! The contrastive loss of 1,000 embeddings, and its gradient: nothing else of the crate is needed.
+//! The contrastive loss of 1,000 embeddings and its gradient: from slices, against a memory bank, and on a device's buffers.
 //!
 //! `cargo run --release --example contrastive`
 
 use etude::Result;
 use etude::cases::{normal, uniform};
+use etude::contrastive::{
+    Buffers, ContrastiveOptions, CpuLoss, DeviceLoss, Metric, Samples, all, bins, cross,
+};
 use etude::device::{Cpu, Device};
-use etude::graph::Graph;
-use etude::ops::contrastive::{ContrastiveOptions, bins, contrastive};
+use std::ops::ControlFlow;
 
 fn main() -> Result<()> {
     let (n, d) = (1000, 16);
-    let (embeddings, ratings) = (normal(1, n * d), uniform(2, n));
+    let single = |v: Vec<f64>| v.into_iter().map(|v| v as f32).collect::<Vec<f32>>();
+    let (embeddings, ratings) = (single(normal(1, n * d)), single(uniform(2, n)));
+    let options = ContrastiveOptions { margin: 0.5, ..Default::default() };
 
+    // One call. The labels are five bins of the ratings; no n × n matrix exists.
+    let labels = bins(&ratings, 5)?;
+    let (loss, gradient) = all(Samples::new(&embeddings, d, &labels), options)?;
+    println!("all pairs         {loss:.6}, gradient of the first row {:.6?}", &gradient[..3]);
+
+    // The ratings themselves as labels: those within 0.1 of each other are alike.
+    let continuous = ContrastiveOptions { tau: 0.1, metric: Metric::Cosine, ..options };
+    let (loss, _) = all(Samples::new(&embeddings, d, &ratings), continuous)?;
+    println!("continuous labels {loss:.6}");
+
+    // The first half against the second, as against a memory bank whose every third row is not filled yet.
+    let ((z, bank), (of_z, of_bank)) = (embeddings.split_at(500 * d), labels.split_at(500));
+    let filled: Vec<f32> = (0..500).map(|i| if i % 3 == 0 { 0.0 } else { 1.0 }).collect();
+    let bank = Samples::new(bank, d, of_bank).weighted(&filled);
+    let (loss, _) = cross(Samples::new(z, d, of_z), bank, options)?;
+    println!("across two sets   {loss:.6}");
+
+    // Again and again into the same memory, with a word on progress.
+    let (threads, mut gradient) = (CpuLoss::new(0)?.checked(), vec![0.0; n * d]);
+    let mut progress = |done: u64, total: u64| {
+        eprint!("\r{done} of {total} pairs");
+        ControlFlow::Continue(())
+    };
+    let samples = Samples::new(&embeddings, d, &labels);
+    let loss = threads.all(samples, options, &mut gradient, Some(&mut progress))?;
+    eprintln!();
+    println!("into own memory   {loss:.6}");
+
+    // Buffers of a device, this one or a GPU: compiled once, one launch a run.
     let cpu = Cpu::<f32>::new(0)?;
     let device: &dyn Device = &cpu;
-    let z = device.upload(&embeddings)?;
-    let labels = device.upload(&bins(&ratings, 5)?)?;
-
-    // Recorded once: value and gradient are one launch, and no n × n matrix exists.
-    let mut g = Graph::new();
-    let (z, labels) = (g.leaf(&z, None, &[n, d])?, g.bind(&labels, &[n])?);
-    let loss = contrastive(&mut g, z, labels, ContrastiveOptions { margin: 0.5, ..Default::default() })?;
-    g.backward(loss)?;
-    let grad = g.grad(z).expect("z is a leaf that the loss depends on");
-    let mut step = g.compile(device, &[loss, grad])?;
-
-    // Run as often as you like; write to the buffers of z and the labels in between.
-    step.run()?;
-    println!("loss {:.6}", device.download(step.buf(loss)?)?[0]);
-    println!("gradient of the first row {:.6?}", &device.download(step.buf(grad)?)?[..d]);
+    let (z, labels) = (device.upload(&embeddings)?, device.upload(&labels)?);
+    let samples = Buffers { embeddings: &z, labels: &labels, weights: None };
+    let mut resident = DeviceLoss::all(device, d, samples, options)?;
+    resident.run()?;
+    println!("device buffers    {:.6}", resident.loss()?);
     Ok(())
 }

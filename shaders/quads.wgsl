@@ -20,3 +20,19 @@ fn quad_$(side: u32, i: u32, k: u32) -> vec4<f32> {
     }
     return v;
 }
+
+// 1 / norm of a row, for its eight threads; all threads must come here.
+fn norm_$(side: u32, i: u32, thread: u32) -> f32 {
+    var most = 0.0;
+    for (var k = thread % QUADS * 4u; k < d; k += TILE) {
+        let v = abs(quad_$(side, i, k));
+        most = max(most, max(max(v.x, v.y), max(v.z, v.w)));
+    }
+    most = row_max(thread, most);
+    var sum = 0.0;
+    for (var k = thread % QUADS * 4u; k < d; k += TILE) {
+        let v = quad_$(side, i, k) / max(most, 1e-38);
+        sum += dot(v, v);
+    }
+    return inverse_norm(most, row_sum(thread, QUADS, sum));
+}

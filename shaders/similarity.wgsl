@@ -17,6 +17,10 @@
 // cosine, projected off u_i at the end), or g_ij b_j alone for the dot product. A thread owns one row and four columns
 // of every 32; where the rows are short the threads left over take every other j.
 //
+// topk: the k best of each row, values and indices [n, k], in falling order, of equal ones the lower index first. A workgroup
+// owns 32 rows of a and streams tiles of 32 rows of b as bwd does; then a thread for each row of a takes the tile's
+// entries that are beyond its least, which is few, into its list: the values so far, as keys of which larger is better.
+//
 // Cost: 2 d flops an entry forward, 3 d for distances; 3 d an entry and side backward, and 3 d more for Euclidean.
 // Each entry of y is written once, each of dy read once a side.
 
@@ -195,22 +199,6 @@ fn put_grad(side: u32, at: u32, v: f32) {
     }
 }
 
-// 1 / norm of a row, for its eight threads; all threads must come here.
-fn norm_of(side: u32, i: u32, thread: u32) -> f32 {
-    var most = 0.0;
-    for (var k = thread % QUADS * 4u; k < d; k += TILE) {
-        let v = abs(quad_ab(side, i, k));
-        most = max(most, max(max(v.x, v.y), max(v.z, v.w)));
-    }
-    most = row_max(thread, most);
-    var sum = 0.0;
-    for (var k = thread % QUADS * 4u; k < d; k += TILE) {
-        let v = quad_ab(side, i, k) / max(most, 1e-38);
-        sum += dot(v, v);
-    }
-    return inverse_norm(most, row_sum(thread, QUADS, sum));
-}
-
 // The row that differences are taken of.
 fn unit_of_side(side: u32, i: u32, k: u32, inverse: f32) -> vec4<f32> {
     let v = quad_ab(side, i, k);
@@ -244,7 +232,7 @@ fn similarity_bwd(
     let own = thread / lanes % TILE;
     let turn = thread / lanes / TILE;
     if kind == COSINE {
-        let inverse = norm_of(side, i0 + row, thread);
+        let inverse = norm_ab(side, i0 + row, thread);
         if quad == 0u {
             inverse_a[row] = inverse;
         }
@@ -256,7 +244,7 @@ fn similarity_bwd(
         var acc: array<vec4<f32>, 16>;
         for (var j0 = 0u; j0 < m; j0 += TILE) {
             if kind == COSINE {
-                let inverse = norm_of(1u - side, j0 + row, thread);
+                let inverse = norm_ab(1u - side, j0 + row, thread);
                 if quad == 0u {
                     inverse_b[row] = inverse;
                 }
@@ -343,6 +331,128 @@ fn similarity_bwd(
                     let at = (i0 + own) * d + k + c;
                     put_grad(side, at, projected(grad(side, at), radial * u[c], inverse_a[own]));
                 }
+            }
+        }
+    }
+}
+
+// ---- The best of each row.
+
+struct TopK {
+    n: u32,
+    m: u32,
+    d: u32,
+    kind: u32,
+    k: u32,
+}
+@group(1) @binding(0) var<uniform> top: TopK;
+
+@group(0) @binding(2) var<storage, read_write> values: array<f32>;
+@group(0) @binding(3) var<storage, read_write> indices: array<u32>;
+
+const NOBODY: u32 = 0xffffffffu;
+
+fn rows_top(side: u32) -> u32 {
+    return select(top.m, top.n, side == 0u);
+}
+
+fn element_top(side: u32, at: u32) -> f32 {
+    return element_ab(side, at);
+}
+
+// What the thread's 2 x 2 pairs gain from the staged columns.
+fn products(thread: u32, quads: u32) -> vec4<f32> {
+    let a = thread / 16u * PITCH;
+    let b = thread % 16u * PITCH;
+    var t = vec4<f32>();
+    for (var q = 0u; q < quads; q++) {
+        let a0 = tile_a[a + q];
+        let a1 = tile_a[a + 16u * PITCH + q];
+        let b0 = tile_b[b + q];
+        let b1 = tile_b[b + 16u * PITCH + q];
+        t += vec4<f32>(dot(a0, b0), dot(a0, b1), dot(a1, b0), dot(a1, b1));
+    }
+    return t;
+}
+
+@compute @workgroup_size(256)
+fn similarity_topk(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let i0 = group_of(group, groups) * TILE;
+    if i0 >= top.n {
+        return;
+    }
+    let row = thread / QUADS;
+    let quad = thread % QUADS * 4u;
+    let staged = row * PITCH + thread % QUADS;
+    // The thread whose row this is: its list, how many it holds, its least key.
+    let mine = thread < TILE && i0 + thread < top.n;
+    let list = (i0 + thread) * top.k;
+    var held = 0u;
+    var least = 0.0;
+    var inverse = 1.0;
+    if kind == COSINE {
+        inverse = norm_top(0u, i0 + row, thread);
+    }
+    for (var j0 = 0u; j0 < top.m; j0 += TILE) {
+        var other = 1.0;
+        if kind == COSINE {
+            other = norm_top(1u, j0 + row, thread);
+        }
+        var t = vec4<f32>();
+        for (var k = 0u; k < d; k += TILE) {
+            workgroupBarrier();
+            tile_a[staged] = quad_top(0u, i0 + row, k + quad) * inverse;
+            tile_b[staged] = quad_top(1u, j0 + row, k + quad) * other;
+            workgroupBarrier();
+            let quads = min(QUADS, (d - k + 3u) / 4u);
+            if kind == DOT || kind == COSINE {
+                t += products(thread, quads);
+            } else {
+                t += squares(thread, quads);
+            }
+        }
+        workgroupBarrier();
+        for (var e = 0u; e < 4u; e++) {
+            var key = t[e];
+            if kind == EUCLIDEAN {
+                key = sqrt(key);
+            }
+            if kind == SQUARED || kind == EUCLIDEAN {
+                key = -key;
+            }
+            coefficients[(thread / 16u + e / 2u * 16u) * 33u + thread % 16u + e % 2u * 16u] = key;
+        }
+        workgroupBarrier();
+        if mine {
+            for (var c = 0u; c < min(TILE, top.m - j0); c++) {
+                let key = coefficients[thread * 33u + c];
+                // A NaN, and what is infinitely bad, is beyond nothing.
+                if key >= -3.4028234e38 && (held < top.k || key > least) {
+                    held = min(held + 1u, top.k);
+                    var at = held - 1u;
+                    while at > 0u && values[list + at - 1u] < key {
+                        values[list + at] = values[list + at - 1u];
+                        indices[list + at] = indices[list + at - 1u];
+                        at -= 1u;
+                    }
+                    values[list + at] = key;
+                    indices[list + at] = j0 + c;
+                    least = values[list + held - 1u];
+                }
+            }
+        }
+    }
+    if mine {
+        for (var at = 0u; at < top.k; at++) {
+            if at >= held {
+                values[list + at] = bitcast<f32>(0x7fc00000u);
+                indices[list + at] = NOBODY;
+            } else if kind == SQUARED || kind == EUCLIDEAN {
+                values[list + at] = -values[list + at];
             }
         }
     }

@@ -117,6 +117,11 @@ impl Graph {
         }
     }
 
+    /// A new intermediate of `u32` elements; some launch must write it.
+    pub fn temp_index(&mut self, shape: &[usize]) -> Var {
+        self.node(shape, Elem::Index)
+    }
+
     /// A new intermediate with the shape of `var`.
     pub fn temp_like(&mut self, var: Var) -> Var {
         let shape = self.nodes[var.0].shape.clone();

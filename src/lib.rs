@@ -2,6 +2,7 @@
 //! contrastive loss, each with its backward pass, in a minimal autograd that trains a music
 //! performance assessment network from scratch.
 //!
+//! - [`contrastive`] and [`similarity`] are the loss and the matrices alone: slices or device buffers in, results out.
 //! - [`graph`] records [`ops`] once and replays them as a [`graph::Step`] on a [`device`].
 //! - [`kernels`] is what the ops launch; [`cases`] is what is known about them.
 //! - [`data`], [`audio`], [`nn`], [`train`], [`model`] and [`report`] grade performances with it.
@@ -12,6 +13,7 @@
 
 pub mod audio;
 pub mod cases;
+pub mod contrastive;
 pub mod data;
 pub mod device;
 mod error;
@@ -22,6 +24,7 @@ pub mod nn;
 pub mod ops;
 pub mod optim;
 pub mod report;
+pub mod similarity;
 pub mod train;
 
 pub use error::{Error, Result};

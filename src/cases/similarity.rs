@@ -1,6 +1,6 @@
 use super::{Case, Input, Role, normal};
 use crate::kernels::Elem;
-use crate::ops::similarity::{Similarity, similarity};
+use crate::ops::similarity::{Similarity, similarity, similarity_topk};
 
 const KINDS: [Similarity; 4] =
     [Similarity::Dot, Similarity::Cosine, Similarity::SquaredEuclidean, Similarity::Euclidean];
@@ -55,6 +55,16 @@ pub fn cases() -> Vec<Case> {
         rows.copy_within(2 * d..4 * d, 20 * d);
         let z = Input::real(&[n, d], rows.clone(), Role::Constant);
         cases.push(case("zero and duplicate rows", kind, z.clone(), z));
+    }
+    for kind in KINDS {
+        for (n, m, d, k) in [(1, 1, 1, 1), (3, 7, 2, 7), (48, 33, 17, 1), (50, 97, 16, 10), (33, 211, 67, 64)]
+        {
+            let rows = |seed, n| Input { role: Role::Constant, ..Input::normal(seed, &[n, d]) };
+            let name = format!("{kind:?} top {k} of a[{n}, {d}] b[{m}, {d}]");
+            cases.push(Case::new("similarity", name, vec![rows(1, n), rows(2, m)], move |g, v| {
+                Ok(similarity_topk(g, v[0], v[1], kind, k)?[0])
+            }));
+        }
     }
     // Differentiable where they are smooth though rows repeat or vanish.
     let mut rows = normal(5, 50 * 5);

@@ -54,7 +54,7 @@ use super::{Binding, Cost, Cuda, Elem, Groups, Kernel, Params};
 use crate::device::cpu::{Args, CpuTwin, Real, Work, with_scratch};
 use crate::dispatch;
 use bytemuck::{Pod, Zeroable};
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 /// How far apart two embeddings are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -709,12 +709,22 @@ fn meeting(players: usize, round: usize, k: usize) -> (usize, usize) {
     (x.min(y), x.max(y))
 }
 
+/// Hears how many pairs of how many are done, and may end the run; it is called a few dozen times.
+pub(crate) type Progress<'a> = &'a mut (dyn FnMut(u64, u64) -> ControlFlow<()> + Send);
+
+/// What a launch of a plan reports to: nobody.
+fn unheard(_: u64, _: u64) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
 /// Every pair `i < j` once. Blocks meet as the players of a round-robin tournament do: in a round
 /// each is in one task, so tasks of a round run side by side, and every sum is taken in the
-/// order of the rounds, whatever the threads.
-fn sweep_all(work: Work, c: &Pairs<'_>) -> f64 {
+/// order of the rounds, whatever the threads. The sum of losses; none when `progress` ended it.
+fn sweep_all(work: Work, c: &Pairs<'_>, progress: Progress<'_>) -> Option<f64> {
     let n = c.a.n;
     let count = n.div_ceil(block_rows(n));
+    let pairs = |n: usize| n as u64 * (n as u64).saturating_sub(1) / 2;
+    let mut done: u64 = (0..count).map(|b| pairs(block(n, b).len())).sum();
     let mut losses = [0.0; BLOCKS];
     work.pieces(&mut losses[..count], 1, |b, loss| {
         loss[0] = strip(work.simd, c, block(n, b), block(n, b), true);
@@ -723,35 +733,42 @@ fn sweep_all(work: Work, c: &Pairs<'_>) -> f64 {
     // With an odd count one block pauses each round: it meets a player without rows.
     let players = count.next_multiple_of(2);
     for round in 0..players - 1 {
+        progress(done, pairs(n)).is_continue().then_some(())?;
         losses.fill(0.0);
-        work.pieces(&mut losses[..players / 2], 1, |k, loss| {
+        let tasks = players / 2;
+        work.pieces(&mut losses[..tasks], 1, |k, loss| {
             let (x, y) = meeting(players, round, k);
             if y < count {
                 loss[0] = strip(work.simd, c, block(n, x), block(n, y), false);
             }
         });
         sum += losses.iter().sum::<f64>();
+        let met = (0..tasks).map(|k| meeting(players, round, k)).filter(|&(_, y)| y < count);
+        done += met.map(|(x, y)| block(n, x).len() as u64 * block(n, y).len() as u64).sum::<u64>();
     }
-    sum
+    progress(done, pairs(n)).is_continue().then_some(sum)
 }
 
 /// Every row of `a` with every row of `b`: in round `r` block `x` meets block `x + r`.
-fn sweep_cross(work: Work, c: &Pairs<'_>) -> f64 {
+fn sweep_cross(work: Work, c: &Pairs<'_>, progress: Progress<'_>) -> Option<f64> {
     let (n, m) = (c.a.n, c.b.n);
     let (of_a, of_b) = (n.div_ceil(block_rows(n)), m.div_ceil(block_rows(m)));
     let rounds = of_a.max(of_b);
-    let mut sum = 0.0;
+    let (mut sum, mut done) = (0.0, 0);
     for round in 0..rounds {
         let mut losses = [0.0; BLOCKS];
+        let other = |x: usize| Some((x + round) % rounds).filter(|&y| y < of_b);
         work.pieces(&mut losses[..of_a], 1, |x, loss| {
-            let y = (x + round) % rounds;
-            if y < of_b {
+            if let Some(y) = other(x) {
                 loss[0] = strip(work.simd, c, block(n, x), block(m, y), false);
             }
         });
         sum += losses.iter().sum::<f64>();
+        let met = (0..of_a).filter_map(|x| Some((x, other(x)?)));
+        done += met.map(|(x, y)| block(n, x).len() as u64 * block(m, y).len() as u64).sum::<u64>();
+        progress(done, n as u64 * m as u64).is_continue().then_some(())?;
     }
-    sum
+    Some(sum)
 }
 
 /// A set of samples as a launch gives it, and where its gradient goes.
@@ -795,8 +812,8 @@ impl Rows<'_> {
     }
 }
 
-/// The mean over all pairs of rows, and its gradient.
-pub(crate) fn all_f32(work: Work, p: &P, rows: Rows<'_>) -> f32 {
+/// The mean over all pairs of rows, and its gradient; none when `progress` ended the run.
+pub(crate) fn all_f32(work: Work, p: &P, rows: Rows<'_>, progress: Progress<'_>) -> Option<f32> {
     let d = p.d as usize;
     rows.kept(d, |Rows { z, labels, weights, dz }| {
         let n = labels.len();
@@ -815,7 +832,7 @@ pub(crate) fn all_f32(work: Work, p: &P, rows: Rows<'_>) -> f32 {
         };
         if total == 0.0 {
             dz.fill(0.0);
-            return 0.0;
+            return Some(0.0);
         }
         with_scratch(side_len(n, d), |mut scratch| {
             let mut sides = [lay_out(d, p.cosine(), z, labels, weights, &mut scratch)];
@@ -825,20 +842,26 @@ pub(crate) fn all_f32(work: Work, p: &P, rows: Rows<'_>) -> f32 {
             let weighted = weights.is_some();
             let c = Pairs { p: *p, d, dp: row_len(d), a: &side, b: &side, weighted };
             let scale = share(p, total);
-            let loss = scale * sweep_all(work, &c);
+            let loss = scale * sweep_all(work, &c, progress)?;
             layout.finish(d, p.cosine(), (scale * f64::from(p.grad_scale)) as f32, z, dz);
-            loss as f32
+            Some(loss as f32)
         })
     })
 }
 
-/// The mean over all pairs of a row of `z` and one of `others`, and its gradients.
-pub(crate) fn cross_f32(work: Work, p: &P, z: Rows<'_>, others: Rows<'_>) -> f32 {
+/// The mean over all pairs of a row of `z` and one of `others`, and its gradients; none when `progress` ended the run.
+pub(crate) fn cross_f32(
+    work: Work,
+    p: &P,
+    z: Rows<'_>,
+    others: Rows<'_>,
+    progress: Progress<'_>,
+) -> Option<f32> {
     let d = p.d as usize;
-    z.kept(d, |z| others.kept(d, |others| cross_kept(work, p, z, others)))
+    z.kept(d, |z| others.kept(d, |others| cross_kept(work, p, z, others, progress)))
 }
 
-fn cross_kept(work: Work, p: &P, z: Rows<'_>, others: Rows<'_>) -> f32 {
+fn cross_kept(work: Work, p: &P, z: Rows<'_>, others: Rows<'_>, progress: Progress<'_>) -> Option<f32> {
     let (n, m, d) = (z.labels.len(), others.labels.len(), p.d as usize);
     let weight_of = |side: &Rows<'_>| match side.weights {
         None => side.labels.len() as f64,
@@ -848,7 +871,7 @@ fn cross_kept(work: Work, p: &P, z: Rows<'_>, others: Rows<'_>) -> f32 {
     if total == 0.0 {
         z.dz.fill(0.0);
         others.dz.fill(0.0);
-        return 0.0;
+        return Some(0.0);
     }
     with_scratch(side_len(n, d) + side_len(m, d), |mut scratch| {
         let mut sides = [&z, &others].map(|s| lay_out(d, p.cosine(), s.z, s.labels, s.weights, &mut scratch));
@@ -858,11 +881,11 @@ fn cross_kept(work: Work, p: &P, z: Rows<'_>, others: Rows<'_>) -> f32 {
         let (a_side, b_side) = (side(a, z.z), side(b, others.z));
         let c = Pairs { p: *p, d, dp: row_len(d), a: &a_side, b: &b_side, weighted };
         let scale = share(p, total);
-        let loss = scale * sweep_cross(work, &c);
+        let loss = scale * sweep_cross(work, &c, progress)?;
         let scale = (scale * f64::from(p.grad_scale)) as f32;
         a.finish(d, p.cosine(), scale, z.z, z.dz);
         b.finish(d, p.cosine(), scale, others.z, others.dz);
-        loss as f32
+        Some(loss as f32)
     })
 }
 
@@ -872,7 +895,8 @@ fn all_tiled(args: Args<'_, f32>) {
     part.output().fill(0.0);
     let weights = p.weights(0, weights.input());
     let (labels, dz) = (labels.input(), dz.output());
-    loss.output()[0] = z.widened(|z| all_f32(work, &p, Rows { z, labels, weights, dz }));
+    let value = z.widened(|z| all_f32(work, &p, Rows { z, labels, weights, dz }, &mut unheard));
+    loss.output()[0] = value.expect("nothing ends it");
 }
 
 fn cross_tiled(args: Args<'_, f32>) {
@@ -881,13 +905,14 @@ fn cross_tiled(args: Args<'_, f32>) {
     part.output().fill(0.0);
     let (of_z, dz) = ((labels_z.input(), p.weights(0, weights_z.input())), dz.output());
     let (of_o, dothers) = ((labels_o.input(), p.weights(1, weights_o.input())), dothers.output());
-    loss.output()[0] = z.widened(|z| {
+    let value = z.widened(|z| {
         others.widened(|others| {
             let z = Rows { z, labels: of_z.0, weights: of_z.1, dz };
             let others = Rows { z: others, labels: of_o.0, weights: of_o.1, dz: dothers };
-            cross_f32(work, &p, z, others)
+            cross_f32(work, &p, z, others, &mut unheard)
         })
     });
+    loss.output()[0] = value.expect("nothing ends it");
 }
 
 /// The kernels of this stem.
@@ -911,6 +936,34 @@ mod tests {
             }
             assert_eq!(met.len(), players * (players - 1) / 2);
         }
+    }
+
+    /// N·D far beyond 2^32: nothing wraps, and every offset is that of plain arithmetic.
+    #[test]
+    fn sizes_beyond_32_bits_do_not_wrap() {
+        let (n, d) = (1u32 << 28, 1u32 << 10);
+        let (rows, columns) = (n as usize, d as usize);
+        for metric in [Metric::Euclidean, Metric::Cosine] {
+            let (margin, tau, weight, grad_scale) = (0.5, 0.0, 1.0, 1.0);
+            let p = P { n, m: 0, d, metric: metric as u32, margin, tau, weight, weighted: 0, grad_scale };
+            let norms = if metric == Metric::Cosine { rows } else { 0 };
+            assert_eq!(p.parts(), rows / 32 + norms);
+            let both = P { m: n, weighted: 3, ..p };
+            assert_eq!(both.parts(), rows / 32 + 2 * norms + 2 * rows);
+            let params = Params::new(&p);
+            assert_eq!((ALL.cost)(&params).bytes, 4 * (2 * (1u64 << 38) + (1 << 28) + 1));
+            assert!((ALL.cost)(&params).flops > 1 << 62);
+            let groups = STAGES[1](&Params::new(&both));
+            assert_eq!(groups, [2 * (n / 32), 1, 1]);
+        }
+        // A few rows of very many columns are cut into slices whose sums do not fit 32 bits.
+        let p = P { n: 64, m: 0, d: 1 << 30, ..bytemuck::Zeroable::zeroed() };
+        assert_eq!(p.parts(), 4 + (2 << 36));
+        assert_eq!(side_len(rows, columns), rows * (columns + 2 * row_len(columns) + 5));
+        assert!(side_len(rows, columns) > 1 << 39);
+        let count = rows.div_ceil(block_rows(rows));
+        assert_eq!(block(rows, count - 1).end, rows);
+        assert_eq!((0..count).map(|b| block(rows, b).len()).sum::<usize>(), rows);
     }
 
     #[test]

@@ -85,6 +85,10 @@ impl Binding {
     pub const fn output(name: &'static str) -> Self {
         Self { name, access: Access::Out, elem: Elem::Real }
     }
+    /// A `u32` output.
+    pub const fn index_output(name: &'static str) -> Self {
+        Self { name, access: Access::Out, elem: Elem::Index }
+    }
     /// A floating-point buffer updated in place.
     pub const fn inout(name: &'static str) -> Self {
         Self { name, access: Access::InOut, elem: Elem::Real }

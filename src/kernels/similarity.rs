@@ -15,6 +15,9 @@
 //! `dy` once for each: `2·d` flops a pair and side, and another `3·d` for Euclidean, whose distances
 //! are computed again rather than kept. Sums are taken tile after tile, whatever the threads.
 //!
+//! Top-k walks the strips in the same way and keeps each row's best in order: the matrix is never in memory. A vector
+//! of similarities is compared with the row's least at once, and about `k·ln(m/k)` of `m` are inserted.
+//!
 //! A gradient is two sums whose difference counts, `(Σ_j g_ij)·a_i − Σ_j g_ij·b_j`, rounded by 6e-8 of their size
 //! about the rows' mean. Euclidean pairs nearer than about 3e-3 of their norms, where the gradient does not shrink with the
 //! distance, are computed each on its own in f64.
@@ -159,6 +162,211 @@ const fn bwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
     }
 }
 
+/// Params of [`TOPK`].
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct TopK {
+    /// Rows of `a`.
+    pub n: u32,
+    /// Rows of `b`.
+    pub m: u32,
+    /// Columns of both.
+    pub d: u32,
+    /// A [`Similarity`].
+    pub kind: u32,
+    /// How many of each row's similarities are wanted; at most `m`.
+    pub k: u32,
+}
+
+impl TopK {
+    fn pairs(&self) -> P {
+        P { n: self.n, m: self.m, d: self.d, kind: self.kind }
+    }
+}
+
+/// The `k` largest similarities, or least distances, of each row of `a` and which rows of `b` they are with.
+///
+/// `values` and `indices` are `[n, k]`, the best first; of equal ones the lower index is first. What is NaN or infinite in the wrong
+/// direction is not among them: where fewer than `k` are left, the rest are NaN, with index `2^32 - 1`.
+pub static TOPK: Kernel = Kernel {
+    name: "similarity_topk",
+    bindings: &[
+        Binding::input("a"),
+        Binding::input("b"),
+        Binding::output("values"),
+        Binding::index_output("indices"),
+    ],
+    cpu: CpuTwin { f32: topk_tiled, f64: topk_plain },
+    groups: &[|p| [p.get::<TopK>().n.div_ceil(32), 1, 1]],
+    cuda: None,
+    cost: |p| {
+        let p: TopK = p.get();
+        let [n, m, d] = p.pairs().dims();
+        Cost::new(2 * n * m * d, 2 * n * p.k as usize + (n + m) * d)
+    },
+};
+
+/// A row's best so far, as keys of which larger is better, in falling order.
+struct Best<'a, F> {
+    keys: &'a mut [F],
+    indices: &'a mut [u32],
+}
+
+impl<F: Real> Best<'_, F> {
+    fn start(&mut self) {
+        self.keys.fill(F::neg_infinity());
+        self.indices.fill(u32::MAX);
+    }
+
+    /// What a key must be beyond to be among them.
+    fn least(&self) -> F {
+        self.keys[self.keys.len() - 1]
+    }
+
+    /// Takes `key`, which is beyond the least, with an index greater than all before.
+    fn insert(&mut self, key: F, index: u32) {
+        let at = self.keys.partition_point(|&k| k >= key);
+        let last = self.keys.len() - 1;
+        self.keys.copy_within(at..last, at + 1);
+        self.indices.copy_within(at..last, at + 1);
+        (self.keys[at], self.indices[at]) = (key, index);
+    }
+
+    /// From keys back to similarities.
+    fn finish(&mut self, nearest: bool) {
+        for (key, &index) in self.keys.iter_mut().zip(&*self.indices) {
+            if index == u32::MAX {
+                *key = F::nan();
+            } else if nearest {
+                *key = F::zero() - *key;
+            }
+        }
+    }
+}
+
+/// Whether less is better.
+fn nearest(kind: Similarity) -> bool {
+    matches!(kind, Similarity::SquaredEuclidean | Similarity::Euclidean)
+}
+
+fn similarity_of<F: Real>(kind: Similarity, a: &[F], b: &[F]) -> F {
+    match kind {
+        Similarity::Dot => dot(a, b),
+        Similarity::Cosine => dot(a, b) * inverse_norm(a) * inverse_norm(b),
+        Similarity::SquaredEuclidean => squared(a, b),
+        Similarity::Euclidean => squared(a, b).sqrt(),
+    }
+}
+
+fn topk_plain<F: Real>(args: Args<'_, F>) {
+    let top: TopK = args.params();
+    let (p, k) = (top.pairs(), top.k as usize);
+    let d = p.d as usize;
+    let [a, b, values, indices] = args.bufs();
+    let (a, b) = (a.input(), b.input());
+    let rows = values.output().chunks_exact_mut(k).zip(indices.index_output().chunks_exact_mut(k));
+    for ((keys, indices), a) in rows.zip(a.chunks_exact(d)) {
+        let mut best = Best { keys, indices };
+        best.start();
+        for (j, b) in (0..).zip(b.chunks_exact(d)) {
+            let y = similarity_of(p.kind(), a, b);
+            let key = if nearest(p.kind()) { F::zero() - y } else { y };
+            if key > best.least() {
+                best.insert(key, j);
+            }
+        }
+        best.finish(nearest(p.kind()));
+    }
+}
+
+fn topk_tiled(args: Args<'_, f32>) {
+    let (top, work): (TopK, _) = (args.params(), args.work);
+    let [a, b, values, indices] = args.bufs();
+    topk_f32(work, &top, a.input(), b.input(), values.output(), indices.index_output());
+}
+
+/// The best `k` of each row of `a`.
+pub(crate) fn topk_f32(
+    work: Work,
+    top: &TopK,
+    a: &[f32],
+    b: &[f32],
+    values: &mut [f32],
+    indices: &mut [u32],
+) {
+    let (p, k) = (top.pairs(), top.k as usize);
+    let [n, m, d] = p.dims();
+    let unit = p.kind() == Similarity::Cosine;
+    with_scratch(side_len(n, d) + side_len(m, d), |mut scratch| {
+        let a = lay_out(d, unit, a, &[], None, &mut scratch);
+        let b = lay_out(d, unit, b, &[], None, &mut scratch);
+        work.pieces2((values, TILE * k), (indices, TILE * k), |strip, values, indices| {
+            topk_strip(work.simd, &p, &a.panels[strip * TILE * d..], b.panels, k, values, indices);
+        });
+    });
+}
+
+dispatch! {
+    fn topk_strip(
+        p: &P,
+        a: &[f32],
+        b: &[f32],
+        k: usize,
+        values: &mut [f32],
+        indices: &mut [u32],
+    ) = topk_strip_body
+}
+
+/// Up to `TILE` rows.
+#[inline(always)]
+unsafe fn topk_strip_body<V: Lanes>(
+    p: &P,
+    a: &[f32],
+    b: &[f32],
+    k: usize,
+    values: &mut [f32],
+    indices: &mut [u32],
+) {
+    let [_, m, d] = p.dims();
+    let (rows, nearest) = (values.len() / k, nearest(p.kind()));
+    for (keys, indices) in values.chunks_exact_mut(k).zip(indices.chunks_exact_mut(k)) {
+        Best { keys, indices }.start();
+    }
+    let mut tile = Aligned([0.0; TILE * TILE]);
+    let t = tile.0.as_mut_ptr();
+    for j0 in (0..m).step_by(TILE) {
+        let columns = TILE.min(m - j0);
+        // SAFETY: `similarities` checks the panels; vectors inside the tile.
+        unsafe {
+            similarities::<V>(p, (a, rows), (&b[j0 * d..], columns), t);
+            for r in 0..rows {
+                let (keys, indices) = (&mut values[r * k..][..k], &mut indices[r * k..][..k]);
+                let mut best = Best { keys, indices };
+                for c in (0..padded(columns)).step_by(LANES) {
+                    let at = t.add(r * TILE + c);
+                    if nearest {
+                        V::splat(0.0).sub(V::load(at)).store(at);
+                    }
+                    let mut bits = V::load(at).gt(V::splat(best.least()));
+                    bits &= u32::MAX >> (32 - LANES.min(columns - c));
+                    while bits != 0 {
+                        let lane = bits.trailing_zeros() as usize;
+                        bits &= bits - 1;
+                        let key = *at.add(lane);
+                        // The least has risen since the vector was compared.
+                        if key > best.least() {
+                            best.insert(key, (j0 + c + lane) as u32);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    for (keys, indices) in values.chunks_exact_mut(k).zip(indices.chunks_exact_mut(k)) {
+        Best { keys, indices }.finish(nearest);
+    }
+}
+
 fn dot<F: Real>(a: &[F], b: &[F]) -> F {
     a.iter().zip(b).map(|(&a, &b)| a * b).sum()
 }
@@ -182,12 +390,7 @@ fn fwd_plain<F: Real>(args: Args<'_, F>) {
             for (i, y) in y.output().chunks_exact_mut(m).enumerate() {
                 let a = &a[i * d..][..d];
                 for (y, b) in y.iter_mut().zip(b.chunks_exact(d)) {
-                    *y = match p.kind() {
-                        Similarity::Dot => dot(a, b),
-                        Similarity::Cosine => dot(a, b) * inverse_norm(a) * inverse_norm(b),
-                        Similarity::SquaredEuclidean => squared(a, b),
-                        Similarity::Euclidean => squared(a, b).sqrt(),
-                    };
+                    *y = similarity_of(p.kind(), a, b);
                 }
             }
         })
@@ -268,32 +471,47 @@ dispatch! {
     fn fwd_strip(p: &P, a: &[f32], b: &[f32], y: &mut [f32]) = fwd_strip_body
 }
 
+/// The tile of similarities of `rows` rows of `a` and `columns` of `b`, whose panels start there.
+///
+/// # Safety
+/// `tile` is good for `TILE`² elements; the instruction set of `V` is there.
+#[inline(always)]
+unsafe fn similarities<V: Lanes>(
+    p: &P,
+    (a, rows): (&[f32], usize),
+    (b, columns): (&[f32], usize),
+    tile: *mut f32,
+) {
+    let d = p.d as usize;
+    assert!(a.len() >= padded(rows) * d && b.len() >= padded(columns) * d);
+    let (ap, bp) = ((a.as_ptr(), padded(rows)), (b.as_ptr(), padded(columns) / LANES));
+    // SAFETY: whole panels, by the assertion; vectors inside the tile.
+    unsafe {
+        match p.kind() {
+            Similarity::Dot | Similarity::Cosine => products::<V, false>(d, ap, bp, false, tile),
+            _ => products::<V, true>(d, ap, bp, false, tile),
+        }
+        if p.kind() == Similarity::Euclidean {
+            for r in 0..rows {
+                for c in (0..padded(columns)).step_by(LANES) {
+                    let at = tile.add(r * TILE + c);
+                    V::load(at).sqrt().store(at);
+                }
+            }
+        }
+    }
+}
+
 /// Up to `TILE` rows of `y`.
 #[inline(always)]
 unsafe fn fwd_strip_body<V: Lanes>(p: &P, a: &[f32], b: &[f32], y: &mut [f32]) {
     let [_, m, d] = p.dims();
     let rows = y.len() / m;
     let mut tile = Aligned([0.0; TILE * TILE]);
-    assert!(a.len() >= padded(rows) * d && b.len() >= padded(m) * d);
     for j0 in (0..m).step_by(TILE) {
         let columns = TILE.min(m - j0);
-        let (ap, bp) = ((a.as_ptr(), padded(rows)), (b[j0 * d..].as_ptr(), padded(columns) / LANES));
-        // SAFETY: whole panels, by the assertion; vectors inside the tile.
-        unsafe {
-            let t = tile.0.as_mut_ptr();
-            match p.kind() {
-                Similarity::Dot | Similarity::Cosine => products::<V, false>(d, ap, bp, false, t),
-                _ => products::<V, true>(d, ap, bp, false, t),
-            }
-            if p.kind() == Similarity::Euclidean {
-                for r in 0..rows {
-                    for c in (0..padded(columns)).step_by(LANES) {
-                        let at = t.add(r * TILE + c);
-                        V::load(at).sqrt().store(at);
-                    }
-                }
-            }
-        }
+        // SAFETY: the tile is whole.
+        unsafe { similarities::<V>(p, (a, rows), (&b[j0 * d..], columns), tile.0.as_mut_ptr()) };
         for (y, t) in y.chunks_exact_mut(m).zip(tile.0.chunks_exact(TILE)) {
             y[j0..j0 + columns].copy_from_slice(&t[..columns]);
         }
@@ -470,4 +688,4 @@ fn near_pair(given: &Given<'_>, of_b: bool, i: usize, j: usize, acc: &mut [f32])
 }
 
 /// The kernels of this stem.
-pub static KERNELS: &[&Kernel] = &[&FWD, &FWD_F16, &FWD_BF16, &BWD, &BWD_F16, &BWD_BF16];
+pub static KERNELS: &[&Kernel] = &[&FWD, &FWD_F16, &FWD_BF16, &BWD, &BWD_F16, &BWD_BF16, &TOPK];

@@ -91,7 +91,11 @@ pub fn bins<T: Copy + Into<f64>>(ratings: &[T], k: usize) -> Result<Vec<f32>> {
 
 /// `[n, d]` of an embedding matrix.
 fn rows(g: &Graph, op: &'static str, argument: &'static str, z: Var) -> Result<[u32; 2]> {
-    let [n, d] = g.dims(op, argument, z)?;
+    size(op, argument, g.dims(op, argument, z)?)
+}
+
+/// Rows and columns as kernels count them.
+pub(crate) fn size(op: &'static str, argument: &'static str, [n, d]: [usize; 2]) -> Result<[u32; 2]> {
     match (u32::try_from(n), u32::try_from(d)) {
         (Ok(n @ 1..), Ok(d @ 1..)) => Ok([n, d]),
         _ => Err(Error::shape(
@@ -99,6 +103,16 @@ fn rows(g: &Graph, op: &'static str, argument: &'static str, z: Var) -> Result<[
             argument,
             format!("needs from 1 to 2^32 − 1 rows and columns, has shape [{n}, {d}]"),
         )),
+    }
+}
+
+/// Rows of both sides together are counted in 32 bits too.
+pub(crate) fn both_sides(op: &'static str, n: u32, m: u32) -> Result<()> {
+    match n.checked_add(m) {
+        Some(_) => Ok(()),
+        None => {
+            Err(Error::shape(op, "others", format!("{n} and {m} rows are 2^32 or more: split the others")))
+        }
     }
 }
 
@@ -121,7 +135,12 @@ fn labels_for(
     Ok(())
 }
 
-fn params(op: &'static str, [n, m, d]: [u32; 3], weighted: u32, opts: ContrastiveOptions) -> Result<k::P> {
+pub(crate) fn params(
+    op: &'static str,
+    [n, m, d]: [u32; 3],
+    weighted: u32,
+    opts: ContrastiveOptions,
+) -> Result<k::P> {
     let ContrastiveOptions { metric, margin, tau, weight, grad_scale } = opts;
     if !(margin.is_finite() && margin > 0.0) {
         return Err(Error::shape(op, "margin", format!("must be positive and finite, is {margin}")));
@@ -155,7 +174,7 @@ pub fn contrastive(
     let (op, labels) = ("contrastive", labels.into());
     let [n, d] = rows(g, op, "z", z)?;
     labels_for(g, op, ["labels", "weights"], labels, z)?;
-    two_or_more(g, op, z)?;
+    two_or_more(op, "z", [n, d])?;
     let p = params(op, [n, 0, d], labels.is_weighted(), opts)?;
     let (loss, dz) = (g.temp(&[1]), g.temp_like(z));
     let part = g.temp(&[p.parts()]);
@@ -165,11 +184,12 @@ pub fn contrastive(
     Ok(loss)
 }
 
-fn two_or_more(g: &Graph, op: &'static str, z: Var) -> Result<()> {
-    if g.shape(z)[0] >= 2 {
+/// All pairs of one set need two rows.
+pub(crate) fn two_or_more(op: &'static str, argument: &'static str, [n, d]: [u32; 2]) -> Result<()> {
+    if n >= 2 {
         return Ok(());
     }
-    Err(Error::shape(op, "z", format!("needs two rows to make a pair, has shape {:?}", g.shape(z))))
+    Err(Error::shape(op, argument, format!("needs two rows to make a pair, has shape [{n}, {d}]")))
 }
 
 /// The loss `[1]`: the mean over `N/2` disjoint pairs of rows of `z` `[N, D]`.
@@ -191,7 +211,7 @@ pub fn contrastive_halves(
     let (op, labels) = ("contrastive_halves", labels.into());
     let [n, d] = rows(g, op, "z", z)?;
     labels_for(g, op, ["labels", "weights"], labels, z)?;
-    two_or_more(g, op, z)?;
+    two_or_more(op, "z", [n, d])?;
     let given = g.shape(pairing);
     if given != [n as usize / 2, 2] && given != [n as usize] {
         let message = format!("shape {given:?} pairs no rows of z of shape {:?}", g.shape(z));
@@ -232,6 +252,7 @@ pub fn contrastive_cross(
     let (loss, dz, dothers) = (g.temp(&[1]), g.temp_like(z), g.temp_like(others));
     let part = g.temp(&[p.parts()]);
     let inputs = [z, of_z.values, of_z.bound(), others, of_o.values, of_o.bound()];
+    both_sides(op, n, m)?;
     same_elem(g, op, (others, "others"), (z, "z"))?;
     let kernel = row_for(g, op, "z", z, [&k::CROSS, &k::CROSS_F16, &k::CROSS_BF16])?;
     g.launch(kernel, &p, &[&inputs[..], &[loss, dz, dothers, part]].concat())?;
@@ -240,4 +261,20 @@ pub fn contrastive_cross(
         give_scaled(g, others, dothers, up)
     });
     Ok(loss)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_32_bits_cannot_count_is_refused() {
+        for shape in [[1 << 32, 1], [1, 1 << 32], [0, 3], [usize::MAX, 2]] {
+            let message = size("contrastive", "z", shape).unwrap_err().to_string();
+            assert!(message.contains("2^32") && message.contains(&format!("{shape:?}")), "{message}");
+        }
+        assert_eq!(size("contrastive", "z", [u32::MAX as usize, 128]).unwrap(), [u32::MAX, 128]);
+        assert!(both_sides("contrastive_cross", 1 << 31, 1 << 31).is_err());
+        assert!(both_sides("contrastive_cross", 1 << 31, (1 << 31) - 1).is_ok());
+    }
 }

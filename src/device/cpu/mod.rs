@@ -86,6 +86,14 @@ impl<F: Real> Cpu<F> {
         Ok(self.storage(buf)?.address(buf))
     }
 
+    /// Runs `f` on the device's threads, outside any plan.
+    pub(crate) fn install<R: Send>(&self, f: impl FnOnce(Work) -> R + Send) -> R {
+        match &self.shared.pool {
+            Some(pool) => pool.install(|| f(self.shared.work)),
+            None => f(self.shared.work),
+        }
+    }
+
     fn storage<'b>(&self, buf: &'b Buf) -> Result<&'b Storage<F>> {
         buf.storage::<Storage<F>>().ok_or_else(|| {
             Error::device(self.name(), "the buffer belongs to another device: copy it through host memory")
@@ -293,6 +301,13 @@ impl<'a, F: Real> Bound<'a, F> {
         unsafe { self.storage.slice(self.buf) }
     }
 
+    /// The elements of a `u32` output.
+    pub fn index_output(self) -> &'a mut [u32] {
+        assert!(self.access != Access::In && self.buf.elem() == Elem::Index);
+        // SAFETY: as in `output`.
+        unsafe { self.storage.slice_mut(self.buf) }
+    }
+
     /// The elements of a floating-point output, or of one updated in place.
     pub fn output(self) -> &'a mut [F] {
         assert!(self.access != Access::In && self.buf.elem() == Elem::Real);
@@ -330,11 +345,11 @@ impl Work {
     }
 
     /// As [`Work::pieces`] over two outputs cut in step.
-    pub fn pieces2<T: Send>(
+    pub fn pieces2<T: Send, U: Send>(
         self,
         (a, a_len): (&mut [T], usize),
-        (b, b_len): (&mut [T], usize),
-        f: impl Fn(usize, &mut [T], &mut [T]) + Sync + Send,
+        (b, b_len): (&mut [U], usize),
+        f: impl Fn(usize, &mut [T], &mut [U]) + Sync + Send,
     ) {
         use rayon::prelude::*;
         let (a_len, b_len) = (a_len.max(1), b_len.max(1));

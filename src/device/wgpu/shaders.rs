@@ -46,7 +46,7 @@ sources![
     "loss": [],
     "optim": [],
     "pool": [],
-    "similarity": [PAIRS, Of(QUADS, "ab")],
+    "similarity": [PAIRS, Of(QUADS, "ab"), Of(QUADS, "top")],
 ];
 
 /// A module: the shader of a stem for one type of stored elements.
