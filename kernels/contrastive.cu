@@ -124,9 +124,9 @@ __device__ inline void put_loss(double mine, float* part, unsigned parts, bool c
     if (threadIdx.x == 0) loss[0] = static_cast<float>(scale * total);
 }
 
-// Rows a block owns.
-__device__ inline unsigned own_rows(const Rows<float>&, size_t rows) { return rows_of_block(rows); }
-template <class T> __device__ inline unsigned own_rows(const Rows<T>&, size_t rows) { return rows_of_block_half(rows); }
+// Rows a block owns; m is 0 where there is one set.
+__device__ inline unsigned own_rows(float, unsigned n, unsigned m) { return rows_of_block(static_cast<size_t>(n) + m); }
+template <class T> __device__ inline unsigned own_rows(T, unsigned n, unsigned m) { return rows_of_block_half(m > 0 ? min(n, m) : n); }
 
 template <bool UNIT, bool SAME>
 __device__ __forceinline__ double sweep_by(float4* memory, const Rows<float>& a, const Rows<float>& b, unsigned own, unsigned block, float scale, float* out, const P& p) {
@@ -156,7 +156,7 @@ __device__ inline void all(float4* memory, const T* z, const float* labels, cons
     const Rows<T> rows = samples_of(z, p.n, labels, p.weighted & 1 ? weights : nullptr);
     const double scale = share_of(p, total_of<true>(rows));
     const float by = static_cast<float>(scale * p.grad_scale);
-    const unsigned own = own_rows(rows, p.n);
+    const unsigned own = own_rows(T(), p.n, 0);
     const double losses = sweep_of<true>(memory, rows, rows, own, blockIdx.x, by, dz, p);
     // Each pair was met from both ends, and its loss is twice what counts.
     put_loss(losses, part, div_up(p.n, own), blockIdx.y == 0, 0.25 * scale, loss, ticket);
@@ -168,7 +168,7 @@ __device__ inline void cross(float4* memory, const T* z, const float* labels_z, 
     const Rows<T> of_o = samples_of(others, p.m, labels_o, p.weighted & 2 ? weights_o : nullptr);
     const double scale = share_of(p, total_of<false>(of_z) * total_of<false>(of_o));
     const float by = static_cast<float>(scale * p.grad_scale);
-    const unsigned own = own_rows(of_z, static_cast<size_t>(p.n) + p.m), blocks = div_up(p.n, own);
+    const unsigned own = own_rows(T(), p.n, p.m), blocks = div_up(p.n, own);
     const bool second = blockIdx.x >= blocks;
     const Rows<T> mine = second ? of_o : of_z, theirs = second ? of_z : of_o;
     float* const out = second ? dothers : dz;

@@ -452,12 +452,12 @@ __device__ __noinline__ double sweep(float4* memory, const Rows<T>& a, const Row
 // The cosine's coefficient of z_j is g_ij |z_i| / |z_j|, near 1 in size whatever the norms; acc_i . z_i = sum_j of that times z_i . z_j
 // is what the projection takes off.
 
-// Warps of a block and 16-bit rows that it owns.
+// Warps of a block; rows of the smaller set below which a warp owns 16 of them, with residuals.
 constexpr unsigned WARPS = BLOCK / 32;
-constexpr unsigned FEW_HALF = 32768;
+constexpr unsigned FEW_HALF = 16384;
 constexpr float NEAR_GRAM = 1e-3f;
 
-__device__ inline unsigned rows_of_block_half(size_t rows) { return rows < FEW_HALF ? 16 * WARPS : 32 * WARPS; }
+__device__ inline unsigned rows_of_block_half(unsigned fewest) { return fewest < FEW_HALF ? 16 * WARPS : 32 * WARPS; }
 
 __device__ inline void multiply(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], __half) { mma_f16(d, a, b); }
 __device__ inline void multiply(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], __nv_bfloat16) { mma_bf16(d, a, b); }
