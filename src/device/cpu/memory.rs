@@ -40,7 +40,7 @@ impl Lines {
     }
 }
 
-/// A buffer's memory: `F` or `u32`, by its [`Elem`].
+/// A buffer's memory: `F`, `u32` or 16-bit floats, by its [`Elem`].
 pub struct Storage<F> {
     lines: UnsafeCell<Lines>,
     float: PhantomData<F>,
@@ -58,6 +58,7 @@ impl<F: Real> Storage<F> {
         let lines = match elem {
             Elem::Real => Lines::zeroed::<F>(len),
             Elem::Index => Lines::zeroed::<u32>(len),
+            Elem::F16 | Elem::Bf16 => Lines::zeroed::<u16>(len),
         }?;
         Some(Self { lines: UnsafeCell::new(lines), float: PhantomData })
     }
@@ -68,6 +69,7 @@ impl<F: Real> Storage<F> {
         let bytes = match window.elem() {
             Elem::Real => size_of::<F>(),
             Elem::Index => size_of::<u32>(),
+            Elem::F16 | Elem::Bf16 => size_of::<u16>(),
         };
         // SAFETY: only the vector's own fields are read, which nobody changes after `new`.
         let base = unsafe { (*self.lines.get()).0.as_ptr() };
