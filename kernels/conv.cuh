@@ -258,6 +258,7 @@ template <int N, class F> __device__ inline void each_tf32(float (&sums)[2][N][4
 template <unsigned CHANNELS_, unsigned ROWS, unsigned COLUMNS> struct Exact {
     static constexpr unsigned CHANNELS = CHANNELS_;
     static constexpr unsigned DOWN = CHANNELS / ROWS, ACROSS = SPAN / COLUMNS;
+    static constexpr int RUN = 4; // places that a thread has side by side
     static_assert(DOWN * ACROSS == THREADS && DOWN % 4 == 0, "warps of 4 × 8 threads");
 
     float sums[ROWS][COLUMNS] = {};
@@ -295,7 +296,7 @@ template <unsigned CHANNELS_, unsigned ROWS, unsigned COLUMNS> struct Exact {
         for (unsigned i = 0; i < ROWS; ++i) {
 #pragma unroll
             for (unsigned j = 0; j < COLUMNS; j += 4) {
-                const float v[4] = {sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]};
+                float v[RUN] = {sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]};
                 f(row + i * DOWN, column + j * ACROSS, v);
             }
         }
@@ -306,6 +307,7 @@ template <unsigned CHANNELS_, unsigned ROWS, unsigned COLUMNS> struct Exact {
 template <unsigned CHANNELS_> struct Tf32 {
     static constexpr unsigned CHANNELS = CHANNELS_;
     static constexpr unsigned N = SPAN * (CHANNELS / 32) / (THREADS / 32) / 8;
+    static constexpr int RUN = 2;
 
     float sums[2][N][4] = {};
     unsigned row, column;
@@ -325,7 +327,7 @@ template <unsigned CHANNELS_> struct Tf32 {
 
     template <class F> __device__ void each(F f) {
         each_tf32(sums, [&](unsigned r, unsigned c, float v0, float v1) {
-            const float v[2] = {v0, v1};
+            float v[RUN] = {v0, v1};
             f(row + r, column + c, v);
         });
     }
@@ -421,13 +423,11 @@ __device__ inline void tile(const Conv<AXES>& c, Tables<AXES>& tables, float* ro
         sums.multiply(weights, weights + T::CHANNELS * WEIGHT_PITCH);
     }
 
-    sums.each([&](unsigned row, unsigned at, const auto& v) {
+    sums.each([&](unsigned row, unsigned at, float (&v)[T::RUN]) {
         if (channel + row >= p.rows) return;
         const float add = bias ? bias[group * p.rows + channel + row] : 0.0f;
-        constexpr unsigned N = sizeof(v) / sizeof(float);
-        float out[N];
-        for (unsigned i = 0; i < N; ++i) out[i] = v[i] + add;
-        store(result, &tables.where[at], (channel + row) * results, out);
+        for (float& out : v) out += add;
+        store(result, &tables.where[at], (channel + row) * results, v);
     });
 }
 
