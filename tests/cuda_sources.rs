@@ -127,6 +127,8 @@ fn mismatch(stem: &str, kernel: &Kernel, entry: &Entry, code: &str) -> Option<St
         let element = match binding.elem {
             Elem::Real => "float",
             Elem::Index => "unsigned",
+            Elem::F16 => "__half",
+            Elem::Bf16 => "__nv_bfloat16",
         };
         let wanted = match binding.access {
             Access::In => format!("const {element}*"),

@@ -28,7 +28,7 @@
 //! | `weight`, `dw` | [Cout, Cin, K] | |
 //! | `norm` | [4, C] | scale `γ/σ`, shift `β − μ·γ/σ`, mean `μ`, `1/σ` |
 //! | `back` | [6, C] | `norm`, then p, q of `dy = scale·dz + p·(y − μ) + q`, `dz = da` where `a > 0` |
-//! | `part` | [`P::part`] or [`P::part_bwd`] | scratch: partial sums, as each twin lays them out |
+//! | `part` | [`P::part_fwd`], ... | scratch: partial sums, as each twin lays them out |
 //!
 //! Rust and WGSL have in `part` a row [2, C] for each sixteen samples (forward the sum, and the sum of squares about their
 //! own mean; backward `Σ dz`, `Σ dz·(y − μ)`), and before it a partial `dw` for each fixed run of blocks.
@@ -40,7 +40,7 @@
 
 use super::microkernel::{Rows, WeightRows, conv_rows, pack_weights, sum_lanes, weight_rows};
 use super::simd::{F32x16, LANES};
-use super::{Binding, Cost, Groups, Kernel, Params};
+use super::{Binding, Cost, Cuda, Groups, Kernel, Params};
 use crate::device::cpu::{Args, CpuTwin, Real, with_scratch};
 use crate::dispatch;
 use bytemuck::{Pod, Zeroable};
@@ -102,13 +102,19 @@ impl P {
     fn sample(&self) -> (usize, usize) {
         ((self.cin * self.t) as usize, (self.cout * self.tout) as usize)
     }
-    /// Elements of `part` of [`FWD`] and [`POOL_BWD`].
-    pub fn part(&self) -> usize {
+    /// Elements of `part` of [`FWD`].
+    pub fn part_fwd(&self) -> usize {
+        // CUDA's tiles: at least one for each block of samples.
+        self.blocks() * Fwd::of(self).tiles as usize * 2 * self.cout as usize
+    }
+    /// Elements of `part` of [`POOL_BWD`].
+    pub fn part_pool(&self) -> usize {
         self.blocks() * 2 * self.cout as usize
     }
     /// Elements of `part` of [`BWD`] and [`BWD_W`].
     pub fn part_bwd(&self) -> usize {
-        self.chunks() * self.weights() + self.blocks() * 2 * self.cin as usize
+        let slices = self.chunks().max(Dw::of(self).slices as usize);
+        slices * self.weights() + self.blocks() * Dx::of(self).tiles as usize * 2 * self.cin as usize
     }
     fn cost(p: &Params, flops: impl Fn(usize) -> usize, x: usize, y: usize) -> Cost {
         let p: Self = p.get();
@@ -124,9 +130,10 @@ const fn kernel<const N: usize>(
     f32: fn(Args<'_, f32>),
     f64: fn(Args<'_, f64>),
     groups: &'static [Groups],
+    cuda: Cuda,
     cost: fn(&Params) -> Cost,
 ) -> Kernel {
-    Kernel { name, bindings, cpu: CpuTwin { f32, f64 }, groups, cuda: None, cost }
+    Kernel { name, bindings, cpu: CpuTwin { f32, f64 }, groups, cuda: Some(cuda), cost }
 }
 
 /// Threads of a workgroup that owns one channel with each.
@@ -162,6 +169,118 @@ fn by_channel(p: &Params) -> [u32; 3] {
     [p.get::<P>().cout.div_ceil(PER_CHANNEL), 1, 1]
 }
 
+// ------------------------------------------------------------------ how the CUDA twins cut their work
+
+/// Threads of a block.
+const BLOCK: u32 = 128;
+/// Float4s in the line of sixteen samples.
+const QUADS: u32 = 4;
+/// Float4s of shared memory for the runs of channels.
+const STAGE: u32 = 2048;
+/// Blocks of the weight gradient that a launch should have.
+const SHARES: u32 = 128;
+/// Most partial weight gradients.
+const SLICES: u32 = 32;
+/// Bytes of a float4.
+const FLOAT4: u32 = 16;
+
+/// The least power of two that is `n` or more, at most `most`.
+fn power(n: u32, most: u32) -> u32 {
+    n.next_power_of_two().min(most)
+}
+
+/// Tiles of [`FWD`]; `kernels/conv_block.cu` says what the members are.
+struct Fwd {
+    tiles: u32,
+    across: u32,
+    shared: u32,
+}
+
+impl Fwd {
+    fn of(p: &P) -> Self {
+        let per = if p.cout > 16 { 8 } else { 4 };
+        let groups = power(p.cout.div_ceil(per), 4);
+        let rows = BLOCK / QUADS / groups;
+        let taps = p.k.min(RUN);
+        let step = p.stride.min(taps);
+        let reach = (rows - 1) * step + taps;
+        let a_channel = reach * QUADS + taps * per * groups / 4;
+        let channels = (STAGE / a_channel).max(1).min(p.cin);
+        Self {
+            tiles: p.tout.div_ceil(rows),
+            across: p.cout.div_ceil(per * groups),
+            shared: channels * a_channel * FLOAT4,
+        }
+    }
+}
+
+/// Tiles of the weight gradient, as [`Fwd`].
+struct Dw {
+    tiles: u32,
+    slices: u32,
+    shared: u32,
+}
+
+impl Dw {
+    fn of(p: &P) -> Self {
+        let quads = power(p.cout.div_ceil(4), if p.cout < 32 { 2 } else { 4 });
+        let ins = power(p.cin, if p.cin < 16 { 4 } else { 8 });
+        let taps = p.k.min(RUN);
+        let step = p.stride.min(taps);
+        let spots = if step > 3 {
+            8
+        } else if quads * ins == 1 {
+            32
+        } else {
+            16
+        };
+        let reach = (spots - 1) * step + taps;
+        let tiles = p.cout.div_ceil(4 * quads) * p.cin.div_ceil(ins) * p.k.div_ceil(RUN);
+        let stages = p.blocks() as u32 * p.tout.div_ceil(spots);
+        let each = stages.div_ceil((SHARES / tiles).clamp(1, SLICES));
+        let staged = 4 * quads * (spots * QUADS + 1) + ins * (reach * QUADS + 1);
+        let sums = BLOCK / 32 * RUN * quads * ins;
+        Self { tiles, slices: stages.div_ceil(each), shared: staged.max(sums) * FLOAT4 }
+    }
+}
+
+/// Tiles of the gradient of the input, as [`Fwd`].
+struct Dx {
+    tiles: u32,
+    across: u32,
+    shared: u32,
+}
+
+impl Dx {
+    fn of(p: &P) -> Self {
+        let groups = power(p.cin.div_ceil(4), 4);
+        let rows = BLOCK / QUADS / groups;
+        let residues = if p.stride <= 3 { p.stride } else { 1 };
+        let taps = p.k.div_ceil(p.stride).min(RUN);
+        let a_channel = (rows + taps - 1) * QUADS + taps * residues * groups;
+        let channels = (STAGE / a_channel).max(1).min(p.cout);
+        Self {
+            tiles: p.t.div_ceil(p.stride).div_ceil(rows),
+            across: p.cin.div_ceil(4 * groups),
+            shared: channels * a_channel * FLOAT4,
+        }
+    }
+}
+
+fn fwd_blocks(p: &Params) -> [u32; 3] {
+    let p: P = p.get();
+    let f = Fwd::of(&p);
+    [p.blocks() as u32 * f.tiles * f.across, 1, 1]
+}
+fn dw_blocks(p: &Params) -> [u32; 3] {
+    let d = Dw::of(&p.get());
+    [d.tiles * d.slices, 1, 1]
+}
+fn bwd_blocks(p: &Params) -> [u32; 3] {
+    let d = Dx::of(&p.get());
+    [dw_blocks(p)[0] + p.get::<P>().blocks() as u32 * d.tiles * d.across, 1, 1]
+}
+
 /// Workgroups of 256 threads for `weights`, then for `channels`, a thread each.
 fn by_sum(weights: u32, channels: u32) -> [u32; 3] {
     [weights.div_ceil(256) + channels.div_ceil(256), 1, 1]
@@ -194,6 +313,7 @@ pub static FWD: Kernel = kernel(
     fwd_f32,
     plain::fwd,
     &[by_output, by_channel],
+    Cuda::new(BLOCK, fwd_blocks).shared(|p| Fwd::of(&p.get()).shared).ticket(),
     |p| P::cost(p, |m| 2 * m, 1, 1),
 );
 
@@ -204,6 +324,7 @@ pub static POOL_FWD: Kernel = kernel(
     pool_fwd_f32,
     plain::pool_fwd,
     &[by_row],
+    Cuda::new(BLOCK, by_row),
     |p| P::cost(p, |_| 3 * p.get::<P>().sample().1 * p.get::<P>().batch as usize, 0, 1),
 );
 
@@ -225,6 +346,7 @@ pub static POOL_BWD: Kernel = kernel(
     pool_bwd_f32,
     plain::pool_bwd,
     &[by_row, by_channel],
+    Cuda::new(BLOCK, by_row).ticket(),
     |p| P::cost(p, |_| 5 * p.get::<P>().sample().1 * p.get::<P>().batch as usize, 0, 2),
 );
 
@@ -256,6 +378,7 @@ pub static BWD: Kernel = kernel(
             by_sum(p.weights() as u32, p.cin)
         },
     ],
+    Cuda::new(BLOCK, bwd_blocks).shared(|p| Dw::of(&p.get()).shared.max(Dx::of(&p.get()).shared)).ticket(),
     |p| P::cost(p, |m| 4 * m, 2, 2),
 );
 
@@ -266,6 +389,7 @@ pub static BWD_W: Kernel = kernel(
     bwd_w_f32,
     plain::bwd_w,
     &[by_weight, |p| by_sum(p.get::<P>().weights() as u32, 0)],
+    Cuda::new(BLOCK, dw_blocks).shared(|p| Dw::of(&p.get()).shared).ticket(),
     |p| P::cost(p, |m| 2 * m, 1, 2),
 );
 

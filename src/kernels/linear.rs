@@ -14,10 +14,10 @@
 //!
 //! Cost: 2·B·I·O flops forward and as many for each of `dx` and `dw`; every buffer moves once.
 
-use super::dropout::{self, Piece};
+use super::dropout::{self, Drop};
 use super::simd::Simd;
-use super::{Binding, Cost, Kernel, Params};
-use crate::device::cpu::{Args, CpuTwin, Real, with_scratch};
+use super::{Binding, Cost, Cuda, Kernel, Params};
+use crate::device::cpu::{Args, CpuTwin, Real, Work, with_scratch};
 use bytemuck::{Pod, Zeroable};
 
 /// Params of both kernels.
@@ -84,37 +84,47 @@ impl P {
 struct Mask<'a, F> {
     p: dropout::P,
     state: &'a [u32],
-    piece: Piece<F>,
+    drop: Drop<F>,
     simd: Simd,
 }
 
-impl<F: Real> Mask<'_, F> {
+impl<'a, F: Real> Mask<'a, F> {
+    fn new(p: &P, state: &'a [u32], drop: Drop<F>, simd: Simd) -> Self {
+        let P { batch, inputs, threshold, scale, stream, .. } = *p;
+        Self { p: dropout::P { n: batch * inputs, threshold, scale, stream }, state, drop, simd }
+    }
+
+    fn is_none(&self) -> bool {
+        self.p.threshold == 0
+    }
+
     /// Lends `f` the masked elements from `at`, a multiple of 4.
     fn read<R>(&self, at: usize, x: &[F], f: impl FnOnce(&[F]) -> R) -> R {
-        if self.p.threshold == 0 {
+        if self.is_none() {
             return f(x);
         }
-        with_scratch(x.len(), |masked: &mut [F]| {
-            (self.piece)(self.simd, &self.p, self.state, at, x, masked);
-            f(masked)
+        with_scratch(x.len(), |v: &mut [F]| {
+            v.copy_from_slice(x);
+            (self.drop)(self.simd, &self.p, self.state, at, v);
+            f(v)
         })
     }
 
-    /// Writes masked elements from `at`, a multiple of 4, of what `f` writes.
-    fn write(&self, at: usize, out: &mut [F], f: impl FnOnce(&mut [F])) {
-        if self.p.threshold == 0 {
-            return f(out);
-        }
-        with_scratch(out.len(), |whole: &mut [F]| {
-            f(whole);
-            (self.piece)(self.simd, &self.p, self.state, at, whole, out);
-        });
+    /// Lends `f` the factors of all elements: 0 or the scale. Nothing where there is no mask.
+    fn factors<R>(&self, f: impl FnOnce(&[F]) -> R) -> R {
+        with_scratch(if self.is_none() { 0 } else { self.p.n as usize }, |v: &mut [F]| {
+            v.fill(F::one());
+            (self.drop)(self.simd, &self.p, self.state, 0, v);
+            f(v)
+        })
     }
 }
 
-fn mask<'a, F>(p: &P, state: &'a [u32], piece: Piece<F>, simd: Simd) -> Mask<'a, F> {
-    let P { batch, inputs, threshold, scale, stream, .. } = *p;
-    Mask { p: dropout::P { n: batch * inputs, threshold, scale, stream }, state, piece, simd }
+/// `v` behind its factors; a dropped element is 0 whatever it was.
+fn scale_by<F: Real>(v: &mut [F], factors: &[F]) {
+    for (v, &f) in v.iter_mut().zip(factors) {
+        *v = if f == F::zero() { f } else { f * *v };
+    }
 }
 
 /// Workgroup tiles along `n`, of 32.
@@ -122,7 +132,22 @@ const fn tiles(n: u32) -> u32 {
     n.div_ceil(32)
 }
 
-/// `y = f(x·wᵀ + b)`.
+fn fwd_tiles(p: &Params) -> [u32; 3] {
+    let p: P = p.get();
+    [tiles(p.batch) * tiles(p.outputs), 1, 1]
+}
+
+/// Tiles of `dx` and `dw`, and runs of `db`.
+fn bwd_tiles(p: &Params) -> [u32; 3] {
+    let p: P = p.get();
+    let of = |what, n| if p.wants(what) { n } else { 0 };
+    let x = of(WANT_X, tiles(p.batch) * tiles(p.inputs));
+    let w = of(WANT_W, tiles(p.outputs) * tiles(p.inputs));
+    // One at least: it sets what is not wanted to 0.
+    [(x + w + of(WANT_B, tiles(p.outputs))).max(1), 1, 1]
+}
+
+/// `y = f(m(x)·wᵀ + b)`.
 pub static FWD: Kernel = Kernel {
     name: "linear_fwd",
     bindings: &[
@@ -132,12 +157,9 @@ pub static FWD: Kernel = Kernel {
         Binding::input("b"),
         Binding::output("y"),
     ],
-    cpu: CpuTwin { f32: |args| fwd(args, dropout::piece_f32), f64: |args| fwd(args, dropout::piece_f64) },
-    groups: &[|p| {
-        let p: P = p.get();
-        [tiles(p.batch) * tiles(p.outputs), 1, 1]
-    }],
-    cuda: None,
+    cpu: CpuTwin { f32: |args| fwd(args, dropout::drop_f32), f64: |args| fwd(args, dropout::drop_f64) },
+    groups: &[fwd_tiles],
+    cuda: Some(Cuda::new(256, fwd_tiles)),
     cost: |p: &Params| {
         let [b, i, o] = p.get::<P>().dims();
         Cost::new(2 * b * i * o, b * i + o * i + o + b * o)
@@ -165,12 +187,12 @@ fn dot<F: Real>(a: &[F], b: &[F]) -> F {
     acc[0] + tail
 }
 
-fn fwd<F: Real>(args: Args<'_, F>, piece: Piece<F>) {
+fn fwd<F: Real>(args: Args<'_, F>, drop: Drop<F>) {
     let p: P = args.params();
     let [_, inputs, outputs] = p.dims();
     let work = args.work;
     let [state, x, w, b, y] = args.bufs();
-    let mask = mask(&p, state.index(), piece, work.simd);
+    let mask = Mask::new(&p, state.index(), drop, work.simd);
     let (x, w, b) = (x.input(), w.input(), b.input());
     let rows = P::rows(inputs * outputs);
     work.pieces(y.output(), rows * outputs, |piece, y| {
@@ -206,16 +228,9 @@ pub static BWD: Kernel = Kernel {
         Binding::output("dw"),
         Binding::output("db"),
     ],
-    cpu: CpuTwin { f32: |args| bwd(args, dropout::piece_f32), f64: |args| bwd(args, dropout::piece_f64) },
-    groups: &[|p| {
-        let p: P = p.get();
-        let of = |what, n| if p.wants(what) { n } else { 0 };
-        let x = of(WANT_X, tiles(p.batch) * tiles(p.inputs));
-        let w = of(WANT_W, tiles(p.outputs) * tiles(p.inputs));
-        // One at least: it sets what is not wanted to 0.
-        [(x + w + of(WANT_B, tiles(p.outputs))).max(1), 1, 1]
-    }],
-    cuda: None,
+    cpu: CpuTwin { f32: |args| bwd(args, dropout::drop_f32), f64: |args| bwd(args, dropout::drop_f64) },
+    groups: &[bwd_tiles],
+    cuda: Some(Cuda::new(256, bwd_tiles)),
     cost: |p: &Params| {
         let p: P = p.get();
         let [b, i, o] = p.dims();
@@ -250,12 +265,12 @@ fn axpy<F: Real>(a: F, x: &[F], y: &mut [F]) {
     }
 }
 
-fn bwd<F: Real>(args: Args<'_, F>, piece: Piece<F>) {
+fn bwd<F: Real>(args: Args<'_, F>, drop: Drop<F>) {
     let p: P = args.params();
-    let [batch, inputs, outputs] = p.dims();
+    let [batch, _, outputs] = p.dims();
     let work = args.work;
     let [state, x, w, y, dy, dx, dw, db] = args.bufs();
-    let mask = mask(&p, state.index(), piece, work.simd);
+    let mask = Mask::new(&p, state.index(), drop, work.simd);
     let (x, w, y, dy) = (x.input(), w.input(), y.input(), dy.input());
     let (dx, dw, db) = (dx.output(), dw.output(), db.output());
     with_scratch(batch * outputs, |dz: &mut [F]| {
@@ -268,39 +283,24 @@ fn bwd<F: Real>(args: Args<'_, F>, piece: Piece<F>) {
             };
         }
         let dz = &*dz;
-        if p.wants(WANT_X) {
-            let rows = P::rows(inputs * outputs);
-            work.pieces(dx, rows * inputs, |piece, dx| {
-                mask.write(piece * rows * inputs, dx, |dx| {
-                    for (row, dx) in dx.chunks_exact_mut(inputs).enumerate() {
-                        let at = (piece * rows + row) * outputs;
-                        dx.fill(F::zero());
-                        for (o, &dz) in dz[at..at + outputs].iter().enumerate() {
-                            axpy(dz, &w[o * inputs..(o + 1) * inputs], dx);
-                        }
-                    }
+        mask.factors(|factors| {
+            if p.wants(WANT_X) {
+                bwd_x(&p, work, dz, w, factors, dx);
+            } else {
+                dx.fill(F::zero());
+            }
+            if !p.wants(WANT_W) {
+                dw.fill(F::zero());
+            } else if mask.is_none() {
+                bwd_w(&p, work, dz, x, dw);
+            } else {
+                with_scratch(x.len(), |dropped: &mut [F]| {
+                    dropped.copy_from_slice(x);
+                    scale_by(dropped, factors);
+                    bwd_w(&p, work, dz, dropped, dw);
                 });
-            });
-        } else {
-            dx.fill(F::zero());
-        }
-        if p.wants(WANT_W) {
-            let rows = (PIECE / (inputs * batch).max(1)).max(1);
-            mask.read(0, x, |x| {
-                work.pieces(dw, rows * inputs, |piece, dw| {
-                    with_scratch(inputs, |part: &mut [F]| {
-                        for (row, dw) in dw.chunks_exact_mut(inputs).enumerate() {
-                            let o = piece * rows + row;
-                            blocked(batch, dw, part, |b, part| {
-                                axpy(dz[b * outputs + o], &x[b * inputs..(b + 1) * inputs], part);
-                            });
-                        }
-                    });
-                });
-            });
-        } else {
-            dw.fill(F::zero());
-        }
+            }
+        });
         if p.wants(WANT_B) {
             with_scratch(outputs, |part: &mut [F]| {
                 blocked(batch, db, part, |b, part| {
@@ -310,6 +310,40 @@ fn bwd<F: Real>(args: Args<'_, F>, piece: Piece<F>) {
         } else {
             db.fill(F::zero());
         }
+    });
+}
+
+/// `dx = m(dz·w)`; `factors` are empty where nothing was dropped.
+fn bwd_x<F: Real>(p: &P, work: Work, dz: &[F], w: &[F], factors: &[F], dx: &mut [F]) {
+    let [_, inputs, outputs] = p.dims();
+    let rows = P::rows(inputs * outputs);
+    work.pieces(dx, rows * inputs, |piece, dx| {
+        for (row, dx) in dx.chunks_exact_mut(inputs).enumerate() {
+            let row = piece * rows + row;
+            dx.fill(F::zero());
+            for (o, &dz) in dz[row * outputs..(row + 1) * outputs].iter().enumerate() {
+                axpy(dz, &w[o * inputs..(o + 1) * inputs], dx);
+            }
+            if !factors.is_empty() {
+                scale_by(dx, &factors[row * inputs..]);
+            }
+        }
+    });
+}
+
+/// `dw = dzᵀ·x`.
+fn bwd_w<F: Real>(p: &P, work: Work, dz: &[F], x: &[F], dw: &mut [F]) {
+    let [batch, inputs, outputs] = p.dims();
+    let rows = (PIECE / (inputs * batch).max(1)).max(1);
+    work.pieces(dw, rows * inputs, |piece, dw| {
+        with_scratch(inputs, |part: &mut [F]| {
+            for (row, dw) in dw.chunks_exact_mut(inputs).enumerate() {
+                let o = piece * rows + row;
+                blocked(batch, dw, part, |b, part| {
+                    axpy(dz[b * outputs + o], &x[b * inputs..(b + 1) * inputs], part);
+                });
+            }
+        });
     });
 }
 

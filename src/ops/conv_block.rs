@@ -168,7 +168,7 @@ pub fn conv_block(g: &mut Graph, x: Features, layer: &ConvBlock, mode: Mode) -> 
         momentum,
     };
     let y = g.temp(&[p.blocks(), cout, tout, LANES]);
-    let (part, values) = (g.temp(&[p.part()]), g.temp(&[4, cout]));
+    let (part, values) = (g.temp(&[p.part_fwd()]), g.temp(&[4, cout]));
     // Without an affine read the kernel ignores `norm_in`: any buffer will do.
     let values_in = x.norm.map_or(gamma, |n| n.values);
     let io = [x.map, values_in, weight, gamma, beta, running_mean, running_var, y, part, values];
@@ -240,7 +240,7 @@ pub fn mean_over_time(g: &mut Graph, x: Features, lengths: Option<Var>) -> Resul
     g.on_backward(embedding, &[x.map], move |g, d_embedding| {
         if let Some(da) = g.grad_target(x.map) {
             let train = norm.train()?;
-            let (part, [dgamma, dbeta]) = (g.temp(&[p.part()]), train.targets(g));
+            let (part, [dgamma, dbeta]) = (g.temp(&[p.part_pool()]), train.targets(g));
             let io = [d_embedding, x.map, norm.values, lengths, da, part, dgamma, dbeta, train.back];
             g.launch(&k::POOL_BWD, &p, &io)?;
             g.give_grad(x.map, da)?;
