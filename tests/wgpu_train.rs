@@ -71,7 +71,7 @@ fn a_step_is_one_submission_and_reads_nothing_back() {
             "{traffic:?}"
         );
         assert!(traffic.dispatches.is_multiple_of(n), "{traffic:?}");
-        let most = if protocol == Protocol::Mse { DISPATCHES } else { 2 * DISPATCHES };
+        let most = if protocol == Protocol::Mse { DISPATCHES } else { DISPATCHES + 5 };
         assert!(traffic.dispatches / n <= most, "{protocol:?}: {} dispatches", traffic.dispatches / n);
     }
 }
@@ -114,7 +114,7 @@ fn a_nan_in_the_second_layer_is_found_there() {
     let fault = step.run_checked(device).err().unwrap().to_string();
     let names: Vec<_> = step.profile().unwrap().iter().map(|row| row.0.name).collect();
     let second = names.iter().enumerate().filter(|n| *n.1 == "conv_block_fwd").nth(1).unwrap().0;
-    assert!(fault.contains(&format!("launch {second}, conv_block_fwd: `y`")), "{fault}");
+    assert!(fault.contains(&format!("launch {second}, conv_block_fwd: ")), "{fault}");
 }
 
 #[test]

@@ -459,6 +459,7 @@ fn bind(
                     if beside { " and an output lies in the same buffer" } else { "" },
                 )));
             }
+            window.whole_words(launch.kernel.name)?;
             let copy = shared.create("a copy", size, super::USES)?;
             places.push((binding, copy.clone(), 0, size));
             asides.push(Aside {
