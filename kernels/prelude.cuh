@@ -53,6 +53,23 @@ template <typename... T> __device__ inline bool aligned16(const T*... p) {
 __device__ inline const float4& at4(const float* p, size_t i) { return *reinterpret_cast<const float4*>(p + i); }
 __device__ inline float4& at4(float* p, size_t i) { return *reinterpret_cast<float4*>(p + i); }
 
+// Ten rounds of Philox4x32 (J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw: Parallel random numbers: as easy as 1, 2, 3,
+// SC 2011): four random words for a counter under a key, the same as everywhere else in the crate.
+__device__ inline void philox4x32(unsigned (&word)[4], unsigned c0, unsigned c1, unsigned c2, unsigned c3, unsigned key0,
+                                  unsigned key1) {
+#pragma unroll
+    for (int round = 0; round < 10; ++round) {
+        const unsigned long long wide0 = 0xD2511F53ull * c0, wide1 = 0xCD9E8D57ull * c2;
+        c0 = static_cast<unsigned>(wide1 >> 32) ^ c1 ^ key0;
+        c1 = static_cast<unsigned>(wide1);
+        c2 = static_cast<unsigned>(wide0 >> 32) ^ c3 ^ key1;
+        c3 = static_cast<unsigned>(wide0);
+        key0 += 0x9E3779B9u; // Weyl sequences: the golden ratio and sqrt(3) - 1
+        key1 += 0xBB67AE85u;
+    }
+    word[0] = c0, word[1] = c1, word[2] = c2, word[3] = c3;
+}
+
 // The sum over a warp, in every lane; a butterfly, so the order is fixed.
 __device__ inline float warp_sum(float v) {
 #pragma unroll

@@ -2,25 +2,27 @@
 //
 //   fwd       y[c,t] = sum_{i,k} w[c,i,k] a[i, t stride + k],  part = sum y and sum (y - block's mean)^2 of each block
 //             a = x, or max(0, scale x + shift) where the input is another layer's y (affine)
-//   stats     merges part (Chan, Golub, LeVeque 1979) into norm, moves the running statistics; eval: norm from these
-//   pool      embedding[b,c] = mean over valid t of max(0, scale y + shift), and its gradient da with its sums
-//   bwd_coef  dgamma, dbeta, back = norm and p, q
-//   bwd       dy = scale dz + p (y - mean) + q,  dz = da where scale y + shift > 0
-//             stage one  dw_part[chunk,c,i,k] = sum_{b,t} dy[c,t] a[i, t stride + k]
-//             stage two  da_in[i,s] = sum_{c,k: t stride + k = s} w[c,i,k] dy[c,t], and the sums of the layer before
-//   bwd_w     stage one of bwd;  bwd_w_sum  dw = sum over chunks, in order
+//             stage two: merges part (Chan, Golub, LeVeque 1979) into norm, moves the running statistics; or, in
+//             evaluation, norm from these
+//   pool_fwd  embedding[b,c] = mean over valid t of max(0, scale y + shift)
+//   pool_bwd  its gradient da, part = sum dz and sum dz (y - mean) of each block,  dz = da where scale y + shift > 0
+//             stage two: dgamma, dbeta, back = norm and p, q of dy = scale dz + p (y - mean) + q
+//   bwd       part = sum_{b,t} dy[c,t] a[i, t stride + k] of each chunk of blocks, and in other workgroups
+//             da_in[i,s] = sum_{c,k: t stride + k = s} w[c,i,k] dy[c,t] with the sums of the layer before in part
+//             stage two: dw = sum over chunks, in order; dgamma, dbeta, back of the layer before
+//   bwd_w     bwd without da_in
 //
-// Shapes: x, da_in [blocks, Cin, T, 16], y, da [blocks, Cout, Tout, 16], sixteen samples side by side; weight
-// [Cout, Cin, K]; norm [4, C] scale, shift, mean, 1/sigma; back [6, C] norm, p, q; part [blocks, 2, C]; dw_part
-// [chunks, Cout, Cin, K]. Samples beyond the batch enter no sum and receive da = 0.
+// Shapes: x, da_in [blocks, Cin, T, 16], y, da [blocks, Cout, Tout, 16], sixteen samples side by side; weight, dw
+// [Cout, Cin, K]; norm [4, C] scale, shift, mean, 1/sigma; back [6, C] norm, p, q; part [blocks, 2, C], in bwd
+// [chunks, Cout, Cin, K] and then [blocks, 2, Cin]. Samples beyond the batch enter no sum and receive da = 0.
 //
 // Threads: 256 as 16 lanes (samples) x 16 rows (positions), so that each load of 32 threads is two whole lines.
-// - fwd, stage two of bwd: a workgroup owns a block and up to 4 channels of the output, so that it has the sums of
+// - fwd, da_in: a workgroup owns a block and up to 4 channels of the output, so that it has the sums of
 //   their values to itself; a thread makes 4 positions of the 4 channels at a time. Weights pass through workgroup
 //   memory, 512 terms of 4 channels; there is one such pass where they fit.
-// - stage one of bwd: a workgroup owns a chunk, up to 4 output channels, an input channel and up to 8 taps of
-//   dw_part; a thread sums every 16th position of its lane, then the 256 sums are added in a tree.
-// - pool: a workgroup owns a block and a channel. stats, eval, bwd_coef: a thread owns a channel. bwd_w_sum: a weight.
+// - dw: a workgroup owns a chunk, up to 4 output channels, an input channel and up to 8 taps; a thread sums every
+//   16th position of its lane, then the 256 sums are added in a tree.
+// - pool: a workgroup owns a block and a channel. Second stages: a thread owns a channel or a weight.
 // Fewer than 4 channels a workgroup where the launch would else have less than 128 of these (tile_of, as in
 // src/kernels/conv_block.rs). dy is made again by every workgroup that reads it: the maps are small enough for the
 // cache, and a launch costs more than the arithmetic.
@@ -36,6 +38,7 @@ struct P {
     k: u32,
     stride: u32,
     affine: u32,
+    train: u32,
     eps: f32,
     momentum: f32,
 }
@@ -47,6 +50,7 @@ override cout: u32 = 1u;
 override k: u32 = 1u;
 override stride: u32 = 1u;
 override affine: u32 = 0u;
+override train: u32 = 1u;
 
 const LANES: u32 = 16u;
 const ROWS: u32 = 16u;
@@ -105,8 +109,13 @@ fn lanes_of(block: u32) -> u32 {
 @group(0) @binding(0) var<storage, read> fwd_x: array<f32>;
 @group(0) @binding(1) var<storage, read> fwd_norm_in: array<f32>;
 @group(0) @binding(2) var<storage, read> fwd_weight: array<f32>;
-@group(0) @binding(3) var<storage, read_write> fwd_y: array<f32>;
-@group(0) @binding(4) var<storage, read_write> fwd_part: array<f32>;
+@group(0) @binding(3) var<storage, read> gamma: array<f32>;
+@group(0) @binding(4) var<storage, read> beta: array<f32>;
+@group(0) @binding(5) var<storage, read_write> running_mean: array<f32>;
+@group(0) @binding(6) var<storage, read_write> running_var: array<f32>;
+@group(0) @binding(7) var<storage, read_write> fwd_y: array<f32>;
+@group(0) @binding(8) var<storage, read_write> fwd_part: array<f32>;
+@group(0) @binding(9) var<storage, read_write> norm: array<f32>;
 
 fn fwd_put(at: u32, count: u32, v: vec4<f32>) {
     for (var e = 0u; e < 4u; e++) {
@@ -208,6 +217,9 @@ fn conv_block_fwd(
             sum += y3;
         }
     }
+    if train == 0u {
+        return;
+    }
     let total = quad_sum(thread, select(vec4<f32>(), sum, live));
     // 4. Squares about the block's mean; a thread reads what it wrote itself.
     let mean = total / f32(lanes_of(block) * p.tout);
@@ -229,89 +241,37 @@ fn conv_block_fwd(
     }
 }
 
-// ---------------------------------------------------------------- statistics, a thread for each channel
-
-@group(0) @binding(0) var<storage, read> part: array<f32>;
-@group(0) @binding(1) var<storage, read> stats_gamma: array<f32>;
-@group(0) @binding(2) var<storage, read> stats_beta: array<f32>;
-@group(0) @binding(3) var<storage, read_write> running_mean: array<f32>;
-@group(0) @binding(4) var<storage, read_write> running_var: array<f32>;
-@group(0) @binding(5) var<storage, read_write> stats_norm: array<f32>;
-
+// A thread for each channel.
 @compute @workgroup_size(64)
-fn conv_block_stats(@builtin(global_invocation_id) id: vec3<u32>) {
+fn conv_block_fwd_2(@builtin(global_invocation_id) id: vec3<u32>) {
     let c = id.x;
     if c >= cout {
         return;
     }
-    var n = 0.0;
-    var mean = 0.0;
-    var squares = 0.0;
-    for (var block = 0u; block < blocks_of_batch(); block++) {
-        let nb = f32(lanes_of(block) * p.tout);
-        let delta = part[block * 2u * cout + c] / nb - mean;
-        let share = nb / (n + nb);
-        mean += delta * share;
-        squares += part[block * 2u * cout + cout + c] + delta * delta * n * share;
-        n += nb;
+    var mean = running_mean[c];
+    var variance = running_var[c];
+    if train != 0u {
+        mean = 0.0;
+        var n = 0.0;
+        var squares = 0.0;
+        for (var block = 0u; block < blocks_of_batch(); block++) {
+            let nb = f32(lanes_of(block) * p.tout);
+            let delta = fwd_part[block * 2u * cout + c] / nb - mean;
+            let share = nb / (n + nb);
+            mean += delta * share;
+            squares += fwd_part[block * 2u * cout + cout + c] + delta * delta * n * share;
+            n += nb;
+        }
+        variance = squares / n;
+        running_mean[c] = (1.0 - p.momentum) * running_mean[c] + p.momentum * mean;
+        running_var[c] = (1.0 - p.momentum) * running_var[c] + p.momentum * squares / (n - 1.0);
     }
-    let inv = 1.0 / sqrt(squares / n + p.eps);
-    let scale = stats_gamma[c] * inv;
-    stats_norm[c] = scale;
-    stats_norm[cout + c] = stats_beta[c] - mean * scale;
-    stats_norm[2u * cout + c] = mean;
-    stats_norm[3u * cout + c] = inv;
-    running_mean[c] = (1.0 - p.momentum) * running_mean[c] + p.momentum * mean;
-    running_var[c] = (1.0 - p.momentum) * running_var[c] + p.momentum * squares / (n - 1.0);
-}
-
-@group(0) @binding(0) var<storage, read> eval_gamma: array<f32>;
-@group(0) @binding(1) var<storage, read> eval_beta: array<f32>;
-@group(0) @binding(2) var<storage, read> eval_mean: array<f32>;
-@group(0) @binding(3) var<storage, read> eval_var: array<f32>;
-@group(0) @binding(4) var<storage, read_write> eval_norm: array<f32>;
-
-@compute @workgroup_size(64)
-fn conv_block_eval(@builtin(global_invocation_id) id: vec3<u32>) {
-    let c = id.x;
-    if c >= cout {
-        return;
-    }
-    let inv = 1.0 / sqrt(eval_var[c] + p.eps);
-    let scale = eval_gamma[c] * inv;
-    eval_norm[c] = scale;
-    eval_norm[cout + c] = eval_beta[c] - eval_mean[c] * scale;
-    eval_norm[2u * cout + c] = eval_mean[c];
-    eval_norm[3u * cout + c] = inv;
-}
-
-@group(0) @binding(1) var<storage, read> coef_norm: array<f32>;
-@group(0) @binding(2) var<storage, read_write> dgamma: array<f32>;
-@group(0) @binding(3) var<storage, read_write> dbeta: array<f32>;
-@group(0) @binding(4) var<storage, read_write> coef_back: array<f32>;
-
-@compute @workgroup_size(64)
-fn conv_block_bwd_coef(@builtin(global_invocation_id) id: vec3<u32>) {
-    let c = id.x;
-    if c >= cout {
-        return;
-    }
-    var dz = 0.0;
-    var dzy = 0.0;
-    for (var block = 0u; block < blocks_of_batch(); block++) {
-        dz += part[block * 2u * cout + c];
-        dzy += part[block * 2u * cout + cout + c];
-    }
-    let scale = coef_norm[c];
-    let inv = coef_norm[3u * cout + c];
-    let n = f32(p.batch) * f32(p.tout);
-    dgamma[c] = dzy * inv;
-    dbeta[c] = dz;
-    for (var i = 0u; i < 4u; i++) {
-        coef_back[i * cout + c] = coef_norm[i * cout + c];
-    }
-    coef_back[4u * cout + c] = -scale * inv * inv * dzy / n;
-    coef_back[5u * cout + c] = -scale * dz / n;
+    let inv = 1.0 / sqrt(variance + p.eps);
+    let scale = gamma[c] * inv;
+    norm[c] = scale;
+    norm[cout + c] = beta[c] - mean * scale;
+    norm[2u * cout + c] = mean;
+    norm[3u * cout + c] = inv;
 }
 
 // ---------------------------------------------------------------- the mean over time
@@ -364,6 +324,9 @@ fn conv_block_pool_fwd(
 @group(0) @binding(3) var<storage, read> lengths: array<f32>;
 @group(0) @binding(4) var<storage, read_write> pool_da: array<f32>;
 @group(0) @binding(5) var<storage, read_write> pool_part: array<f32>;
+@group(0) @binding(6) var<storage, read_write> pool_dgamma: array<f32>;
+@group(0) @binding(7) var<storage, read_write> pool_dbeta: array<f32>;
+@group(0) @binding(8) var<storage, read_write> pool_back: array<f32>;
 
 @compute @workgroup_size(256)
 fn conv_block_pool_bwd(
@@ -407,6 +370,35 @@ fn conv_block_pool_bwd(
     }
 }
 
+// p and q of back, for n values of a channel.
+fn slopes(scale: f32, inv: f32, dz: f32, dzy: f32, n: f32) -> vec2<f32> {
+    return vec2<f32>(-scale * inv * inv * dzy / n, -scale * dz / n);
+}
+
+// A thread for each channel.
+@compute @workgroup_size(64)
+fn conv_block_pool_bwd_2(@builtin(global_invocation_id) id: vec3<u32>) {
+    let c = id.x;
+    if c >= cout {
+        return;
+    }
+    var dz = 0.0;
+    var dzy = 0.0;
+    for (var block = 0u; block < blocks_of_batch(); block++) {
+        dz += pool_part[block * 2u * cout + c];
+        dzy += pool_part[block * 2u * cout + cout + c];
+    }
+    let inv = pool_bwd_norm[3u * cout + c];
+    let pq = slopes(pool_bwd_norm[c], inv, dz, dzy, f32(p.batch) * f32(p.tout));
+    pool_dgamma[c] = dzy * inv;
+    pool_dbeta[c] = dz;
+    for (var i = 0u; i < 4u; i++) {
+        pool_back[i * cout + c] = pool_bwd_norm[i * cout + c];
+    }
+    pool_back[4u * cout + c] = pq.x;
+    pool_back[5u * cout + c] = pq.y;
+}
+
 // ---------------------------------------------------------------- backward
 
 @group(0) @binding(0) var<storage, read> da: array<f32>;
@@ -415,9 +407,11 @@ fn conv_block_pool_bwd(
 @group(0) @binding(4) var<storage, read> norm_in: array<f32>;
 @group(0) @binding(5) var<storage, read> weight: array<f32>;
 @group(0) @binding(6) var<storage, read_write> da_in: array<f32>;
-@group(0) @binding(7) var<storage, read_write> part_in: array<f32>;
-@group(0) @binding(8) var<storage, read_write> bwd_dw_part: array<f32>;
-@group(0) @binding(5) var<storage, read_write> dw_part: array<f32>;
+@group(0) @binding(7) var<storage, read_write> part: array<f32>;
+@group(0) @binding(8) var<storage, read_write> dw: array<f32>;
+@group(0) @binding(9) var<storage, read_write> dgamma_in: array<f32>;
+@group(0) @binding(10) var<storage, read_write> dbeta_in: array<f32>;
+@group(0) @binding(11) var<storage, read_write> back_in: array<f32>;
 
 // What makes dy of a channel.
 struct Channel {
@@ -453,6 +447,12 @@ fn blocks_of_chunk() -> u32 {
 
 fn chunks_of_batch() -> u32 {
     return over(blocks_of_batch(), blocks_of_chunk());
+}
+
+// Workgroups of the weight gradient.
+fn shares() -> u32 {
+    let others = chunks_of_batch() * cin * over(max(k, 1u), RUN);
+    return over(cout, tile_of(cout, others)) * others;
 }
 
 fn share_of(number: u32) -> Share {
@@ -529,40 +529,6 @@ fn place_of(own: Share, thread: u32) -> u32 {
     return select(0xffffffffu, at, e < own.count && tap < k);
 }
 
-@compute @workgroup_size(256)
-fn conv_block_bwd(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let own = share_of(group_of(group, groups));
-    if own.chunk >= chunks_of_batch() {
-        return;
-    }
-    weight_gradient(own, thread);
-    let at = place_of(own, thread);
-    if at != 0xffffffffu {
-        bwd_dw_part[at] = staged[thread % RUN][thread / RUN];
-    }
-}
-
-@compute @workgroup_size(256)
-fn conv_block_bwd_w(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let own = share_of(group_of(group, groups));
-    if own.chunk >= chunks_of_batch() {
-        return;
-    }
-    weight_gradient(own, thread);
-    let at = place_of(own, thread);
-    if at != 0xffffffffu {
-        dw_part[at] = staged[thread % RUN][thread / RUN];
-    }
-}
-
 // The sums of the layer before, of up to four channels.
 struct Sums {
     dz: vec4<f32>,
@@ -588,14 +554,9 @@ fn put(before: Sums, at: u32, first: u32, count: u32, v: vec4<f32>) -> Sums {
     return sums;
 }
 
-@compute @workgroup_size(256)
-fn conv_block_bwd_2(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
+// The gradient of the input by workgroup `number` of these, and its sums.
+fn input_gradient(number: u32, thread: u32) {
     // 1. This workgroup's block and input channels.
-    let number = group_of(group, groups);
     let tile = tile_of(cin, blocks_of_batch());
     let tiles = over(cin, tile);
     let block = number / tiles;
@@ -681,16 +642,107 @@ fn conv_block_bwd_2(
     let dz = quad_sum(thread, sums.dz);
     let dzy = quad_sum(thread, sums.dzy);
     if thread < count {
-        part_in[block * 2u * cin + first + thread] = dz[thread];
-        part_in[block * 2u * cin + cin + first + thread] = dzy[thread];
+        let at = chunks_of_batch() * cout * cin * k + block * 2u * cin + first + thread;
+        part[at] = dz[thread];
+        part[at + cin] = dzy[thread];
     }
 }
 
-@group(0) @binding(0) var<storage, read> sum_dw_part: array<f32>;
-@group(0) @binding(1) var<storage, read_write> dw: array<f32>;
+@compute @workgroup_size(256)
+fn conv_block_bwd(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let number = group_of(group, groups);
+    if number >= shares() {
+        input_gradient(number - shares(), thread);
+        return;
+    }
+    let own = share_of(number);
+    weight_gradient(own, thread);
+    let at = place_of(own, thread);
+    if at != 0xffffffffu {
+        part[at] = staged[thread % RUN][thread / RUN];
+    }
+}
+
+// A thread for each weight, then for each channel of the layer before.
+@compute @workgroup_size(256)
+fn conv_block_bwd_2(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let number = group_of(group, groups);
+    let weights = cout * cin * k;
+    let runs = over(weights, WIDTH);
+    if number < runs {
+        let at = number * WIDTH + thread;
+        if at < weights {
+            var sum = 0.0;
+            for (var chunk = 0u; chunk < chunks_of_batch(); chunk++) {
+                sum += part[chunk * weights + at];
+            }
+            dw[at] = sum;
+        }
+        return;
+    }
+    let c = (number - runs) * WIDTH + thread;
+    if affine == 0u {
+        if c == 0u {
+            dgamma_in[0] = 0.0;
+            dbeta_in[0] = 0.0;
+            back_in[0] = 0.0;
+        }
+        return;
+    }
+    if c >= cin {
+        return;
+    }
+    var dz = 0.0;
+    var dzy = 0.0;
+    for (var block = 0u; block < blocks_of_batch(); block++) {
+        let at = chunks_of_batch() * weights + block * 2u * cin + c;
+        dz += part[at];
+        dzy += part[at + cin];
+    }
+    let inv = norm_in[3u * cin + c];
+    let pq = slopes(norm_in[c], inv, dz, dzy, f32(p.batch) * f32(p.t));
+    dgamma_in[c] = dzy * inv;
+    dbeta_in[c] = dz;
+    for (var i = 0u; i < 4u; i++) {
+        back_in[i * cin + c] = norm_in[i * cin + c];
+    }
+    back_in[4u * cin + c] = pq.x;
+    back_in[5u * cin + c] = pq.y;
+}
+
+// ---------------------------------------------------------------- the weight gradient alone
+
+@group(0) @binding(5) var<storage, read_write> w_part: array<f32>;
+@group(0) @binding(6) var<storage, read_write> w_dw: array<f32>;
 
 @compute @workgroup_size(256)
-fn conv_block_bwd_w_sum(
+fn conv_block_bwd_w(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let number = group_of(group, groups);
+    if number >= shares() {
+        return;
+    }
+    let own = share_of(number);
+    weight_gradient(own, thread);
+    let at = place_of(own, thread);
+    if at != 0xffffffffu {
+        w_part[at] = staged[thread % RUN][thread / RUN];
+    }
+}
+
+@compute @workgroup_size(256)
+fn conv_block_bwd_w_2(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
@@ -702,7 +754,7 @@ fn conv_block_bwd_w_sum(
     }
     var sum = 0.0;
     for (var chunk = 0u; chunk < chunks_of_batch(); chunk++) {
-        sum += sum_dw_part[chunk * weights + at];
+        sum += w_part[chunk * weights + at];
     }
-    dw[at] = sum;
+    w_dw[at] = sum;
 }

@@ -1,8 +1,10 @@
-// Fully connected layer with its bias and activation, y = f(x w^T + b).
+// Fully connected layer with the dropout of its input, its bias and activation, y = f(m(x) w^T + b).
 //
-//   fwd  y = f(x w^T + b)
-//   bwd  dz = dy * f'(y), from the output; dx = dz w, dw = dz^T x, db = sum_b dz: one dispatch for all three
+//   fwd  y = f(m(x) w^T + b)
+//   bwd  dz = dy * f'(y), from the output; dx = m(dz w), dw = dz^T m(x), db = sum_b dz: one dispatch for all three
 //
+// m is the mask of dropout.wgsl over the elements of x, made again where x is read and dx written; none where the
+// threshold is 0.
 // Shapes: x [B, I], w [O, I], b [O], y [B, O]; gradients as what they belong to. f is the identity, relu
 // or sigmoid. Without a bias b is bound to any buffer and not read. An output that `wanted` leaves out is one
 // element, set to 0.
@@ -21,12 +23,16 @@ struct P {
     activation: u32,
     bias: u32,
     wanted: u32,
+    threshold: u32,
+    scale: f32,
+    stream: u32,
 }
 @group(1) @binding(0) var<uniform> p: P;
 
-// Each activation, with a bias and without, is a pipeline of its own.
+// Each activation, with a bias and without, with dropout and without, is a pipeline of its own.
 override activation: u32 = 0u;
 override bias: u32 = 0u;
+override threshold: u32 = 0u;
 
 const RELU: u32 = 1u;
 const SIGMOID: u32 = 2u;
@@ -40,10 +46,20 @@ const PITCH: u32 = 33u;
 var<workgroup> left: array<f32, 1056>; // [row][term]
 var<workgroup> right: array<f32, 1056>; // [column][term]
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> w: array<f32>;
-@group(0) @binding(2) var<storage, read> b: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> state: array<u32>;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> w: array<f32>;
+@group(0) @binding(3) var<storage, read> b: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+
+// The value of element `at` of x or dx behind the mask.
+fn masked(v: f32, at: u32) -> f32 {
+    if threshold == 0u {
+        return v;
+    }
+    let words = philox4x32(vec4<u32>(at / 4u, state[2], p.stream, 0u), vec2<u32>(state[0], state[1]));
+    return select(0.0, p.scale * v, words[at % 4u] >= threshold);
+}
 
 // Adds `terms` products of the tile to a thread's sums (row 0 column 0, row 0 column 16, row 16 column 0, ...).
 fn multiply(sums: vec4<f32>, terms: u32, thread: u32) -> vec4<f32> {
@@ -92,7 +108,8 @@ fn linear_fwd(
             var r = 0.0;
             if start + k < p.inputs {
                 if row + i < p.batch {
-                    l = x[(row + i) * p.inputs + start + k];
+                    let at = (row + i) * p.inputs + start + k;
+                    l = masked(x[at], at);
                 }
                 if column + i < p.outputs {
                     r = w[(column + i) * p.inputs + start + k];
@@ -119,11 +136,11 @@ fn linear_fwd(
     }
 }
 
-@group(0) @binding(2) var<storage, read> bwd_y: array<f32>;
-@group(0) @binding(3) var<storage, read> dy: array<f32>;
-@group(0) @binding(4) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(5) var<storage, read_write> dw: array<f32>;
-@group(0) @binding(6) var<storage, read_write> db: array<f32>;
+@group(0) @binding(3) var<storage, read> bwd_y: array<f32>;
+@group(0) @binding(4) var<storage, read> dy: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(6) var<storage, read_write> dw: array<f32>;
+@group(0) @binding(7) var<storage, read_write> db: array<f32>;
 
 fn dz(row: u32, output: u32) -> f32 {
     let at = row * p.outputs + output;
@@ -163,7 +180,7 @@ fn tile_of_dx(row: u32, column: u32, thread: u32) {
         let at_row = row + thread / 16u + 16u * (i / 2u);
         let at = column + thread % 16u + 16u * (i % 2u);
         if at_row < p.batch && at < p.inputs {
-            dx[at_row * p.inputs + at] = sums[i];
+            dx[at_row * p.inputs + at] = masked(sums[i], at_row * p.inputs + at);
         }
     }
 }
@@ -182,7 +199,8 @@ fn tile_of_dw(row: u32, column: u32, thread: u32) {
                     l = dz(start + i, row + j);
                 }
                 if column + j < p.inputs {
-                    r = x[(start + i) * p.inputs + column + j];
+                    let at = (start + i) * p.inputs + column + j;
+                    r = masked(x[at], at);
                 }
             }
             left[j * PITCH + i] = l;

@@ -48,3 +48,31 @@ fn ln_1p(x: f32) -> f32 {
 fn ln(x: f32) -> f32 {
     return select(log(x), ln_1p(x - 1.0), x > 0.5 && x <= 2.0);
 }
+
+// The upper half of a 64-bit product, from 16-bit halves.
+fn multiply_high(a: u32, b: u32) -> u32 {
+    let a0 = a & 0xffffu;
+    let a1 = a >> 16u;
+    let b0 = b & 0xffffu;
+    let b1 = b >> 16u;
+    let middle = a1 * b0 + ((a0 * b0) >> 16u); // at most (2^16 - 1) * 2^16: fits
+    let low = a0 * b1 + (middle & 0xffffu);
+    return a1 * b1 + (middle >> 16u) + (low >> 16u);
+}
+
+// Ten rounds of Philox4x32: four random words for a counter under a key.
+// J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw: Parallel random numbers: as easy as 1, 2, 3 (SC 2011).
+fn philox4x32(counter: vec4<u32>, seed: vec2<u32>) -> vec4<u32> {
+    var c = counter;
+    var key = seed;
+    for (var round = 0u; round < 10u; round++) {
+        c = vec4<u32>(
+            multiply_high(c.z, 0xCD9E8D57u) ^ c.y ^ key.x,
+            c.z * 0xCD9E8D57u,
+            multiply_high(c.x, 0xD2511F53u) ^ c.w ^ key.y,
+            c.x * 0xD2511F53u,
+        );
+        key += vec2<u32>(0x9E3779B9u, 0xBB67AE85u); // Weyl sequences: the golden ratio and sqrt(3) - 1
+    }
+    return c;
+}

@@ -47,6 +47,8 @@ pub struct Graph {
     grads: HashMap<Var, Var>,
     /// The gradient of the loss by itself: the constant 1.
     unit: Option<Var>,
+    /// Stands for index inputs that launches do not read.
+    no_index: Option<Var>,
 }
 
 impl Graph {
@@ -102,6 +104,17 @@ impl Graph {
     /// A new intermediate of floating-point elements; some launch must write it.
     pub fn temp(&mut self, shape: &[usize]) -> Var {
         self.node(shape, Elem::Real)
+    }
+
+    /// A stand-in for an index input that a launch does not read.
+    pub(crate) fn no_index(&mut self) -> Var {
+        match self.no_index {
+            Some(var) => var,
+            None => {
+                let var = self.node(&[1], Elem::Index);
+                *self.no_index.insert(var)
+            }
+        }
     }
 
     /// A new intermediate with the shape of `var`.
@@ -311,6 +324,9 @@ impl Graph {
             if homes[root].is_none() {
                 homes[root] = Some(device.alloc(self.elem(var), self.len(var))?);
             }
+        }
+        if let Some(var) = self.no_index {
+            homes[var.0] = Some(device.alloc(Elem::Index, 1)?);
         }
         let planned = self.plan(&live, &homes)?;
         let slots =

@@ -3,8 +3,8 @@
 use crate::device::Device;
 use crate::graph::{Graph, Var};
 use crate::ops::conv_block::{ConvBlock, Features, Mode, conv_block, frames_after, mean_over_time};
-use crate::ops::dropout::{DropoutOptions, dropout};
-use crate::ops::linear::{Activation, linear};
+use crate::ops::dropout::DropoutOptions;
+use crate::ops::linear::{Activation, dropped_linear};
 use crate::optim::{Leaves, Method, Optimizer, ParamSet, Tensor};
 use crate::{Error, Result};
 use rand::{RngExt, SeedableRng};
@@ -290,22 +290,24 @@ impl PcConvNet {
     }
 
     /// Records the head: ratings in (0, 1), `[batch, 1]`, of an embedding. With `random`, the state that
-    /// [`dropout`] takes, values are dropped as in training.
+    /// [`dropout`](crate::ops::dropout::dropout) takes, values are dropped as in training.
     ///
     /// # Errors
     /// When shapes do not fit.
     pub fn rate(&self, g: &mut Graph, vars: &NetVars, embedding: Var, random: Option<Var>) -> Result<Var> {
         let probability = self.config.dropout;
-        let drop = |g: &mut Graph, x: Var, stream: u32| match random {
-            Some(state) if probability > 0.0 => dropout(g, x, state, DropoutOptions { probability, stream }),
-            _ => Ok(x),
+        let dropped = |stream| {
+            random.filter(|_| probability > 0.0).map(|state| (state, DropoutOptions { probability, stream }))
         };
-        let x = drop(g, embedding, 0)?;
+        let of = |layer: &str| -> Result<(Var, Option<Var>)> {
+            let (w, b) = (format!("{layer}.weight"), format!("{layer}.bias"));
+            Ok((vars.head.get(&w)?, Some(vars.head.get(&b)?)))
+        };
         let activation = if self.config.hidden_relu { Activation::Relu } else { Activation::None };
-        let x =
-            linear(g, x, vars.head.get("hidden.weight")?, Some(vars.head.get("hidden.bias")?), activation)?;
-        let x = drop(g, x, 1)?;
-        linear(g, x, vars.head.get("out.weight")?, Some(vars.head.get("out.bias")?), Activation::Sigmoid)
+        let (w, b) = of("hidden")?;
+        let x = dropped_linear(g, embedding, dropped(0), w, b, activation)?;
+        let (w, b) = of("out")?;
+        dropped_linear(g, x, dropped(1), w, b, Activation::Sigmoid)
     }
 }
 

@@ -11,6 +11,7 @@ use etude::ops::conv1d::{ConvOptions1d, conv1d};
 use etude::ops::linear::{Activation, linear};
 use etude::ops::loss::{LossOptions, mse};
 use etude::ops::pool::mean_time;
+use etude::optim::Method;
 
 /// `[B, C, T]` as `[ceil(B/16), C, T, 16]`.
 fn blocked(x: &[f64], [b, c, t]: [usize; 3]) -> Vec<f64> {
@@ -99,4 +100,27 @@ fn a_schedule_rises_then_falls_along_a_cosine() {
     assert_abs_diff_eq!(at[24], 0.0);
     assert!(at[4..].windows(2).all(|w| w[1] < w[0]));
     assert_relative_eq!(Schedule::Constant { lr: 0.3, warm_up: 0 }.lr_at(1000, 10), 0.3);
+}
+
+#[test]
+fn a_training_step_takes_few_launches() {
+    let cpu = Cpu::<f32>::new(1).unwrap();
+    let device: &dyn Device = &cpu;
+    let (batch, frames) = (20, 220);
+    // The paper's network, and one that drops values; both have a batch gathered in two launches before them.
+    for config in [NetConfig::paper(1, frames), NetConfig::alignment(1, frames)] {
+        let net = PcConvNet::new(device, config, 0).unwrap();
+        let mut g = Graph::new();
+        let vars = net.bind(&mut g, Learn::Yes, Learn::Yes).unwrap();
+        let x = device.upload(&normal(1, 32 * frames)).unwrap();
+        let x = g.bind(&x, &[2, 1, frames, 16]).unwrap();
+        let state = g.bind(&device.upload(&[1u32, 2, 3]).unwrap(), &[3]).unwrap();
+        let target = g.bind(&device.upload(&uniform(2, batch)).unwrap(), &[batch]).unwrap();
+        let embedding = net.encode(&mut g, &vars, x, batch, None).unwrap();
+        let rating = net.rate(&mut g, &vars, embedding, Some(state)).unwrap();
+        let loss = mse(&mut g, rating, target, LossOptions::default()).unwrap();
+        g.backward(loss).unwrap();
+        net.optimize(device, &mut g, &vars, Method::Adam(Default::default())).unwrap();
+        assert_eq!(g.compile(device, &[loss]).unwrap().launches(), 14);
+    }
 }

@@ -62,6 +62,43 @@ fn seed_step_and_stream_each_give_another_mask_and_nothing_else_does() {
 }
 
 #[test]
+fn a_linear_layer_that_drops_its_input_is_dropout_then_linear_bit_for_bit() {
+    use etude::cases::normal;
+    use etude::ops::linear::{Activation, dropped_linear, linear};
+    let cpu = Cpu::<f32>::new(2).unwrap();
+    let device: &dyn Device = &cpu;
+    // One piece of work and several; rows that are no multiple of the generator's four words.
+    for [batch, inputs, outputs] in [[3, 5, 2], [1031, 67, 33]] {
+        let run = |folded: bool| {
+            let mut g = Graph::new();
+            let mut leaf = |g: &mut Graph, seed, shape: &[usize]| {
+                let buf = device.upload(&normal(seed, shape.iter().product())).unwrap();
+                g.leaf(&buf, None, shape).unwrap()
+            };
+            let x = leaf(&mut g, 1, &[batch, inputs]);
+            let (w, b) = (leaf(&mut g, 2, &[outputs, inputs]), leaf(&mut g, 3, &[outputs]));
+            let up = leaf(&mut g, 4, &[batch, outputs]);
+            let state = g.bind(&device.upload(&[3u32, 1, 4]).unwrap(), &[3]).unwrap();
+            let options = DropoutOptions { probability: 0.3, stream: 2 };
+            let y = if folded {
+                dropped_linear(&mut g, x, Some((state, options)), w, Some(b), Activation::Relu).unwrap()
+            } else {
+                let x = dropout(&mut g, x, state, options).unwrap();
+                linear(&mut g, x, w, Some(b), Activation::Relu).unwrap()
+            };
+            g.backward_from(y, up).unwrap();
+            let all = [y, g.grad(x).unwrap(), g.grad(w).unwrap(), g.grad(b).unwrap()];
+            let mut step = g.compile(device, &all).unwrap();
+            assert_eq!(step.launches(), if folded { 2 } else { 4 });
+            step.poison(device).unwrap();
+            step.run().unwrap();
+            all.map(|v| device.download(step.buf(v).unwrap()).unwrap())
+        };
+        assert_eq!(run(true), run(false), "{batch} {inputs} {outputs}");
+    }
+}
+
+#[test]
 fn misuse_is_an_error() {
     let cpu = Cpu::<f32>::new(1).unwrap();
     let device: &dyn Device = &cpu;

@@ -42,9 +42,19 @@ fn stack(batch: usize, cin: usize, t: usize, layers: &'static [Layer], masked: b
     .within(3e-5, "three normalised layers: each divides by a spread that itself carries f32 sums, and a ReLU at its kink may flip")
 }
 
+/// The same over an input that takes no gradient, as the network's own.
+fn constant_input(mut case: Case) -> Case {
+    case.inputs[0].role = Role::Constant;
+    case.name += " x constant";
+    case
+}
+
 pub fn cases() -> Vec<Case> {
     const PAPER: &[Layer] = &[(4, 7, 3), (8, 7, 3), (16, 7, 3)];
     const RECIPE: &[Layer] = &[(32, 7, 2), (64, 5, 2)];
+    // Weights beyond what a tile of a shader holds at once: many channels, many taps, both.
+    const WIDE: &[Layer] = &[(70, 9, 1), (37, 13, 2), (41, 1, 3)];
+    const LONG: &[Layer] = &[(2, 600, 7), (3, 11, 1)];
     vec![
         stack(2, 1, 1, &[(1, 1, 1)], false, Mode::Train).within(
             1e-2,
@@ -57,6 +67,10 @@ pub fn cases() -> Vec<Case> {
         stack(20, 1, 200, PAPER, false, Mode::Train),
         stack(20, 1, 200, PAPER, true, Mode::Eval),
         stack(35, 14, 40, RECIPE, false, Mode::Train),
+        constant_input(stack(35, 14, 40, RECIPE, false, Mode::Train)),
+        stack(18, 3, 37, WIDE, false, Mode::Train),
+        constant_input(stack(5, 70, 19, &[(33, 10, 4)], true, Mode::Train)),
+        stack(3, 2, 700, LONG, false, Mode::Train),
         stack(64, 1, 1000, PAPER, false, Mode::Train).timed(),
     ]
 }

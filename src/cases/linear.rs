@@ -1,5 +1,6 @@
 use super::{Case, Input, Role, normal};
-use crate::ops::linear::{Activation, linear};
+use crate::ops::dropout::DropoutOptions;
+use crate::ops::linear::{Activation, dropped_linear, linear};
 
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -38,5 +39,19 @@ pub fn cases() -> Vec<Case> {
         vec![constant(&[13, 17]), constant(&[5, 17]), b],
         |g, v| linear(g, v[0], v[1], Some(v[2]), Activation::Relu),
     ));
+    for (b, i, o, probability) in [(1, 1, 1, 0.5), (7, 5, 3, 0.3), (67, 33, 35, 0.2), (64, 64, 32, 0.2)] {
+        let inputs = vec![
+            Input::normal(1, &[b, i]),
+            Input::normal(2, &[o, i]),
+            Input::normal(3, &[o]),
+            Input::index(&[3], vec![0x0123_4567, 0x89ab_cdef, 42]),
+        ];
+        let options = DropoutOptions { probability, stream: 1 };
+        let case =
+            Case::new("linear", format!("b{b} i{i} o{o} dropped {probability}"), inputs, move |g, v| {
+                dropped_linear(g, v[0], Some((v[3], options)), v[1], Some(v[2]), Activation::Relu)
+            });
+        cases.push(if b == 64 { case.timed() } else { case });
+    }
     cases
 }

@@ -6,11 +6,16 @@
 //! same. One training step reads and writes each `y` and its gradient once per kernel that needs it.
 //!
 //! ```text
-//! forward   x ──fwd──► y₁ + part ──stats──► norm₁     (then y₁ ──fwd──► y₂ ...)
-//!           y₃ ──pool_fwd──► embedding [B, C]
-//! backward  d_embedding ──pool_bwd──► da₃ + part ──bwd_coef──► dgamma₃, dbeta₃, back₃
-//!           da₃ ──bwd──► da₂ + part + dw partials ──w_sum──► dw₃   ...   da₁ ──bwd_w──► dw partials
+//! forward   x ──fwd──► y₁, norm₁ ──fwd──► y₂, norm₂ ──fwd──► y₃, norm₃ ──pool_fwd──► embedding [B, C]
+//! backward  d_embedding ──pool_bwd──► da₃; dgamma₃, dbeta₃, back₃
+//!           da₃, back₃ ──bwd──► da₂, dw₃; dgamma₂, dbeta₂, back₂
+//!           da₂, back₂ ──bwd──► da₁, dw₂; dgamma₁, dbeta₁, back₁
+//!           da₁, back₁ ──bwd_w──► dw₁
 //! ```
+//!
+//! Each arrow is one launch. Sums over the batch end in the launch that makes their terms: partial sums go to
+//! `part`, and when all are there, one for each channel or weight adds them up in order (CUDA: the last block; WGSL: a
+//! second stage). So the backward launch of a layer ends with the normalisation of the layer below.
 //!
 //! Layout `Nct16n`: element (b, c, t) at `(((b/16)·C + c)·T + t)·16 + b%16`: sixteen samples lie side
 //! by side, so a warp reads whole lines and a vector register holds one position of sixteen samples;
@@ -20,12 +25,13 @@
 //! |---|---|---|
 //! | `x` | Nct16n [B, Cin, T] | the network's input, or the `y` of the layer before (`affine`) |
 //! | `y`, `da` | Nct16n [B, Cout, Tout] | convolution; gradient with respect to the activation |
-//! | `weight` | [Cout, Cin, K] | |
+//! | `weight`, `dw` | [Cout, Cin, K] | |
 //! | `norm` | [4, C] | scale `γ/σ`, shift `β − μ·γ/σ`, mean `μ`, `1/σ` |
-//! | `part` forward | [blocks, 2, C] | sum, and sum of squares about the block's own mean, per 16 samples |
-//! | `part` backward | [blocks, 2, C] | `Σ dz`, `Σ dz·(y − μ)`, with `dz = da` where `a > 0` |
-//! | `back` | [6, C] | `norm`, then p, q of `dy = scale·dz + p·(y − μ) + q` |
-//! | `dw_part` | [chunks, Cout, Cin, K] | one partial gradient per fixed run of blocks |
+//! | `back` | [6, C] | `norm`, then p, q of `dy = scale·dz + p·(y − μ) + q`, `dz = da` where `a > 0` |
+//! | `part` | [`P::part_fwd`], ... | scratch: partial sums, as each twin lays them out |
+//!
+//! Rust and WGSL have in `part` a row [2, C] for each sixteen samples (forward the sum, and the sum of squares about their
+//! own mean; backward `Σ dz`, `Σ dz·(y − μ)`), and before it a partial `dw` for each fixed run of blocks.
 //!
 //! The variance is merged from block means (Chan, Golub, LeVeque 1979), so a large mean costs no
 //! digits. Gradients of batch normalisation: Ioffe and Szegedy (2015), eq. in §3.
@@ -34,7 +40,7 @@
 
 use super::microkernel::{Rows, WeightRows, conv_rows, pack_weights, sum_lanes, weight_rows};
 use super::simd::{F32x16, LANES};
-use super::{Binding, Cost, Groups, Kernel, Params};
+use super::{Binding, Cost, Cuda, Groups, Kernel, Params};
 use crate::device::cpu::{Args, CpuTwin, Real, with_scratch};
 use crate::dispatch;
 use bytemuck::{Pod, Zeroable};
@@ -60,6 +66,8 @@ pub struct P {
     /// 1 when the input is another layer's `y`, read through its `norm` and ReLU; pooling: 1 when
     /// `lengths` say how many frames are valid.
     pub affine: u32,
+    /// 1 when `norm` comes from the batch, 0 when from the running statistics.
+    pub train: u32,
     /// Added to the variance.
     pub eps: f32,
     /// Share of the batch in the running statistics.
@@ -94,9 +102,19 @@ impl P {
     fn sample(&self) -> (usize, usize) {
         ((self.cin * self.t) as usize, (self.cout * self.tout) as usize)
     }
-    /// Values behind one channel's statistics.
-    fn count(&self) -> f64 {
-        f64::from(self.batch) * f64::from(self.tout)
+    /// Elements of `part` of [`FWD`].
+    pub fn part_fwd(&self) -> usize {
+        // CUDA's tiles: at least one for each block of samples.
+        self.blocks() * Fwd::of(self).tiles as usize * 2 * self.cout as usize
+    }
+    /// Elements of `part` of [`POOL_BWD`].
+    pub fn part_pool(&self) -> usize {
+        self.blocks() * 2 * self.cout as usize
+    }
+    /// Elements of `part` of [`BWD`] and [`BWD_W`].
+    pub fn part_bwd(&self) -> usize {
+        let slices = self.chunks().max(Dw::of(self).slices as usize);
+        slices * self.weights() + self.blocks() * Dx::of(self).tiles as usize * 2 * self.cin as usize
     }
     fn cost(p: &Params, flops: impl Fn(usize) -> usize, x: usize, y: usize) -> Cost {
         let p: Self = p.get();
@@ -112,9 +130,10 @@ const fn kernel<const N: usize>(
     f32: fn(Args<'_, f32>),
     f64: fn(Args<'_, f64>),
     groups: &'static [Groups],
+    cuda: Cuda,
     cost: fn(&Params) -> Cost,
 ) -> Kernel {
-    Kernel { name, bindings, cpu: CpuTwin { f32, f64 }, groups, cuda: None, cost }
+    Kernel { name, bindings, cpu: CpuTwin { f32, f64 }, groups, cuda: Some(cuda), cost }
 }
 
 /// Threads of a workgroup that owns one channel with each.
@@ -150,6 +169,123 @@ fn by_channel(p: &Params) -> [u32; 3] {
     [p.get::<P>().cout.div_ceil(PER_CHANNEL), 1, 1]
 }
 
+// ------------------------------------------------------------------ how the CUDA twins cut their work
+
+/// Threads of a block.
+const BLOCK: u32 = 128;
+/// Float4s in the line of sixteen samples.
+const QUADS: u32 = 4;
+/// Float4s of shared memory for the runs of channels.
+const STAGE: u32 = 2048;
+/// Blocks of the weight gradient that a launch should have.
+const SHARES: u32 = 128;
+/// Most partial weight gradients.
+const SLICES: u32 = 32;
+/// Bytes of a float4.
+const FLOAT4: u32 = 16;
+
+/// The least power of two that is `n` or more, at most `most`.
+fn power(n: u32, most: u32) -> u32 {
+    n.next_power_of_two().min(most)
+}
+
+/// Tiles of [`FWD`]; `kernels/conv_block.cu` says what the members are.
+struct Fwd {
+    tiles: u32,
+    across: u32,
+    shared: u32,
+}
+
+impl Fwd {
+    fn of(p: &P) -> Self {
+        let per = if p.cout > 16 { 8 } else { 4 };
+        let groups = power(p.cout.div_ceil(per), 4);
+        let rows = BLOCK / QUADS / groups;
+        let taps = p.k.min(RUN);
+        let step = p.stride.min(taps);
+        let reach = (rows - 1) * step + taps;
+        let a_channel = reach * QUADS + taps * per * groups / 4;
+        let channels = (STAGE / a_channel).max(1).min(p.cin);
+        Self {
+            tiles: p.tout.div_ceil(rows),
+            across: p.cout.div_ceil(per * groups),
+            shared: channels * a_channel * FLOAT4,
+        }
+    }
+}
+
+/// Tiles of the weight gradient, as [`Fwd`].
+struct Dw {
+    tiles: u32,
+    slices: u32,
+    shared: u32,
+}
+
+impl Dw {
+    fn of(p: &P) -> Self {
+        let quads = power(p.cout.div_ceil(4), if p.cout < 32 { 2 } else { 4 });
+        let ins = power(p.cin, if p.cin < 16 { 4 } else { 8 });
+        let taps = p.k.min(RUN);
+        let step = p.stride.min(taps);
+        let spots = if step > 3 {
+            8
+        } else if quads * ins == 1 {
+            32
+        } else {
+            16
+        };
+        let reach = (spots - 1) * step + taps;
+        let tiles = p.cout.div_ceil(4 * quads) * p.cin.div_ceil(ins) * p.k.div_ceil(RUN);
+        let stages = p.blocks() as u32 * p.tout.div_ceil(spots);
+        let each = stages.div_ceil((SHARES / tiles).clamp(1, SLICES));
+        let staged = 4 * quads * (spots * QUADS + 1) + ins * (reach * QUADS + 1);
+        let sums = BLOCK / 32 * RUN * quads * ins;
+        Self { tiles, slices: stages.div_ceil(each), shared: staged.max(sums) * FLOAT4 }
+    }
+}
+
+/// Tiles of the gradient of the input, as [`Fwd`].
+struct Dx {
+    tiles: u32,
+    across: u32,
+    shared: u32,
+}
+
+impl Dx {
+    fn of(p: &P) -> Self {
+        let groups = power(p.cin.div_ceil(4), 4);
+        let rows = BLOCK / QUADS / groups;
+        let residues = if p.stride <= 3 { p.stride } else { 1 };
+        let taps = p.k.div_ceil(p.stride).min(RUN);
+        let a_channel = (rows + taps - 1) * QUADS + taps * residues * groups;
+        let channels = (STAGE / a_channel).max(1).min(p.cout);
+        Self {
+            tiles: p.t.div_ceil(p.stride).div_ceil(rows),
+            across: p.cin.div_ceil(4 * groups),
+            shared: channels * a_channel * FLOAT4,
+        }
+    }
+}
+
+fn fwd_blocks(p: &Params) -> [u32; 3] {
+    let p: P = p.get();
+    let f = Fwd::of(&p);
+    [p.blocks() as u32 * f.tiles * f.across, 1, 1]
+}
+fn dw_blocks(p: &Params) -> [u32; 3] {
+    let d = Dw::of(&p.get());
+    [d.tiles * d.slices, 1, 1]
+}
+fn bwd_blocks(p: &Params) -> [u32; 3] {
+    let d = Dx::of(&p.get());
+    [dw_blocks(p)[0] + p.get::<P>().blocks() as u32 * d.tiles * d.across, 1, 1]
+}
+
+/// Workgroups of 256 threads for `weights`, then for `channels`, a thread each.
+fn by_sum(weights: u32, channels: u32) -> [u32; 3] {
+    [weights.div_ceil(256) + channels.div_ceil(256), 1, 1]
+}
+
 // Shorthand for the rows below: most bindings are inputs.
 const fn i(name: &'static str) -> Binding {
     Binding::input(name)
@@ -158,48 +294,27 @@ const fn o(name: &'static str) -> Binding {
     Binding::output(name)
 }
 
-/// `y[c,t] = Σ_{i,k} w[c,i,k]·a[i, t·stride + k]` and each block's statistics. A GPU thread owns one
-/// sample and a few positions of all channels.
+/// `y[c,t] = Σ_{i,k} w[c,i,k]·a[i, t·stride + k]` and its `norm`: with `train` from the batch's statistics, which
+/// also move the running ones (unbiased variance, as PyTorch), else from the running statistics.
 pub static FWD: Kernel = kernel(
     "conv_block_fwd",
-    &[i("x"), i("norm_in"), i("weight"), o("y"), o("part")],
-    fwd_f32,
-    plain::fwd,
-    &[by_output],
-    |p| P::cost(p, |m| 2 * m, 1, 1),
-);
-
-/// Merges block statistics into `norm` and moves the running statistics (unbiased
-/// variance, as PyTorch). One thread per channel.
-pub static STATS: Kernel = kernel(
-    "conv_block_stats",
     &[
-        i("part"),
+        i("x"),
+        i("norm_in"),
+        i("weight"),
         i("gamma"),
         i("beta"),
         Binding::inout("running_mean"),
         Binding::inout("running_var"),
+        o("y"),
+        o("part"),
         o("norm"),
     ],
-    stats,
-    stats,
-    &[by_channel],
-    |p| {
-        Cost::new(
-            8 * p.get::<P>().blocks() * p.get::<P>().cout as usize,
-            2 * p.get::<P>().blocks() * p.get::<P>().cout as usize,
-        )
-    },
-);
-
-/// `norm` from the running statistics: evaluation.
-pub static EVAL: Kernel = kernel(
-    "conv_block_eval",
-    &[i("gamma"), i("beta"), i("running_mean"), i("running_var"), o("norm")],
-    eval,
-    eval,
-    &[by_channel],
-    |p| Cost::new(4 * p.get::<P>().cout as usize, 8 * p.get::<P>().cout as usize),
+    fwd_f32,
+    plain::fwd,
+    &[by_output, by_channel],
+    Cuda::new(BLOCK, fwd_blocks).shared(|p| Fwd::of(&p.get()).shared).ticket(),
+    |p| P::cost(p, |m| 2 * m, 1, 1),
 );
 
 /// `embedding[b,c] = mean over valid t of max(0, scale·y + shift)`; `lengths [B]` counts valid frames.
@@ -209,87 +324,87 @@ pub static POOL_FWD: Kernel = kernel(
     pool_fwd_f32,
     plain::pool_fwd,
     &[by_row],
+    Cuda::new(BLOCK, by_row),
     |p| P::cost(p, |_| 3 * p.get::<P>().sample().1 * p.get::<P>().batch as usize, 0, 1),
 );
 
-/// `da[b,c,t] = d_embedding[b,c]/length` in valid frames, else 0; and the sums that batch
-/// normalisation's backward needs.
+/// `da[b,c,t] = d_embedding[b,c]/length` in valid frames, else 0; and what the normalisation makes of it:
+/// `dgamma = Σ dz·(y−μ)/σ`, `dbeta = Σ dz`, and `back`.
 pub static POOL_BWD: Kernel = kernel(
     "conv_block_pool_bwd",
-    &[i("d_embedding"), i("y"), i("norm"), i("lengths"), o("da"), o("part")],
+    &[
+        i("d_embedding"),
+        i("y"),
+        i("norm"),
+        i("lengths"),
+        o("da"),
+        o("part"),
+        o("dgamma"),
+        o("dbeta"),
+        o("back"),
+    ],
     pool_bwd_f32,
     plain::pool_bwd,
-    &[by_row],
+    &[by_row, by_channel],
+    Cuda::new(BLOCK, by_row).ticket(),
     |p| P::cost(p, |_| 5 * p.get::<P>().sample().1 * p.get::<P>().batch as usize, 0, 2),
 );
 
-/// Merges the sums: `dgamma = Σ dz·(y−μ)/σ`, `dbeta = Σ dz`, and `back`. One thread per channel.
-pub static BWD_COEF: Kernel = kernel(
-    "conv_block_bwd_coef",
-    &[i("part"), i("norm"), o("dgamma"), o("dbeta"), o("back")],
-    bwd_coef,
-    bwd_coef,
-    &[by_channel],
-    |p| {
-        Cost::new(
-            4 * p.get::<P>().blocks() * p.get::<P>().cout as usize,
-            2 * p.get::<P>().blocks() * p.get::<P>().cout as usize,
-        )
-    },
-);
-
-/// Both gradients of the convolution in one pass over a block: `dy` is made once, in fast memory.
-/// `da_in[i,s] = Σ_{c,k: t·stride+k=s} w[c,i,k]·dy[c,t]`, the sums of the layer before, and `dw_part`.
+/// Both gradients of the convolution, `da_in[i,s] = Σ_{c,k: t·stride+k=s} w[c,i,k]·dy[c,t]` and `dw`, and those of the
+/// normalisation of the layer before. Where the input is no layer's `y` (`affine` is 0), `dgamma_in`, `dbeta_in` and
+/// `back_in` are one element, set to 0.
 pub static BWD: Kernel = kernel(
     "conv_block_bwd",
-    &[i("da"), i("y"), i("back"), i("x"), i("norm_in"), i("weight"), o("da_in"), o("part_in"), o("dw_part")],
+    &[
+        i("da"),
+        i("y"),
+        i("back"),
+        i("x"),
+        i("norm_in"),
+        i("weight"),
+        o("da_in"),
+        o("part"),
+        o("dw"),
+        o("dgamma_in"),
+        o("dbeta_in"),
+        o("back_in"),
+    ],
     bwd_f32,
     plain::bwd,
-    &[by_weight, by_input],
+    &[
+        |p| [by_weight(p)[0] + by_input(p)[0], 1, 1],
+        |p| {
+            let p: P = p.get();
+            by_sum(p.weights() as u32, p.cin)
+        },
+    ],
+    Cuda::new(BLOCK, bwd_blocks).shared(|p| Dw::of(&p.get()).shared.max(Dx::of(&p.get()).shared)).ticket(),
     |p| P::cost(p, |m| 4 * m, 2, 2),
 );
 
-/// As [`BWD`] for an input that takes no gradient: `dw_part[c,i,k] = Σ_{b,t} dy[c,t]·a[i, t·stride + k]`.
+/// As [`BWD`] for an input that takes no gradient: `dw[c,i,k] = Σ_{b,t} dy[c,t]·a[i, t·stride + k]`.
 pub static BWD_W: Kernel = kernel(
     "conv_block_bwd_w",
-    &[i("da"), i("y"), i("back"), i("x"), i("norm_in"), o("dw_part")],
+    &[i("da"), i("y"), i("back"), i("x"), i("norm_in"), o("part"), o("dw")],
     bwd_w_f32,
     plain::bwd_w,
-    &[by_weight],
+    &[by_weight, |p| by_sum(p.get::<P>().weights() as u32, 0)],
+    Cuda::new(BLOCK, dw_blocks).shared(|p| Dw::of(&p.get()).shared).ticket(),
     |p| P::cost(p, |m| 2 * m, 1, 2),
 );
 
-/// `dw = Σ_chunks dw_part`, in order. One thread per weight.
-pub static BWD_W_SUM: Kernel = kernel(
-    "conv_block_bwd_w_sum",
-    &[i("dw_part"), o("dw")],
-    bwd_w_sum,
-    bwd_w_sum,
-    &[|p| [(p.get::<P>().weights() as u32).div_ceil(256), 1, 1]],
-    |p| {
-        Cost::new(
-            p.get::<P>().weights() * p.get::<P>().chunks(),
-            p.get::<P>().weights() * (p.get::<P>().chunks() + 1),
-        )
-    },
-);
-
 /// The kernels of this stem.
-pub static KERNELS: &[&Kernel] =
-    &[&FWD, &STATS, &EVAL, &POOL_FWD, &POOL_BWD, &BWD_COEF, &BWD, &BWD_W, &BWD_W_SUM];
+pub static KERNELS: &[&Kernel] = &[&FWD, &POOL_FWD, &POOL_BWD, &BWD, &BWD_W];
 
-// ------------------------------------------------------------------ per-channel kernels, any float
+// ------------------------------------------------------------------ what ends a launch, any float
 
-fn stats<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+/// Merges the blocks' statistics into `norm` and moves the running statistics.
+fn batch_norm<F: Real>(p: &P, part: &[F], affine: [&[F]; 2], running: [&mut [F]; 2], norm: &mut [F]) {
     let c = p.cout as usize;
-    let [part, gamma, beta, running_mean, running_var, norm] = args.bufs();
-    let (part, gamma, beta) = (part.input(), gamma.input(), beta.input());
-    let (running_mean, running_var) = (running_mean.output(), running_var.output());
-    let norm = norm.output();
+    let ([gamma, beta], [running_mean, running_var]) = (affine, running);
     for ch in 0..c {
         let (mut n, mut mean, mut m2) = (0.0, 0.0, 0.0);
-        for (b, block) in part.chunks_exact(2 * c).enumerate() {
+        for (b, block) in part[..p.blocks() * 2 * c].chunks_exact(2 * c).enumerate() {
             let nb = (p.lanes(b) * p.tout as usize) as f64;
             let delta = block[ch].get() / nb - mean;
             mean += delta * nb / (n + nb);
@@ -308,12 +423,9 @@ fn stats<F: Real>(args: Args<'_, F>) {
     }
 }
 
-fn eval<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+/// `norm` from the running statistics.
+fn running_norm<F: Real>(p: &P, [gamma, beta]: [&[F]; 2], [mean, var]: [&mut [F]; 2], norm: &mut [F]) {
     let c = p.cout as usize;
-    let [gamma, beta, mean, var, norm] = args.bufs();
-    let (gamma, beta, mean, var, norm) =
-        (gamma.input(), beta.input(), mean.input(), var.input(), norm.output());
     for ch in 0..c {
         let inv = 1.0 / (var[ch].get() + f64::from(p.eps)).sqrt();
         let scale = gamma[ch].get() * inv;
@@ -324,33 +436,40 @@ fn eval<F: Real>(args: Args<'_, F>) {
     }
 }
 
-fn bwd_coef<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
-    let c = p.cout as usize;
-    let [part, norm, dgamma, dbeta, back] = args.bufs();
-    let (part, norm) = (part.input(), norm.input());
-    let (dgamma, dbeta, back) = (dgamma.output(), dbeta.output(), back.output());
+/// Merges the blocks' `Σ dz`, `Σ dz·(y − μ)` over a map of `c` channels and `t` frames into `dgamma`, `dbeta`, `back`.
+fn batch_norm_bwd<F: Real>(p: &P, [c, t]: [usize; 2], part: &[F], norm: &[F], out: [&mut [F]; 3]) {
+    let [dgamma, dbeta, back] = out;
+    let count = f64::from(p.batch) * t as f64;
     back[..4 * c].copy_from_slice(norm);
     for ch in 0..c {
         let (mut dz, mut dzy) = (0.0, 0.0);
-        for block in part.chunks_exact(2 * c) {
+        for block in part[..p.blocks() * 2 * c].chunks_exact(2 * c) {
             dz += block[ch].get();
             dzy += block[c + ch].get();
         }
         let (scale, inv) = (norm[ch].get(), norm[3 * c + ch].get());
         dgamma[ch] = F::of(dzy * inv);
         dbeta[ch] = F::of(dz);
-        back[4 * c + ch] = F::of(-scale * inv * inv * dzy / p.count());
-        back[5 * c + ch] = F::of(-scale * dz / p.count());
+        back[4 * c + ch] = F::of(-scale * inv * inv * dzy / count);
+        back[5 * c + ch] = F::of(-scale * dz / count);
     }
 }
 
-fn bwd_w_sum<F: Real>(args: Args<'_, F>) {
-    let [part, dw] = args.bufs();
-    let (part, dw) = (part.input(), dw.output());
+/// The same of the layer before, from the scratch of [`BWD`]; zeros where there is none.
+fn batch_norm_bwd_in<F: Real>(p: &P, part: &[F], norm_in: &[F], out: [&mut [F]; 3]) {
+    if p.affine == 0 {
+        out.into_iter().for_each(|o| o.fill(F::zero()));
+    } else {
+        let dims = [p.cin as usize, p.t as usize];
+        batch_norm_bwd(p, dims, &part[p.chunks() * p.weights()..], norm_in, out);
+    }
+}
+
+/// `dw = Σ_chunks`, in order.
+fn sum_weights<F: Real>(p: &P, part: &[F], dw: &mut [F]) {
     let n = dw.len();
     dw.copy_from_slice(&part[..n]);
-    for chunk in part[n..].chunks_exact(n) {
+    for chunk in part[n..p.chunks() * n].chunks_exact(n) {
         for (dw, &v) in dw.iter_mut().zip(chunk) {
             *dw += v;
         }
@@ -391,8 +510,10 @@ mod plain {
     pub fn fwd<F: Real>(args: Args<'_, F>) {
         let p: P = args.params();
         let d = dims(&p);
-        let [x, norm, w, y, part] = args.bufs();
-        let (x, norm, w, y, part) = (x.input(), norm.input(), w.input(), y.output(), part.output());
+        let [x, norm_in, w, gamma, beta, running_mean, running_var, y, part, norm] = args.bufs();
+        let (x, norm_in, w, y, part) = (x.input(), norm_in.input(), w.input(), y.output(), part.output());
+        let affine = [gamma.input(), beta.input()];
+        let running = [running_mean.output(), running_var.output()];
         y.fill(F::zero());
         for b in 0..d.b {
             for c in 0..d.cout {
@@ -401,12 +522,15 @@ mod plain {
                     for i in 0..d.cin {
                         for k in 0..d.k {
                             let v = x[at(d.cin, d.t, [b, i, t * d.stride + k])];
-                            sum += w[(c * d.cin + i) * d.k + k] * seen(&p, v, norm, i);
+                            sum += w[(c * d.cin + i) * d.k + k] * seen(&p, v, norm_in, i);
                         }
                     }
                     y[at(d.cout, d.tout, [b, c, t])] = sum;
                 }
             }
+        }
+        if p.train == 0 {
+            return running_norm(&p, affine, running, norm.output());
         }
         for block in 0..p.blocks() {
             for c in 0..d.cout {
@@ -420,6 +544,7 @@ mod plain {
                     values().map(|i| (y[at(d.cout, d.tout, i)] - mean).powi(2)).sum();
             }
         }
+        batch_norm(&p, part, affine, running, norm.output());
     }
 
     fn valid<F: Real>(p: &P, lengths: &[F], b: usize) -> usize {
@@ -445,9 +570,10 @@ mod plain {
     pub fn pool_bwd<F: Real>(args: Args<'_, F>) {
         let p: P = args.params();
         let d = dims(&p);
-        let [g, y, norm, lengths, da, part] = args.bufs();
+        let [g, y, norm, lengths, da, part, dgamma, dbeta, back] = args.bufs();
         let (g, y, norm, lengths) = (g.input(), y.input(), norm.input(), lengths.input());
         let (da, part) = (da.output(), part.output());
+        let out = [dgamma.output(), dbeta.output(), back.output()];
         da.fill(F::zero());
         for b in 0..d.b {
             let n = valid(&p, lengths, b);
@@ -458,11 +584,12 @@ mod plain {
             }
         }
         sums(&p, [d.cout, d.tout], da, y, norm, part);
+        batch_norm_bwd(&p, [d.cout, d.tout], part, norm, out);
     }
 
     /// `Σ dz` and `Σ dz·(y − μ)` of each block.
     fn sums<F: Real>(p: &P, [c, t]: [usize; 2], da: &[F], y: &[F], norm: &[F], part: &mut [F]) {
-        part.fill(F::zero());
+        part[..p.blocks() * 2 * c].fill(F::zero());
         for b in 0..p.batch as usize {
             for ch in 0..c {
                 for f in 0..t {
@@ -493,11 +620,11 @@ mod plain {
         dy
     }
 
-    fn weights<F: Real>(p: &P, dy: &[F], x: &[F], norm_in: &[F], dw_part: &mut [F]) {
+    fn weights<F: Real>(p: &P, dy: &[F], x: &[F], norm_in: &[F], part: &mut [F]) {
         let d = dims(p);
-        dw_part.fill(F::zero());
+        part[..p.chunks() * p.weights()].fill(F::zero());
         for b in 0..d.b {
-            let chunk = &mut dw_part[b / LANES / p.chunk() * p.weights()..];
+            let chunk = &mut part[b / LANES / p.chunk() * p.weights()..];
             for c in 0..d.cout {
                 for i in 0..d.cin {
                     for k in 0..d.k {
@@ -516,19 +643,22 @@ mod plain {
 
     pub fn bwd_w<F: Real>(args: Args<'_, F>) {
         let p: P = args.params();
-        let [da, y, back, x, norm_in, dw_part] = args.bufs();
+        let [da, y, back, x, norm_in, part, dw] = args.bufs();
         let dy = dy(&p, da.input(), y.input(), back.input());
-        weights(&p, &dy, x.input(), norm_in.input(), dw_part.output());
+        let part = part.output();
+        weights(&p, &dy, x.input(), norm_in.input(), part);
+        sum_weights(&p, part, dw.output());
     }
 
     pub fn bwd<F: Real>(args: Args<'_, F>) {
         let p: P = args.params();
         let d = dims(&p);
-        let [da, y, back, x, norm_in, w, da_in, part_in, dw_part] = args.bufs();
-        let (x, norm_in, w, da_in, part_in) =
-            (x.input(), norm_in.input(), w.input(), da_in.output(), part_in.output());
+        let [da, y, back, x, norm_in, w, da_in, part, dw, dgamma_in, dbeta_in, back_in] = args.bufs();
+        let (x, norm_in, w, da_in, part) =
+            (x.input(), norm_in.input(), w.input(), da_in.output(), part.output());
         let dy = dy(&p, da.input(), y.input(), back.input());
-        weights(&p, &dy, x, norm_in, dw_part.output());
+        weights(&p, &dy, x, norm_in, part);
+        sum_weights(&p, part, dw.output());
         da_in.fill(F::zero());
         for b in 0..d.b {
             for c in 0..d.cout {
@@ -542,11 +672,10 @@ mod plain {
                 }
             }
         }
-        if p.affine == 0 {
-            part_in.fill(F::zero());
-        } else {
-            sums(&p, [d.cin, d.t], da_in, x, norm_in, part_in);
+        if p.affine != 0 {
+            sums(&p, [d.cin, d.t], da_in, x, norm_in, &mut part[p.chunks() * p.weights()..]);
         }
+        batch_norm_bwd_in(&p, part, norm_in, [dgamma_in.output(), dbeta_in.output(), back_in.output()]);
     }
 }
 
@@ -577,20 +706,26 @@ unsafe fn activate<V: F32x16>(x: &[f32], norm: &[f32], out: &mut [f32], channels
 fn fwd_f32(args: Args<'_, f32>) {
     let p: P = args.params();
     let work = args.work;
-    let [x, norm, w, y, part] = args.bufs();
-    let (x, norm, w) = (x.input(), norm.input(), w.input());
+    let [x, norm_in, w, gamma, beta, running_mean, running_var, y, part, norm] = args.bufs();
+    let (x, norm_in, w, part) = (x.input(), norm_in.input(), w.input(), part.output());
+    let (affine, running) = ([gamma.input(), beta.input()], [running_mean.output(), running_var.output()]);
     let (sx, sy) = p.sample();
     let terms = (p.cin * p.k) as usize;
     with_scratch(p.weights(), |packed: &mut [f32]| {
         pack_weights(packed, p.cout as usize, terms, |c, q| w[c * terms + q]);
         let packed = &*packed;
-        work.pieces2((y.output(), sy * LANES), (part.output(), 2 * p.cout as usize), |i, y, part| {
+        work.pieces2((y.output(), sy * LANES), (&mut *part, 2 * p.cout as usize), |i, y, part| {
             let x = &x[i * sx * LANES..(i + 1) * sx * LANES];
             with_scratch(if p.affine == 0 { 0 } else { sx * LANES }, |a: &mut [f32]| {
-                fwd_block(work.simd, &p, x, norm, packed, a, &mask(&p, i), y, part);
+                fwd_block(work.simd, &p, x, norm_in, packed, a, &mask(&p, i), y, part);
             });
         });
     });
+    if p.train == 0 {
+        running_norm(&p, affine, running, norm.output());
+    } else {
+        batch_norm(&p, part, affine, running, norm.output());
+    }
 }
 
 dispatch! {
@@ -632,6 +767,9 @@ unsafe fn fwd_block_body<V: F32x16>(
             positions: tout,
         };
         conv_rows::<V>(&rows, w, input.as_ptr(), y.as_mut_ptr());
+        if p.train == 0 {
+            return;
+        }
         let mask = V::load(mask.as_ptr());
         let count = mask.sum() * tout as f32;
         for (c, row) in y.chunks_exact(tout * LANES).enumerate() {
@@ -716,14 +854,16 @@ unsafe fn pool_fwd_body<V: F32x16>(p: &P, y: &[f32], norm: &[f32], n: &[f32; LAN
 fn pool_bwd_f32(args: Args<'_, f32>) {
     let p: P = args.params();
     let work = args.work;
-    let [g, y, norm, lengths, da, part] = args.bufs();
-    let (g, y, norm, lengths) = (g.input(), y.input(), norm.input(), lengths.input());
+    let [g, y, norm, lengths, da, part, dgamma, dbeta, back] = args.bufs();
+    let (g, y, norm, lengths, part) = (g.input(), y.input(), norm.input(), lengths.input(), part.output());
     let (c, sy) = (p.cout as usize, p.sample().1);
-    work.pieces2((da.output(), sy * LANES), (part.output(), 2 * c), |i, da, part| {
+    work.pieces2((da.output(), sy * LANES), (&mut *part, 2 * c), |i, da, part| {
         let y = &y[i * sy * LANES..(i + 1) * sy * LANES];
         let g = &g[i * LANES * c..i * LANES * c + p.lanes(i) * c];
         pool_bwd_block(work.simd, &p, g, y, norm, &lengths_of(&p, lengths, i), da, part);
     });
+    let out = [dgamma.output(), dbeta.output(), back.output()];
+    batch_norm_bwd(&p, [c, p.tout as usize], part, norm, out);
 }
 
 dispatch! {
@@ -821,11 +961,12 @@ fn scratch_len(p: &P) -> (usize, usize) {
 fn bwd_w_f32(args: Args<'_, f32>) {
     let p: P = args.params();
     let work = args.work;
-    let [da, y, back, x, norm_in, dw_part] = args.bufs();
+    let [da, y, back, x, norm_in, part, dw] = args.bufs();
     let all =
         Back { da: da.input(), y: y.input(), back: back.input(), x: x.input(), norm_in: norm_in.input() };
     let (a_len, dy_len) = scratch_len(&p);
-    work.pieces(dw_part.output(), p.weights(), |chunk, dw| {
+    let part = part.output();
+    work.pieces(&mut part[..p.chunks() * p.weights()], p.weights(), |chunk, dw| {
         with_scratch(a_len + dy_len + p.weights() * LANES, |scratch: &mut [f32]| {
             let (a, rest) = scratch.split_at_mut(a_len);
             let (dy, acc) = rest.split_at_mut(dy_len);
@@ -836,6 +977,7 @@ fn bwd_w_f32(args: Args<'_, f32>) {
             fold(work.simd, &p, acc, dw);
         });
     });
+    sum_weights(&p, part, dw.output());
 }
 
 dispatch! {
@@ -910,20 +1052,21 @@ unsafe fn bwd_w_body<V: F32x16>(
 fn bwd_f32(args: Args<'_, f32>) {
     let p: P = args.params();
     let work = args.work;
-    let [da, y, back, x, norm_in, w, da_in, part_in, dw_part] = args.bufs();
+    let [da, y, back, x, norm_in, w, da_in, part, dw, dgamma_in, dbeta_in, back_in] = args.bufs();
     let all =
         Back { da: da.input(), y: y.input(), back: back.input(), x: x.input(), norm_in: norm_in.input() };
-    let w = w.input();
+    let (w, part) = (w.input(), part.output());
     let sx = p.sample().0;
     let parts = 2 * p.cin as usize;
+    let (dw_part, part_in) = part.split_at_mut(p.chunks() * p.weights());
     let (a_len, dy_len) = scratch_len(&p);
     with_scratch(p.weights(), |packed: &mut [f32]| {
         pack_flipped(&p, w, packed);
         let packed = &*packed;
         work.pieces3(
             (da_in.output(), p.chunk() * sx * LANES),
-            (part_in.output(), p.chunk() * parts),
-            (dw_part.output(), p.weights()),
+            (&mut part_in[..p.blocks() * parts], p.chunk() * parts),
+            (dw_part, p.weights()),
             |chunk, da_in, part_in, dw| {
                 with_scratch(a_len + dy_len + p.weights() * LANES, |scratch: &mut [f32]| {
                     let (a, rest) = scratch.split_at_mut(a_len);
@@ -941,6 +1084,9 @@ fn bwd_f32(args: Args<'_, f32>) {
             },
         );
     });
+    sum_weights(&p, part, dw.output());
+    let out = [dgamma_in.output(), dbeta_in.output(), back_in.output()];
+    batch_norm_bwd_in(&p, part, all.norm_in, out);
 }
 
 /// Taps of the kernel that reach positions `s ≡ residue` modulo the stride.
@@ -1005,9 +1151,7 @@ unsafe fn bwd_x_body<V: F32x16>(
         }
         from += cin * cout * taps;
     }
-    if p.affine == 0 {
-        part_in.fill(0.0);
-    } else {
+    if p.affine != 0 {
         // SAFETY: whole vectors of slices.
         unsafe { part_sums::<V>([cin, t], da_in, b.x, b.norm_in, part_in) }
     }

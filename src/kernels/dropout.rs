@@ -61,10 +61,7 @@ fn philox<const L: usize>(mut counter: [[u32; L]; 4], [mut key0, mut key1]: [u32
 pub static APPLY: Kernel = Kernel {
     name: "dropout_apply",
     bindings: &[Binding::index("state"), Binding::input("x"), Binding::output("y")],
-    cpu: CpuTwin {
-        f32: |args| apply(args, piece_f32),
-        f64: |args| apply(args, |_, p, s, i, x, y| piece(p, s, i, x, y)),
-    },
+    cpu: CpuTwin { f32: |args| apply(args, drop_f32), f64: |args| apply(args, drop_f64) },
     groups: &[|p| spans(p.get::<P>().n)],
     cuda: None,
     cost: |p: &Params| {
@@ -73,19 +70,19 @@ pub static APPLY: Kernel = Kernel {
     },
 };
 
-/// Elements from `at`, a multiple of 4.
+/// Drops from `v`, the elements from `at`, a multiple of 4.
 #[inline(always)]
-fn piece<F: Real>(p: &P, state: &[u32], at: usize, x: &[F], y: &mut [F]) {
+fn drop<F: Real>(p: &P, state: &[u32], at: usize, v: &mut [F]) {
     const L: usize = 16;
     let scale = F::of(f64::from(p.scale));
-    for (group, (x, y)) in x.chunks(4 * L).zip(y.chunks_mut(4 * L)).enumerate() {
+    for (group, v) in v.chunks_mut(4 * L).enumerate() {
         let first = (at / 4 + L * group) as u32;
         let counter =
             [std::array::from_fn(|l| first.wrapping_add(l as u32)), [state[2]; L], [p.stream; L], [0; L]];
         let words = philox::<L>(counter, [state[0], state[1]]);
-        for (l, (y, x)) in y.chunks_mut(4).zip(x.chunks(4)).enumerate() {
-            for ((y, &x), word) in y.iter_mut().zip(x).zip(&words) {
-                *y = if word[l] >= p.threshold { scale * x } else { F::zero() };
+        for (l, v) in v.chunks_mut(4).enumerate() {
+            for (v, word) in v.iter_mut().zip(&words) {
+                *v = if word[l] >= p.threshold { scale * *v } else { F::zero() };
             }
         }
     }
@@ -94,20 +91,28 @@ fn piece<F: Real>(p: &P, state: &[u32], at: usize, x: &[F], y: &mut [F]) {
 /// Plain Rust, compiled once for each instruction set.
 #[allow(clippy::extra_unused_type_parameters)] // the set, for `dispatch!`
 #[inline(always)]
-unsafe fn piece_body<V: F32x16>(p: &P, state: &[u32], at: usize, x: &[f32], y: &mut [f32]) {
-    piece(p, state, at, x, y);
+unsafe fn drop_body<V: F32x16>(p: &P, state: &[u32], at: usize, v: &mut [f32]) {
+    drop(p, state, at, v);
 }
 
-dispatch! { fn piece_f32(p: &P, state: &[u32], at: usize, x: &[f32], y: &mut [f32]) = piece_body }
+dispatch! { pub(super) fn drop_f32(p: &P, state: &[u32], at: usize, v: &mut [f32]) = drop_body }
 
-type Piece<F> = fn(Simd, &P, &[u32], usize, &[F], &mut [F]);
+pub(super) fn drop_f64(_: Simd, p: &P, state: &[u32], at: usize, v: &mut [f64]) {
+    drop(p, state, at, v);
+}
 
-fn apply<F: Real>(args: Args<'_, F>, piece: Piece<F>) {
+/// Drops from a slice, whose first element's place is a multiple of 4.
+pub(super) type Drop<F> = fn(Simd, &P, &[u32], usize, &mut [F]);
+
+fn apply<F: Real>(args: Args<'_, F>, drop: Drop<F>) {
     let p: P = args.params();
     let work = args.work;
     let [state, x, y] = args.bufs();
     let (state, x) = (state.index(), x.input());
-    work.pieces(y.output(), PIECE, |i, y| piece(work.simd, &p, state, i * PIECE, &x[i * PIECE..], y));
+    work.pieces(y.output(), PIECE, |i, y| {
+        y.copy_from_slice(&x[i * PIECE..i * PIECE + y.len()]);
+        drop(work.simd, &p, state, i * PIECE, y);
+    });
 }
 
 /// The kernels of this stem.

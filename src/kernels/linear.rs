@@ -1,10 +1,12 @@
-//! Fully connected layer with its bias and activation, `y = f(x·wᵀ + b)`.
+//! Fully connected layer with the dropout of its input, its bias and its activation, `y = f(m(x)·wᵀ + b)`.
 //!
 //! Shapes: `x [B, I]`, `w [O, I]`, `b [O]`, `y [B, O]`; gradients as what they belong to.
 //! Without a bias `b` is bound to any buffer and not read. `f` is the identity, relu or sigmoid.
+//! `m` is the mask of [`super::dropout`] over the elements of `x`, with its `state [3]`, made again wherever `x` or `dx`
+//! passes: nothing is stored. With a `threshold` of 0 there is none, and `state` is not read.
 //!
 //! Backward takes `f'` from the output, `dz = dy·f'(y)`, and is one launch for all gradients:
-//! `dx = dz·w`, `dw = dzᵀ·x`, `db = Σ_b dz`. An output that `wanted` leaves out is one element, set to 0.
+//! `dx = m(dz·w)`, `dw = dzᵀ·m(x)`, `db = Σ_b dz`. An output that `wanted` leaves out is one element, set to 0.
 //!
 //! Threads: forward, one owns one `y`. Backward, one owns one `dx`, one `dw` or one `db`, in three
 //! ranges of the grid; each recomputes the `dz` it reads. Sums over the batch are two-level, blocks of
@@ -12,8 +14,10 @@
 //!
 //! Cost: 2·B·I·O flops forward and as many for each of `dx` and `dw`; every buffer moves once.
 
-use super::{Binding, Cost, Kernel, Params};
-use crate::device::cpu::{Args, CpuTwin, Real, with_scratch};
+use super::dropout::{self, Drop};
+use super::simd::Simd;
+use super::{Binding, Cost, Cuda, Kernel, Params};
+use crate::device::cpu::{Args, CpuTwin, Real, Work, with_scratch};
 use bytemuck::{Pod, Zeroable};
 
 /// Params of both kernels.
@@ -32,6 +36,12 @@ pub struct P {
     pub bias: u32,
     /// Gradients to write: the sum of [`WANT_X`], [`WANT_W`] and [`WANT_B`].
     pub wanted: u32,
+    /// As [`dropout::P`]; 0 where nothing is dropped.
+    pub threshold: u32,
+    /// As [`dropout::P`].
+    pub scale: f32,
+    /// As [`dropout::P`].
+    pub stream: u32,
 }
 
 /// No activation.
@@ -62,6 +72,59 @@ impl P {
     fn wants(&self, what: u32) -> bool {
         self.wanted & what != 0
     }
+
+    /// Rows of a piece of work with `per_row` multiply-adds a row; a multiple of 4, as masks need.
+    fn rows(per_row: usize) -> usize {
+        (PIECE / per_row.max(1)).max(1).next_multiple_of(4)
+    }
+}
+
+/// The dropout of a launch; none where the threshold is 0.
+#[derive(Clone, Copy)]
+struct Mask<'a, F> {
+    p: dropout::P,
+    state: &'a [u32],
+    drop: Drop<F>,
+    simd: Simd,
+}
+
+impl<'a, F: Real> Mask<'a, F> {
+    fn new(p: &P, state: &'a [u32], drop: Drop<F>, simd: Simd) -> Self {
+        let P { batch, inputs, threshold, scale, stream, .. } = *p;
+        Self { p: dropout::P { n: batch * inputs, threshold, scale, stream }, state, drop, simd }
+    }
+
+    fn is_none(&self) -> bool {
+        self.p.threshold == 0
+    }
+
+    /// Lends `f` the masked elements from `at`, a multiple of 4.
+    fn read<R>(&self, at: usize, x: &[F], f: impl FnOnce(&[F]) -> R) -> R {
+        if self.is_none() {
+            return f(x);
+        }
+        with_scratch(x.len(), |v: &mut [F]| {
+            v.copy_from_slice(x);
+            (self.drop)(self.simd, &self.p, self.state, at, v);
+            f(v)
+        })
+    }
+
+    /// Lends `f` the factors of all elements: 0 or the scale. Nothing where there is no mask.
+    fn factors<R>(&self, f: impl FnOnce(&[F]) -> R) -> R {
+        with_scratch(if self.is_none() { 0 } else { self.p.n as usize }, |v: &mut [F]| {
+            v.fill(F::one());
+            (self.drop)(self.simd, &self.p, self.state, 0, v);
+            f(v)
+        })
+    }
+}
+
+/// `v` behind its factors; a dropped element is 0 whatever it was.
+fn scale_by<F: Real>(v: &mut [F], factors: &[F]) {
+    for (v, &f) in v.iter_mut().zip(factors) {
+        *v = if f == F::zero() { f } else { f * *v };
+    }
 }
 
 /// Workgroup tiles along `n`, of 32.
@@ -69,16 +132,34 @@ const fn tiles(n: u32) -> u32 {
     n.div_ceil(32)
 }
 
-/// `y = f(x·wᵀ + b)`.
+fn fwd_tiles(p: &Params) -> [u32; 3] {
+    let p: P = p.get();
+    [tiles(p.batch) * tiles(p.outputs), 1, 1]
+}
+
+/// Tiles of `dx` and `dw`, and runs of `db`.
+fn bwd_tiles(p: &Params) -> [u32; 3] {
+    let p: P = p.get();
+    let of = |what, n| if p.wants(what) { n } else { 0 };
+    let x = of(WANT_X, tiles(p.batch) * tiles(p.inputs));
+    let w = of(WANT_W, tiles(p.outputs) * tiles(p.inputs));
+    // One at least: it sets what is not wanted to 0.
+    [(x + w + of(WANT_B, tiles(p.outputs))).max(1), 1, 1]
+}
+
+/// `y = f(m(x)·wᵀ + b)`.
 pub static FWD: Kernel = Kernel {
     name: "linear_fwd",
-    bindings: &[Binding::input("x"), Binding::input("w"), Binding::input("b"), Binding::output("y")],
-    cpu: CpuTwin { f32: fwd, f64: fwd },
-    groups: &[|p| {
-        let p: P = p.get();
-        [tiles(p.batch) * tiles(p.outputs), 1, 1]
-    }],
-    cuda: None,
+    bindings: &[
+        Binding::index("state"),
+        Binding::input("x"),
+        Binding::input("w"),
+        Binding::input("b"),
+        Binding::output("y"),
+    ],
+    cpu: CpuTwin { f32: |args| fwd(args, dropout::drop_f32), f64: |args| fwd(args, dropout::drop_f64) },
+    groups: &[fwd_tiles],
+    cuda: Some(Cuda::new(256, fwd_tiles)),
     cost: |p: &Params| {
         let [b, i, o] = p.get::<P>().dims();
         Cost::new(2 * b * i * o, b * i + o * i + o + b * o)
@@ -106,36 +187,39 @@ fn dot<F: Real>(a: &[F], b: &[F]) -> F {
     acc[0] + tail
 }
 
-fn fwd<F: Real>(args: Args<'_, F>) {
+fn fwd<F: Real>(args: Args<'_, F>, drop: Drop<F>) {
     let p: P = args.params();
     let [_, inputs, outputs] = p.dims();
     let work = args.work;
-    let [x, w, b, y] = args.bufs();
+    let [state, x, w, b, y] = args.bufs();
+    let mask = Mask::new(&p, state.index(), drop, work.simd);
     let (x, w, b) = (x.input(), w.input(), b.input());
-    let rows = (PIECE / (inputs * outputs).max(1)).max(1);
+    let rows = P::rows(inputs * outputs);
     work.pieces(y.output(), rows * outputs, |piece, y| {
-        for (row, y) in y.chunks_exact_mut(outputs).enumerate() {
-            let at = (piece * rows + row) * inputs;
-            let x = &x[at..at + inputs];
-            for (o, y) in y.iter_mut().enumerate() {
-                let mut z = dot(x, &w[o * inputs..(o + 1) * inputs]);
-                if p.bias != 0 {
-                    z += b[o];
+        let at = piece * rows * inputs;
+        mask.read(at, &x[at..at + y.len() / outputs * inputs], |x| {
+            for (x, y) in x.chunks_exact(inputs).zip(y.chunks_exact_mut(outputs)) {
+                for (o, y) in y.iter_mut().enumerate() {
+                    let mut z = dot(x, &w[o * inputs..(o + 1) * inputs]);
+                    if p.bias != 0 {
+                        z += b[o];
+                    }
+                    *y = match p.activation {
+                        RELU if z < F::zero() => F::zero(),
+                        SIGMOID => super::activation::sigmoid(z),
+                        _ => z,
+                    };
                 }
-                *y = match p.activation {
-                    RELU if z < F::zero() => F::zero(),
-                    SIGMOID => super::activation::sigmoid(z),
-                    _ => z,
-                };
             }
-        }
+        });
     });
 }
 
-/// `dx = dz·w`, `dw = dzᵀ·x`, `db = Σ_b dz` with `dz = dy·f'(y)`.
+/// `dx = m(dz·w)`, `dw = dzᵀ·m(x)`, `db = Σ_b dz` with `dz = dy·f'(y)`.
 pub static BWD: Kernel = Kernel {
     name: "linear_bwd",
     bindings: &[
+        Binding::index("state"),
         Binding::input("x"),
         Binding::input("w"),
         Binding::input("y"),
@@ -144,16 +228,9 @@ pub static BWD: Kernel = Kernel {
         Binding::output("dw"),
         Binding::output("db"),
     ],
-    cpu: CpuTwin { f32: bwd, f64: bwd },
-    groups: &[|p| {
-        let p: P = p.get();
-        let of = |what, n| if p.wants(what) { n } else { 0 };
-        let x = of(WANT_X, tiles(p.batch) * tiles(p.inputs));
-        let w = of(WANT_W, tiles(p.outputs) * tiles(p.inputs));
-        // One at least: it sets what is not wanted to 0.
-        [(x + w + of(WANT_B, tiles(p.outputs))).max(1), 1, 1]
-    }],
-    cuda: None,
+    cpu: CpuTwin { f32: |args| bwd(args, dropout::drop_f32), f64: |args| bwd(args, dropout::drop_f64) },
+    groups: &[bwd_tiles],
+    cuda: Some(Cuda::new(256, bwd_tiles)),
     cost: |p: &Params| {
         let p: P = p.get();
         let [b, i, o] = p.dims();
@@ -188,11 +265,12 @@ fn axpy<F: Real>(a: F, x: &[F], y: &mut [F]) {
     }
 }
 
-fn bwd<F: Real>(args: Args<'_, F>) {
+fn bwd<F: Real>(args: Args<'_, F>, drop: Drop<F>) {
     let p: P = args.params();
-    let [batch, inputs, outputs] = p.dims();
+    let [batch, _, outputs] = p.dims();
     let work = args.work;
-    let [x, w, y, dy, dx, dw, db] = args.bufs();
+    let [state, x, w, y, dy, dx, dw, db] = args.bufs();
+    let mask = Mask::new(&p, state.index(), drop, work.simd);
     let (x, w, y, dy) = (x.input(), w.input(), y.input(), dy.input());
     let (dx, dw, db) = (dx.output(), dw.output(), db.output());
     with_scratch(batch * outputs, |dz: &mut [F]| {
@@ -205,35 +283,24 @@ fn bwd<F: Real>(args: Args<'_, F>) {
             };
         }
         let dz = &*dz;
-        if p.wants(WANT_X) {
-            let rows = (PIECE / (inputs * outputs).max(1)).max(1);
-            work.pieces(dx, rows * inputs, |piece, dx| {
-                for (row, dx) in dx.chunks_exact_mut(inputs).enumerate() {
-                    let at = (piece * rows + row) * outputs;
-                    dx.fill(F::zero());
-                    for (o, &dz) in dz[at..at + outputs].iter().enumerate() {
-                        axpy(dz, &w[o * inputs..(o + 1) * inputs], dx);
-                    }
-                }
-            });
-        } else {
-            dx.fill(F::zero());
-        }
-        if p.wants(WANT_W) {
-            let rows = (PIECE / (inputs * batch).max(1)).max(1);
-            work.pieces(dw, rows * inputs, |piece, dw| {
-                with_scratch(inputs, |part: &mut [F]| {
-                    for (row, dw) in dw.chunks_exact_mut(inputs).enumerate() {
-                        let o = piece * rows + row;
-                        blocked(batch, dw, part, |b, part| {
-                            axpy(dz[b * outputs + o], &x[b * inputs..(b + 1) * inputs], part);
-                        });
-                    }
+        mask.factors(|factors| {
+            if p.wants(WANT_X) {
+                bwd_x(&p, work, dz, w, factors, dx);
+            } else {
+                dx.fill(F::zero());
+            }
+            if !p.wants(WANT_W) {
+                dw.fill(F::zero());
+            } else if mask.is_none() {
+                bwd_w(&p, work, dz, x, dw);
+            } else {
+                with_scratch(x.len(), |dropped: &mut [F]| {
+                    dropped.copy_from_slice(x);
+                    scale_by(dropped, factors);
+                    bwd_w(&p, work, dz, dropped, dw);
                 });
-            });
-        } else {
-            dw.fill(F::zero());
-        }
+            }
+        });
         if p.wants(WANT_B) {
             with_scratch(outputs, |part: &mut [F]| {
                 blocked(batch, db, part, |b, part| {
@@ -243,6 +310,40 @@ fn bwd<F: Real>(args: Args<'_, F>) {
         } else {
             db.fill(F::zero());
         }
+    });
+}
+
+/// `dx = m(dz·w)`; `factors` are empty where nothing was dropped.
+fn bwd_x<F: Real>(p: &P, work: Work, dz: &[F], w: &[F], factors: &[F], dx: &mut [F]) {
+    let [_, inputs, outputs] = p.dims();
+    let rows = P::rows(inputs * outputs);
+    work.pieces(dx, rows * inputs, |piece, dx| {
+        for (row, dx) in dx.chunks_exact_mut(inputs).enumerate() {
+            let row = piece * rows + row;
+            dx.fill(F::zero());
+            for (o, &dz) in dz[row * outputs..(row + 1) * outputs].iter().enumerate() {
+                axpy(dz, &w[o * inputs..(o + 1) * inputs], dx);
+            }
+            if !factors.is_empty() {
+                scale_by(dx, &factors[row * inputs..]);
+            }
+        }
+    });
+}
+
+/// `dw = dzᵀ·x`.
+fn bwd_w<F: Real>(p: &P, work: Work, dz: &[F], x: &[F], dw: &mut [F]) {
+    let [batch, inputs, outputs] = p.dims();
+    let rows = (PIECE / (inputs * batch).max(1)).max(1);
+    work.pieces(dw, rows * inputs, |piece, dw| {
+        with_scratch(inputs, |part: &mut [F]| {
+            for (row, dw) in dw.chunks_exact_mut(inputs).enumerate() {
+                let o = piece * rows + row;
+                blocked(batch, dw, part, |b, part| {
+                    axpy(dz[b * outputs + o], &x[b * inputs..(b + 1) * inputs], part);
+                });
+            }
+        });
     });
 }
 

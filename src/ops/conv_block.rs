@@ -9,8 +9,8 @@ use crate::{Error, Result};
 
 /// A feature map on its way from one layer to the next.
 ///
-/// It is read by exactly one consumer, which takes it by value: the consumer's backward writes
-/// the sums that the producer's backward needs.
+/// It is read by exactly one consumer, which takes it by value: the consumer's backward ends with the
+/// gradients of the producer's normalisation.
 #[derive(Debug)]
 pub struct Features {
     /// Nct16n: `[blocks, channels, frames, 16]`; the network's input or a layer's convolution.
@@ -29,10 +29,34 @@ struct Norm {
     train: Option<Train>,
 }
 
+/// What the consumer's backward gives the producer.
 #[derive(Debug, Clone, Copy)]
 struct Train {
-    /// Written by the consumer's backward.
-    part: Var,
+    gamma: Var,
+    beta: Var,
+    /// `[6, C]`: what makes `dy` of `da`.
+    back: Var,
+}
+
+impl Norm {
+    /// Of a layer whose gradient is asked for.
+    fn train(&self) -> Result<Train> {
+        self.train.ok_or_else(|| {
+            Error::shape("conv_block", "mode", "evaluation has no backward: record in Mode::Train")
+        })
+    }
+}
+
+impl Train {
+    /// Where `dgamma` and `dbeta` go.
+    fn targets(&self, g: &mut Graph) -> [Var; 2] {
+        [self.gamma, self.beta].map(|v| g.grad_target(v).unwrap_or_else(|| g.temp_like(v)))
+    }
+
+    fn give(&self, g: &mut Graph, [dgamma, dbeta]: [Var; 2]) -> Result<()> {
+        g.give_grad(self.gamma, dgamma)?;
+        g.give_grad(self.beta, dbeta)
+    }
 }
 
 impl Features {
@@ -139,55 +163,45 @@ pub fn conv_block(g: &mut Graph, x: Features, layer: &ConvBlock, mode: Mode) -> 
         k: taps as u32,
         stride: stride as u32,
         affine: u32::from(x.norm.is_some()),
+        train: u32::from(mode == Mode::Train),
         eps,
         momentum,
     };
-    let blocks = p.blocks();
-    let y = g.temp(&[blocks, cout, tout, LANES]);
-    let (part, values) = (g.temp(&[blocks, 2, cout]), g.temp(&[4, cout]));
+    let y = g.temp(&[p.blocks(), cout, tout, LANES]);
+    let (part, values) = (g.temp(&[p.part_fwd()]), g.temp(&[4, cout]));
     // Without an affine read the kernel ignores `norm_in`: any buffer will do.
     let values_in = x.norm.map_or(gamma, |n| n.values);
-    g.launch(&k::FWD, &p, &[x.map, values_in, weight, y, part])?;
-    let train = match mode {
-        Mode::Eval => {
-            g.launch(&k::EVAL, &p, &[gamma, beta, running_mean, running_var, values])?;
-            None
-        }
-        Mode::Train => {
-            g.launch(&k::STATS, &p, &[part, gamma, beta, running_mean, running_var, values])?;
-            Some(Train { part: g.temp(&[blocks, 2, cout]) })
-        }
-    };
+    let io = [x.map, values_in, weight, gamma, beta, running_mean, running_var, y, part, values];
+    g.launch(&k::FWD, &p, &io)?;
+    let train = (mode == Mode::Train).then(|| Train { gamma, beta, back: g.temp(&[6, cout]) });
+    let norm = Norm { values, train };
     let (map, norm_in) = (x.map, x.norm);
     g.on_backward(y, &[map, weight, gamma, beta], move |g, da| {
-        let Train { part } = train
-            .ok_or_else(|| Error::shape(OP, "mode", "evaluation has no backward: record in Mode::Train"))?;
-        let dgamma = g.grad_target(gamma).unwrap_or_else(|| g.temp(&[cout]));
-        let dbeta = g.grad_target(beta).unwrap_or_else(|| g.temp(&[cout]));
-        let back = g.temp(&[6, cout]);
-        g.launch(&k::BWD_COEF, &p, &[part, values, dgamma, dbeta, back])?;
-        g.give_grad(gamma, dgamma)?;
-        g.give_grad(beta, dbeta)?;
-        let dw_part = g.temp(&[p.chunks(), cout, cin, taps]);
+        let back = norm.train()?.back;
+        let dw = g.grad_target(weight);
+        let part = g.temp(&[p.part_bwd()]);
         if let Some(da_in) = g.grad_target(map) {
-            let part_in = match norm_in.and_then(|n| n.train) {
-                Some(t) => t.part,
-                None => g.temp(&[blocks, 2, cin]),
+            let dw_or = dw.unwrap_or_else(|| g.temp_like(weight));
+            let train_in = norm_in.map(|n| n.train()).transpose()?;
+            let [dgamma_in, dbeta_in, back_in] = match train_in {
+                Some(t) => {
+                    let [dgamma, dbeta] = t.targets(g);
+                    [dgamma, dbeta, t.back]
+                }
+                None => [(); 3].map(|()| g.temp(&[1])),
             };
-            let io = [da, y, back, map, values_in, weight, da_in, part_in, dw_part];
+            let io = [da, y, back, map, values_in, weight, da_in, part, dw_or, dgamma_in, dbeta_in, back_in];
             g.launch(&k::BWD, &p, &io)?;
             g.give_grad(map, da_in)?;
-        } else {
-            g.launch(&k::BWD_W, &p, &[da, y, back, map, values_in, dw_part])?;
+            if let Some(t) = train_in {
+                t.give(g, [dgamma_in, dbeta_in])?;
+            }
+        } else if let Some(dw) = dw {
+            g.launch(&k::BWD_W, &p, &[da, y, back, map, values_in, part, dw])?;
         }
-        if let Some(dw) = g.grad_target(weight) {
-            g.launch(&k::BWD_W_SUM, &p, &[dw_part, dw])?;
-            g.give_grad(weight, dw)?;
-        }
-        Ok(())
+        dw.map_or(Ok(()), |dw| g.give_grad(weight, dw))
     });
-    let norm = Some(Norm { values, train });
-    Ok(Features { map: y, batch: x.batch, channels: cout, frames: tout, norm })
+    Ok(Features { map: y, batch: x.batch, channels: cout, frames: tout, norm: Some(norm) })
 }
 
 /// The mean over time of a layer's activation, `[batch, channels]`: the embedding.
@@ -216,6 +230,7 @@ pub fn mean_over_time(g: &mut Graph, x: Features, lengths: Option<Var>) -> Resul
         k: 0,
         stride: 1,
         affine: u32::from(lengths.is_some()),
+        train: 0,
         eps: 0.0,
         momentum: 0.0,
     };
@@ -223,12 +238,13 @@ pub fn mean_over_time(g: &mut Graph, x: Features, lengths: Option<Var>) -> Resul
     let lengths = lengths.unwrap_or(norm.values);
     g.launch(&k::POOL_FWD, &p, &[x.map, norm.values, lengths, embedding])?;
     g.on_backward(embedding, &[x.map], move |g, d_embedding| {
-        let Train { part } = norm
-            .train
-            .ok_or_else(|| Error::shape(OP, "mode", "evaluation has no backward: record in Mode::Train"))?;
         if let Some(da) = g.grad_target(x.map) {
-            g.launch(&k::POOL_BWD, &p, &[d_embedding, x.map, norm.values, lengths, da, part])?;
+            let train = norm.train()?;
+            let (part, [dgamma, dbeta]) = (g.temp(&[p.part_pool()]), train.targets(g));
+            let io = [d_embedding, x.map, norm.values, lengths, da, part, dgamma, dbeta, train.back];
+            g.launch(&k::POOL_BWD, &p, &io)?;
             g.give_grad(x.map, da)?;
+            train.give(g, [dgamma, dbeta])?;
         }
         Ok(())
     });

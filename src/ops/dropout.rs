@@ -23,27 +23,7 @@ pub struct DropoutOptions {
 /// # Errors
 /// When the probability is out of range or `state` is not three `u32`.
 pub fn dropout(g: &mut Graph, x: Var, state: Var, options: DropoutOptions) -> Result<Var> {
-    const OP: &str = "dropout";
-    let DropoutOptions { probability, stream } = options;
-    if !(0.0..1.0).contains(&probability) {
-        return Err(Error::shape(OP, "probability", format!("must be in [0, 1), is {probability}")));
-    }
-    if g.elem(state) != Elem::Index || g.shape(state) != [3] {
-        let (elem, shape) = (g.elem(state), g.shape(state));
-        return Err(Error::shape(
-            OP,
-            "state",
-            format!("needs u32 of shape [3], has {elem:?} of shape {shape:?}"),
-        ));
-    }
-    let n = count(OP, "x", g.shape(x))?;
-    let probability = f64::from(probability);
-    let p = k::P {
-        n,
-        threshold: (probability * 4_294_967_296.0) as u32,
-        scale: (1.0 / (1.0 - probability)) as f32,
-        stream,
-    };
+    let p = params("dropout", g, x, state, options)?;
     let y = g.temp_like(x);
     g.launch(&k::APPLY, &p, &[state, x, y])?;
     g.on_backward(y, &[x], move |g, dy| {
@@ -54,4 +34,32 @@ pub fn dropout(g: &mut Graph, x: Var, state: Var, options: DropoutOptions) -> Re
         Ok(())
     });
     Ok(y)
+}
+
+/// Checks what `op` drops from `x`, and its params.
+pub(super) fn params(
+    op: &'static str,
+    g: &Graph,
+    x: Var,
+    state: Var,
+    DropoutOptions { probability, stream }: DropoutOptions,
+) -> Result<k::P> {
+    if !(0.0..1.0).contains(&probability) {
+        return Err(Error::shape(op, "probability", format!("must be in [0, 1), is {probability}")));
+    }
+    if g.elem(state) != Elem::Index || g.shape(state) != [3] {
+        let (elem, shape) = (g.elem(state), g.shape(state));
+        return Err(Error::shape(
+            op,
+            "state",
+            format!("needs u32 of shape [3], has {elem:?} of shape {shape:?}"),
+        ));
+    }
+    let probability = f64::from(probability);
+    Ok(k::P {
+        n: count(op, "x", g.shape(x))?,
+        threshold: (probability * 4_294_967_296.0) as u32,
+        scale: (1.0 / (1.0 - probability)) as f32,
+        stream,
+    })
 }

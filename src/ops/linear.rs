@@ -1,5 +1,6 @@
 //! The fully connected layer.
 
+use super::dropout::DropoutOptions;
 use crate::graph::{Graph, Var};
 use crate::kernels::linear as k;
 use crate::{Error, Result};
@@ -68,6 +69,21 @@ pub(super) fn expect_constant(g: &Graph, op: &'static str, argument: &'static st
 /// # Errors
 /// When the shapes do not fit.
 pub fn linear(g: &mut Graph, x: Var, w: Var, b: Option<Var>, activation: Activation) -> Result<Var> {
+    dropped_linear(g, x, None, w, b, activation)
+}
+
+/// As [`linear`] of [`dropout`](super::dropout::dropout)`(x)`, with the state and options that it takes, in the same launches.
+///
+/// # Errors
+/// As [`linear`] and [`dropout`](super::dropout::dropout).
+pub fn dropped_linear(
+    g: &mut Graph,
+    x: Var,
+    dropped: Option<(Var, DropoutOptions)>,
+    w: Var,
+    b: Option<Var>,
+    activation: Activation,
+) -> Result<Var> {
     let [batch, inputs] = g.dims("linear", "x", x)?;
     let [outputs, wide] = g.dims("linear", "w", w)?;
     if wide != inputs {
@@ -83,6 +99,13 @@ pub fn linear(g: &mut Graph, x: Var, w: Var, b: Option<Var>, activation: Activat
     count("linear", "x", g.shape(x))?;
     count("linear", "w", g.shape(w))?;
     count("linear", "y", &[batch, outputs])?;
+    let (state, threshold, scale, stream) = match dropped {
+        Some((state, options)) => {
+            let mask = super::dropout::params("linear", g, x, state, options)?;
+            (state, mask.threshold, mask.scale, mask.stream)
+        }
+        None => (g.no_index(), 0, 1.0, 0),
+    };
     let p = k::P {
         batch: batch as u32,
         inputs: inputs as u32,
@@ -94,9 +117,12 @@ pub fn linear(g: &mut Graph, x: Var, w: Var, b: Option<Var>, activation: Activat
         },
         bias: u32::from(b.is_some()),
         wanted: 0,
+        threshold,
+        scale,
+        stream,
     };
     let y = g.temp(&[batch, outputs]);
-    g.launch(&k::FWD, &p, &[x, w, b.unwrap_or(w), y])?;
+    g.launch(&k::FWD, &p, &[state, x, w, b.unwrap_or(w), y])?;
     g.on_backward(y, &[x, w, b.unwrap_or(x)], move |g, dy| {
         let targets = [Some(x), Some(w), b].map(|v| v.and_then(|v| Some((v, g.grad_target(v)?))));
         let mut p = p;
@@ -110,7 +136,7 @@ pub fn linear(g: &mut Graph, x: Var, w: Var, b: Option<Var>, activation: Activat
                 None => g.temp(&[1]),
             };
         }
-        g.launch(&k::BWD, &p, &[x, w, y, dy, outs[0], outs[1], outs[2]])?;
+        g.launch(&k::BWD, &p, &[state, x, w, y, dy, outs[0], outs[1], outs[2]])?;
         targets.into_iter().flatten().try_for_each(|(v, grad)| g.give_grad(v, grad))
     });
     Ok(y)
