@@ -3,6 +3,8 @@
 //! A device knows kernels as named launches; it never sees an op, a shape or a
 //! gradient, and does not grow when an op is added.
 
+#[cfg(feature = "cuda")]
+mod bytes;
 pub mod cpu;
 #[cfg(any(feature = "cuda", feature = "cuda-on-cpu"))]
 pub mod cuda;

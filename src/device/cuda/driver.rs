@@ -2,13 +2,12 @@
 
 use super::compile::{self, Origin};
 use super::plan::{CudaPlan, Functions};
-use crate::device::{Buf, Device, Host, HostMut, Launch, Plan};
+use crate::device::{Buf, Device, Host, HostMut, Launch, Plan, bytes};
 use crate::kernels::Elem;
 use crate::{Error, Result};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUresult};
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, result};
 use std::any::Any;
-use std::borrow::Cow;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -24,9 +23,6 @@ const OLDEST_CARD: (u32, u32) = (8, 0);
 
 /// Bytes of pinned memory that reads go through, a piece at a time.
 const STAGING: usize = 1 << 20;
-
-/// Bytes of an element.
-pub(super) const BYTES: usize = 4;
 
 pub(super) fn fault(message: impl Into<String>) -> Error {
     Error::device(NAME, message)
@@ -342,7 +338,7 @@ impl Shared {
             .storage::<Memory>()
             .filter(|m| Arc::ptr_eq(&m.owner, self))
             .ok_or_else(|| fault("the buffer belongs to another device: copy it through host memory"))?;
-        Ok(memory.pointer + (buf.offset() * BYTES) as u64)
+        Ok(memory.pointer + (buf.offset() * bytes::size(buf.elem())) as u64)
     }
 
     /// The seconds between two events of the stream, once the later one is reached.
@@ -445,8 +441,9 @@ impl Cuda {
         keeper: impl Any + Send + Sync,
     ) -> Result<Buf> {
         self.shared.bind()?;
-        if !pointer.is_multiple_of(BYTES as u64) {
-            return Err(fault(format!("an imported address {pointer:#x} is no multiple of {BYTES}")));
+        let size_of = bytes::size(elem);
+        if !pointer.is_multiple_of(size_of as u64) {
+            return Err(fault(format!("an imported address {pointer:#x} is no multiple of {size_of}")));
         }
         if len > 0 {
             let (mut base, mut size) = (0, 0);
@@ -456,7 +453,7 @@ impl Cuda {
                 return Err(fault(format!("address {pointer:#x} is no memory of {}", self.shared.card.name)));
             }
             let left = (base + size as u64).saturating_sub(pointer);
-            if len.checked_mul(BYTES).is_none_or(|bytes| bytes as u64 > left) {
+            if len.checked_mul(size_of).is_none_or(|bytes| bytes as u64 > left) {
                 return Err(fault(format!(
                     "{len} elements at {pointer:#x}, where {left} bytes are allocated"
                 )));
@@ -471,7 +468,7 @@ impl Cuda {
     /// # Errors
     /// When it is another device's.
     pub fn export(&self, buf: &Buf) -> Result<(u64, usize)> {
-        Ok((self.shared.address(buf)?, BYTES * buf.len()))
+        Ok((self.shared.address(buf)?, bytes::size(buf.elem()) * buf.len()))
     }
 
     /// Waits until everything submitted is done.
@@ -495,31 +492,19 @@ fn same_len(op: &'static str, a: usize, b: usize) -> Result<()> {
     if a == b { Ok(()) } else { Err(Error::shape(op, "length", format!("{a} elements against {b}"))) }
 }
 
-fn elem_mismatch(op: &'static str, elem: Elem) -> Error {
-    let message = format!("the buffer holds {elem:?} elements, the host slice another type");
-    Error::shape(op, "element type", message)
-}
-
 impl Device for Cuda {
     fn name(&self) -> String {
         NAME.into()
     }
 
     fn alloc(&self, elem: Elem, len: usize) -> Result<Buf> {
-        let memory = self.shared.allocate(len.saturating_mul(BYTES))?;
+        let memory = self.shared.allocate(len.saturating_mul(bytes::size(elem)))?;
         Ok(Buf::new(memory, elem, len))
     }
 
     fn write(&self, dst: &Buf, src: Host<'_>) -> Result<()> {
         same_len("write", dst.len(), src.len())?;
-        let bytes: Cow<'_, [u8]> = match (dst.elem(), src) {
-            (Elem::Index, Host::U32(s)) => Cow::Borrowed(bytemuck::cast_slice(s)),
-            (Elem::Real, Host::F32(s)) => Cow::Borrowed(bytemuck::cast_slice(s)),
-            (Elem::Real, Host::F64(s)) => {
-                Cow::Owned(s.iter().flat_map(|&v| (v as f32).to_ne_bytes()).collect())
-            }
-            (elem, _) => return Err(elem_mismatch("write", elem)),
-        };
+        let bytes = bytes::encode(dst.elem(), src)?;
         let address = self.shared.address(dst)?;
         self.shared.bind()?;
         if bytes.is_empty() {
@@ -531,17 +516,8 @@ impl Device for Cuda {
     }
 
     fn read(&self, src: &Buf, dst: HostMut<'_>) -> Result<()> {
-        match (src.elem(), dst) {
-            (Elem::Index, HostMut::U32(d)) => self.read_bytes(src, bytemuck::cast_slice_mut(d)),
-            (Elem::Real, HostMut::F32(d)) => self.read_bytes(src, bytemuck::cast_slice_mut(d)),
-            (Elem::Real, HostMut::F64(d)) => {
-                let mut narrow = vec![0f32; d.len()];
-                self.read_bytes(src, bytemuck::cast_slice_mut(&mut narrow))?;
-                d.iter_mut().zip(narrow).for_each(|(d, v)| *d = f64::from(v));
-                Ok(())
-            }
-            (elem, _) => Err(elem_mismatch("read", elem)),
-        }
+        same_len("read", dst.len(), src.len())?;
+        bytes::decode(src.elem(), dst, |to| self.read_bytes(src, to))
     }
 
     fn compile(&self, launches: Vec<Launch>) -> Result<Box<dyn Plan>> {
@@ -551,7 +527,6 @@ impl Device for Cuda {
 
 impl Cuda {
     fn read_bytes(&self, src: &Buf, dst: &mut [u8]) -> Result<()> {
-        same_len("read", dst.len() / BYTES, src.len())?;
         let shared = &self.shared;
         let mut address = shared.address(src)?;
         shared.bind()?;

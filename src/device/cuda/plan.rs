@@ -1,9 +1,9 @@
 //! Compiled lists of launches.
 
 use super::compile;
-use super::driver::{BYTES, Memory, NAME, Shared, fault, lock};
+use super::driver::{Memory, NAME, Shared, fault, lock};
 use super::launch::Ready;
-use crate::device::{Buf, Launch, Plan};
+use crate::device::{Buf, Launch, Plan, bytes};
 use crate::kernels::{Access, Kernel, REGISTRY};
 use crate::{Error, Result};
 use cudarc::driver::sys::{CUevent_flags, CUfunction_attribute as Attribute, CUgraphInstantiate_flags};
@@ -194,7 +194,7 @@ impl CudaPlan {
 /// [`Launch::check`] sees windows of one `Buf`; two imports of the same memory meet only here.
 fn check_aliases(shared: &Arc<Shared>, launch: &Launch) -> Result<()> {
     let rows = launch.kernel.bindings;
-    let range = |buf: &Buf| shared.address(buf).map(|a| a..a + (BYTES * buf.len()) as u64);
+    let range = |buf: &Buf| shared.address(buf).map(|a| a..a + (bytes::size(buf.elem()) * buf.len()) as u64);
     let ranges = launch.bufs.iter().map(range).collect::<Result<Vec<_>>>()?;
     for (i, row) in rows.iter().enumerate().filter(|(_, row)| row.access != Access::In) {
         for (j, other) in rows.iter().enumerate() {
