@@ -80,8 +80,8 @@ impl Plan for Recording {
     }
 
     /// Runs and writes, all numbers 32 bits wide in the machine's order and what follows a length as long as that says: length and
-    /// text of the case's and of the kernel's name; grid, block and bytes of shared memory; length and bytes of the params; whether a
-    /// ticket is drawn; the number of buffers, and for each its address modulo 64, its length and what it holds, and the length
+    /// text of the case's and of the kernel's name; grid, block and bytes of shared memory; length and bytes of the params; the number of
+    /// tickets; the number of buffers, and for each its address modulo 64, its length and what it holds, and the length
     /// and contents of what it holds afterwards, 0 where it is not written.
     fn run_one(&mut self, index: usize) -> Result<()> {
         let launch = self.launches[index].clone();
@@ -110,7 +110,7 @@ impl Plan for Recording {
             number(&mut out, v as usize);
         }
         run_of(&mut out, launch.params.as_bytes());
-        number(&mut out, usize::from(cuda.ticket));
+        number(&mut out, cuda.tickets.map_or(0, |count| count(&launch.params) as usize));
         number(&mut out, launch.bufs.len());
         for ((binding, buf), before) in kernel.bindings.iter().zip(&launch.bufs).zip(before) {
             number(&mut out, self.device.address(buf)? % 64);

@@ -6,6 +6,7 @@
 //
 // Buffers are as long as the launch says and no longer, each in an allocation of its own, so that a sanitizer guards both their ends.
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -99,9 +100,8 @@ int launches(const char* path, uint64_t seed) {
         for (unsigned& side : grid) side = in.number();
         const unsigned block = in.number(), shared = in.number();
         const std::string params = in.text();
-        uint32_t ticket = 0;
-        uint32_t* ticket_address = &ticket;
-        const bool draws = in.number();
+        std::vector<uint32_t> tickets(in.number());
+        uint32_t* ticket_address = tickets.data();
         std::vector<Buffer> buffers;
         std::vector<std::string> expected;
         for (unsigned i = in.number(); i > 0; i--) {
@@ -113,9 +113,10 @@ int launches(const char* path, uint64_t seed) {
         Arguments a;
         for (Buffer& b : buffers) a.add(&b.bytes, 8);
         if (!params.empty()) a.add(const_cast<char*>(params.data()), params.size());
-        if (draws) a.add(&ticket_address, 8);
+        if (!tickets.empty()) a.add(&ticket_address, 8);
         run(name.c_str(), grid, block, shared, a, seed, place.c_str());
-        if (ticket) return fprintf(stderr, "%s: %s: tickets drawn and not given back\n", place.c_str(), name.c_str()), 1;
+        if (std::count(tickets.begin(), tickets.end(), 0u) != static_cast<long>(tickets.size()))
+            return fprintf(stderr, "%s: %s: tickets drawn and not given back\n", place.c_str(), name.c_str()), 1;
         for (size_t b = 0; b < buffers.size(); b++) {
             for (size_t i = 0; i + 4 <= expected[b].size(); i += 4) { // what is written is f32
                 uint32_t got, want;

@@ -315,13 +315,6 @@ impl<'a, F: Real> Bound<'a, F> {
         // each out once, and the plan holds the lock.
         unsafe { self.storage.slice_mut(self.buf) }
     }
-
-    /// The elements of a `u32` output, or of one updated in place.
-    pub fn index_output(self) -> &'a mut [u32] {
-        assert!(self.access != Access::In && self.buf.elem() == Elem::Index);
-        // SAFETY: as in `output`.
-        unsafe { self.storage.slice_mut(self.buf) }
-    }
 }
 
 /// Spreads work over the device's threads.
