@@ -5,7 +5,7 @@
 //   squared Euclidean  y_ij = |a_i - b_j|^2
 //   Euclidean          y_ij = |a_i - b_j|; gradient 0 where that is 0
 //
-// Shapes: a, da [n, d]; b, db [m, d]; y, dy [n, m].
+// Shapes: a, da [n, d]; b, db [m, d]; y, dy [n, m]. a and b are stored as `Stored`, f32 or f16.
 //
 // fwd: a workgroup owns 64 x 64 entries and streams both sides' columns through workgroup memory, sixteen at a time; a
 // thread owns 4 x 4 entries, sixteen rows and columns apart. Distances are sums of squared differences, which do not
@@ -36,43 +36,19 @@ const COSINE: u32 = 1u;
 const SQUARED: u32 = 2u;
 const EUCLIDEAN: u32 = 3u;
 
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read> b: array<f32>;
+@group(0) @binding(0) var<storage, read> a: array<Stored>;
+@group(0) @binding(1) var<storage, read> b: array<Stored>;
 
 // Side 0 is a, side 1 is b.
-fn rows_of(side: u32) -> u32 {
+fn rows_ab(side: u32) -> u32 {
     return select(p.m, p.n, side == 0u);
 }
 
-fn element(side: u32, at: u32) -> f32 {
+fn element_ab(side: u32, at: u32) -> f32 {
     if side == 0u {
-        return a[at];
+        return f32(a[at]);
     }
-    return b[at];
-}
-
-// Columns k to k + 3 of row i; 0 beyond both ends.
-fn quad_of_side(side: u32, i: u32, k: u32) -> vec4<f32> {
-    var v = vec4<f32>();
-    if i < rows_of(side) && k < d {
-        let at = i * d + k;
-        v.x = element(side, at);
-        if k + 1u < d {
-            v.y = element(side, at + 1u);
-        }
-        if k + 2u < d {
-            v.z = element(side, at + 2u);
-        }
-        if k + 3u < d {
-            v.w = element(side, at + 3u);
-        }
-    }
-    return v;
-}
-
-// 1 / norm from the largest size of an element and the sum of squares over it; 0 for a zero row.
-fn inverse_norm(largest: f32, squares: f32) -> f32 {
-    return select(0.0, 1.0 / sqrt(squares) / max(largest, 1e-38), largest >= 1e-38);
+    return f32(b[at]);
 }
 
 // ---- The matrix.
@@ -93,7 +69,7 @@ var<workgroup> scale_b: array<f32, 64>;
 fn largest_of(side: u32, i: u32, thread: u32) -> f32 {
     var most = 0.0;
     for (var k = thread % WAY * 4u; k < d; k += 4u * WAY) {
-        let v = abs(quad_of_side(side, i, k));
+        let v = abs(quad_ab(side, i, k));
         most = max(most, max(max(v.x, v.y), max(v.z, v.w)));
     }
     workgroupBarrier();
@@ -137,8 +113,8 @@ fn similarity_fwd(
     var squares_b = 0.0;
     var acc: array<vec4<f32>, 4>;
     for (var k = 0u; k < d; k += 4u * WAY) {
-        var va = quad_of_side(0u, i0 + row, k + 4u * quad);
-        var vb = quad_of_side(1u, j0 + row, k + 4u * quad);
+        var va = quad_ab(0u, i0 + row, k + 4u * quad);
+        var vb = quad_ab(1u, j0 + row, k + 4u * quad);
         if kind == COSINE {
             va /= max(most_a, 1e-38);
             vb /= max(most_b, 1e-38);
@@ -204,21 +180,6 @@ fn similarity_fwd(
 @group(0) @binding(3) var<storage, read_write> da: array<f32>;
 @group(0) @binding(4) var<storage, read_write> db: array<f32>;
 
-// Rows and columns of a tile.
-const TILE: u32 = 32u;
-// Quads of a row in workgroup memory, and from one row to the next.
-const QUADS: u32 = 8u;
-const PITCH: u32 = 9u;
-// Steps of 32 columns that a thread's registers hold, and their columns.
-const STEPS: u32 = 16u;
-const MOST: u32 = 512u;
-
-var<workgroup> tile_a: array<vec4<f32>, 288>;
-var<workgroup> tile_b: array<vec4<f32>, 288>;
-var<workgroup> coefficients: array<f32, 1056>;
-var<workgroup> inverse_a: array<f32, 32>;
-var<workgroup> inverse_b: array<f32, 32>;
-
 fn grad(side: u32, at: u32) -> f32 {
     if side == 0u {
         return da[at];
@@ -234,91 +195,17 @@ fn put_grad(side: u32, at: u32, v: f32) {
     }
 }
 
-// What the thread's 2 x 2 pairs gain from `quads` quads of the staged columns.
-fn squares(thread: u32, quads: u32) -> vec4<f32> {
-    let a = thread / 16u * PITCH;
-    let b = thread % 16u * PITCH;
-    var t = vec4<f32>();
-    for (var q = 0u; q < quads; q++) {
-        let a0 = tile_a[a + q];
-        let a1 = tile_a[a + 16u * PITCH + q];
-        let b0 = tile_b[b + q];
-        let b1 = tile_b[b + 16u * PITCH + q];
-        t += vec4<f32>(dot(a0 - b0, a0 - b0), dot(a0 - b1, a0 - b1), dot(a1 - b0, a1 - b0), dot(a1 - b1, a1 - b1));
-    }
-    return t;
-}
-
-// The staged columns' part of acc for a row whose quad is `a`, over every `split`-th j.
-fn weigh(own: u32, lane: u32, turn: u32, split: u32, a: vec4<f32>) -> vec4<f32> {
-    var sum = vec4<f32>();
-    for (var j = turn; j < TILE; j += split) {
-        sum += coefficients[own * 33u + j] * (a - tile_b[j * PITCH + lane]);
-    }
-    return sum;
-}
-
-// How the sums are dealt out: quads of a row that have a thread, threads that share them.
-fn lanes_of() -> u32 {
-    if d <= 4u {
-        return 1u;
-    }
-    if d <= 8u {
-        return 2u;
-    }
-    return select(8u, 4u, d <= 16u);
-}
-
-// Sums what the threads that share a quad have; all threads must come here.
-fn shared_sum(thread: u32, own: u32, lane: u32, lanes: u32, acc: vec4<f32>) -> vec4<f32> {
-    if lanes == QUADS {
-        return acc;
-    }
-    workgroupBarrier();
-    tile_a[thread] = acc;
-    workgroupBarrier();
-    var sum = vec4<f32>();
-    for (var s = 0u; s < QUADS / lanes; s++) {
-        sum += tile_a[s * TILE * lanes + own * lanes + lane];
-    }
-    return sum;
-}
-
-// The sum of `part` over the threads of a row; all threads must come here.
-fn row_sum(thread: u32, lanes: u32, part: f32) -> f32 {
-    workgroupBarrier();
-    parts[thread] = part;
-    workgroupBarrier();
-    let first = thread / lanes * lanes;
-    var sum = 0.0;
-    for (var l = 0u; l < lanes; l++) {
-        sum += parts[first + l];
-    }
-    return sum;
-}
-
-// The gradient by a row from that by its unit vector.
-fn projected(v: f32, radial: f32, inverse: f32) -> f32 {
-    // On a line the angle is 0 or pi whatever the lengths.
-    return select((v - radial) * inverse, 0.0, d == 1u);
-}
-
 // 1 / norm of a row, for its eight threads; all threads must come here.
 fn norm_of(side: u32, i: u32, thread: u32) -> f32 {
     var most = 0.0;
     for (var k = thread % QUADS * 4u; k < d; k += TILE) {
-        let v = abs(quad_of_side(side, i, k));
+        let v = abs(quad_ab(side, i, k));
         most = max(most, max(max(v.x, v.y), max(v.z, v.w)));
     }
-    workgroupBarrier();
-    parts[thread] = most;
-    workgroupBarrier();
-    for (var l = 0u; l < QUADS; l++) {
-        most = max(most, parts[thread / QUADS * QUADS + l]);
-    }
+    most = row_max(thread, most);
     var sum = 0.0;
     for (var k = thread % QUADS * 4u; k < d; k += TILE) {
-        let v = quad_of_side(side, i, k) / max(most, 1e-38);
+        let v = quad_ab(side, i, k) / max(most, 1e-38);
         sum += dot(v, v);
     }
     return inverse_norm(most, row_sum(thread, QUADS, sum));
@@ -326,7 +213,7 @@ fn norm_of(side: u32, i: u32, thread: u32) -> f32 {
 
 // The row that differences are taken of.
 fn unit_of_side(side: u32, i: u32, k: u32, inverse: f32) -> vec4<f32> {
-    let v = quad_of_side(side, i, k);
+    let v = quad_ab(side, i, k);
     if kind == COSINE {
         return v * inverse;
     }
@@ -339,12 +226,12 @@ fn similarity_bwd(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let tiles = (p.n + TILE - 1u) / TILE;
+    let tiles = tiles_of(p.n);
     let tile = group_of(group, groups);
     let side = u32(tile >= tiles);
     let i0 = (tile - side * tiles) * TILE;
-    let n = rows_of(side);
-    let m = rows_of(1u - side);
+    let n = rows_ab(side);
+    let m = rows_ab(1u - side);
     if i0 >= n {
         return;
     }
@@ -381,8 +268,8 @@ fn similarity_bwd(
                     if k > 0u {
                         workgroupBarrier();
                     }
-                    tile_a[staged] = quad_of_side(side, i0 + row, k + quad);
-                    tile_b[staged] = quad_of_side(1u - side, j0 + row, k + quad);
+                    tile_a[staged] = quad_ab(side, i0 + row, k + quad);
+                    tile_b[staged] = quad_ab(1u - side, j0 + row, k + quad);
                     workgroupBarrier();
                     t += squares(thread, min(QUADS, (d - k + 3u) / 4u));
                 }

@@ -7,7 +7,7 @@ use etude::device::{Cpu, Device};
 use etude::graph::{Graph, Var};
 use etude::kernels::simd::Simd;
 use etude::ops::contrastive::{
-    ContrastiveOptions, Metric, bins, contrastive, contrastive_cross, contrastive_halves,
+    ContrastiveOptions, Labels, Metric, bins, contrastive, contrastive_cross, contrastive_halves,
 };
 use proptest::prelude::*;
 
@@ -24,12 +24,20 @@ enum Form {
 struct Rows {
     z: Vec<f64>,
     labels: Vec<f64>,
+    weights: Option<Vec<f64>>,
 }
 
 impl Rows {
     fn new(z: Vec<f64>, labels: Vec<f64>) -> Self {
         let round = |v: Vec<f64>| v.into_iter().map(|v| f64::from(v as f32)).collect();
-        Self { z: round(z), labels: round(labels) }
+        Self { z: round(z), labels: round(labels), weights: None }
+    }
+    fn weigh(self, weights: Option<Vec<f64>>) -> Self {
+        let weights = weights.map(|w| w.into_iter().map(|w| f64::from(w as f32)).collect());
+        Self { weights, ..self }
+    }
+    fn weight(&self, i: usize) -> f64 {
+        self.weights.as_ref().map_or(1.0, |w| w[i])
     }
     fn n(&self) -> usize {
         self.labels.len()
@@ -55,7 +63,9 @@ fn run(
     let mut g = Graph::new();
     let mut bind = |rows: &Rows| {
         let z = g.leaf(&device.upload(&rows.z).unwrap(), None, &[rows.n(), rows.z.len() / rows.n()]).unwrap();
-        (z, g.bind(&device.upload(&rows.labels).unwrap(), &[rows.n()]).unwrap())
+        let mut of_rows = |v: &Vec<f64>| g.bind(&device.upload(v).unwrap(), &[rows.n()]).unwrap();
+        let labels = of_rows(&rows.labels);
+        (z, rows.weights.as_ref().map_or(labels.into(), |w| Labels::weighted(labels, of_rows(w))))
     };
     let ((z, labels), (others, labels_o)) = (bind(a), bind(b));
     let loss = match form {
@@ -106,8 +116,13 @@ fn naive(form: Form, a: &Rows, b: &Rows, pairing: &[u32], opts: ContrastiveOptio
     let d = a.row(0).len();
     let second = if form == Form::Cross { b } else { a };
     let (mut loss, mut da, mut db) = (0.0, vec![0.0; a.z.len()], vec![0.0; second.z.len()]);
-    let share = f64::from(opts.weight) / pairs.len() as f64;
+    let counts = |&(i, j): &(usize, usize)| a.weight(i) * second.weight(j);
+    let total: f64 = pairs.iter().map(counts).sum();
     for (i, j) in pairs {
+        let share = f64::from(opts.weight) * counts(&(i, j)) / total;
+        if counts(&(i, j)) == 0.0 {
+            continue;
+        }
         let w = (a.labels[i] - second.labels[j]).abs();
         let (mut x, mut y) = (a.row(i).to_vec(), second.row(j).to_vec());
         loss += share * pair_loss(&x, &y, w, opts);
@@ -123,6 +138,9 @@ fn naive(form: Form, a: &Rows, b: &Rows, pairing: &[u32], opts: ContrastiveOptio
             da[i * d + k] += share * (at(h, 0.0) - at(-h, 0.0)) / (2.0 * h);
             db[j * d + k] += share * (at(0.0, h) - at(0.0, -h)) / (2.0 * h);
         }
+    }
+    for v in da.iter_mut().chain(&mut db) {
+        *v *= f64::from(opts.grad_scale);
     }
     if form == Form::Cross {
         return [vec![loss], da, db];
@@ -146,8 +164,16 @@ fn form() -> impl Strategy<Value = Form> {
 
 fn options() -> impl Strategy<Value = ContrastiveOptions> {
     let metric = prop_oneof![Just(Metric::Euclidean), Just(Metric::Cosine)];
-    (metric, 0.1f32..3.0, prop_oneof![Just(0.0f32), 0.0f32..0.7], 0.1f32..3.0)
-        .prop_map(|(metric, margin, tau, weight)| ContrastiveOptions { metric, margin, tau, weight })
+    let grad_scale = prop_oneof![Just(1.0f32), -2.0f32..2.0];
+    (metric, 0.1f32..3.0, prop_oneof![Just(0.0f32), 0.0f32..0.7], 0.1f32..3.0, grad_scale).prop_map(
+        |(metric, margin, tau, weight, grad_scale)| ContrastiveOptions {
+            metric,
+            margin,
+            tau,
+            weight,
+            grad_scale,
+        },
+    )
 }
 
 proptest! {
@@ -161,6 +187,7 @@ proptest! {
         m in 1usize..70,
         d in 1usize..40,
         binned in any::<bool>(),
+        weighted in 0u32..4,
         seed in any::<u32>(),
     ) {
         let rows = |n: usize, seed: u64| {
@@ -168,7 +195,14 @@ proptest! {
             let labels = if binned { labels.iter().map(|y| (5.0 * y).floor()).collect() } else { labels };
             Rows::new(normal(seed, n * d), labels)
         };
+        // A quarter of the samples masked out, but never all.
+        let weights = |bit: u32, n: usize, seed: u64| {
+            let weights = etude::cases::uniform(seed, n).into_iter().enumerate();
+            (weighted & bit > 0).then(|| weights.map(|(i, w)| if i > 1 && w < 0.25 { 0.0 } else { w + 0.1 }).collect())
+        };
         let (a, b) = (rows(n, seed.into()), rows(m, u64::from(seed) + 2));
+        let a = a.weigh(weights(1, n, u64::from(seed) + 7));
+        let b = b.weigh(weights(2, m, u64::from(seed) + 8));
         let mut pairing: Vec<u32> = (0..n as u32).collect();
         pairing.rotate_left(seed as usize % n);
         pairing.reverse();
@@ -325,6 +359,66 @@ fn no_size_of_numbers_makes_a_nan() {
     }
 }
 
+/// A masked sample counts for nothing, whatever it holds; with less than a pair left there is no loss.
+#[test]
+fn masked_samples_are_not_there() {
+    let (n, d) = (130, 9);
+    let (z, labels) = (normal(1, n * d), (0..n).map(|i| (i % 4) as f64).collect::<Vec<_>>());
+    let pick = |keep: &dyn Fn(usize) -> bool| -> [Rows; 2] {
+        let kept: Vec<usize> = (0..n).filter(|&i| keep(i)).collect();
+        let only = Rows::new(
+            kept.iter().flat_map(|&i| z[i * d..][..d].to_vec()).collect(),
+            kept.iter().map(|&i| labels[i]).collect(),
+        );
+        let (mut z, mut labels) = (z.clone(), labels.clone());
+        for i in (0..n).filter(|&i| !keep(i)) {
+            z[i * d..][..d].fill([f64::NAN, f64::INFINITY, 1e30][i % 3]);
+            labels[i] = f64::NAN;
+        }
+        let weights = (0..n).map(|i| if keep(i) { 0.7 } else { 0.0 }).collect();
+        [only, Rows::new(z, labels).weigh(Some(weights))]
+    };
+    let oracle = Cpu::<f64>::new(1).unwrap();
+    for metric in METRICS {
+        let opts = ContrastiveOptions { metric, ..Default::default() };
+        let [only, masked] = pick(&|i| i % 3 != 1 && i != 0);
+        for form in [Form::All, Form::Cross] {
+            let want = run(&oracle, form, &only, &only, &[], opts);
+            let check = |what: &str, got: Outcome, tolerance: f64| {
+                assert!(relative(&got[0], &want[0]) <= tolerance, "{what} {metric:?} {form:?}");
+                for (got, want) in got[1..].iter().zip(&want[1..]).filter(|(g, _)| !g.is_empty()) {
+                    let mut kept = Vec::new();
+                    for (i, row) in got.chunks(d).enumerate() {
+                        if masked.weight(i) > 0.0 {
+                            kept.extend_from_slice(row);
+                        } else {
+                            assert!(
+                                row.iter().all(|&v| v == 0.0),
+                                "{what} {metric:?} {form:?} row {i}: {row:?}"
+                            );
+                        }
+                    }
+                    assert!(relative(&kept, want) <= tolerance, "{what} {metric:?} {form:?}");
+                }
+            };
+            check("oracle", run(&oracle, form, &masked, &masked, &[], opts), 1e-12);
+            for (set, device) in sets() {
+                check(&set, run(&device, form, &masked, &masked, &[], opts), 1e-5);
+            }
+        }
+        // One sample, then none.
+        for keep in [&|i| i == 77, &|_| false] as [&dyn Fn(usize) -> bool; 2] {
+            let [_, masked] = pick(keep);
+            for (set, device) in sets() {
+                let got = run(&device, Form::All, &masked, &masked, &[], opts);
+                assert!(got.iter().flatten().all(|&v| v == 0.0), "{set} {metric:?}");
+            }
+            let got = run(&oracle, Form::All, &masked, &masked, &[], opts);
+            assert!(got.iter().flatten().all(|&v| v == 0.0), "{metric:?}");
+        }
+    }
+}
+
 #[test]
 fn a_pairing_that_is_none_is_loud() {
     let rows = Rows::new(normal(1, 6 * 3), vec![0.0, 1.0, 0.0, 2.0, 1.0, 0.0]);
@@ -395,7 +489,10 @@ fn refusals_name_the_op_the_argument_and_both_shapes() {
         o
     };
     type Row<'a> = (&'a str, &'a str, &'a [&'a str], Op, &'a [&'a [usize]], ContrastiveOptions);
-    let table: [Row<'_>; 16] = [
+    let weighted: Op = |g, v, o| contrastive(g, v[0], Labels::weighted(v[1], v[2]), o);
+    let table: [Row<'_>; 18] = [
+        ("contrastive", "weights", &["[5]", "[4, 2]"], weighted, &[&[4, 2], &[4], &[5]], fine),
+        ("contrastive", "grad_scale", &["NaN"], all, &[&[4, 2], &[4]], with(|o| o.grad_scale = f32::NAN)),
         ("contrastive", "z", &["[4]"], all, &[&[4], &[4]], fine),
         ("contrastive", "z", &["[1, 3]"], all, &[&[1, 3], &[1]], fine),
         ("contrastive", "z", &["[3, 0]"], all, &[&[3, 0], &[3]], fine),

@@ -311,7 +311,7 @@ fn contrastive(golden: &Golden<'_>) -> Result<Results> {
         _ => return Err("unknown labels".into()),
     };
     let (rows, others) = if o.labels == "binned" { ("label", "labelb") } else { ("y", "yb") };
-    let options = ContrastiveOptions { metric, margin: o.margin, tau, weight: 1.0 };
+    let options = ContrastiveOptions { metric, margin: o.margin, tau, ..Default::default() };
     run(golden, &["left", "right"], &[], |g, i| {
         let (z, labels) = (i.var("z")?, i.var(rows)?);
         match o.pairs.as_str() {

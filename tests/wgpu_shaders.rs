@@ -2,8 +2,8 @@
 //! params compared with the registry and the Rust structs.
 #![cfg(feature = "wgpu")]
 
-use etude::device::wgpu::shaders::{self, Entry, SHADERS};
-use etude::kernels::{Params, REGISTRY};
+use etude::device::wgpu::shaders::{self, Entry, SHADERS, Shader};
+use etude::kernels::{Elem, Params, REGISTRY};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -16,17 +16,20 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn entries(stem: &str, source: &str) -> Vec<Entry> {
-    shaders::reflect(stem, source).unwrap_or_else(|e| panic!("{e}"))
+fn entries(shader: &Shader) -> Vec<Entry> {
+    shaders::reflect(shader.stem, &shader.source).unwrap_or_else(|e| panic!("{e}"))
 }
+
+/// What shaders share.
+const PIECES: [&str; 4] = ["prelude", "pairs", "quads", "sweep"];
 
 #[test]
 fn every_file_is_in_the_table_under_a_stem_of_the_registry() {
     for file in std::fs::read_dir(root().join("shaders")).unwrap() {
         let path = file.unwrap().path();
         let stem = path.file_stem().unwrap().to_str().unwrap().to_string();
-        if path.extension().is_some_and(|e| e == "wgsl") && stem != "prelude" {
-            assert!(shaders::source(&stem).is_some(), "add {stem} to `sources!`");
+        if path.extension().is_some_and(|e| e == "wgsl") && !PIECES.contains(&stem.as_str()) {
+            assert!(shaders::shader(&stem, Elem::Real).is_some(), "add {stem} to `sources!`");
             assert!(REGISTRY.iter().any(|r| r.0 == stem), "{stem} is no stem of the registry");
         }
     }
@@ -34,8 +37,8 @@ fn every_file_is_in_the_table_under_a_stem_of_the_registry() {
 
 #[test]
 fn shaders_keep_to_webgpu_limits() {
-    for (stem, source) in SHADERS {
-        for entry in entries(stem, source) {
+    for shader in SHADERS.iter() {
+        for entry in entries(shader) {
             assert!(
                 entry.workgroup_bytes <= WORKGROUP_BYTES,
                 "{}: {} bytes",
@@ -55,11 +58,11 @@ fn shaders_keep_to_webgpu_limits() {
 
 #[test]
 fn shaders_match_their_rows() {
-    for (stem, source) in SHADERS {
-        let entries = entries(stem, source);
-        let (_, kernels) = REGISTRY.iter().find(|r| r.0 == *stem).unwrap();
+    for shader in SHADERS.iter() {
+        let (stem, entries) = (shader.stem, entries(shader));
+        let (_, kernels) = REGISTRY.iter().find(|r| r.0 == stem).unwrap();
         let mut names = Vec::new();
-        for kernel in kernels.iter() {
+        for kernel in kernels.iter().filter(|k| shaders::stored(k) == shader.stored) {
             // A binding that one stage leaves out another may use; all together use every one but those a
             // kernel is bound to and does not read.
             for stage in 0..kernel.groups.len() {
@@ -74,7 +77,8 @@ fn shaders_match_their_rows() {
                 names.push(name);
             }
             for (i, row) in kernel.bindings.iter().enumerate() {
-                let used = entries.iter().filter(|e| e.name.starts_with(kernel.name));
+                let name = shaders::entry_point(kernel, 0);
+                let used = entries.iter().filter(|e| e.name.starts_with(&name));
                 assert!(
                     used.into_iter().any(|e| e.storage.iter().any(|s| s.binding == i as u32)),
                     "{}: no stage touches `{}`",
@@ -83,7 +87,8 @@ fn shaders_match_their_rows() {
                 );
             }
         }
-        for entry in &entries {
+        // Rows that none of the stem's f16 kernels serves need none.
+        for entry in entries.iter().filter(|_| shader.stored == Elem::Real) {
             assert!(names.contains(&entry.name), "{} serves no kernel", entry.name);
         }
     }
@@ -108,9 +113,9 @@ fn rust_structs(stem: &str) -> HashMap<String, Vec<(String, String)>> {
 
 #[test]
 fn params_are_the_rust_structs() {
-    for (stem, source) in SHADERS {
-        let structs = rust_structs(stem);
-        for entry in entries(stem, source) {
+    for shader in SHADERS.iter() {
+        let (stem, structs) = (shader.stem, rust_structs(shader.stem));
+        for entry in entries(shader) {
             let Some(uniform) = entry.params else { continue };
             let wanted = structs.get(&uniform.name).unwrap_or_else(|| {
                 panic!("{}: src/kernels/{stem}.rs has no struct {}", entry.name, uniform.name)

@@ -1,6 +1,7 @@
-use super::{Case, Input, Role, normal, uniform};
+use super::{Case, Data, Input, Role, normal, uniform};
+use crate::kernels::Elem;
 use crate::ops::contrastive::{
-    ContrastiveOptions, Metric, bins, contrastive, contrastive_cross, contrastive_halves,
+    ContrastiveOptions, Labels, Metric, bins, contrastive, contrastive_cross, contrastive_halves,
 };
 
 const METRICS: [Metric; 2] = [Metric::Euclidean, Metric::Cosine];
@@ -46,6 +47,59 @@ fn cross(what: &str, z: [Input; 2], labels: [Input; 2], opts: ContrastiveOptions
     })
 }
 
+/// Weights from 0 to 2, every third of them 0.
+fn weights(seed: u64, n: usize) -> Input {
+    let weights =
+        uniform(seed, n).into_iter().enumerate().map(|(i, w)| if i % 3 == 1 { 0.0 } else { 2.0 * w });
+    Input::real(&[n], weights.collect(), Role::Constant)
+}
+
+/// All forms with weights; masked rows hold NaN and infinities where `holes` says so.
+fn weighted(n: usize, m: usize, d: usize, holes: bool, opts: ContrastiveOptions) -> Vec<Case> {
+    let rows = |seed: u64, n: usize| {
+        let (mut z, weights) = (Input::normal(seed, &[n, d]), weights(seed + 1, n));
+        let mut labels = continuous(seed + 2, n);
+        if holes {
+            for i in (1..n).step_by(3) {
+                if let (Data::Real(z), Data::Real(labels)) = (&mut z.data, &mut labels.data) {
+                    z[i * d..][..d].fill(if i % 2 == 0 { f64::NAN } else { f64::INFINITY });
+                    labels[i] = f64::NAN;
+                }
+            }
+        }
+        [z, labels, weights]
+    };
+    let what = if holes { "weights, masked rows not finite" } else { "weights" };
+    let (a, b) = (rows(n as u64 + 100, n), rows(m as u64 + 200, m));
+    let name = |form: &str| name(&format!("{form} {what}"), n, d, opts);
+    let pairing = Input::index(&[n], (0..n as u32).rev().collect());
+    vec![
+        Case::new("contrastive", name("all"), a.to_vec(), move |g, v| {
+            contrastive(g, v[0], Labels::weighted(v[1], v[2]), opts)
+        }),
+        Case::new("contrastive", name("halves"), [&a[..], &[pairing]].concat(), move |g, v| {
+            contrastive_halves(g, v[0], Labels::weighted(v[1], v[2]), v[3], opts)
+        }),
+        Case::new("contrastive", name(&format!("cross m{m}")), [&a[..], &b].concat(), move |g, v| {
+            let (of_z, of_o) = (Labels::weighted(v[1], v[2]), Labels::weighted(v[4], v[5]));
+            contrastive_cross(g, v[0], of_z, v[3], of_o, opts)
+        }),
+        Case::new(
+            "contrastive",
+            name(&format!("cross m{m}, z not weighted")),
+            // Without weights nothing is masked.
+            [&[Input::normal(n as u64, &[n, d]), continuous(3, n)], &b[..]].concat(),
+            move |g, v| contrastive_cross(g, v[0], v[1], v[2], Labels::weighted(v[3], v[4]), opts),
+        ),
+        Case::new(
+            "contrastive",
+            name(&format!("cross m{m}, others not weighted")),
+            [&a[..], &[Input::normal(m as u64, &[m, d]), continuous(4, m)]].concat(),
+            move |g, v| contrastive_cross(g, v[0], Labels::weighted(v[1], v[2]), v[3], v[4], opts),
+        ),
+    ]
+}
+
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for metric in METRICS {
@@ -89,6 +143,19 @@ pub fn cases() -> Vec<Case> {
             cases.push(all("all", Input::normal(1, &[1024, d]), binned(2, 1024), paper).timed());
         }
         cases.push(all("all", Input::normal(1, &[64, 16]), binned(2, 64), paper).timed());
+        for (n, m, d) in [(3, 2, 1), (6, 9, 4), (17, 5, 16), (50, 33, 31), (97, 140, 64), (211, 96, 17)] {
+            cases.extend(weighted(n, m, d, false, paper));
+            cases.extend(weighted(n, m, d, true, other));
+        }
+        for stored in [Elem::F16, Elem::Bf16] {
+            for (n, m, d) in [(3, 2, 1), (16, 5, 16), (67, 33, 31), (130, 97, 130)] {
+                let rows = |seed: u64, n: usize| Input::normal(seed, &[n, d]).stored(stored);
+                let what = format!("{stored:?}");
+                cases.push(all(&what, rows(1, n), continuous(2, n), other));
+                let [of_z, of_o] = [continuous(3, n), continuous(4, m)];
+                cases.push(cross(&what, [rows(5, n), rows(6, m)], [of_z, of_o], paper));
+            }
+        }
         // One label: every pair is positive. All different, none is.
         let (n, d) = (70, 6);
         let z = || Input::normal(9, &[n, d]);

@@ -43,6 +43,8 @@ pub enum Data {
     Real(Vec<f64>),
     /// `u32`.
     Index(Vec<u32>),
+    /// Floating point stored in 16 bits.
+    Half(Elem, Vec<f64>),
 }
 
 /// One input of a case.
@@ -85,6 +87,16 @@ impl Input {
     pub fn real(shape: &[usize], values: Vec<f64>, role: Role) -> Self {
         let data = Data::Real(values.into_iter().map(|v| f64::from(v as f32)).collect());
         Self { shape: shape.to_vec(), data, role }
+    }
+
+    /// The same values rounded to `elem`, [`Elem::F16`] or [`Elem::Bf16`], and stored so; other inputs stay as they are.
+    #[must_use]
+    pub fn stored(self, elem: Elem) -> Self {
+        let data = match (self.data, elem) {
+            (Data::Real(v), Elem::F16 | Elem::Bf16) => Data::Half(elem, v),
+            (data, _) => data,
+        };
+        Self { data, ..self }
     }
 
     /// Constant `u32` values.
@@ -136,6 +148,11 @@ impl Case {
         self
     }
 
+    /// Whether an input is stored as `elem`.
+    pub fn stores(&self, elem: Elem) -> bool {
+        self.inputs.iter().any(|i| matches!(i.data, Data::Half(e, _) if e == elem))
+    }
+
     /// The same, timed by the benchmarks too.
     #[must_use]
     pub fn timed(mut self) -> Self {
@@ -170,6 +187,11 @@ impl Case {
             let buf = match &input.data {
                 Data::Real(v) => device.upload(v)?,
                 Data::Index(v) => device.upload(v)?,
+                Data::Half(elem, v) => {
+                    let buf = device.alloc(*elem, v.len())?;
+                    device.write(&buf, v.into())?;
+                    buf
+                }
             };
             let var = match input.role {
                 Role::Grad => g.leaf(&buf, None, &input.shape)?,
@@ -240,6 +262,8 @@ impl Case {
     /// The directional gradient check on the oracle: relative difference of `⟨v, vjp(u)⟩` from the
     /// central difference of `⟨u, f⟩` along `v`, one random direction over all inputs at once.
     ///
+    /// Inputs of 16 bits cannot be moved by so little, and are left out.
+    ///
     /// # Errors
     /// As [`Case::prepare`].
     pub fn gradient_error(&self) -> Result<f64> {
@@ -258,6 +282,9 @@ impl Case {
         let mut exact = 0.0;
         let mut size = 0.0;
         for (slot, &(i, _)) in p.grads.iter().enumerate() {
+            if matches!(self.inputs[i].data, Data::Half(..)) {
+                continue;
+            }
             for (d, v) in outcome[1 + slot].1.iter().zip(&directions[i]) {
                 exact += d * v;
                 size += (d * v).abs();
@@ -271,7 +298,7 @@ impl Case {
                         device.write(&p.inputs[i].1, (&moved).into())?;
                     }
                     Data::Real(x) => device.write(&p.inputs[i].1, x.into())?,
-                    Data::Index(_) => {}
+                    Data::Index(_) | Data::Half(..) => {}
                 }
             }
             p.step.run()?;

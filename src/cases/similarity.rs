@@ -1,4 +1,5 @@
 use super::{Case, Input, Role, normal};
+use crate::kernels::Elem;
 use crate::ops::similarity::{Similarity, similarity};
 
 const KINDS: [Similarity; 4] =
@@ -24,6 +25,15 @@ pub fn cases() -> Vec<Case> {
             (31, 67, 130),
         ] {
             cases.push(case("random", kind, Input::normal(1, &[n, d]), Input::normal(2, &[m, d])));
+        }
+        for (stored, (n, m, d)) in [
+            (Elem::F16, (3, 5, 2)),
+            (Elem::F16, (49, 53, 47)),
+            (Elem::Bf16, (3, 5, 2)),
+            (Elem::Bf16, (49, 53, 47)),
+        ] {
+            let rows = |seed, n| Input::normal(seed, &[n, d]).stored(stored);
+            cases.push(case(&format!("{stored:?}"), kind, rows(1, n), rows(2, m)));
         }
         for (n, m, d) in [(1024, 512, 16), (1024, 256, 128)] {
             cases.push(case("random", kind, Input::normal(1, &[n, d]), Input::normal(2, &[m, d])).timed());

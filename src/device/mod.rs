@@ -88,26 +88,35 @@ impl Buf {
     }
 }
 
-/// Host memory to copy from.
+/// Host memory to copy from. Floats of either precision are rounded to what the buffer stores; the 16-bit ones go into buffers
+/// of their own type alone.
 #[derive(Debug, Clone, Copy)]
 pub enum Host<'a> {
-    /// Single precision; widened on the oracle.
+    /// Single precision.
     F32(&'a [f32]),
-    /// Double precision; rounded on an f32 device.
+    /// Double precision.
     F64(&'a [f64]),
     /// Indices.
     U32(&'a [u32]),
+    /// Half precision.
+    F16(&'a [half::f16]),
+    /// The upper halves of f32.
+    Bf16(&'a [half::bf16]),
 }
 
-/// Host memory to copy into.
+/// Host memory to copy into: as [`Host`], the other way.
 #[derive(Debug)]
 pub enum HostMut<'a> {
-    /// Single precision; rounded from the oracle.
+    /// Single precision.
     F32(&'a mut [f32]),
-    /// Double precision; widened from an f32 device.
+    /// Double precision.
     F64(&'a mut [f64]),
     /// Indices.
     U32(&'a mut [u32]),
+    /// Half precision.
+    F16(&'a mut [half::f16]),
+    /// The upper halves of f32.
+    Bf16(&'a mut [half::bf16]),
 }
 
 macro_rules! host_from {
@@ -119,7 +128,7 @@ macro_rules! host_from {
         impl<'a> From<&'a mut Vec<$t>> for HostMut<'a> { fn from(s: &'a mut Vec<$t>) -> Self { Self::$variant(s) } }
     )*};
 }
-host_from!(F32 f32, F64 f64, U32 u32);
+host_from!(F32 f32, F64 f64, U32 u32, F16 half::f16, Bf16 half::bf16);
 
 impl Host<'_> {
     /// Number of elements.
@@ -128,6 +137,36 @@ impl Host<'_> {
             Self::F32(s) => s.len(),
             Self::F64(s) => s.len(),
             Self::U32(s) => s.len(),
+            Self::F16(s) => s.len(),
+            Self::Bf16(s) => s.len(),
+        }
+    }
+
+    /// The elements of a buffer that holds it.
+    pub fn elem(&self) -> Elem {
+        match self {
+            Self::F32(_) | Self::F64(_) => Elem::Real,
+            Self::U32(_) => Elem::Index,
+            Self::F16(_) => Elem::F16,
+            Self::Bf16(_) => Elem::Bf16,
+        }
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl HostMut<'_> {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(s) => s.len(),
+            Self::F64(s) => s.len(),
+            Self::U32(s) => s.len(),
+            Self::F16(s) => s.len(),
+            Self::Bf16(s) => s.len(),
         }
     }
 
@@ -241,8 +280,7 @@ impl dyn Device + '_ {
     /// As [`Device::alloc`].
     pub fn upload<'a>(&self, src: impl Into<Host<'a>>) -> Result<Buf> {
         let src = src.into();
-        let elem = if matches!(src, Host::U32(_)) { Elem::Index } else { Elem::Real };
-        let buf = self.alloc(elem, src.len())?;
+        let buf = self.alloc(src.elem(), src.len())?;
         self.write(&buf, src)?;
         Ok(buf)
     }

@@ -7,7 +7,9 @@
 //! negative:             ½·max(0, margin·w − d)²
 //! ```
 //!
-//! and the loss is `weight` times the mean over the pairs. `d` is `‖z_i − z_j‖` (Euclidean) or
+//! and the loss is `weight` times the mean over the pairs: `Σ s_i·s_j·l_ij / Σ s_i·s_j` with the samples' weights `s`, all 1
+//! where none are given, and 0 where `Σ s_i·s_j` is. A sample of weight 0 is masked out: whatever its row and
+//! label hold, NaN included, has no effect, and its gradient is 0. `grad_scale` multiplies the gradient alone. `d` is `‖z_i − z_j‖` (Euclidean) or
 //! `1 − cos(z_i, z_j)` (cosine). The gradient is 0 where `d = 0` (Euclidean), and a cosine pair
 //! with a zero row has distance 1 and gradient 0. Each kernel says the shapes of its buffers.
 //!
@@ -23,7 +25,11 @@
 //! one thread or many add in the same order. Losses are summed in f32 over a tile's sixteen lanes (at most
 //! 144 terms each), in f64 beyond; the rows' sums in registers over a tile, then tile by tile.
 //!
-//! **Cost.** `(d + 2·row_len(d) + 4)·n` floats of scratch; the matrix of pairs is never in memory. For `All`, of
+//! **Weights.** The f32 instance first moves the samples of positive weight together, so that masked ones cost nothing,
+//! and divides the weights by the largest. `Σ_{i<j} s_i·s_j` is taken as `Σ_i s_i·(s_0 + … + s_{i−1})`, which
+//! does not cancel as `((Σ s)² − Σ s²)/2` would, and is exactly 0 where only one sample counts.
+//!
+//! **Cost.** `(d + 2·row_len(d) + 5)·n` floats of scratch; the matrix of pairs is never in memory. For `All`, of
 //! `n²/2` pairs: `d` subtractions and `d` multiply-adds for the distance, `2·d` multiply-adds for the gradient, some 25
 //! operations for the coefficient. With 16 lanes and one multiply-add a cycle (Zen 4, whose adders
 //! subtract meanwhile) the multiply-adds alone take `3·d/16` cycles a pair: 8 ms at `n` = 4096, `d` = 16 and 64 ms at
@@ -37,13 +43,14 @@
 //! **Range.** Inputs must be finite. Euclidean: entries from 1e-12 to 1e12 (and 0) are right; squares of distances below 1e-23
 //! are lost and count as 0, those beyond 1.8e19 as infinite: a positive pair's loss is then infinite, as its square does
 //! not fit f32. No NaN arises while `n·|z|` stays below 1e38. Cosine: any norm from 1e-30 up; the gradient grows as
-//! 1/norm and overflows to infinity below about 1e-38. Labels up to 1e18.
+//! 1/norm and overflows to infinity below about 1e-38. Labels up to 1e18. Weights are not negative; those below 1e-18 of the
+//! largest may count as 0.
 
 use super::pairwise::{
     Aligned, Lanes, Layout, TILE, centre, combine, lay_out, padded, products, row_len, side_len,
 };
 use super::simd::LANES;
-use super::{Binding, Cost, Kernel};
+use super::{Binding, Cost, Elem, Groups, Kernel, Params};
 use crate::device::cpu::{Args, CpuTwin, Real, Work, with_scratch};
 use crate::dispatch;
 use bytemuck::{Pod, Zeroable};
@@ -78,15 +85,26 @@ pub struct P {
     pub tau: f32,
     /// Multiplies the mean over pairs.
     pub weight: f32,
+    /// Which samples have weights: bit 0 the rows of `z`, bit 1 those of `others`. Where a bit is not set, the
+    /// buffer of weights is any and not read, and each weight is 1.
+    pub weighted: u32,
+    /// Multiplies the gradients alone.
+    pub grad_scale: f32,
 }
 
 /// Rows that a workgroup of the WGSL twins owns.
 const ROWS: u32 = 32;
+/// Workgroups below which the WGSL sweep cuts the rows on the other side of the pairs into slices.
+const ENOUGH: u32 = 256;
 
 impl P {
-    /// Elements of `part` in [`ALL`]: a loss for each workgroup, and for the cosine the norms.
-    pub fn all_parts(&self) -> usize {
-        self.halves_parts() + if self.cosine() { self.n as usize } else { 0 }
+    /// Elements of `part` in the rows over all pairs and across two sets: a loss for each tile of `z` and slice, for the cosine
+    /// the norms, across sets the weights, and with slices the sums of each.
+    pub fn parts(&self) -> usize {
+        let (slices, rows) = (self.slices() as usize, self.n as usize + self.m as usize);
+        let copies = usize::from(self.cosine()) + usize::from(self.weighted != 0 && self.m > 0);
+        let sums = if slices > 1 { slices * rows * self.d as usize } else { 0 };
+        self.n.div_ceil(ROWS) as usize * slices + copies * rows + sums
     }
 
     /// Elements of `part` in [`HALVES`].
@@ -94,23 +112,23 @@ impl P {
         self.n.div_ceil(ROWS) as usize
     }
 
-    /// Elements of `part` in [`CROSS`].
-    pub fn cross_parts(&self) -> usize {
-        self.all_parts() + if self.cosine() { self.m as usize } else { 0 }
+    /// Tiles of rows of both sides.
+    fn tiles(&self) -> u32 {
+        self.n.div_ceil(ROWS) + self.m.div_ceil(ROWS)
     }
 
-    /// Workgroups that compute the norms of `n` rows, which the cosine alone needs.
-    fn norm_groups(&self, n: u32) -> [u32; 3] {
-        [if self.cosine() { n.div_ceil(64) } else { 0 }, 1, 1]
-    }
-
-    /// The workgroup that sums the losses, where there is more than one.
-    fn sum_groups(&self) -> [u32; 3] {
-        [u32::from(self.n > ROWS), 1, 1]
+    /// Into how many slices the WGSL sweep cuts the rows that a tile meets.
+    fn slices(&self) -> u32 {
+        (ENOUGH / self.tiles()).clamp(1, self.n.max(self.m).div_ceil(ROWS).max(1))
     }
 
     fn cosine(&self) -> bool {
         self.metric == Metric::Cosine as u32
+    }
+
+    /// The weights of the rows of `z` (`side` 0) or of `others` (1), where there are any.
+    fn weights<'a, F>(&self, side: u32, weights: &'a [F]) -> Option<&'a [F]> {
+        (self.weighted >> side & 1 == 1).then_some(weights)
     }
 
     /// The loss of a pair at distance `d`, and its derivative by `d`.
@@ -159,6 +177,50 @@ fn pair<F: Real>(p: &P, w: f64, a: &[F], b: &[F], mut add: impl FnMut(usize, f64
     }
 }
 
+/// The stages of the sweep in WGSL: norms and weights, where they are needed; the sweep; the sums.
+const STAGES: &[Groups] = &[
+    |p| {
+        let p: P = p.get();
+        let rows = if p.cosine() || p.weighted != 0 && p.m > 0 { p.n + p.m } else { 0 };
+        [rows.div_ceil(64), 1, 1]
+    },
+    |p| {
+        let p: P = p.get();
+        [p.tiles() * p.slices(), 1, 1]
+    },
+    |p| {
+        let p: P = p.get();
+        [if p.slices() > 1 { p.tiles() + 1 } else { 1 }, 1, 1]
+    },
+];
+
+/// [`STAGES`]; none for bf16, which WGSL has not.
+const fn stages(stored: Elem) -> &'static [Groups] {
+    match stored {
+        Elem::Bf16 => &[],
+        _ => STAGES,
+    }
+}
+
+/// Bytes that a launch over rows stored as `stored` must move: `rows` elements of them, `others` of four bytes.
+const fn bytes(stored: Elem, rows: usize, others: usize) -> u64 {
+    let wide = match stored {
+        Elem::F16 | Elem::Bf16 => 2,
+        _ => 4,
+    };
+    (wide * rows + 4 * others) as u64
+}
+
+/// The weight of sample `i`.
+fn weight_of<F: Real>(weights: Option<&[F]>, i: usize) -> f64 {
+    weights.map_or(1.0, |w| w[i].get())
+}
+
+/// `weight / total`; 0 where no pair counts.
+fn share(p: &P, total: f64) -> f64 {
+    if total > 0.0 { f64::from(p.weight) / total } else { 0.0 }
+}
+
 fn scale_into<F: Real>(from: &[f64], scale: f64, to: &mut [F]) {
     for (to, &from) in to.iter_mut().zip(from) {
         *to = F::of(scale * from);
@@ -167,58 +229,77 @@ fn scale_into<F: Real>(from: &[f64], scale: f64, to: &mut [F]) {
 
 /// The mean over all pairs `i < j`.
 ///
-/// `z` is `[n, d]`, `labels` `[n]`, `loss` `[1]`, `dz` `[n, d]`: the gradient of `loss` by `z`. `part`, of
-/// [`P::all_parts`] elements, is scratch that GPUs keep partial sums in; here it is filled with zeros.
-pub static ALL: Kernel = Kernel {
-    name: "contrastive_all",
-    bindings: &[
-        Binding::input("z"),
+/// `z` is `[n, d]`, `labels` and `weights` `[n]`, `loss` `[1]`, `dz` `[n, d]`: the gradient of `loss` by `z`. `part`, of
+/// [`P::parts`] elements, is scratch that GPUs keep partial sums in; here it is filled with zeros.
+pub static ALL: Kernel = all("contrastive_all", &all_bindings(Elem::Real));
+/// [`ALL`] of rows `z` stored as f16.
+pub static ALL_F16: Kernel = all("contrastive_all_f16", &all_bindings(Elem::F16));
+/// [`ALL`] of rows `z` stored as bf16.
+pub static ALL_BF16: Kernel = all("contrastive_all_bf16", &all_bindings(Elem::Bf16));
+
+const fn all_bindings(stored: Elem) -> [Binding; 6] {
+    [
+        Binding::stored("z", stored),
         Binding::input("labels"),
+        Binding::input("weights"),
         Binding::output("loss"),
         Binding::output("dz"),
         Binding::output("part"),
-    ],
-    cpu: CpuTwin { f32: all_tiled, f64: all_plain },
-    groups: &[
-        |p| {
-            let p: P = p.get();
-            p.norm_groups(p.n)
+    ]
+}
+
+const fn all(name: &'static str, bindings: &'static [Binding]) -> Kernel {
+    Kernel {
+        name,
+        bindings,
+        cpu: CpuTwin { f32: all_tiled, f64: all_plain },
+        groups: stages(bindings[0].elem),
+        cuda: None,
+        cost: match bindings[0].elem {
+            Elem::Real => |p| all_cost(p, Elem::Real),
+            _ => |p| all_cost(p, Elem::F16),
         },
-        |p| [p.get::<P>().n.div_ceil(ROWS), 1, 1],
-        |p| p.get::<P>().sum_groups(),
-    ],
-    cuda: None,
-    cost: |p| {
-        let P { n, d, .. } = p.get();
-        let (n, d) = (n as usize, d as usize);
-        Cost::new(n * (n - 1) / 2 * (7 * d + 8), 2 * n * d + n + 1)
-    },
-};
+    }
+}
+
+fn all_cost(p: &Params, stored: Elem) -> Cost {
+    let P { n, d, .. } = p.get();
+    let (n, d) = (n as usize, d as usize);
+    let flops = (n * n.saturating_sub(1) / 2).saturating_mul(7 * d + 8);
+    Cost { flops: flops as u64, bytes: bytes(stored, n * d, n * d + n + 1) }
+}
 
 fn all_plain<F: Real>(args: Args<'_, F>) {
     let p: P = args.params();
     let (n, d) = (p.n as usize, p.d as usize);
-    let [z, labels, loss, dz, part] = args.bufs();
+    let [z, labels, weights, loss, dz, part] = args.bufs();
     part.output().fill(F::zero());
-    let (z, labels) = (z.input(), labels.input());
-    let (mut sum, mut grad) = (0.0, vec![0.0; n * d]);
-    for i in 0..n {
-        for j in i + 1..n {
-            let w = (labels[i] - labels[j]).abs().get();
-            sum += pair(&p, w, &z[i * d..][..d], &z[j * d..][..d], |k, gi, gj| {
-                grad[i * d + k] += gi;
-                grad[j * d + k] += gj;
-            });
+    let (labels, weights) = (labels.input(), p.weights(0, weights.input()));
+    let (mut sum, mut total, mut grad) = (0.0, 0.0, vec![0.0; n * d]);
+    z.widened(|z| {
+        for i in 0..n {
+            for j in i + 1..n {
+                let s = weight_of(weights, i) * weight_of(weights, j);
+                if s == 0.0 {
+                    continue;
+                }
+                let w = (labels[i] - labels[j]).abs().get();
+                total += s;
+                sum += s * pair(&p, w, &z[i * d..][..d], &z[j * d..][..d], |k, gi, gj| {
+                    grad[i * d + k] += s * gi;
+                    grad[j * d + k] += s * gj;
+                });
+            }
         }
-    }
-    let scale = f64::from(p.weight) / (n as f64 * (n as f64 - 1.0) / 2.0);
+    });
+    let scale = share(&p, total);
     loss.output()[0] = F::of(scale * sum);
-    scale_into(&grad, scale, dz.output());
+    scale_into(&grad, scale * f64::from(p.grad_scale), dz.output());
 }
 
 /// The mean over `m` disjoint pairs of rows.
 ///
-/// `z` is `[n, d]`, `labels` `[n]`, `pairing` `[m, 2]` row indices, `loss` `[1]`, `dz` `[n, d]`. A row in
+/// `z` is `[n, d]`, `labels` and `weights` `[n]`, `pairing` `[m, 2]` row indices, `loss` `[1]`, `dz` `[n, d]`. A row in
 /// no pair has gradient 0. An index that is no row, or comes twice, makes the loss NaN. `part`, of
 /// [`P::halves_parts`] elements, is scratch.
 pub static HALVES: Kernel = Kernel {
@@ -226,13 +307,14 @@ pub static HALVES: Kernel = Kernel {
     bindings: &[
         Binding::input("z"),
         Binding::input("labels"),
+        Binding::input("weights"),
         Binding::index("pairing"),
         Binding::output("loss"),
         Binding::output("dz"),
         Binding::output("part"),
     ],
     cpu: CpuTwin { f32: halves, f64: halves },
-    groups: &[|p| [p.get::<P>().n.div_ceil(ROWS), 1, 1], |p| p.get::<P>().sum_groups()],
+    groups: &[|p| [p.get::<P>().n.div_ceil(ROWS), 1, 1], |p| [u32::from(p.get::<P>().n > ROWS), 1, 1]],
     cuda: None,
     cost: |p| {
         let P { n, m, d, .. } = p.get();
@@ -244,26 +326,34 @@ pub static HALVES: Kernel = Kernel {
 fn halves<F: Real>(args: Args<'_, F>) {
     let p: P = args.params();
     let (n, m, d) = (p.n as usize, p.m as usize, p.d as usize);
-    let [z, labels, pairing, loss, dz, part] = args.bufs();
+    let [z, labels, weights, pairing, loss, dz, part] = args.bufs();
     part.output().fill(F::zero());
-    let (z, labels, pairing) = (z.input(), labels.input(), pairing.index());
+    let (z, labels, weights) = (z.input(), labels.input(), p.weights(0, weights.input()));
+    let pairing = pairing.index();
+    let pairs = || pairing.chunks_exact(2).take(m).map(|ij| (ij[0] as usize, ij[1] as usize));
     let dz = dz.output();
     dz.fill(F::zero());
-    let scale = f64::from(p.weight) / m as f64;
+    let weight = |(i, j)| weight_of(weights, i) * weight_of(weights, j);
+    let total = pairs().filter(|&(i, j)| i < n && j < n).map(weight).sum();
+    let scale = share(&p, total);
     let mut sum = 0.0;
     with_scratch(n, |seen: &mut [u32]| {
         seen.fill(0);
-        for ij in pairing.chunks_exact(2).take(m) {
-            let (i, j) = (ij[0] as usize, ij[1] as usize);
+        for (i, j) in pairs() {
             if i >= n || j >= n || i == j || seen[i] + seen[j] > 0 {
                 sum = f64::NAN;
                 continue;
             }
             (seen[i], seen[j]) = (1, 1);
+            let s = weight((i, j));
+            if s == 0.0 {
+                continue;
+            }
             let w = (labels[i] - labels[j]).abs().get();
-            sum += pair(&p, w, &z[i * d..][..d], &z[j * d..][..d], |k, gi, gj| {
-                dz[i * d + k] = F::of(scale * gi);
-                dz[j * d + k] = F::of(scale * gj);
+            let slope = s * scale * f64::from(p.grad_scale);
+            sum += s * pair(&p, w, &z[i * d..][..d], &z[j * d..][..d], |k, gi, gj| {
+                dz[i * d + k] = F::of(slope * gi);
+                dz[j * d + k] = F::of(slope * gj);
             });
         }
     });
@@ -272,59 +362,80 @@ fn halves<F: Real>(args: Args<'_, F>) {
 
 /// The mean over all `n·m` pairs of a row of `z` and a row of `others`.
 ///
-/// `z` is `[n, d]`, `labels_z` `[n]`, `others` `[m, d]`, `labels_o` `[m]`, `loss` `[1]`, `dz` `[n, d]`, `dothers` `[m, d]`.
-/// `part`, of [`P::cross_parts`] elements, is scratch.
-pub static CROSS: Kernel = Kernel {
-    name: "contrastive_cross",
-    bindings: &[
-        Binding::input("z"),
+/// `z` is `[n, d]`, `labels_z` and `weights_z` `[n]`, `others` `[m, d]`, `labels_o` and `weights_o` `[m]`, `loss` `[1]`,
+/// `dz` `[n, d]`, `dothers` `[m, d]`.
+/// `part`, of [`P::parts`] elements, is scratch.
+pub static CROSS: Kernel = cross("contrastive_cross", &cross_bindings(Elem::Real));
+/// [`CROSS`] of rows `z` and `others` stored as f16.
+pub static CROSS_F16: Kernel = cross("contrastive_cross_f16", &cross_bindings(Elem::F16));
+/// [`CROSS`] of rows `z` and `others` stored as bf16.
+pub static CROSS_BF16: Kernel = cross("contrastive_cross_bf16", &cross_bindings(Elem::Bf16));
+
+const fn cross_bindings(stored: Elem) -> [Binding; 10] {
+    [
+        Binding::stored("z", stored),
         Binding::input("labels_z"),
-        Binding::input("others"),
+        Binding::input("weights_z"),
+        Binding::stored("others", stored),
         Binding::input("labels_o"),
+        Binding::input("weights_o"),
         Binding::output("loss"),
         Binding::output("dz"),
         Binding::output("dothers"),
         Binding::output("part"),
-    ],
-    cpu: CpuTwin { f32: cross_tiled, f64: cross_plain },
-    groups: &[
-        |p| {
-            let p: P = p.get();
-            p.norm_groups(p.n + p.m)
+    ]
+}
+
+const fn cross(name: &'static str, bindings: &'static [Binding]) -> Kernel {
+    Kernel {
+        name,
+        bindings,
+        cpu: CpuTwin { f32: cross_tiled, f64: cross_plain },
+        groups: stages(bindings[0].elem),
+        cuda: None,
+        cost: match bindings[0].elem {
+            Elem::Real => |p| cross_cost(p, Elem::Real),
+            _ => |p| cross_cost(p, Elem::F16),
         },
-        |p| {
-            let p: P = p.get();
-            [p.n.div_ceil(ROWS) + p.m.div_ceil(ROWS), 1, 1]
-        },
-        |p| p.get::<P>().sum_groups(),
-    ],
-    cuda: None,
-    cost: |p| {
-        let P { n, m, d, .. } = p.get();
-        let (n, m, d) = (n as usize, m as usize, d as usize);
-        Cost::new(n * m * (7 * d + 8), (n + m) * (2 * d + 1) + 1)
-    },
-};
+    }
+}
+
+fn cross_cost(p: &Params, stored: Elem) -> Cost {
+    let P { n, m, d, .. } = p.get();
+    let (n, m, d) = (n as usize, m as usize, d as usize);
+    let flops = (n * m).saturating_mul(7 * d + 8);
+    Cost { flops: flops as u64, bytes: bytes(stored, (n + m) * d, (n + m) * (d + 1) + 1) }
+}
 
 fn cross_plain<F: Real>(args: Args<'_, F>) {
     let p: P = args.params();
     let (n, m, d) = (p.n as usize, p.m as usize, p.d as usize);
-    let [z, labels_z, others, labels_o, loss, dz, dothers, part] = args.bufs();
+    let [z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, part] = args.bufs();
     part.output().fill(F::zero());
-    let (z, labels_z) = (z.input(), labels_z.input());
-    let (others, labels_o) = (others.input(), labels_o.input());
-    let (mut sum, mut gz, mut go) = (0.0, vec![0.0; n * d], vec![0.0; m * d]);
-    for i in 0..n {
-        for j in 0..m {
-            let w = (labels_z[i] - labels_o[j]).abs().get();
-            sum += pair(&p, w, &z[i * d..][..d], &others[j * d..][..d], |k, gi, gj| {
-                gz[i * d + k] += gi;
-                go[j * d + k] += gj;
-            });
-        }
-    }
-    let scale = f64::from(p.weight) / (n as f64 * m as f64);
+    let (labels_z, weights_z) = (labels_z.input(), p.weights(0, weights_z.input()));
+    let (labels_o, weights_o) = (labels_o.input(), p.weights(1, weights_o.input()));
+    let (mut sum, mut total, mut gz, mut go) = (0.0, 0.0, vec![0.0; n * d], vec![0.0; m * d]);
+    z.widened(|z| {
+        others.widened(|others| {
+            for i in 0..n {
+                for j in 0..m {
+                    let s = weight_of(weights_z, i) * weight_of(weights_o, j);
+                    if s == 0.0 {
+                        continue;
+                    }
+                    total += s;
+                    let w = (labels_z[i] - labels_o[j]).abs().get();
+                    sum += s * pair(&p, w, &z[i * d..][..d], &others[j * d..][..d], |k, gi, gj| {
+                        gz[i * d + k] += s * gi;
+                        go[j * d + k] += s * gj;
+                    });
+                }
+            }
+        })
+    });
+    let scale = share(&p, total);
     loss.output()[0] = F::of(scale * sum);
+    let scale = scale * f64::from(p.grad_scale);
     scale_into(&gz, scale, dz.output());
     scale_into(&go, scale, dothers.output());
 }
@@ -341,6 +452,8 @@ struct Side {
     /// The same about the centre of the batch `[padded(n), dp]`: the gradient is made of these.
     rows: *const f32,
     labels: *const f32,
+    /// The samples' weights, where there are any.
+    weights: *const f32,
     /// Half of what makes a pair near.
     near: *const f32,
     /// 1 / norm, 0 for a zero row; 1 for Euclidean.
@@ -358,6 +471,7 @@ struct Pairs<'a> {
     dp: usize,
     a: &'a Side,
     b: &'a Side,
+    weighted: bool,
 }
 
 // SAFETY: what is written through the pointers is written by one task at a time (`sweep_*`).
@@ -370,6 +484,7 @@ fn side(layout: &mut Layout<'_>, z: &[f32]) -> Side {
         panels: layout.panels.as_ptr(),
         rows: layout.rows.as_ptr(),
         labels: layout.labels.as_ptr(),
+        weights: layout.weights.as_ptr(),
         near: layout.near.as_ptr(),
         inverse: layout.inverse.as_ptr(),
         acc: layout.acc.as_mut_ptr(),
@@ -381,14 +496,16 @@ fn side(layout: &mut Layout<'_>, z: &[f32]) -> Side {
 #[cold]
 #[inline(never)]
 unsafe fn near_pair(c: &Pairs<'_>, i: usize, j: usize) -> f64 {
-    let Pairs { p, d, dp, a, b } = c;
+    let Pairs { p, d, dp, a, b, weighted } = c;
     // SAFETY: rows i and j are rows of the two sides, and the calling task owns their sums.
     unsafe {
         let row = |s: &Side, i: usize| std::slice::from_raw_parts(s.z.add(i * d), *d);
         let w = f64::from((*a.labels.add(i) - *b.labels.add(j)).abs());
         // The sums are of gradients by rows of norm 1; `finish` divides by the norm and changes the sign.
-        let (na, nb) = (1.0 / f64::from(*a.inverse.add(i)), 1.0 / f64::from(*b.inverse.add(j)));
-        pair(p, w, row(a, i), row(b, j), |k, ga, gb| {
+        let weight = |s: &Side, i: usize| if *weighted { f64::from(*s.weights.add(i)) } else { 1.0 };
+        let s = weight(a, i) * weight(b, j);
+        let (na, nb) = (s / f64::from(*a.inverse.add(i)), s / f64::from(*b.inverse.add(j)));
+        s * pair(p, w, row(a, i), row(b, j), |k, ga, gb| {
             *a.acc.add(i * dp + k) -= (ga * na) as f32;
             *b.acc.add(j * dp + k) -= (gb * nb) as f32;
         })
@@ -409,9 +526,10 @@ struct Place {
 
 /// Step 2: turns squared distances into coefficients `g_ij` in place; returns the sum of losses.
 ///
-/// With `EDGE` some pairs of the tile are none: those count for nothing.
+/// With `EDGE` some pairs of the tile are none: those count for nothing. With `WEIGHTED` each counts as much as its two
+/// samples.
 #[inline(always)]
-unsafe fn coefficients<V: Lanes, const COSINE: bool, const EDGE: bool>(
+unsafe fn coefficients<V: Lanes, const COSINE: bool, const EDGE: bool, const WEIGHTED: bool>(
     c: &Pairs<'_>,
     at: Place,
     tile: *mut f32,
@@ -425,6 +543,7 @@ unsafe fn coefficients<V: Lanes, const COSINE: bool, const EDGE: bool>(
         for panel in 0..padded(at.columns) / LANES {
             let (first, j) = (panel * LANES, at.j + panel * LANES);
             let (label, near) = (V::load(c.b.labels.add(j)), V::load(c.b.near.add(j)));
+            let weights = if WEIGHTED { V::load(c.b.weights.add(j)) } else { one };
             let there = if COSINE { V::load(c.b.inverse.add(j)).if_gt(zero, one, zero) } else { one };
             let lane = V::load(IOTA.0.as_ptr()).add(V::splat(first as f32));
             let mut column_sum = zero;
@@ -476,6 +595,11 @@ unsafe fn coefficients<V: Lanes, const COSINE: bool, const EDGE: bool>(
                         bits &= bits - 1;
                     }
                 }
+                if WEIGHTED {
+                    let s = V::splat(*c.a.weights.add(i)).mul(weights);
+                    // An infinite loss times a weight that underflows is none.
+                    (l, g) = (s.if_gt(zero, s.mul(l), zero), s.mul(g));
+                }
                 g.store(tile.add(r * TILE + first));
                 let row_sum = row_sums.add(r * LANES);
                 V::load(row_sum).add(g).store(row_sum);
@@ -492,7 +616,7 @@ unsafe fn coefficients<V: Lanes, const COSINE: bool, const EDGE: bool>(
 /// All pairs of rows `i` of `a` with rows `j` of `b`; on the diagonal each pair once. Returns the sum of losses.
 #[inline(always)]
 unsafe fn strip_body<V: Lanes>(c: &Pairs<'_>, i: Range<usize>, j: Range<usize>, diagonal: bool) -> f64 {
-    let Pairs { p, d, dp, a, b } = c;
+    let Pairs { p, d, dp, a, b, weighted } = c;
     let mut tile = Aligned([0.0; TILE * TILE]);
     let mut row_sums = Aligned([0.0; TILE * LANES]);
     let (tile, row_sums) = (tile.0.as_mut_ptr(), &mut row_sums.0);
@@ -511,11 +635,13 @@ unsafe fn strip_body<V: Lanes>(c: &Pairs<'_>, i: Range<usize>, j: Range<usize>, 
             unsafe {
                 let panels = (b.panels.add(j0 * d), cp / LANES);
                 products::<V, true>(*d, (a.panels.add(i0 * d), rp), panels, at.diagonal, tile);
-                loss += match (p.cosine(), edge) {
-                    (false, false) => coefficients::<V, false, false>(c, at, tile, sums),
-                    (false, true) => coefficients::<V, false, true>(c, at, tile, sums),
-                    (true, false) => coefficients::<V, true, false>(c, at, tile, sums),
-                    (true, true) => coefficients::<V, true, true>(c, at, tile, sums),
+                loss += match (p.cosine(), edge, *weighted) {
+                    (false, false, false) => coefficients::<V, false, false, false>(c, at, tile, sums),
+                    (false, true, false) => coefficients::<V, false, true, false>(c, at, tile, sums),
+                    (false, _, true) => coefficients::<V, false, true, true>(c, at, tile, sums),
+                    (true, false, false) => coefficients::<V, true, false, false>(c, at, tile, sums),
+                    (true, true, false) => coefficients::<V, true, true, false>(c, at, tile, sums),
+                    (true, _, true) => coefficients::<V, true, true, true>(c, at, tile, sums),
                 };
                 let (ai, bj) = (a.acc.add(i0 * dp), b.acc.add(j0 * dp));
                 combine::<V, false>(tile, *d, (ai, rp), (b.rows.add(j0 * dp), cp), at.diagonal);
@@ -603,65 +729,144 @@ fn sweep_cross(work: Work, c: &Pairs<'_>) -> f64 {
     sum
 }
 
-/// The mean over all pairs of rows of `z`, its gradient into `dz`.
-pub(crate) fn all_f32(work: Work, p: &P, z: &[f32], labels: &[f32], dz: &mut [f32]) -> f32 {
-    let (n, d) = (p.n as usize, p.d as usize);
-    with_scratch(side_len(n, d), |mut scratch| {
-        let mut sides = [lay_out(d, p.cosine(), z, labels, &mut scratch)];
-        centre(d, p.cosine(), &mut sides);
-        let [layout] = &mut sides;
-        let side = side(layout, z);
-        let c = Pairs { p: *p, d, dp: row_len(d), a: &side, b: &side };
-        let scale = f64::from(p.weight) / (n as f64 * (n as f64 - 1.0) / 2.0);
-        let loss = scale * sweep_all(work, &c);
-        layout.finish(d, p.cosine(), scale as f32, z, dz);
-        loss as f32
+/// A set of samples as a launch gives it, and where its gradient goes.
+pub(crate) struct Rows<'a> {
+    pub z: &'a [f32],
+    pub labels: &'a [f32],
+    pub weights: Option<&'a [f32]>,
+    pub dz: &'a mut [f32],
+}
+
+impl Rows<'_> {
+    /// Calls `f` with the samples of positive weight alone, then puts their gradients in place and 0 elsewhere.
+    ///
+    /// `f` receives weights that are at most 1.
+    fn kept<R>(self, d: usize, f: impl FnOnce(Rows<'_>) -> R) -> R {
+        let Some(weights) = self.weights else { return f(self) };
+        let kept = || (0..weights.len()).filter(|&i| weights[i] > 0.0);
+        let (count, largest) = (kept().count(), weights.iter().copied().fold(0.0, f32::max));
+        with_scratch(count * (d + 2), |scratch: &mut [f32]| {
+            let (z, rest) = scratch.split_at_mut(count * d);
+            let (labels, weights_of_kept) = rest.split_at_mut(count);
+            for (to, i) in kept().enumerate() {
+                z[to * d..][..d].copy_from_slice(&self.z[i * d..][..d]);
+                labels[to] = self.labels[i];
+                weights_of_kept[to] = weights[i] / largest;
+            }
+            let dz = &mut self.dz[..count * d];
+            let result = f(Rows { z, labels, weights: Some(weights_of_kept), dz });
+            // From the last on: a gradient moves up or stays.
+            let mut from = count;
+            for (to, &weight) in weights.iter().enumerate().rev() {
+                if weight > 0.0 {
+                    from -= 1;
+                    self.dz.copy_within(from * d..(from + 1) * d, to * d);
+                } else {
+                    self.dz[to * d..][..d].fill(0.0);
+                }
+            }
+            result
+        })
+    }
+}
+
+/// The mean over all pairs of rows, and its gradient.
+pub(crate) fn all_f32(work: Work, p: &P, rows: Rows<'_>) -> f32 {
+    let d = p.d as usize;
+    rows.kept(d, |Rows { z, labels, weights, dz }| {
+        let n = labels.len();
+        // The sum over pairs i < j, without a difference that could cancel.
+        let total = match weights {
+            None => n as f64 * (n as f64 - 1.0) / 2.0,
+            Some(weights) => {
+                let mut before = 0.0;
+                let pairs = weights.iter().map(|&w| {
+                    let sum = f64::from(w) * before;
+                    before += f64::from(w);
+                    sum
+                });
+                pairs.sum()
+            }
+        };
+        if total == 0.0 {
+            dz.fill(0.0);
+            return 0.0;
+        }
+        with_scratch(side_len(n, d), |mut scratch| {
+            let mut sides = [lay_out(d, p.cosine(), z, labels, weights, &mut scratch)];
+            centre(d, p.cosine(), &mut sides);
+            let [layout] = &mut sides;
+            let side = side(layout, z);
+            let weighted = weights.is_some();
+            let c = Pairs { p: *p, d, dp: row_len(d), a: &side, b: &side, weighted };
+            let scale = share(p, total);
+            let loss = scale * sweep_all(work, &c);
+            layout.finish(d, p.cosine(), (scale * f64::from(p.grad_scale)) as f32, z, dz);
+            loss as f32
+        })
     })
 }
 
-/// The mean over all pairs of a row of `z` and one of `others`, its gradients into `dz` and `dothers`.
-pub(crate) fn cross_f32(
-    work: Work,
-    p: &P,
-    (z, labels_z, dz): (&[f32], &[f32], &mut [f32]),
-    (others, labels_o, dothers): (&[f32], &[f32], &mut [f32]),
-) -> f32 {
-    let (n, m, d) = (p.n as usize, p.m as usize, p.d as usize);
+/// The mean over all pairs of a row of `z` and one of `others`, and its gradients.
+pub(crate) fn cross_f32(work: Work, p: &P, z: Rows<'_>, others: Rows<'_>) -> f32 {
+    let d = p.d as usize;
+    z.kept(d, |z| others.kept(d, |others| cross_kept(work, p, z, others)))
+}
+
+fn cross_kept(work: Work, p: &P, z: Rows<'_>, others: Rows<'_>) -> f32 {
+    let (n, m, d) = (z.labels.len(), others.labels.len(), p.d as usize);
+    let weight_of = |side: &Rows<'_>| match side.weights {
+        None => side.labels.len() as f64,
+        Some(weights) => weights.iter().map(|&w| f64::from(w)).sum(),
+    };
+    let total = weight_of(&z) * weight_of(&others);
+    if total == 0.0 {
+        z.dz.fill(0.0);
+        others.dz.fill(0.0);
+        return 0.0;
+    }
     with_scratch(side_len(n, d) + side_len(m, d), |mut scratch| {
-        let mut sides = [
-            lay_out(d, p.cosine(), z, labels_z, &mut scratch),
-            lay_out(d, p.cosine(), others, labels_o, &mut scratch),
-        ];
+        let mut sides = [&z, &others].map(|s| lay_out(d, p.cosine(), s.z, s.labels, s.weights, &mut scratch));
+        let weighted = z.weights.is_some() || others.weights.is_some();
         centre(d, p.cosine(), &mut sides);
         let [a, b] = &mut sides;
-        let (a_side, b_side) = (side(a, z), side(b, others));
-        let c = Pairs { p: *p, d, dp: row_len(d), a: &a_side, b: &b_side };
-        let scale = f64::from(p.weight) / (n as f64 * m as f64);
+        let (a_side, b_side) = (side(a, z.z), side(b, others.z));
+        let c = Pairs { p: *p, d, dp: row_len(d), a: &a_side, b: &b_side, weighted };
+        let scale = share(p, total);
         let loss = scale * sweep_cross(work, &c);
-        a.finish(d, p.cosine(), scale as f32, z, dz);
-        b.finish(d, p.cosine(), scale as f32, others, dothers);
+        let scale = (scale * f64::from(p.grad_scale)) as f32;
+        a.finish(d, p.cosine(), scale, z.z, z.dz);
+        b.finish(d, p.cosine(), scale, others.z, others.dz);
         loss as f32
     })
 }
 
 fn all_tiled(args: Args<'_, f32>) {
-    let (p, work) = (args.params(), args.work);
-    let [z, labels, loss, dz, part] = args.bufs();
+    let (p, work): (P, _) = (args.params(), args.work);
+    let [z, labels, weights, loss, dz, part] = args.bufs();
     part.output().fill(0.0);
-    loss.output()[0] = all_f32(work, &p, z.input(), labels.input(), dz.output());
+    let weights = p.weights(0, weights.input());
+    let (labels, dz) = (labels.input(), dz.output());
+    loss.output()[0] = z.widened(|z| all_f32(work, &p, Rows { z, labels, weights, dz }));
 }
 
 fn cross_tiled(args: Args<'_, f32>) {
-    let (p, work) = (args.params(), args.work);
-    let [z, labels_z, others, labels_o, loss, dz, dothers, part] = args.bufs();
+    let (p, work): (P, _) = (args.params(), args.work);
+    let [z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, part] = args.bufs();
     part.output().fill(0.0);
-    let z = (z.input(), labels_z.input(), dz.output());
-    let others = (others.input(), labels_o.input(), dothers.output());
-    loss.output()[0] = cross_f32(work, &p, z, others);
+    let (of_z, dz) = ((labels_z.input(), p.weights(0, weights_z.input())), dz.output());
+    let (of_o, dothers) = ((labels_o.input(), p.weights(1, weights_o.input())), dothers.output());
+    loss.output()[0] = z.widened(|z| {
+        others.widened(|others| {
+            let z = Rows { z, labels: of_z.0, weights: of_z.1, dz };
+            let others = Rows { z: others, labels: of_o.0, weights: of_o.1, dz: dothers };
+            cross_f32(work, &p, z, others)
+        })
+    });
 }
 
 /// The kernels of this stem.
-pub static KERNELS: &[&Kernel] = &[&ALL, &HALVES, &CROSS];
+pub static KERNELS: &[&Kernel] = &[&ALL, &ALL_F16, &ALL_BF16, &HALVES, &CROSS, &CROSS_F16, &CROSS_BF16];
 
 #[cfg(test)]
 mod tests {

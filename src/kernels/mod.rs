@@ -32,12 +32,16 @@ use crate::device::cpu::CpuTwin;
 use bytemuck::{NoUninit, Pod};
 
 /// What the elements of a buffer are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Elem {
     /// The device's floating-point type: f32, or f64 on the oracle.
     Real,
     /// `u32`: row indices, counters, seeds, frame counts.
     Index,
+    /// IEEE half precision, on every device: kernels read it and compute in [`Elem::Real`].
+    F16,
+    /// The upper half of an f32, on every device; read as [`Elem::F16`] is.
+    Bf16,
 }
 
 /// How a kernel touches one of its buffers.
@@ -66,6 +70,10 @@ impl Binding {
     /// A floating-point input.
     pub const fn input(name: &'static str) -> Self {
         Self { name, access: Access::In, elem: Elem::Real }
+    }
+    /// A floating-point input whose elements are stored as `elem`.
+    pub const fn stored(name: &'static str, elem: Elem) -> Self {
+        Self { name, access: Access::In, elem }
     }
     /// A `u32` input.
     pub const fn index(name: &'static str) -> Self {
@@ -242,6 +250,16 @@ pub static REGISTRY: &[(&str, &[&Kernel])] = &[
     ("pool", pool::KERNELS),
     ("similarity", similarity::KERNELS),
 ];
+
+/// The row that reads elements of type `elem` among those for f32, f16 and bf16.
+pub(crate) fn stored_as(elem: Elem, [real, f16, bf16]: [&'static Kernel; 3]) -> Option<&'static Kernel> {
+    match elem {
+        Elem::Real => Some(real),
+        Elem::F16 => Some(f16),
+        Elem::Bf16 => Some(bf16),
+        Elem::Index => None,
+    }
+}
 
 /// Looks a kernel up by its entry point.
 pub fn by_name(name: &str) -> Option<&'static Kernel> {

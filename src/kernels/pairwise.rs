@@ -346,6 +346,8 @@ pub struct Layout<'s> {
     pub acc: &'s mut [f32],
     /// Labels, where there are any.
     pub labels: &'s mut [f32],
+    /// The samples' weights where there are any, else 1; 0 beyond the rows.
+    pub weights: &'s mut [f32],
     /// Pairs are near, their products useless, when the squared distance is below the sum of both rows' share.
     pub near: &'s mut [f32],
     /// With `unit` 1 / norm, and 0 for a zero row; else 1.
@@ -356,7 +358,7 @@ pub struct Layout<'s> {
 
 /// Elements of scratch that a [`Layout`] of `n` rows takes.
 pub fn side_len(n: usize, d: usize) -> usize {
-    padded(n) * (d + 2 * row_len(d) + 4)
+    padded(n) * (d + 2 * row_len(d) + 5)
 }
 
 /// Lays rows `z` `[n, d]` out in `scratch`, taking what [`side_len`] says.
@@ -365,6 +367,7 @@ pub fn lay_out<'s>(
     unit: bool,
     z: &[f32],
     labels: &[f32],
+    weights: Option<&[f32]>,
     scratch: &mut &'s mut [f32],
 ) -> Layout<'s> {
     let n = z.len() / d;
@@ -376,6 +379,7 @@ pub fn lay_out<'s>(
         rows: take(np * dp),
         acc: take(np * dp),
         labels: take(np),
+        weights: take(np),
         near: take(np),
         inverse: take(np),
         sums: take(np),
@@ -385,6 +389,11 @@ pub fn lay_out<'s>(
     side.near.fill(0.0);
     side.labels[..labels.len()].copy_from_slice(labels);
     side.labels[labels.len()..].fill(0.0);
+    side.weights.fill(0.0);
+    match weights {
+        Some(weights) => side.weights[..n].copy_from_slice(weights),
+        None => side.weights[..n].fill(1.0),
+    }
     side.inverse[n..].fill(0.0);
     side.rows[n * dp..].fill(0.0);
     for ((row, z), inverse) in side.rows.chunks_exact_mut(dp).zip(z.chunks_exact(d)).zip(&mut *side.inverse) {

@@ -23,7 +23,7 @@ use super::pairwise::{
     Aligned, Lanes, Layout, TILE, centre, combine, lay_out, padded, products, row_len, side_len,
 };
 use super::simd::LANES;
-use super::{Binding, Cost, Kernel};
+use super::{Binding, Cost, Elem, Kernel};
 use crate::device::cpu::{Args, CpuTwin, Real, Work, with_scratch};
 use crate::dispatch;
 use bytemuck::{Pod, Zeroable};
@@ -73,42 +73,72 @@ impl P {
 }
 
 /// `y_ij` of every pair.
-pub static FWD: Kernel = Kernel {
-    name: "similarity_fwd",
-    bindings: &[Binding::input("a"), Binding::input("b"), Binding::output("y")],
-    cpu: CpuTwin { f32: fwd_tiled, f64: fwd_plain },
-    groups: &[|p| {
-        let p: P = p.get();
-        [p.n.div_ceil(64) * p.m.div_ceil(64), 1, 1]
-    }],
-    cuda: None,
-    cost: |p| {
-        let [n, m, d] = p.get::<P>().dims();
-        Cost::new(2 * n * m * d, n * m + (n + m) * d)
-    },
-};
+pub static FWD: Kernel = fwd("similarity_fwd", &fwd_bindings(Elem::Real));
+/// [`FWD`] of rows stored as f16.
+pub static FWD_F16: Kernel = fwd("similarity_fwd_f16", &fwd_bindings(Elem::F16));
+/// [`FWD`] of rows stored as bf16.
+pub static FWD_BF16: Kernel = fwd("similarity_fwd_bf16", &fwd_bindings(Elem::Bf16));
+
+const fn fwd_bindings(stored: Elem) -> [Binding; 3] {
+    [Binding::stored("a", stored), Binding::stored("b", stored), Binding::output("y")]
+}
+
+const fn fwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
+    Kernel {
+        name,
+        bindings,
+        cpu: CpuTwin { f32: fwd_tiled, f64: fwd_plain },
+        groups: match bindings[0].elem {
+            Elem::Bf16 => &[],
+            _ => &[|p| {
+                let p: P = p.get();
+                [p.n.div_ceil(64) * p.m.div_ceil(64), 1, 1]
+            }],
+        },
+        cuda: None,
+        cost: |p| {
+            let [n, m, d] = p.get::<P>().dims();
+            Cost::new(2 * n * m * d, n * m + (n + m) * d)
+        },
+    }
+}
 
 /// `da_i = Σ_j dy_ij ∂y_ij/∂a_i` and `db_j = Σ_i dy_ij ∂y_ij/∂b_j`.
-pub static BWD: Kernel = Kernel {
-    name: "similarity_bwd",
-    bindings: &[
-        Binding::input("a"),
-        Binding::input("b"),
+pub static BWD: Kernel = bwd("similarity_bwd", &bwd_bindings(Elem::Real));
+/// [`BWD`] of rows stored as f16.
+pub static BWD_F16: Kernel = bwd("similarity_bwd_f16", &bwd_bindings(Elem::F16));
+/// [`BWD`] of rows stored as bf16.
+pub static BWD_BF16: Kernel = bwd("similarity_bwd_bf16", &bwd_bindings(Elem::Bf16));
+
+const fn bwd_bindings(stored: Elem) -> [Binding; 5] {
+    [
+        Binding::stored("a", stored),
+        Binding::stored("b", stored),
         Binding::input("dy"),
         Binding::output("da"),
         Binding::output("db"),
-    ],
-    cpu: CpuTwin { f32: bwd_tiled, f64: bwd_plain },
-    groups: &[|p| {
-        let p: P = p.get();
-        [p.n.div_ceil(32) + p.m.div_ceil(32), 1, 1]
-    }],
-    cuda: None,
-    cost: |p| {
-        let [n, m, d] = p.get::<P>().dims();
-        Cost::new(4 * n * m * d, n * m + 2 * (n + m) * d)
-    },
-};
+    ]
+}
+
+const fn bwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
+    Kernel {
+        name,
+        bindings,
+        cpu: CpuTwin { f32: bwd_tiled, f64: bwd_plain },
+        groups: match bindings[0].elem {
+            Elem::Bf16 => &[],
+            _ => &[|p| {
+                let p: P = p.get();
+                [p.n.div_ceil(32) + p.m.div_ceil(32), 1, 1]
+            }],
+        },
+        cuda: None,
+        cost: |p| {
+            let [n, m, d] = p.get::<P>().dims();
+            Cost::new(4 * n * m * d, n * m + 2 * (n + m) * d)
+        },
+    }
+}
 
 fn dot<F: Real>(a: &[F], b: &[F]) -> F {
     a.iter().zip(b).map(|(&a, &b)| a * b).sum()
@@ -128,61 +158,69 @@ fn fwd_plain<F: Real>(args: Args<'_, F>) {
     let p: P = args.params();
     let [_, m, d] = p.dims();
     let [a, b, y] = args.bufs();
-    let (a, b) = (a.input(), b.input());
-    for (i, y) in y.output().chunks_exact_mut(m).enumerate() {
-        let a = &a[i * d..][..d];
-        for (y, b) in y.iter_mut().zip(b.chunks_exact(d)) {
-            *y = match p.kind() {
-                Similarity::Dot => dot(a, b),
-                Similarity::Cosine => dot(a, b) * inverse_norm(a) * inverse_norm(b),
-                Similarity::SquaredEuclidean => squared(a, b),
-                Similarity::Euclidean => squared(a, b).sqrt(),
-            };
-        }
-    }
+    a.widened(|a| {
+        b.widened(|b| {
+            for (i, y) in y.output().chunks_exact_mut(m).enumerate() {
+                let a = &a[i * d..][..d];
+                for (y, b) in y.iter_mut().zip(b.chunks_exact(d)) {
+                    *y = match p.kind() {
+                        Similarity::Dot => dot(a, b),
+                        Similarity::Cosine => dot(a, b) * inverse_norm(a) * inverse_norm(b),
+                        Similarity::SquaredEuclidean => squared(a, b),
+                        Similarity::Euclidean => squared(a, b).sqrt(),
+                    };
+                }
+            }
+        })
+    });
 }
 
 fn bwd_plain<F: Real>(args: Args<'_, F>) {
     let p: P = args.params();
     let [n, m, d] = p.dims();
     let [a, b, dy, da, db] = args.bufs();
-    let (a, b, dy, da, db) = (a.input(), b.input(), dy.input(), da.output(), db.output());
+    let (dy, da, db) = (dy.input(), da.output(), db.output());
     da.fill(F::zero());
     db.fill(F::zero());
-    for i in 0..n {
-        for j in 0..m {
-            let g = dy[i * m + j];
-            let (ai, bj) = (&a[i * d..][..d], &b[j * d..][..d]);
-            let (da, db) = (&mut da[i * d..][..d], &mut db[j * d..][..d]);
-            let mut add = |k: usize, ga: F, gb: F| {
-                da[k] += g * ga;
-                db[k] += g * gb;
-            };
-            match p.kind() {
-                Similarity::Dot => (0..d).for_each(|k| add(k, bj[k], ai[k])),
-                Similarity::Cosine => {
-                    let (ra, rb) = (inverse_norm(ai), inverse_norm(bj));
-                    if ra * rb != F::zero() {
-                        let cos = dot(ai, bj) * ra * rb;
-                        for k in 0..d {
-                            let (a, b) = (ai[k] * ra, bj[k] * rb);
-                            add(k, ra * (b - cos * a), rb * (a - cos * b));
+    a.widened(|a| {
+        b.widened(|b| {
+            for i in 0..n {
+                for j in 0..m {
+                    let g = dy[i * m + j];
+                    let (ai, bj) = (&a[i * d..][..d], &b[j * d..][..d]);
+                    let (da, db) = (&mut da[i * d..][..d], &mut db[j * d..][..d]);
+                    let mut add = |k: usize, ga: F, gb: F| {
+                        da[k] += g * ga;
+                        db[k] += g * gb;
+                    };
+                    match p.kind() {
+                        Similarity::Dot => (0..d).for_each(|k| add(k, bj[k], ai[k])),
+                        Similarity::Cosine => {
+                            let (ra, rb) = (inverse_norm(ai), inverse_norm(bj));
+                            if ra * rb != F::zero() {
+                                let cos = dot(ai, bj) * ra * rb;
+                                for k in 0..d {
+                                    let (a, b) = (ai[k] * ra, bj[k] * rb);
+                                    add(k, ra * (b - cos * a), rb * (a - cos * b));
+                                }
+                            }
+                        }
+                        Similarity::SquaredEuclidean | Similarity::Euclidean => {
+                            let factor = match p.kind() {
+                                Similarity::SquaredEuclidean => F::of(2.0),
+                                _ => squared(ai, bj).sqrt().recip(),
+                            };
+                            // Where the distance is 0 the gradient is.
+                            if factor.is_finite() {
+                                (0..d)
+                                    .for_each(|k| add(k, factor * (ai[k] - bj[k]), factor * (bj[k] - ai[k])));
+                            }
                         }
                     }
                 }
-                Similarity::SquaredEuclidean | Similarity::Euclidean => {
-                    let factor = match p.kind() {
-                        Similarity::SquaredEuclidean => F::of(2.0),
-                        _ => squared(ai, bj).sqrt().recip(),
-                    };
-                    // Where the distance is 0 the gradient is.
-                    if factor.is_finite() {
-                        (0..d).for_each(|k| add(k, factor * (ai[k] - bj[k]), factor * (bj[k] - ai[k])));
-                    }
-                }
             }
-        }
-    }
+        })
+    });
 }
 
 // The f32 instance.
@@ -191,7 +229,7 @@ fn fwd_tiled(args: Args<'_, f32>) {
     let p: P = args.params();
     let work = args.work;
     let [a, b, y] = args.bufs();
-    fwd_f32(work, &p, a.input(), b.input(), y.output());
+    a.widened(|a| b.widened(|b| fwd_f32(work, &p, a, b, y.output())));
 }
 
 /// The matrix of `a` and `b` into `y`.
@@ -199,8 +237,8 @@ pub(crate) fn fwd_f32(work: Work, p: &P, a: &[f32], b: &[f32], y: &mut [f32]) {
     let [n, m, d] = p.dims();
     let unit = p.kind() == Similarity::Cosine;
     with_scratch(side_len(n, d) + side_len(m, d), |mut scratch| {
-        let a = lay_out(d, unit, a, &[], &mut scratch);
-        let b = lay_out(d, unit, b, &[], &mut scratch);
+        let a = lay_out(d, unit, a, &[], None, &mut scratch);
+        let b = lay_out(d, unit, b, &[], None, &mut scratch);
         work.pieces(y, TILE * m, |strip, y| {
             fwd_strip(work.simd, p, &a.panels[strip * TILE * d..], b.panels, y);
         });
@@ -247,7 +285,8 @@ fn bwd_tiled(args: Args<'_, f32>) {
     let p: P = args.params();
     let work = args.work;
     let [a, b, dy, da, db] = args.bufs();
-    bwd_f32(work, &p, (a.input(), da.output()), (b.input(), db.output()), dy.input());
+    let (da, db) = (da.output(), db.output());
+    a.widened(|a| b.widened(|b| bwd_f32(work, &p, (a, da), (b, db), dy.input())));
 }
 
 /// The gradients by both arguments of [`fwd_f32`].
@@ -261,7 +300,8 @@ pub(crate) fn bwd_f32(
     let [n, m, d] = p.dims();
     let unit = p.kind() == Similarity::Cosine;
     with_scratch(side_len(n, d) + side_len(m, d), |mut scratch| {
-        let mut sides = [lay_out(d, unit, a, &[], &mut scratch), lay_out(d, unit, b, &[], &mut scratch)];
+        let mut sides =
+            [lay_out(d, unit, a, &[], None, &mut scratch), lay_out(d, unit, b, &[], None, &mut scratch)];
         if p.kind() != Similarity::Dot {
             centre(d, unit, &mut sides);
         }
@@ -411,4 +451,4 @@ fn near_pair(given: &Given<'_>, of_b: bool, i: usize, j: usize, acc: &mut [f32])
 }
 
 /// The kernels of this stem.
-pub static KERNELS: &[&Kernel] = &[&FWD, &BWD];
+pub static KERNELS: &[&Kernel] = &[&FWD, &FWD_F16, &FWD_BF16, &BWD, &BWD_F16, &BWD_BF16];

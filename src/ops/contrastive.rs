@@ -2,7 +2,7 @@
 //!
 //! The forward launch writes the gradient too; going backward from the loss itself launches nothing.
 
-use super::give_scaled;
+use super::{give_scaled, row_for, same_elem};
 use crate::graph::{Graph, Var};
 use crate::kernels::contrastive as k;
 pub use crate::kernels::contrastive::Metric;
@@ -19,12 +19,45 @@ pub struct ContrastiveOptions {
     pub tau: f32,
     /// Multiplies the loss.
     pub weight: f32,
+    /// Multiplies the gradient alone: a known factor between the loss and what is minimised.
+    pub grad_scale: f32,
 }
 
 impl Default for ContrastiveOptions {
-    /// Euclidean, margin 0.5, positive at equal labels, weight 1.
+    /// Euclidean, margin 0.5, positive at equal labels, weight and gradient scale 1.
     fn default() -> Self {
-        Self { metric: Metric::Euclidean, margin: 0.5, tau: 0.0, weight: 1.0 }
+        Self { metric: Metric::Euclidean, margin: 0.5, tau: 0.0, weight: 1.0, grad_scale: 1.0 }
+    }
+}
+
+/// Real labels `[N]` and, where samples do not count alike, their weights.
+#[derive(Debug, Clone, Copy)]
+pub struct Labels {
+    values: Var,
+    weights: Option<Var>,
+}
+
+impl Labels {
+    /// Labels with `weights` `[N]`, finite and not negative: a pair counts as the product of its two.
+    ///
+    /// A weight of 0 masks a sample out: whatever its row and label hold has no effect.
+    pub fn weighted(values: Var, weights: Var) -> Self {
+        Self { values, weights: Some(weights) }
+    }
+
+    /// What is bound as weights: any buffer where there are none.
+    fn bound(self) -> Var {
+        self.weights.unwrap_or(self.values)
+    }
+
+    fn is_weighted(self) -> u32 {
+        u32::from(self.weights.is_some())
+    }
+}
+
+impl From<Var> for Labels {
+    fn from(values: Var) -> Self {
+        Self { values, weights: None }
     }
 }
 
@@ -69,17 +102,27 @@ fn rows(g: &Graph, op: &'static str, argument: &'static str, z: Var) -> Result<[
     }
 }
 
-fn labels_for(g: &Graph, op: &'static str, argument: &'static str, labels: Var, z: Var) -> Result<()> {
-    let [count] = g.dims(op, argument, labels)?;
-    if count == g.shape(z)[0] {
-        return Ok(());
+/// Labels and weights must count the rows of `z`; `arguments` are their names.
+fn labels_for(
+    g: &Graph,
+    op: &'static str,
+    arguments: [&'static str; 2],
+    labels: Labels,
+    z: Var,
+) -> Result<()> {
+    let given = [Some(labels.values), labels.weights];
+    for (argument, var) in arguments.into_iter().zip(given).filter_map(|(a, v)| Some((a, v?))) {
+        let [count] = g.dims(op, argument, var)?;
+        if count != g.shape(z)[0] {
+            let message = format!("shape [{count}] for the rows of embeddings of shape {:?}", g.shape(z));
+            return Err(Error::shape(op, argument, message));
+        }
     }
-    let message = format!("shape [{count}] for the rows of embeddings of shape {:?}", g.shape(z));
-    Err(Error::shape(op, argument, message))
+    Ok(())
 }
 
-fn params(op: &'static str, n: u32, m: u32, d: u32, opts: ContrastiveOptions) -> Result<k::P> {
-    let ContrastiveOptions { metric, margin, tau, weight } = opts;
+fn params(op: &'static str, [n, m, d]: [u32; 3], weighted: u32, opts: ContrastiveOptions) -> Result<k::P> {
+    let ContrastiveOptions { metric, margin, tau, weight, grad_scale } = opts;
     if !(margin.is_finite() && margin > 0.0) {
         return Err(Error::shape(op, "margin", format!("must be positive and finite, is {margin}")));
     }
@@ -89,24 +132,35 @@ fn params(op: &'static str, n: u32, m: u32, d: u32, opts: ContrastiveOptions) ->
     if !weight.is_finite() {
         return Err(Error::shape(op, "weight", format!("must be finite, is {weight}")));
     }
-    Ok(k::P { n, m, d, metric: metric as u32, margin, tau, weight })
+    if !grad_scale.is_finite() {
+        return Err(Error::shape(op, "grad_scale", format!("must be finite, is {grad_scale}")));
+    }
+    Ok(k::P { n, m, d, metric: metric as u32, margin, tau, weight, weighted, grad_scale })
 }
 
 /// The loss `[1]`: the mean over all pairs of rows of `z` `[N, D]` with real `labels` `[N]`.
 ///
-/// For binned ratings the labels are [`bins`].
+/// `z` may be stored in 16 bits; its gradient is f32.
+///
+/// For binned ratings the labels are [`bins`]. [`Labels::weighted`] gives samples weights; the loss is 0 where no pair counts.
 ///
 /// # Errors
 /// When a shape or an option does not fit, or there is no pair.
-pub fn contrastive(g: &mut Graph, z: Var, labels: Var, opts: ContrastiveOptions) -> Result<Var> {
-    let op = "contrastive";
+pub fn contrastive(
+    g: &mut Graph,
+    z: Var,
+    labels: impl Into<Labels>,
+    opts: ContrastiveOptions,
+) -> Result<Var> {
+    let (op, labels) = ("contrastive", labels.into());
     let [n, d] = rows(g, op, "z", z)?;
-    labels_for(g, op, "labels", labels, z)?;
+    labels_for(g, op, ["labels", "weights"], labels, z)?;
     two_or_more(g, op, z)?;
-    let p = params(op, n, 0, d, opts)?;
+    let p = params(op, [n, 0, d], labels.is_weighted(), opts)?;
     let (loss, dz) = (g.temp(&[1]), g.temp_like(z));
-    let part = g.temp(&[p.all_parts()]);
-    g.launch(&k::ALL, &p, &[z, labels, loss, dz, part])?;
+    let part = g.temp(&[p.parts()]);
+    let kernel = row_for(g, op, "z", z, [&k::ALL, &k::ALL_F16, &k::ALL_BF16])?;
+    g.launch(kernel, &p, &[z, labels.values, labels.bound(), loss, dz, part])?;
     g.on_backward(loss, &[z], move |g, up| give_scaled(g, z, dz, up));
     Ok(loss)
 }
@@ -130,52 +184,57 @@ fn two_or_more(g: &Graph, op: &'static str, z: Var) -> Result<()> {
 pub fn contrastive_halves(
     g: &mut Graph,
     z: Var,
-    labels: Var,
+    labels: impl Into<Labels>,
     pairing: Var,
     opts: ContrastiveOptions,
 ) -> Result<Var> {
-    let op = "contrastive_halves";
+    let (op, labels) = ("contrastive_halves", labels.into());
     let [n, d] = rows(g, op, "z", z)?;
-    labels_for(g, op, "labels", labels, z)?;
+    labels_for(g, op, ["labels", "weights"], labels, z)?;
     two_or_more(g, op, z)?;
     let given = g.shape(pairing);
     if given != [n as usize / 2, 2] && given != [n as usize] {
         let message = format!("shape {given:?} pairs no rows of z of shape {:?}", g.shape(z));
         return Err(Error::shape(op, "pairing", message));
     }
-    let p = params(op, n, n / 2, d, opts)?;
+    let p = params(op, [n, n / 2, d], labels.is_weighted(), opts)?;
     let (loss, dz) = (g.temp(&[1]), g.temp_like(z));
     let part = g.temp(&[p.halves_parts()]);
-    g.launch(&k::HALVES, &p, &[z, labels, pairing, loss, dz, part])?;
+    g.launch(&k::HALVES, &p, &[z, labels.values, labels.bound(), pairing, loss, dz, part])?;
     g.on_backward(loss, &[z], move |g, up| give_scaled(g, z, dz, up));
     Ok(loss)
 }
 
 /// The loss `[1]`: the mean over all `N·M` pairs of a row of `z` `[N, D]` and a row of `others` `[M, D]`.
 ///
+/// Both may be stored in 16 bits; their gradients are f32.
+///
 /// # Errors
 /// When a shape or an option does not fit.
 pub fn contrastive_cross(
     g: &mut Graph,
     z: Var,
-    labels_z: Var,
+    labels_z: impl Into<Labels>,
     others: Var,
-    labels_o: Var,
+    labels_o: impl Into<Labels>,
     opts: ContrastiveOptions,
 ) -> Result<Var> {
-    let op = "contrastive_cross";
+    let (op, of_z, of_o) = ("contrastive_cross", labels_z.into(), labels_o.into());
     let [n, d] = rows(g, op, "z", z)?;
     let [m, columns] = rows(g, op, "others", others)?;
     if d != columns {
         let message = format!("shape [{m}, {columns}] against z of shape [{n}, {d}]");
         return Err(Error::shape(op, "others", message));
     }
-    labels_for(g, op, "labels_z", labels_z, z)?;
-    labels_for(g, op, "labels_o", labels_o, others)?;
-    let p = params(op, n, m, d, opts)?;
+    labels_for(g, op, ["labels_z", "weights_z"], of_z, z)?;
+    labels_for(g, op, ["labels_o", "weights_o"], of_o, others)?;
+    let p = params(op, [n, m, d], of_z.is_weighted() | of_o.is_weighted() << 1, opts)?;
     let (loss, dz, dothers) = (g.temp(&[1]), g.temp_like(z), g.temp_like(others));
-    let part = g.temp(&[p.cross_parts()]);
-    g.launch(&k::CROSS, &p, &[z, labels_z, others, labels_o, loss, dz, dothers, part])?;
+    let part = g.temp(&[p.parts()]);
+    let inputs = [z, of_z.values, of_z.bound(), others, of_o.values, of_o.bound()];
+    same_elem(g, op, (others, "others"), (z, "z"))?;
+    let kernel = row_for(g, op, "z", z, [&k::CROSS, &k::CROSS_F16, &k::CROSS_BF16])?;
+    g.launch(kernel, &p, &[&inputs[..], &[loss, dz, dothers, part]].concat())?;
     g.on_backward(loss, &[z, others], move |g, up| {
         give_scaled(g, z, dz, up)?;
         give_scaled(g, others, dothers, up)

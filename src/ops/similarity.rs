@@ -1,5 +1,6 @@
 //! Similarity matrices.
 
+use super::{row_for, same_elem};
 use crate::graph::{Graph, Var};
 use crate::kernels::similarity as k;
 pub use crate::kernels::similarity::Similarity;
@@ -8,7 +9,7 @@ use crate::{Error, Result};
 /// The matrix `[N, M]` of the similarities, or distances, of the rows of `a` `[N, D]` and `b` `[M, D]`.
 ///
 /// The cosine of a zero row is 0 with gradient 0; the gradient of a Euclidean distance of 0 is 0.
-/// `a` and `b` may be the same value.
+/// `a` and `b` may be the same value, and both may be stored in 16 bits: the matrix and the gradients are f32.
 ///
 /// # Errors
 /// When `a` or `b` is no matrix of 1 to 2³² − 1 rows and columns, or their columns differ.
@@ -31,12 +32,15 @@ pub fn similarity(g: &mut Graph, a: Var, b: Var, kind: Similarity) -> Result<Var
     let ((n, d), (m, _)) = (count("a", n)?, count("b", m)?);
     let p = k::P { n, m, d, kind: kind as u32 };
     let y = g.temp(&[n as usize, m as usize]);
-    g.launch(&k::FWD, &p, &[a, b, y])?;
+    same_elem(g, op, (b, "b"), (a, "a"))?;
+    let forward = row_for(g, op, "a", a, [&k::FWD, &k::FWD_F16, &k::FWD_BF16])?;
+    let backward = row_for(g, op, "a", a, [&k::BWD, &k::BWD_F16, &k::BWD_BF16])?;
+    g.launch(forward, &p, &[a, b, y])?;
     g.on_backward(y, &[a, b], move |g, dy| {
         let da = g.grad_target(a).unwrap_or_else(|| g.temp_like(a));
         // One launch cannot write two gradients to one home.
         let db = if a == b { None } else { g.grad_target(b) }.unwrap_or_else(|| g.temp_like(b));
-        g.launch(&k::BWD, &p, &[a, b, dy, da, db])?;
+        g.launch(backward, &p, &[a, b, dy, da, db])?;
         g.give_grad(a, da)?;
         g.give_grad(b, db)
     });

@@ -175,7 +175,8 @@ struct Training {
 }
 
 fn contrast_op(g: &mut Graph, c: Contrast, z: Var, labels: Var, pairing: Option<Var>) -> Result<Var> {
-    let opts = ContrastiveOptions { metric: c.metric, margin: c.margin, tau: c.tau, weight: c.weight };
+    let (metric, margin, tau, weight) = (c.metric, c.margin, c.tau, c.weight);
+    let opts = ContrastiveOptions { metric, margin, tau, weight, ..Default::default() };
     match pairing {
         Some(pairing) => contrastive_halves(g, z, labels, pairing, opts),
         None => contrastive(g, z, labels, opts),

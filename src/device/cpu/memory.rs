@@ -40,7 +40,7 @@ impl Lines {
     }
 }
 
-/// A buffer's memory: `F` or `u32`, by its [`Elem`].
+/// A buffer's memory: `F`, `u32` or 16-bit floats, by its [`Elem`].
 pub struct Storage<F> {
     lines: UnsafeCell<Lines>,
     float: PhantomData<F>,
@@ -58,6 +58,7 @@ impl<F: Real> Storage<F> {
         let lines = match elem {
             Elem::Real => Lines::zeroed::<F>(len),
             Elem::Index => Lines::zeroed::<u32>(len),
+            Elem::F16 | Elem::Bf16 => Lines::zeroed::<u16>(len),
         }?;
         Some(Self { lines: UnsafeCell::new(lines), float: PhantomData })
     }

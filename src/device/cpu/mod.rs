@@ -11,6 +11,7 @@ use crate::kernels::simd::Simd;
 use crate::kernels::{Access, Elem, Params};
 use crate::{Error, Result};
 use bytemuck::Pod;
+use half::{bf16, f16};
 use memory::{Lines, Storage};
 pub use real::Real;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -114,6 +115,12 @@ impl<F: Real> Device for Cpu<F> {
                 (Elem::Index, Host::U32(s)) => storage.slice_mut::<u32>(dst).copy_from_slice(s),
                 (Elem::Real, Host::F32(s)) => copy(storage.slice_mut(dst), s, |v| F::of(f64::from(v))),
                 (Elem::Real, Host::F64(s)) => copy(storage.slice_mut(dst), s, F::of),
+                (Elem::F16, Host::F16(s)) => storage.slice_mut::<f16>(dst).copy_from_slice(s),
+                (Elem::F16, Host::F32(s)) => copy(storage.slice_mut(dst), s, f16::from_f32),
+                (Elem::F16, Host::F64(s)) => copy(storage.slice_mut(dst), s, f16::from_f64),
+                (Elem::Bf16, Host::Bf16(s)) => storage.slice_mut::<bf16>(dst).copy_from_slice(s),
+                (Elem::Bf16, Host::F32(s)) => copy(storage.slice_mut(dst), s, bf16::from_f32),
+                (Elem::Bf16, Host::F64(s)) => copy(storage.slice_mut(dst), s, bf16::from_f64),
                 (elem, _) => return Err(elem_mismatch("write", elem)),
             }
         }
@@ -121,23 +128,21 @@ impl<F: Real> Device for Cpu<F> {
     }
 
     fn read(&self, src: &Buf, dst: HostMut<'_>) -> Result<()> {
+        same_len("read", dst.len(), src.len())?;
         let storage = self.storage(src)?;
         let _held = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: as in `write`.
         unsafe {
             match (src.elem(), dst) {
-                (Elem::Index, HostMut::U32(d)) => {
-                    same_len("read", d.len(), src.len())?;
-                    d.copy_from_slice(storage.slice(src));
-                }
-                (Elem::Real, HostMut::F32(d)) => {
-                    same_len("read", d.len(), src.len())?;
-                    copy(d, storage.slice::<F>(src), |v| v.get() as f32);
-                }
-                (Elem::Real, HostMut::F64(d)) => {
-                    same_len("read", d.len(), src.len())?;
-                    copy(d, storage.slice::<F>(src), Real::get);
-                }
+                (Elem::Index, HostMut::U32(d)) => d.copy_from_slice(storage.slice(src)),
+                (Elem::Real, HostMut::F32(d)) => copy(d, storage.slice::<F>(src), |v| v.get() as f32),
+                (Elem::Real, HostMut::F64(d)) => copy(d, storage.slice::<F>(src), Real::get),
+                (Elem::F16, HostMut::F16(d)) => d.copy_from_slice(storage.slice(src)),
+                (Elem::F16, HostMut::F32(d)) => copy(d, storage.slice(src), f16::to_f32),
+                (Elem::F16, HostMut::F64(d)) => copy(d, storage.slice(src), f16::to_f64),
+                (Elem::Bf16, HostMut::Bf16(d)) => d.copy_from_slice(storage.slice(src)),
+                (Elem::Bf16, HostMut::F32(d)) => copy(d, storage.slice(src), bf16::to_f32),
+                (Elem::Bf16, HostMut::F64(d)) => copy(d, storage.slice(src), bf16::to_f64),
                 (elem, _) => return Err(elem_mismatch("read", elem)),
             }
         }
@@ -257,6 +262,28 @@ impl<'a, F: Real> Bound<'a, F> {
         assert!(self.access == Access::In && self.buf.elem() == Elem::Real);
         // SAFETY: `Launch::check` saw that no written binding overlaps this one; the plan holds the lock.
         unsafe { self.storage.slice(self.buf) }
+    }
+
+    /// Lends `f` the elements of a floating-point input in whatever type it is stored, widened where that is 16 bits.
+    pub fn widened<R>(self, f: impl FnOnce(&[F]) -> R) -> R {
+        assert!(self.access == Access::In);
+        let fill: &dyn Fn(&mut [F]) = match self.buf.elem() {
+            Elem::F16 => {
+                // SAFETY: as in `input`.
+                let from: &[f16] = unsafe { self.storage.slice(self.buf) };
+                &move |to| copy(to, from, |v| F::of(v.to_f64()))
+            }
+            Elem::Bf16 => {
+                // SAFETY: as in `input`.
+                let from: &[bf16] = unsafe { self.storage.slice(self.buf) };
+                &move |to| copy(to, from, |v| F::of(v.to_f64()))
+            }
+            _ => return f(self.input()),
+        };
+        with_scratch(self.buf.len(), |wide| {
+            fill(wide);
+            f(wide)
+        })
     }
 
     /// The elements of a `u32` input.

@@ -32,6 +32,7 @@ use crate::kernels::Elem;
 use crate::{Error, Result};
 use adapter::block_on;
 pub use adapter::{ADAPTER_VARIABLE, AdapterReport, Select, adapters};
+use half::f16;
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The wgpu this device is built on, for callers who bring their own device or buffers.
@@ -41,8 +42,16 @@ use wgpu::{BufferDescriptor, BufferUsages, ErrorFilter};
 /// What this device calls itself in messages.
 const NAME: &str = "wgpu";
 
-/// Bytes of an element, `f32` and `u32` alike.
+/// What copies and bindings count in, and bytes of an `f32` and of a `u32`.
 const BYTES: u64 = 4;
+
+/// Bytes of an element.
+fn bytes_of(elem: Elem) -> u64 {
+    match elem {
+        Elem::Real | Elem::Index => BYTES,
+        Elem::F16 | Elem::Bf16 => 2,
+    }
+}
 
 /// The uses a buffer must allow for launches, reads and writes.
 const USES: BufferUsages = BufferUsages::STORAGE.union(BufferUsages::COPY_SRC).union(BufferUsages::COPY_DST);
@@ -98,6 +107,22 @@ struct Window<'a> {
 }
 
 impl Window<'_> {
+    /// The size in whole words, which copies and bindings take. A buffer ends at a whole word, so this reaches
+    /// past its end for no window.
+    fn words(&self) -> u64 {
+        self.size.next_multiple_of(BYTES)
+    }
+
+    /// Copies start at whole words, and end there or at the end of the buffer.
+    fn whole_words(&self, op: &'static str) -> Result<()> {
+        let end = self.offset + self.words();
+        if self.offset.is_multiple_of(BYTES) && (self.words() == self.size || end == self.buffer.size()) {
+            return Ok(());
+        }
+        let message = "a window of f16 starts at an even element, and ends at one or with its buffer";
+        Err(Error::shape(op, "window", message))
+    }
+
     fn meets(&self, other: &Window<'_>) -> bool {
         self.buffer == other.buffer
             && self.offset < other.offset + other.size
@@ -165,11 +190,23 @@ impl Shared {
             .storage::<Memory>()
             .filter(|m| Arc::ptr_eq(&m.owner, &self.token))
             .ok_or_else(|| fault("the buffer belongs to another device: copy it through host memory"))?;
+        let bytes = bytes_of(buf.elem());
         Ok(Window {
             buffer: &memory.buffer,
-            offset: memory.base + BYTES * buf.offset() as u64,
-            size: BYTES * buf.len() as u64,
+            offset: memory.base + bytes * buf.offset() as u64,
+            size: bytes * buf.len() as u64,
         })
+    }
+
+    /// Whether kernels can read such elements here.
+    fn takes(&self, elem: Elem) -> Result<()> {
+        match elem {
+            Elem::Bf16 => Err(fault("WGSL has no bf16: use f16 or f32, or the CPU")),
+            Elem::F16 if !self.device.features().contains(wgpu::Features::SHADER_F16) => {
+                Err(fault(format!("{} has no f16: use f32, or the CPU", self.name)))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -263,8 +300,9 @@ impl Wgpu {
         if !offset.is_multiple_of(align) {
             return Err(fault(format!("an imported buffer's offset {offset} is no multiple of {align}")));
         }
-        match BYTES.checked_mul(len as u64).and_then(|n| n.checked_add(offset)) {
-            Some(end) if end <= buffer.size() => {}
+        self.shared.takes(elem)?;
+        match bytes_of(elem).checked_mul(len as u64).and_then(|n| n.checked_add(offset)) {
+            Some(end) if end.next_multiple_of(BYTES) <= buffer.size() => {}
             _ => {
                 let size = buffer.size();
                 return Err(fault(format!(
@@ -301,18 +339,26 @@ impl Device for Wgpu {
     }
 
     fn alloc(&self, elem: Elem, len: usize) -> Result<Buf> {
-        let size = BYTES.saturating_mul(len as u64);
+        self.shared.takes(elem)?;
+        let size = bytes_of(elem).saturating_mul(len as u64);
         let buffer = self.shared.create("a buffer", size, USES)?;
         Ok(Buf::new(Memory { owner: Arc::clone(&self.shared.token), buffer, base: 0 }, elem, len))
     }
 
     fn write(&self, dst: &Buf, src: Host<'_>) -> Result<()> {
         same_len("write", dst.len(), src.len())?;
-        let bytes: Cow<'_, [u8]> = match (dst.elem(), src) {
+        let mut bytes: Cow<'_, [u8]> = match (dst.elem(), src) {
             (Elem::Index, Host::U32(s)) => Cow::Borrowed(bytemuck::cast_slice(s)),
             (Elem::Real, Host::F32(s)) => Cow::Borrowed(bytemuck::cast_slice(s)),
             (Elem::Real, Host::F64(s)) => {
                 Cow::Owned(s.iter().flat_map(|&v| (v as f32).to_ne_bytes()).collect())
+            }
+            (Elem::F16, Host::F16(s)) => Cow::Borrowed(bytemuck::cast_slice(s)),
+            (Elem::F16, Host::F32(s)) => {
+                Cow::Owned(s.iter().flat_map(|&v| f16::from_f32(v).to_ne_bytes()).collect())
+            }
+            (Elem::F16, Host::F64(s)) => {
+                Cow::Owned(s.iter().flat_map(|&v| f16::from_f64(v).to_ne_bytes()).collect())
             }
             (elem, _) => return Err(elem_mismatch("write", elem)),
         };
@@ -320,27 +366,34 @@ impl Device for Wgpu {
         if bytes.is_empty() {
             return Ok(());
         }
+        window.whole_words("write")?;
+        if window.words() > window.size {
+            bytes.to_mut().extend_from_slice(&[0; 2]);
+        }
         self.shared.guarded("write", || self.shared.queue.write_buffer(window.buffer, window.offset, &bytes))
     }
 
     fn read(&self, src: &Buf, dst: HostMut<'_>) -> Result<()> {
+        same_len("read", dst.len(), src.len())?;
         let copy: &mut dyn FnMut(&[u8]) = match (src.elem(), dst) {
-            (Elem::Index, HostMut::U32(d)) => {
-                same_len("read", d.len(), src.len())?;
-                &mut |bytes| bytemuck::cast_slice_mut(d).copy_from_slice(bytes)
-            }
-            (Elem::Real, HostMut::F32(d)) => {
-                same_len("read", d.len(), src.len())?;
-                &mut |bytes| bytemuck::cast_slice_mut(d).copy_from_slice(bytes)
-            }
-            (Elem::Real, HostMut::F64(d)) => {
-                same_len("read", d.len(), src.len())?;
-                &mut |bytes| {
-                    for (d, b) in d.iter_mut().zip(bytes.chunks_exact(4)) {
-                        *d = f64::from(f32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
-                    }
+            (Elem::Index, HostMut::U32(d)) => &mut |bytes| bytemuck::cast_slice_mut(d).copy_from_slice(bytes),
+            (Elem::Real, HostMut::F32(d)) => &mut |bytes| bytemuck::cast_slice_mut(d).copy_from_slice(bytes),
+            (Elem::Real, HostMut::F64(d)) => &mut |bytes| {
+                for (d, b) in d.iter_mut().zip(bytes.as_chunks().0) {
+                    *d = f64::from(f32::from_ne_bytes(*b));
                 }
-            }
+            },
+            (Elem::F16, HostMut::F16(d)) => &mut |bytes| bytemuck::cast_slice_mut(d).copy_from_slice(bytes),
+            (Elem::F16, HostMut::F32(d)) => &mut |bytes| {
+                for (d, b) in d.iter_mut().zip(bytes.as_chunks().0) {
+                    *d = f16::from_ne_bytes(*b).to_f32();
+                }
+            },
+            (Elem::F16, HostMut::F64(d)) => &mut |bytes| {
+                for (d, b) in d.iter_mut().zip(bytes.as_chunks().0) {
+                    *d = f16::from_ne_bytes(*b).to_f64();
+                }
+            },
             (elem, _) => return Err(elem_mismatch("read", elem)),
         };
         let window = self.shared.window(src)?;
@@ -357,20 +410,21 @@ impl Device for Wgpu {
 
 impl Shared {
     fn read(&self, window: &Window<'_>, copy: &mut dyn FnMut(&[u8])) -> Result<()> {
-        let mut staging = lock(&self.staging);
+        window.whole_words("read")?;
+        let (size, mut staging) = (window.words(), lock(&self.staging));
         let buffer = match staging.take() {
-            Some(b) if b.size() >= window.size => b,
+            Some(b) if b.size() >= size => b,
             _ => {
-                let size = window.size.next_power_of_two().min(self.limits.max_buffer_size);
+                let size = size.next_power_of_two().min(self.limits.max_buffer_size);
                 self.create("memory to read through", size, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?
             }
         };
         let (sender, receiver) = std::sync::mpsc::channel();
         let submission = self.guarded("read", || {
             let mut encoder = self.device.create_command_encoder(&Default::default());
-            encoder.copy_buffer_to_buffer(window.buffer, window.offset, &buffer, 0, window.size);
+            encoder.copy_buffer_to_buffer(window.buffer, window.offset, &buffer, 0, size);
             let submission = self.queue.submit([encoder.finish()]);
-            buffer.map_async(wgpu::MapMode::Read, 0..window.size, move |result| {
+            buffer.map_async(wgpu::MapMode::Read, 0..size, move |result| {
                 // The receiver may be gone when waiting failed.
                 let _ = sender.send(result);
             });
@@ -381,8 +435,8 @@ impl Shared {
             |e: String| fault(format!("reading from {} failed, the device may be lost: {e}", self.name));
         receiver.try_recv().map_err(|e| lost(e.to_string()))?.map_err(|e| lost(e.to_string()))?;
         {
-            let view = buffer.get_mapped_range(0..window.size).map_err(|e| lost(e.to_string()))?;
-            copy(&view);
+            let view = buffer.get_mapped_range(0..size).map_err(|e| lost(e.to_string()))?;
+            copy(&view[..window.size as usize]);
         }
         buffer.unmap();
         *staging = Some(buffer);

@@ -1,9 +1,9 @@
 //! Compiled lists of launches.
 
-use super::shaders::Entry;
+use super::shaders::{Entry, Shader};
 use super::{BYTES, NAME, Shared, Window, fault, lock, shaders};
 use crate::device::{Buf, Launch, Plan};
-use crate::kernels::{Access, Kernel, Params};
+use crate::kernels::{Access, Elem, Kernel, Params};
 use crate::{Error, Result};
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -22,13 +22,14 @@ const IN_FLIGHT: usize = 2;
 /// What a device has compiled so far.
 #[derive(Default)]
 pub(super) struct Pipelines {
-    modules: HashMap<&'static str, wgpu::ShaderModule>,
+    /// By stem and what it reads.
+    modules: HashMap<(&'static str, Elem), wgpu::ShaderModule>,
     /// Group 1: one slot of params.
     params: Option<wgpu::BindGroupLayout>,
     /// By entry point: group 0 and the whole.
     layouts: HashMap<&'static str, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
-    /// By entry point and the values of its overrides.
-    pipelines: HashMap<(String, Vec<u32>), wgpu::ComputePipeline>,
+    /// By entry point, what it reads, and the values of its overrides.
+    pipelines: HashMap<(String, Elem, Vec<u32>), wgpu::ComputePipeline>,
 }
 
 fn layout_entry(
@@ -107,14 +108,13 @@ impl Pipelines {
         Ok(made)
     }
 
-    fn module(&mut self, shared: &Shared, stem: &'static str) -> Result<wgpu::ShaderModule> {
-        if let Some(module) = self.modules.get(stem) {
+    fn module(&mut self, shared: &Shared, shader: &'static Shader) -> Result<wgpu::ShaderModule> {
+        let key = (shader.stem, shader.stored);
+        if let Some(module) = self.modules.get(&key) {
             return Ok(module.clone());
         }
-        let source = shaders::source(stem)
-            .ok_or_else(|| fault(format!("`{stem}` has no shader yet: train on the CPU")))?;
-        let module = compile_module(shared, stem, source)?;
-        self.modules.insert(stem, module.clone());
+        let module = compile_module(shared, shader.stem, &shader.source)?;
+        self.modules.insert(key, module.clone());
         Ok(module)
     }
 
@@ -129,7 +129,10 @@ impl Pipelines {
         let stem =
             shaders::stem(kernel).ok_or_else(|| fault(format!("{} is not registered", kernel.name)))?;
         let name = shaders::entry_point(kernel, stage);
-        let entry = shaders::entries(stem)?
+        let stored = shaders::stored(kernel);
+        let shader = shaders::shader(stem, stored)
+            .ok_or_else(|| fault(format!("`{stem}` has no shader yet: train on the CPU")))?;
+        let entry = shaders::entries(shader)?
             .iter()
             .find(|e| e.name == name)
             .ok_or_else(|| fault(format!("shaders/{stem}.wgsl has no entry point {name}")))?;
@@ -155,12 +158,12 @@ impl Pipelines {
                 }
             }
         }
-        let key = (name.clone(), constants.iter().map(|c| c.2).collect::<Vec<_>>());
+        let key = (name.clone(), stored, constants.iter().map(|c| c.2).collect::<Vec<_>>());
         let (group, layout) = self.layout(shared, entry)?;
         if let Some(pipeline) = self.pipelines.get(&key) {
             return Ok((entry, group, pipeline.clone()));
         }
-        let module = self.module(shared, stem)?;
+        let module = self.module(shared, shader)?;
         let values: Vec<_> = constants.iter().map(|&(name, value, _)| (name, value)).collect();
         let pipeline = shared.guarded(&name, || {
             shared.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
@@ -300,6 +303,7 @@ impl WgpuPlan {
         for (i, launch) in launches.iter().enumerate() {
             launch.check()?;
             let kernel = launch.kernel;
+            shared.takes(shaders::stored(kernel))?;
             if kernel.groups.is_empty() {
                 return Err(fault(format!("{} has no shader yet: train on the CPU", kernel.name)));
             }
@@ -405,14 +409,14 @@ fn bind(
                 "overlaps a buffer that the launch writes",
             ));
         }
-        let size = window.size.max(BYTES);
+        let size = window.words().max(BYTES);
         if row.access == Access::In && meets(&written, &|other| window.buffer == other.buffer) {
             let copy = shared.create("an input beside an output", size, super::USES)?;
             places.push((binding, copy.clone(), 0, size));
             asides.push(Aside {
                 from: window.buffer.clone(),
                 offset: window.offset,
-                size: window.size,
+                size: window.words(),
                 copy,
             });
             continue;

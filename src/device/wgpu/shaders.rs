@@ -1,43 +1,98 @@
 //! The WGSL sources, what they declare, and the checks that need no device.
 
-use crate::kernels::{Access, Kernel, REGISTRY};
+use crate::kernels::{Access, Elem, Kernel, REGISTRY};
 use crate::{Error, Result};
 use std::collections::HashMap;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 use wgpu::naga;
 
+/// A piece of a shader: a text, or a template with a name to put in place of its `$`.
+enum Piece {
+    Text(&'static str),
+    Of(&'static str, &'static str),
+}
+use Piece::{Of, Text};
+
 macro_rules! sources {
-    ($($stem:literal),* $(,)?) => {
-        /// Every shader: stem and source, the prelude at its end.
-        pub static SHADERS: &[(&str, &str)] = &[$((
-            $stem,
-            concat!(
-                include_str!(concat!("../../../shaders/", $stem, ".wgsl")),
-                include_str!("../../../shaders/prelude.wgsl")
-            ),
-        )),*];
+    ($($stem:literal: [$($piece:expr),*]),* $(,)?) => {
+        /// Every stem, its own source, and the pieces appended before the prelude.
+        const SOURCES: &[(&str, &str, &[Piece])] =
+            &[$(($stem, include_str!(concat!("../../../shaders/", $stem, ".wgsl")), &[$($piece),*])),*];
     };
 }
+macro_rules! include {
+    ($name:literal) => {
+        include_str!(concat!("../../../shaders/", $name, ".wgsl"))
+    };
+}
+
+const PAIRS: Piece = Text(include!("pairs"));
+const QUADS: &str = include!("quads");
+const SWEEP: &str = include!("sweep");
+
 sources![
-    "activation",
-    "batch_norm",
-    "contrastive",
-    "conv1d",
-    "conv2d",
-    "conv_block",
-    "dropout",
-    "elementwise",
-    "gather",
-    "linear",
-    "loss",
-    "optim",
-    "pool",
-    "similarity",
+    "activation": [],
+    "batch_norm": [],
+    "contrastive": [PAIRS, Of(QUADS, "all"), Of(SWEEP, "all"), Of(QUADS, "cross"), Of(SWEEP, "cross")],
+    "conv1d": [],
+    "conv2d": [],
+    "conv_block": [],
+    "dropout": [],
+    "elementwise": [],
+    "gather": [],
+    "linear": [],
+    "loss": [],
+    "optim": [],
+    "pool": [],
+    "similarity": [PAIRS, Of(QUADS, "ab")],
 ];
 
-/// The source of a stem.
-pub fn source(stem: &str) -> Option<&'static str> {
-    SHADERS.iter().find(|s| s.0 == stem).map(|s| s.1)
+/// A module: the shader of a stem for one type of stored elements.
+pub struct Shader {
+    /// The stem.
+    pub stem: &'static str,
+    /// What its `Stored` is: f32, or f16 where a row of the stem reads it.
+    pub stored: Elem,
+    /// The whole source.
+    pub source: String,
+}
+
+/// Every shader: the stem's own source, then what it shares with others, the prelude last, so that line numbers of the stem's
+/// own stay right.
+pub static SHADERS: LazyLock<Vec<Shader>> = LazyLock::new(|| {
+    let mut shaders = Vec::new();
+    for (stem, own, pieces) in SOURCES {
+        let reads_f16 = |k: &&Kernel| k.bindings.iter().any(|b| b.elem == Elem::F16);
+        let halves = REGISTRY.iter().any(|(s, kernels)| s == stem && kernels.iter().any(|k| reads_f16(&k)));
+        for stored in [Elem::Real, Elem::F16].into_iter().take(1 + usize::from(halves)) {
+            let (enable, alias) = match stored {
+                Elem::F16 => ("enable f16; ", "alias Stored = f16;\n"),
+                _ => ("", "alias Stored = f32;\n"),
+            };
+            let mut source = [enable, *own].concat();
+            for piece in *pieces {
+                match piece {
+                    Text(text) => source += text,
+                    Of(template, name) => source += &template.replace('$', name),
+                }
+            }
+            source += alias;
+            source += include!("prelude");
+            shaders.push(Shader { stem, stored, source });
+        }
+    }
+    shaders
+});
+
+/// The shader of a stem over elements stored as `stored`.
+pub fn shader(stem: &str, stored: Elem) -> Option<&'static Shader> {
+    SHADERS.iter().find(|s| s.stem == stem && s.stored == stored)
+}
+
+/// What a kernel's shader takes as `Stored`.
+pub fn stored(kernel: &Kernel) -> Elem {
+    let half = |e: &Elem| matches!(e, Elem::F16 | Elem::Bf16);
+    kernel.bindings.iter().map(|b| b.elem).find(half).unwrap_or(Elem::Real)
 }
 
 /// The stem a kernel belongs to.
@@ -46,11 +101,12 @@ pub fn stem(kernel: &Kernel) -> Option<&'static str> {
     Some(name)
 }
 
-/// The entry point of a kernel's stage, counted from 0.
+/// The entry point of a kernel's stage, counted from 0: that of the f32 row, whatever the elements are stored as.
 pub fn entry_point(kernel: &Kernel, stage: usize) -> String {
+    let name = kernel.name.strip_suffix("_f16").unwrap_or(kernel.name);
     match stage {
-        0 => kernel.name.to_string(),
-        _ => format!("{}_{}", kernel.name, stage + 1),
+        0 => name.to_string(),
+        _ => format!("{name}_{}", stage + 1),
     }
 }
 
@@ -209,7 +265,12 @@ pub fn mismatch(kernel: &Kernel, entry: &Entry) -> Option<String> {
                 row.name, row.access, storage.name
             ));
         }
-        let scalar = if row.elem == crate::kernels::Elem::Index { "u32" } else { "f32" };
+        let scalar = match row.elem {
+            Elem::Index => "u32",
+            Elem::Real => "f32",
+            Elem::F16 => "f16",
+            Elem::Bf16 => "bf16",
+        };
         if storage.scalar != scalar {
             return Some(format!(
                 "`{}` has elements of {scalar}, in the shader of {}",
@@ -220,17 +281,16 @@ pub fn mismatch(kernel: &Kernel, entry: &Entry) -> Option<String> {
     None
 }
 
-/// The entry points of a stem, parsed once a process.
-pub(super) fn entries(stem: &'static str) -> Result<&'static [Entry]> {
-    type Cache = Mutex<HashMap<&'static str, &'static [Entry]>>;
+/// The entry points of a shader, parsed once a process.
+pub(super) fn entries(shader: &'static Shader) -> Result<&'static [Entry]> {
+    type Cache = Mutex<HashMap<(&'static str, Elem), &'static [Entry]>>;
     static CACHE: OnceLock<Cache> = OnceLock::new();
     let mut cache = CACHE.get_or_init(Cache::default).lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(&entries) = cache.get(stem) {
+    let key = (shader.stem, shader.stored);
+    if let Some(&entries) = cache.get(&key) {
         return Ok(entries);
     }
-    let source = source(stem)
-        .ok_or_else(|| Error::device("wgpu", format!("`{stem}` has no shader yet: train on the CPU")))?;
-    let entries: &'static [Entry] = Box::leak(reflect(stem, source)?.into_boxed_slice());
-    cache.insert(stem, entries);
+    let entries: &'static [Entry] = Box::leak(reflect(shader.stem, &shader.source)?.into_boxed_slice());
+    cache.insert(key, entries);
     Ok(entries)
 }
