@@ -27,12 +27,11 @@
 // - The last block merges what the others left in part: a warp a channel, a thread four weights; slices are few enough that this
 //   is a microsecond.
 //
-// Cost, with M = B Tout Cout Cin K: fwd 2 M flops, bwd 4 M (bwd_w 2 M); bytes x + y forward, x + y + da + da_in backward, all but
-// the first from the second cache (a step of the paper's network at B = 512, T = 1000 touches 17 MB). On an H100 (60 TFLOP/s,
-// 3.3 TB/s, cache 5.5 TB/s) that step is 193 MFLOP and some 30 MB of traffic: 3 us of arithmetic and 6 to 9 us of bytes, against
-// 16 launches of a graph at 1.5 to 2.5 us each. So launches and the latency of one block's chain of loads bind at B = 64 as at B
-// = 512: hence few launches, small tiles, many blocks. Blocks of dw and of da_in both read y and da, the second time from the
-// cache: the price for tiles that fit any width.
+// Cost, with M = B Tout Cout Cin K: fwd 2 M flops, bwd 4 M (bwd_w 2 M); bytes x + y forward, 2 (x + y + da) + da_in backward. A step
+// of the paper's network at B = 512, T = 1000 is 193 MFLOP and some 50 MB through the second cache, 17 MB of them different: by an
+// H100's data sheet (67 TFLOP/s, 3.35 TB/s) 3 us of arithmetic and 15 us of bytes, were they all from memory. (Not measured yet.) So
+// launches and the chain of loads of one block bind, at B = 64 as at B = 512: hence few launches, small tiles, many blocks. Blocks
+// of dw and of da_in both read y and da, the second time from the cache: the price for tiles that fit any width.
 #include "prelude.cuh"
 
 namespace {

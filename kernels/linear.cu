@@ -13,7 +13,7 @@
 // Rows in shared memory are 33 floats apart, so that neither loads nor reads conflict.
 //
 // Cost: 2 B I O flops forward and as many for each of dx and dw; every buffer moves once. The head of the network (64 -> 32 -> 1 at
-// B = 512) is 2 MFLOP and 0.3 MB in cache: nothing against the launch, so the latency of one block's loads binds.
+// B = 512) is 2 MFLOP and 0.2 MB in cache: nothing against the launch, so the latency of one block's loads binds.
 #include "prelude.cuh"
 
 namespace {
