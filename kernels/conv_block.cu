@@ -27,12 +27,11 @@
 // - The last block merges what the others left in part: a warp a channel, a thread four weights; slices are few enough that this
 //   is a microsecond.
 //
-// Cost, with M = B Tout Cout Cin K: fwd 2 M flops, bwd 4 M (bwd_w 2 M); bytes x + y forward, x + y + da + da_in backward, all but
-// the first from the second cache (a step of the paper's network at B = 512, T = 1000 touches 17 MB). On an H100 (60 TFLOP/s,
-// 3.3 TB/s, cache 5.5 TB/s) that step is 193 MFLOP and some 30 MB of traffic: 3 us of arithmetic and 6 to 9 us of bytes, against
-// 16 launches of a graph at 1.5 to 2.5 us each. So launches and the latency of one block's chain of loads bind at B = 64 as at B
-// = 512: hence few launches, small tiles, many blocks. Blocks of dw and of da_in both read y and da, the second time from the
-// cache: the price for tiles that fit any width.
+// Cost, with M = B Tout Cout Cin K: fwd 2 M flops, bwd 4 M (bwd_w 2 M); bytes x + y forward, 2 (x + y + da) + da_in backward. A step
+// of the paper's network at B = 512, T = 1000 is 193 MFLOP and some 50 MB through the second cache, 17 MB of them different: by an
+// H100's data sheet (67 TFLOP/s, 3.35 TB/s) 3 us of arithmetic and 15 us of bytes, were they all from memory. (Not measured yet.) So
+// launches and the chain of loads of one block bind, at B = 64 as at B = 512: hence few launches, small tiles, many blocks. Blocks
+// of dw and of da_in both read y and da, the second time from the cache: the price for tiles that fit any width.
 #include "prelude.cuh"
 
 namespace {
@@ -53,6 +52,8 @@ struct P {
 
 constexpr unsigned BLOCK = 128;
 constexpr unsigned WARPS = BLOCK / 32;
+// Blocks that a multiprocessor should hold: at most 128 registers a thread.
+constexpr unsigned RESIDENT = 4;
 constexpr unsigned LANES = 16;
 // Quads of samples in a line.
 constexpr unsigned QUADS = 4;
@@ -60,6 +61,8 @@ constexpr unsigned QUADS = 4;
 constexpr unsigned RUN = 8;
 // Quads of shared memory for the runs of channels.
 constexpr unsigned STAGE = 2048;
+// Channels that a warp of the last block takes at once.
+constexpr unsigned AT_ONCE = 4;
 // Blocks of dw that a launch should have, and most of its slices.
 constexpr unsigned SHARES = 128;
 constexpr unsigned SLICES = 32;
@@ -198,11 +201,13 @@ __device__ inline void fwd_tile(const float* __restrict__ x, const float* __rest
                     shared[i * f.reach * QUADS + q] = v;
                 }
             }
+            // In a thread the output channel stays the same; taps of a channel lie side by side where they are one run.
+            const unsigned c = first + threadIdx.x % wide;
+            const float* from = weight + (static_cast<size_t>(c) * p.cin + i0) * p.k + k0;
 #pragma unroll 4
-            for (unsigned q = threadIdx.x; q < ni * nk * wide; q += BLOCK) {
-                const unsigned c = q % wide, tap = q / wide % nk, i = q / wide / nk;
-                const float* from = weight + (static_cast<size_t>(first + c) * p.cin + i0 + i) * p.k + k0 + tap;
-                ws[(i * f.taps + tap) * wide + c] = first + c < p.cout ? *from : 0.0f;
+            for (unsigned q = threadIdx.x / wide; q < ni * f.taps; q += BLOCK / wide) {
+                const bool there = c < p.cout && (p.k <= RUN || q % RUN < nk);
+                ws[q * wide + threadIdx.x % wide] = there ? from[p.k <= RUN ? q : q / RUN * p.k + q % RUN] : 0.0f;
             }
             __syncthreads();
             // 3. Their products.
@@ -280,30 +285,78 @@ __device__ inline void put_norm(float* norm, unsigned c, P p, float gamma, float
     norm[3 * p.cout + c] = inv;
 }
 
+// Merges the statistics of all tiles (Chan, Golub, LeVeque 1979): a warp takes AT_ONCE channels, so that their loads are under way
+// together; each lane merges every 32nd tile, then the lanes a butterfly.
+__device__ inline void merge_statistics(const float* part, unsigned parts, const float* __restrict__ gamma, const float* __restrict__ beta,
+                                        float* __restrict__ running_mean, float* __restrict__ running_var, float* __restrict__ norm, P p, const Fwd& f) {
+    const unsigned lane = threadIdx.x % 32;
+    for (unsigned c0 = threadIdx.x / 32 * AT_ONCE; c0 < p.cout; c0 += WARPS * AT_ONCE) {
+        float n = 0.0f;
+        float mean[AT_ONCE] = {}, squares[AT_ONCE] = {};
+        for (unsigned at = lane; at < parts; at += 32) {
+            const float count = static_cast<float>(lanes_of(p, at / f.tiles) * min(f.rows, p.tout - at % f.tiles * f.rows));
+            const float share = count / (n + count);
+#pragma unroll
+            for (unsigned e = 0; e < AT_ONCE; ++e) {
+                const unsigned c = min(c0 + e, p.cout - 1);
+                const float delta = __ldcg(part + static_cast<size_t>(c) * parts + at) / count - mean[e];
+                mean[e] += delta * share;
+                squares[e] += __ldcg(part + static_cast<size_t>(p.cout + c) * parts + at) + delta * delta * n * share;
+            }
+            n += count;
+        }
+#pragma unroll
+        for (unsigned offset = 16; offset > 0; offset /= 2) {
+            const float count = __shfl_xor_sync(FULL, n, offset), share = n + count > 0.0f ? count / (n + count) : 0.0f;
+#pragma unroll
+            for (unsigned e = 0; e < AT_ONCE; ++e) {
+                const float delta = __shfl_xor_sync(FULL, mean[e], offset) - mean[e];
+                squares[e] += __shfl_xor_sync(FULL, squares[e], offset) + delta * delta * n * share;
+                mean[e] += delta * share;
+            }
+            n += count;
+        }
+#pragma unroll
+        for (unsigned e = 0; e < AT_ONCE; ++e) {
+            const unsigned c = c0 + e;
+            if (lane != 0 || c >= p.cout) continue;
+            put_norm(norm, c, p, gamma[c], beta[c], mean[e], squares[e] / n);
+            running_mean[c] = (1.0f - p.momentum) * running_mean[c] + p.momentum * mean[e];
+            running_var[c] = (1.0f - p.momentum) * running_var[c] + p.momentum * squares[e] / (n - 1.0f);
+        }
+    }
+}
+
 // ---------------------------------------------------------------- what ends a backward launch
 
 // From the sums of dz and dz (y - mean) over `parts` tiles, of `channels` channels with n values each.
 __device__ inline void norm_bwd(const float* part, unsigned parts, const float* __restrict__ norm, float* __restrict__ dgamma,
                                 float* __restrict__ dbeta, float* __restrict__ back, unsigned channels, float n) {
     const unsigned lane = threadIdx.x % 32;
-    for (unsigned c = threadIdx.x / 32; c < channels; c += WARPS) {
-        const float* of_dz = part + static_cast<size_t>(c) * parts;
-        const float* of_dzy = part + static_cast<size_t>(channels + c) * parts;
-        float dz = 0.0f, dzy = 0.0f;
-#pragma unroll 4
+    for (unsigned c0 = threadIdx.x / 32 * AT_ONCE; c0 < channels; c0 += WARPS * AT_ONCE) {
+        float dz[AT_ONCE] = {}, dzy[AT_ONCE] = {};
         for (unsigned at = lane; at < parts; at += 32) {
-            dz += __ldcg(of_dz + at);
-            dzy += __ldcg(of_dzy + at);
+#pragma unroll
+            for (unsigned e = 0; e < AT_ONCE; ++e) {
+                const unsigned c = min(c0 + e, channels - 1);
+                dz[e] += __ldcg(part + static_cast<size_t>(c) * parts + at);
+                dzy[e] += __ldcg(part + static_cast<size_t>(channels + c) * parts + at);
+            }
         }
-        dz = warp_sum(dz);
-        dzy = warp_sum(dzy);
-        const float scale = norm[c], inv = norm[3 * channels + c];
-        if (lane < 4) back[lane * channels + c] = norm[lane * channels + c];
-        if (lane == 0) {
-            dgamma[c] = dzy * inv;
-            dbeta[c] = dz;
-            back[4 * channels + c] = -scale * inv * inv * dzy / n;
-            back[5 * channels + c] = -scale * dz / n;
+#pragma unroll
+        for (unsigned e = 0; e < AT_ONCE; ++e) {
+            const unsigned c = c0 + e;
+            dz[e] = warp_sum(dz[e]);
+            dzy[e] = warp_sum(dzy[e]);
+            if (c >= channels) continue;
+            const float scale = norm[c], inv = norm[3 * channels + c];
+            if (lane < 4) back[lane * channels + c] = norm[lane * channels + c];
+            if (lane == 0) {
+                dgamma[c] = dzy[e] * inv;
+                dbeta[c] = dz[e];
+                back[4 * channels + c] = -scale * inv * inv * dzy[e] / n;
+                back[5 * channels + c] = -scale * dz[e] / n;
+            }
         }
     }
 }
@@ -551,12 +604,12 @@ __device__ inline void dx_tile(unsigned number, const Inputs& in, const float* _
                     }
                 }
                 float* to = reinterpret_cast<float*>(ws);
+                const unsigned i = i0 + threadIdx.x % wide;
 #pragma unroll 4
-                for (unsigned q = threadIdx.x; q < nc * d.taps * RES * wide; q += BLOCK) {
-                    const unsigned i = q % wide, r = q / wide % RES, m = q / wide / RES % d.taps, c = q / wide / RES / d.taps;
-                    const unsigned tap = r0 + r + p.stride * (m0 + m);
-                    const float* from = weight + (static_cast<size_t>(c0 + c) * p.cin + i0 + i) * p.k + tap;
-                    to[q] = tap < p.k && i0 + i < p.cin ? *from : 0.0f;
+                for (unsigned q = threadIdx.x / wide; q < nc * d.taps * RES; q += BLOCK / wide) {
+                    const unsigned c = c0 + q / RES / d.taps, m = q / RES % d.taps, tap = r0 + q % RES + p.stride * (m0 + m);
+                    const bool there = tap < p.k && i < p.cin;
+                    to[q * wide + threadIdx.x % wide] = there ? weight[(static_cast<size_t>(c) * p.cin + i) * p.k + tap] : 0.0f;
                 }
                 __syncthreads();
                 // 3. Their products.
@@ -620,7 +673,7 @@ __device__ inline unsigned frames_of(P p, const float* __restrict__ lengths, uns
 
 } // namespace
 
-extern "C" __global__ void __launch_bounds__(BLOCK)
+extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
     conv_block_fwd(const float* __restrict__ x, const float* __restrict__ norm_in, const float* __restrict__ weight, const float* __restrict__ gamma,
                    const float* __restrict__ beta, float* __restrict__ running_mean, float* __restrict__ running_var, float* __restrict__ y,
                    float* part, float* __restrict__ norm, P p, unsigned* ticket) {
@@ -637,34 +690,11 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
         return;
     }
     if (!last_block(ticket)) return;
-    // A warp for each channel: the mean, then the squares about it.
-    const unsigned parts = over(p.batch, LANES) * f.tiles, lane = threadIdx.x % 32;
-    const float n = static_cast<float>(p.batch) * static_cast<float>(p.tout);
-    for (unsigned c = threadIdx.x / 32; c < p.cout; c += WARPS) {
-        const float* sums = part + static_cast<size_t>(c) * parts;
-        const float* squares = part + static_cast<size_t>(p.cout + c) * parts;
-        float sum = 0.0f;
-#pragma unroll 4
-        for (unsigned at = lane; at < parts; at += 32) sum += __ldcg(sums + at);
-        const float mean = warp_sum(sum) / n;
-        float m2 = 0.0f;
-#pragma unroll 4
-        for (unsigned at = lane; at < parts; at += 32) {
-            const float count = static_cast<float>(lanes_of(p, at / f.tiles) * min(f.rows, p.tout - at % f.tiles * f.rows));
-            const float off = __ldcg(sums + at) / count - mean;
-            m2 += __ldcg(squares + at) + count * off * off;
-        }
-        m2 = warp_sum(m2);
-        if (lane == 0) {
-            put_norm(norm, c, p, gamma[c], beta[c], mean, m2 / n);
-            running_mean[c] = (1.0f - p.momentum) * running_mean[c] + p.momentum * mean;
-            running_var[c] = (1.0f - p.momentum) * running_var[c] + p.momentum * m2 / (n - 1.0f);
-        }
-    }
+    merge_statistics(part, over(p.batch, LANES) * f.tiles, gamma, beta, running_mean, running_var, norm, p, f);
 }
 
 // A block owns sixteen samples and a channel; a thread four samples of every 32nd position.
-extern "C" __global__ void __launch_bounds__(BLOCK) conv_block_pool_fwd(const float* __restrict__ y, const float* __restrict__ norm, const float* __restrict__ lengths,
+extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) conv_block_pool_fwd(const float* __restrict__ y, const float* __restrict__ norm, const float* __restrict__ lengths,
                                                                         float* __restrict__ embedding, P p) {
     __shared__ float4 rows[WARPS][QUADS];
     const unsigned block = blockIdx.x / p.cout, c = blockIdx.x % p.cout, quad = threadIdx.x % QUADS, warp = threadIdx.x / 32;
@@ -708,7 +738,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK) conv_block_pool_fwd(const fl
 }
 
 // As pool_fwd.
-extern "C" __global__ void __launch_bounds__(BLOCK)
+extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
     conv_block_pool_bwd(const float* __restrict__ d_embedding, const float* __restrict__ y, const float* __restrict__ norm, const float* __restrict__ lengths,
                         float* __restrict__ da, float* part, float* __restrict__ dgamma, float* __restrict__ dbeta, float* __restrict__ back, P p,
                         unsigned* ticket) {
@@ -742,7 +772,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
     if (last_block(ticket)) norm_bwd(part, blocks, norm, dgamma, dbeta, back, p.cout, static_cast<float>(p.batch) * static_cast<float>(p.tout));
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK)
+extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
     conv_block_bwd(const float* __restrict__ da, const float* __restrict__ y, const float* __restrict__ back, const float* __restrict__ x,
                    const float* __restrict__ norm_in, const float* __restrict__ weight, float* __restrict__ da_in, float* part, float* __restrict__ dw,
                    float* __restrict__ dgamma_in, float* __restrict__ dbeta_in, float* __restrict__ back_in, P p, unsigned* ticket) {
@@ -773,7 +803,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
     }
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK) conv_block_bwd_w(const float* __restrict__ da, const float* __restrict__ y, const float* __restrict__ back,
+extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) conv_block_bwd_w(const float* __restrict__ da, const float* __restrict__ y, const float* __restrict__ back,
                                                                      const float* __restrict__ x, const float* __restrict__ norm_in, float* part,
                                                                      float* __restrict__ dw, P p, unsigned* ticket) {
     extern __shared__ float4 bwd_w_shared[];

@@ -4,7 +4,7 @@
 //   bwd  dz = dy f'(y), from the output; dx = m(dz w), dw = dz^T m(x), db = sum_b dz
 //
 // Shapes: x [B, I], w [O, I], b [O], y [B, O]; gradients as what they belong to. f is the identity, relu or sigmoid; m the mask of
-// dropout.cu over the elements of x with its state [3], made again where x is read and dx written, none where the threshold is 0.
+// dropout.cu over the elements of x with its state [3], made again where x is read, four elements at a time, and dx written; none where the threshold is 0.
 // Without a bias b is bound to any buffer and not read. An output that `wanted` leaves out is one element, set to 0.
 //
 // Threads: a block owns a tile of 32 x 32 outputs. Of y and dx a thread owns 2 x 2, 16 apart, and both factors pass through shared
@@ -13,7 +13,7 @@
 // Rows in shared memory are 33 floats apart, so that neither loads nor reads conflict.
 //
 // Cost: 2 B I O flops forward and as many for each of dx and dw; every buffer moves once. The head of the network (64 -> 32 -> 1 at
-// B = 512) is 2 MFLOP and 0.3 MB in cache: nothing against the launch, so the latency of one block's loads binds.
+// B = 512) is 2 MFLOP and 0.2 MB in cache: nothing against the launch, so the latency of one block's loads binds.
 #include "prelude.cuh"
 
 namespace {
@@ -34,6 +34,8 @@ constexpr unsigned RELU = 1, SIGMOID = 2;
 constexpr unsigned WANT_X = 1, WANT_W = 2, WANT_B = 4;
 
 constexpr unsigned BLOCK = 256;
+// Blocks that a multiprocessor should hold: at most 128 registers a thread.
+constexpr unsigned RESIDENT = 2;
 constexpr unsigned TILE = 32;
 constexpr unsigned PITCH = TILE + 1;
 // Rows of the batch that dw takes at once, and the threads' shares of them.
@@ -42,13 +44,43 @@ constexpr unsigned SHARES = 4;
 
 __device__ inline unsigned tiles(unsigned n) { return (n + TILE - 1) / TILE; }
 
-// The value of element `at` of x or dx behind the mask.
+// What element `at` of x or dx is multiplied by, of the words of at / 4.
+__device__ inline float factor(const unsigned (&word)[4], unsigned at, P p) {
+    const unsigned low = at % 2 ? word[1] : word[0], high = at % 2 ? word[3] : word[2];
+    return (at % 4 < 2 ? low : high) >= p.threshold ? p.scale : 0.0f;
+}
+
+__device__ inline void words_of(unsigned (&word)[4], unsigned at, const unsigned* __restrict__ state, P p) {
+    philox4x32(word, at / 4, state[2], p.stream, 0, state[0], state[1]);
+}
+
+// v behind a factor; a dropped element is 0 whatever it was.
+__device__ inline float scaled(float v, float factor) { return factor == 0.0f ? 0.0f : factor * v; }
+
+// The value of element `at` of dx behind the mask.
 __device__ inline float masked(float v, unsigned at, const unsigned* __restrict__ state, P p) {
     if (p.threshold == 0) return v;
     unsigned word[4];
-    philox4x32(word, at / 4, state[2], p.stream, 0, state[0], state[1]);
-    const unsigned low = at % 2 ? word[1] : word[0], high = at % 2 ? word[3] : word[2];
-    return (at % 4 < 2 ? low : high) >= p.threshold ? p.scale * v : 0.0f;
+    words_of(word, at, state, p);
+    return scaled(v, factor(word, at, p));
+}
+
+// Four neighbours of a row of x behind the mask, zeros beyond its end and beyond the batch.
+__device__ inline void read_x(float (&v)[4], const float* __restrict__ x, unsigned row, unsigned column, const unsigned* __restrict__ state, P p) {
+    const unsigned count = row < p.batch && column < p.inputs ? min(p.inputs - column, 4u) : 0, at = row * p.inputs + column;
+    if (count == 4 && at % 4 == 0 && aligned16(x)) {
+        const float4 q = at4(x, at);
+        v[0] = q.x, v[1] = q.y, v[2] = q.z, v[3] = q.w;
+    } else {
+#pragma unroll
+        for (unsigned e = 0; e < 4; ++e) v[e] = e < count ? x[at + e] : 0.0f;
+    }
+    if (p.threshold == 0 || count == 0) return;
+    unsigned word[4], next[4];
+    words_of(word, at, state, p);
+    if (at % 4 != 0) words_of(next, at + 3, state, p);
+#pragma unroll
+    for (unsigned e = 0; e < 4; ++e) v[e] = scaled(v[e], at % 4 + e < 4 ? factor(word, at + e, p) : factor(next, at + e, p));
 }
 
 __device__ inline float dz(const float* __restrict__ y, const float* __restrict__ dy, unsigned row, unsigned output, P p) {
@@ -105,9 +137,15 @@ __device__ inline void tile_of_dw(unsigned row, unsigned column, const unsigned*
         __syncthreads();
 #pragma unroll 4
         for (unsigned i = threadIdx.x / TILE; i < ROWS; i += BLOCK / TILE) {
-            const unsigned at = (start + i) * p.inputs + column + j;
             left[i * PITCH + j] = start + i < p.batch && row + j < p.outputs ? dz(y, dy, start + i, row + j, p) : 0.0f;
-            right[i * PITCH + j] = start + i < p.batch && column + j < p.inputs ? masked(x[at], at, state, p) : 0.0f;
+        }
+#pragma unroll 2
+        for (unsigned i = threadIdx.x / (TILE / 4); i < ROWS; i += BLOCK / (TILE / 4)) {
+            const unsigned q = threadIdx.x % (TILE / 4) * 4;
+            float v[4];
+            read_x(v, x, start + i, column + q, state, p);
+#pragma unroll
+            for (unsigned e = 0; e < 4; ++e) right[i * PITCH + q + e] = v[e];
         }
         __syncthreads();
         const unsigned end = min(ROWS, p.batch - start);
@@ -163,7 +201,7 @@ __device__ inline void run_of_db(unsigned start, const float* __restrict__ y, co
 
 } // namespace
 
-extern "C" __global__ void __launch_bounds__(BLOCK) linear_fwd(const unsigned* __restrict__ state, const float* __restrict__ x, const float* __restrict__ w,
+extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) linear_fwd(const unsigned* __restrict__ state, const float* __restrict__ x, const float* __restrict__ w,
                                                                const float* __restrict__ b, float* __restrict__ y, P p) {
     __shared__ float left[TILE * PITCH];
     __shared__ float right[TILE * PITCH];
@@ -173,12 +211,15 @@ extern "C" __global__ void __launch_bounds__(BLOCK) linear_fwd(const unsigned* _
     for (unsigned start = 0; start < p.inputs; start += TILE) {
         // 2. 32 inputs of 32 rows and of 32 outputs; a warp reads a row.
         __syncthreads();
+        const unsigned of = threadIdx.x / (TILE / 4), q = threadIdx.x % (TILE / 4) * 4;
+        float v[4];
+        read_x(v, x, row + of, start + q, state, p);
+#pragma unroll
+        for (unsigned e = 0; e < 4; ++e) left[of * PITCH + q + e] = v[e];
 #pragma unroll
         for (unsigned i = threadIdx.x / TILE; i < TILE; i += BLOCK / TILE) {
-            const unsigned at = (row + i) * p.inputs + start + k;
-            const bool there = start + k < p.inputs;
-            left[i * PITCH + k] = there && row + i < p.batch ? masked(x[at], at, state, p) : 0.0f;
-            right[i * PITCH + k] = there && column + i < p.outputs ? w[(column + i) * p.inputs + start + k] : 0.0f;
+            const bool there = start + k < p.inputs && column + i < p.outputs;
+            right[i * PITCH + k] = there ? w[(column + i) * p.inputs + start + k] : 0.0f;
         }
         __syncthreads();
         // 3. Their products.
@@ -196,7 +237,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK) linear_fwd(const unsigned* _
     }
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK) linear_bwd(const unsigned* __restrict__ state, const float* __restrict__ x, const float* __restrict__ w,
+extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) linear_bwd(const unsigned* __restrict__ state, const float* __restrict__ x, const float* __restrict__ w,
                                                                const float* __restrict__ y, const float* __restrict__ dy, float* __restrict__ dx,
                                                                float* __restrict__ dw, float* __restrict__ db, P p) {
     __shared__ float left[ROWS * PITCH];

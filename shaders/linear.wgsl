@@ -11,7 +11,9 @@
 //
 // Threads: a workgroup owns a tile of 32 x 32 outputs, a thread 2 x 2 of them, 16 apart; both factors pass
 // through workgroup memory 32 terms at a time, and rows there are 33 apart, so that neither loads nor reads
-// conflict. Sums are two-level: 32 terms, then over the tiles in order. In bwd the grid is three ranges: tiles of
+// conflict. Sums are two-level: 32 terms, then over the tiles in order. A small dw is cut into patches of 8 x 8 instead, of which a
+// thread owns one element over a quarter of the batch, 128 rows in workgroup memory at once: few tiles would leave the device idle
+// while they walk through the batch. In bwd the grid is three ranges: tiles of
 // dx, tiles of dw, and 32 elements of db for a workgroup, which 8 threads each sum.
 //
 // Cost: 2 B I O flops forward and as many for each of dx and dw.
@@ -39,6 +41,12 @@ const SIGMOID: u32 = 2u;
 const WANT_X: u32 = 1u;
 const WANT_W: u32 = 2u;
 const WANT_B: u32 = 4u;
+
+// Most elements of a dw that is cut into patches of 8 x 8 (as in src/kernels/linear.rs).
+const NARROW: u32 = 4096u;
+const PATCH: u32 = 8u;
+// Rows of the batch that a patch takes at once.
+const ROWS: u32 = 128u;
 
 const TILE: u32 = 32u;
 const PITCH: u32 = 33u;
@@ -218,6 +226,44 @@ fn tile_of_dw(row: u32, column: u32, thread: u32) {
     }
 }
 
+// A patch of dw: rows of outputs, columns of inputs, terms over the batch, which four threads share.
+fn patch_of_dw(row: u32, column: u32, thread: u32) {
+    let share = thread / (PATCH * PATCH);
+    let i = thread / PATCH % PATCH;
+    let j = thread % PATCH;
+    var sum = 0.0;
+    for (var start = 0u; start < p.batch; start += ROWS) {
+        workgroupBarrier();
+        for (var k = thread / PATCH; k < ROWS; k += WIDTH / PATCH) {
+            var l = 0.0;
+            var r = 0.0;
+            if start + k < p.batch {
+                if row + j < p.outputs {
+                    l = dz(start + k, row + j);
+                }
+                if column + j < p.inputs {
+                    let at = (start + k) * p.inputs + column + j;
+                    r = masked(x[at], at);
+                }
+            }
+            left[k * PATCH + j] = l;
+            right[k * PATCH + j] = r;
+        }
+        workgroupBarrier();
+        var part = 0.0;
+        for (var k = share; k < min(ROWS, p.batch - start); k += 4u) {
+            part += left[k * PATCH + i] * right[k * PATCH + j];
+        }
+        sum += part;
+    }
+    workgroupBarrier();
+    left[thread] = sum;
+    workgroupBarrier();
+    if share == 0u && row + i < p.outputs && column + j < p.inputs {
+        dw[(row + i) * p.inputs + column + j] = left[thread] + left[thread + 64u] + left[thread + 128u] + left[thread + 192u];
+    }
+}
+
 // 32 elements of db: eight threads each, every 8th row, then the eight sums in order.
 fn run_of_db(start: u32, thread: u32) {
     let output = start + thread % TILE;
@@ -249,7 +295,10 @@ fn linear_bwd(
     let across = (p.inputs + TILE - 1u) / TILE;
     let out = (p.outputs + TILE - 1u) / TILE;
     let x_tiles = select(0u, tall * across, (p.wanted & WANT_X) != 0u);
-    let w_tiles = select(0u, out * across, (p.wanted & WANT_W) != 0u);
+    let narrow = p.outputs * p.inputs <= NARROW;
+    let w_across = select(across, (p.inputs + PATCH - 1u) / PATCH, narrow);
+    let w_tall = select(out, (p.outputs + PATCH - 1u) / PATCH, narrow);
+    let w_tiles = select(0u, w_tall * w_across, (p.wanted & WANT_W) != 0u);
     let b_runs = select(0u, out, (p.wanted & WANT_B) != 0u);
     if number == 0u && thread == 0u {
         if x_tiles == 0u {
@@ -266,7 +315,11 @@ fn linear_bwd(
         tile_of_dx(number / across * TILE, number % across * TILE, thread);
     } else if number - x_tiles < w_tiles {
         let tile = number - x_tiles;
-        tile_of_dw(tile / across * TILE, tile % across * TILE, thread);
+        if narrow {
+            patch_of_dw(tile / w_across * PATCH, tile % w_across * PATCH, thread);
+        } else {
+            tile_of_dw(tile / w_across * TILE, tile % w_across * TILE, thread);
+        }
     } else if number - x_tiles - w_tiles < b_runs {
         run_of_db((number - x_tiles - w_tiles) * TILE, thread);
     }

@@ -127,6 +127,10 @@ fn scale_by<F: Real>(v: &mut [F], factors: &[F]) {
     }
 }
 
+/// Most elements of a `dw` that the shader cuts into patches of `PATCH × PATCH`.
+const NARROW: u32 = 4096;
+const PATCH: u32 = 8;
+
 /// Workgroup tiles along `n`, of 32.
 const fn tiles(n: u32) -> u32 {
     n.div_ceil(32)
@@ -137,14 +141,27 @@ fn fwd_tiles(p: &Params) -> [u32; 3] {
     [tiles(p.batch) * tiles(p.outputs), 1, 1]
 }
 
-/// Tiles of `dx` and `dw`, and runs of `db`.
-fn bwd_tiles(p: &Params) -> [u32; 3] {
-    let p: P = p.get();
+/// Tiles of `dx`, `of_w` of `dw`, and runs of `db`.
+fn bwd_tiles(p: &P, of_w: u32) -> [u32; 3] {
     let of = |what, n| if p.wants(what) { n } else { 0 };
     let x = of(WANT_X, tiles(p.batch) * tiles(p.inputs));
-    let w = of(WANT_W, tiles(p.outputs) * tiles(p.inputs));
     // One at least: it sets what is not wanted to 0.
-    [(x + w + of(WANT_B, tiles(p.outputs))).max(1), 1, 1]
+    [(x + of(WANT_W, of_w) + of(WANT_B, tiles(p.outputs))).max(1), 1, 1]
+}
+
+fn bwd_groups(p: &Params) -> [u32; 3] {
+    let p: P = p.get();
+    let of_w = if p.outputs * p.inputs <= NARROW {
+        p.outputs.div_ceil(PATCH) * p.inputs.div_ceil(PATCH)
+    } else {
+        tiles(p.outputs) * tiles(p.inputs)
+    };
+    bwd_tiles(&p, of_w)
+}
+
+fn bwd_blocks(p: &Params) -> [u32; 3] {
+    let p: P = p.get();
+    bwd_tiles(&p, tiles(p.outputs) * tiles(p.inputs))
 }
 
 /// `y = f(m(x)·wᵀ + b)`.
@@ -229,8 +246,8 @@ pub static BWD: Kernel = Kernel {
         Binding::output("db"),
     ],
     cpu: CpuTwin { f32: |args| bwd(args, dropout::drop_f32), f64: |args| bwd(args, dropout::drop_f64) },
-    groups: &[bwd_tiles],
-    cuda: Some(Cuda::new(256, bwd_tiles)),
+    groups: &[bwd_groups],
+    cuda: Some(Cuda::new(256, bwd_blocks)),
     cost: |p: &Params| {
         let p: P = p.get();
         let [b, i, o] = p.dims();
