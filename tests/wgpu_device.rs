@@ -346,7 +346,7 @@ fn a_callers_tensors_may_begin_anywhere() {
     }
 }
 
-/// A device all of whose buffers begin one element after where one may.
+/// A device all of whose buffers begin 4 bytes after where one may.
 struct Odd(Wgpu);
 
 impl Device for Odd {
@@ -354,7 +354,8 @@ impl Device for Odd {
         self.0.name()
     }
     fn alloc(&self, elem: Elem, len: usize) -> etude::Result<etude::device::Buf> {
-        self.0.alloc(elem, len + 1)?.window(1, len)
+        let first = if matches!(elem, Elem::F16 | Elem::Bf16) { 2 } else { 1 };
+        self.0.alloc(elem, len + first)?.window(first, len)
     }
     fn write(&self, dst: &etude::device::Buf, src: etude::device::Host<'_>) -> etude::Result<()> {
         self.0.write(dst, src)
