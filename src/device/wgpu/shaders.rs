@@ -64,7 +64,7 @@ pub static SHADERS: LazyLock<Vec<Shader>> = LazyLock::new(|| {
     let mut shaders = Vec::new();
     for (stem, own, pieces) in SOURCES {
         let reads_f16 = |k: &&Kernel| k.bindings.iter().any(|b| b.elem == Elem::F16);
-        let halves = REGISTRY.iter().any(|(s, kernels)| s == stem && kernels.iter().any(|k| reads_f16(&k)));
+        let halves = REGISTRY.iter().any(|(s, kernels)| s == stem && kernels.iter().any(reads_f16));
         for stored in [Elem::Real, Elem::F16].into_iter().take(1 + usize::from(halves)) {
             let (enable, alias) = match stored {
                 Elem::F16 => ("enable f16; ", "alias Stored = f16;\n"),
