@@ -69,6 +69,7 @@ impl<F: Real> Storage<F> {
         let bytes = match window.elem() {
             Elem::Real => size_of::<F>(),
             Elem::Index => size_of::<u32>(),
+            Elem::F16 | Elem::Bf16 => size_of::<u16>(),
         };
         // SAFETY: only the vector's own fields are read, which nobody changes after `new`.
         let base = unsafe { (*self.lines.get()).0.as_ptr() };
