@@ -432,6 +432,12 @@ fn dy(ch: Channel, at: u32) -> f32 {
     return ch.scale * dz + (ch.p * (v - ch.mean) + ch.q);
 }
 
+// dy of position t of the channel that lies from `base` on; 0 beyond its ends, where a difference below 0 wraps to.
+fn dy_at(ch: Channel, base: u32, t: u32) -> f32 {
+    let there = t < p.tout;
+    return select(0.0, dy(ch, base + select(0u, t, there) * LANES), there);
+}
+
 // What a workgroup of the weight gradient owns.
 struct Share {
     chunk: u32,
@@ -578,7 +584,7 @@ fn input_gradient(number: u32, thread: u32) {
     for (var residue = 0u; residue < min(stride, p.t); residue++) {
         let positions = (p.t - residue + stride - 1u) / stride;
         for (var start = 0u; start < positions; start += REACH) {
-            let j = start + row + vec4<u32>(0u, ROWS, 2u * ROWS, 3u * ROWS);
+            let j = start + SPOTS * row + vec4<u32>(0u, 1u, 2u, 3u);
             var d0 = vec4<f32>();
             var d1 = vec4<f32>();
             var d2 = vec4<f32>();
@@ -606,15 +612,12 @@ fn input_gradient(number: u32, thread: u32) {
                     for (var c = 0u; c < nc; c++) {
                         let ch = channel(c0 + c);
                         let base = source + (c0 + c) * p.tout * LANES;
+                        // From one tap to the next, dy moves on by one position: three of four are at hand.
+                        let t = j.x - (k0 + skip) / stride;
+                        var g = vec4<f32>(dy_at(ch, base, t + 1u), dy_at(ch, base, t + 2u), dy_at(ch, base, t + 3u), 0.0);
                         for (var tap = skip; tap < nk; tap += stride) {
-                            let m = (k0 + tap) / stride;
+                            g = vec4<f32>(dy_at(ch, base, j.x - (k0 + tap) / stride), g.xyz);
                             let w = staged[c * nk + tap];
-                            // Where j < m the difference wraps and is beyond tout.
-                            let t = j - m;
-                            let there = t < vec4<u32>(p.tout);
-                            let at = base + select(vec4<u32>(), t, there) * LANES;
-                            let made = vec4<f32>(dy(ch, at.x), dy(ch, at.y), dy(ch, at.z), dy(ch, at.w));
-                            let g = select(vec4<f32>(), made, there);
                             d0 += w * g.x;
                             d1 += w * g.y;
                             d2 += w * g.z;

@@ -324,8 +324,16 @@ impl Prepared {
             out.push((format!("d{i}"), device.download_f64(self.step.buf(grad)?)?));
         }
         for (i, input) in case.inputs.iter().enumerate() {
-            if input.role == Role::State && self.inputs[i].1.elem() == Elem::Real {
-                out.push((format!("s{i}"), device.download_f64(&self.inputs[i].1)?));
+            let buf = &self.inputs[i].1;
+            if input.role == Role::State {
+                let values = if buf.elem() == Elem::Index {
+                    let mut words = vec![0u32; buf.len()];
+                    device.read(buf, (&mut words).into())?;
+                    words.into_iter().map(f64::from).collect()
+                } else {
+                    device.download_f64(buf)?
+                };
+                out.push((format!("s{i}"), values));
             }
         }
         Ok(out)
