@@ -71,7 +71,7 @@ fn a_linear_layer_that_drops_its_input_is_dropout_then_linear_bit_for_bit() {
     for [batch, inputs, outputs] in [[3, 5, 2], [1031, 67, 33]] {
         let run = |folded: bool| {
             let mut g = Graph::new();
-            let mut leaf = |g: &mut Graph, seed, shape: &[usize]| {
+            let leaf = |g: &mut Graph, seed, shape: &[usize]| {
                 let buf = device.upload(&normal(seed, shape.iter().product())).unwrap();
                 g.leaf(&buf, None, shape).unwrap()
             };
