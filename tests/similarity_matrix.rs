@@ -8,6 +8,7 @@ use etude::graph::{Graph, Var};
 use etude::kernels::Elem;
 use etude::kernels::simd::Simd;
 use etude::ops::similarity::{Similarity, similarity};
+use etude::similarity::{CpuSimilarity, DeviceBlock, DeviceTopK, block, top_k};
 use proptest::prelude::*;
 
 const KINDS: [Similarity; 4] =
@@ -190,4 +191,137 @@ fn refusals_name_the_argument_and_both_shapes() {
             other => panic!("{a:?} {b:?}: {other:?}"),
         }
     }
+}
+
+fn floats(seed: u64, n: usize) -> Vec<f32> {
+    normal(seed, n).into_iter().map(|v| v as f32).collect()
+}
+
+#[test]
+fn blocks_are_rows_of_the_matrix() {
+    let (n, m, d) = (150, 70, 13);
+    let (a, b) = (floats(1, n * d), floats(2, m * d));
+    let cpu = Cpu::<f32>::new(1).unwrap();
+    let device: &dyn Device = &cpu;
+    let (on_a, on_b) = (device.upload(&a).unwrap(), device.upload(&b).unwrap());
+    for kind in KINDS {
+        let mut whole = vec![f32::NAN; n * m];
+        block(&a, &b, d, kind, 0..n, &mut whole).unwrap();
+        for (i, a) in a.chunks(d).enumerate() {
+            for (j, b) in b.chunks(d).enumerate() {
+                let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+                let (got, want) = (f64::from(whole[i * m + j]), entry(kind, &wide(a), &wide(b)));
+                assert!(
+                    (got - want).abs() <= 1e-5 * (1.0 + want.abs()),
+                    "{kind:?} {i} {j}: {got} for {want}"
+                );
+            }
+        }
+        for rows in [0..1, 3..51, 149..150, 48..150] {
+            let mut part = vec![f32::NAN; rows.len() * m];
+            block(&a, &b, d, kind, rows.clone(), &mut part).unwrap();
+            assert_eq!(part, whole[rows.start * m..rows.end * m], "{kind:?} {rows:?}");
+            let mut resident = DeviceBlock::compile(device, d, &on_a, &on_b, kind, rows.clone()).unwrap();
+            resident.run().unwrap();
+            assert_eq!(device.download(resident.out()).unwrap(), part, "{kind:?} {rows:?}");
+        }
+    }
+}
+
+/// What sorting a row of the matrix gives, ties by the lower index.
+fn sorted(kind: Similarity, row: &[f32], k: usize) -> (Vec<f32>, Vec<u32>) {
+    let nearest = matches!(kind, Similarity::SquaredEuclidean | Similarity::Euclidean);
+    let mut order: Vec<u32> = (0..row.len() as u32).collect();
+    order.sort_by(|&x, &y| {
+        let (x, y) = (row[x as usize], row[y as usize]);
+        if nearest { x.total_cmp(&y) } else { y.total_cmp(&x) }
+    });
+    order.truncate(k);
+    (order.iter().map(|&j| row[j as usize]).collect(), order)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..Default::default() })]
+
+    #[test]
+    fn top_k_is_what_sorting_the_matrix_gives(
+        n in 1usize..110, m in 1usize..150, d in 1usize..70, kind in 0usize..4, k in 1usize..40,
+        ties in any::<bool>(), seed in any::<u32>(),
+    ) {
+        let (kind, k) = (KINDS[kind], k.min(m));
+        let (mut a, mut b) = (floats(seed.into(), n * d), floats(u64::from(seed) + 1, m * d));
+        if ties {
+            // Few different values: many equal similarities, and some rows are zero.
+            a.iter_mut().chain(&mut b).for_each(|v| *v = v.round().clamp(-1.0, 1.0));
+        }
+        for (simd, devices) in devices() {
+            for cpu in devices {
+                let device: &dyn Device = &cpu;
+                let (on_a, on_b) = (device.upload(&a).unwrap(), device.upload(&b).unwrap());
+                let mut resident = DeviceTopK::compile(device, d, &on_a, &on_b, kind, k).unwrap();
+                resident.run().unwrap();
+                let values = device.download(resident.values()).unwrap();
+                let mut indices = vec![0u32; n * k];
+                device.read(resident.indices(), (&mut indices).into()).unwrap();
+                let cpu = CpuSimilarity::on(cpu);
+                let mut matrix = vec![0.0; n * m];
+                cpu.block(&a, &b, d, kind, 0..n, &mut matrix).unwrap();
+                for (i, row) in matrix.chunks(m).enumerate() {
+                    let (want, order) = sorted(kind, row, k);
+                    prop_assert_eq!(&values[i * k..][..k], &want, "{:?} {:?} row {}", simd, kind, i);
+                    prop_assert_eq!(&indices[i * k..][..k], &order, "{:?} {:?} row {}", simd, kind, i);
+                }
+                let (mut v, mut at) = (vec![0.0; n * k], vec![0; n * k]);
+                cpu.top_k(&a, &b, d, kind, k, (&mut v, &mut at)).unwrap();
+                prop_assert_eq!((v, at), (values, indices));
+            }
+        }
+    }
+}
+
+#[test]
+fn blocks_and_top_k_refuse_what_does_not_fit() {
+    let (a, b) = (floats(1, 12), floats(2, 20));
+    let refused = |result: etude::Result<()>, argument: &str, says: &str| match result {
+        Err(Error::Shape { argument: at, message, .. }) => {
+            assert_eq!(at, argument, "{message}");
+            assert!(message.contains(says), "{says:?} in: {message}");
+        }
+        other => panic!("{argument}: {other:?}"),
+    };
+    let kind = Similarity::Dot;
+    let top = |a: &[f32], d, k| top_k(a, &b, d, kind, k).map(drop);
+    refused(block(&a, &b, 4, kind, 2..4, &mut [0.0; 10]), "rows", "2..4");
+    refused(block(&a, &b, 4, kind, 2..2, &mut []), "rows", "2..2");
+    refused(block(&a, &b, 4, kind, 1..3, &mut [0.0; 9]), "out", "9 elements");
+    refused(block(&a, &b, 5, kind, 0..1, &mut [0.0; 4]), "a", "12 elements");
+    refused(block(&a, &b[1..], 4, kind, 0..1, &mut [0.0; 4]), "b", "19 elements");
+    refused(block(&a, &b, 0, kind, 0..1, &mut [0.0; 4]), "a", "rows of 0");
+    refused(block(&[], &b, 4, kind, 0..1, &mut [0.0; 5]), "a", "[0, 4]");
+    refused(top(&a, 4, 0), "k", "is 0");
+    refused(top(&a, 4, 6), "k", "from 1 to b's 5 rows, is 6");
+    refused(top(&a, 4, usize::MAX), "k", "from 1 to b's 5 rows");
+    let mut bad = a.clone();
+    bad[6] = f32::NAN;
+    refused(top(&bad, 4, 2), "a", "row 1, column 2 is NaN");
+    refused(top_k(&a, &[f32::INFINITY; 4], 4, kind, 1).map(drop), "b", "row 0, column 0 is inf");
+    let cpu = CpuSimilarity::new(1).unwrap();
+    refused(cpu.top_k(&a, &b, 4, kind, 2, (&mut [0.0; 6], &mut [0; 5])), "indices", "5 elements");
+    refused(cpu.top_k(&a, &b, 4, kind, 2, (&mut [0.0; 7], &mut [0; 6])), "values", "7 elements");
+}
+
+/// What is NaN, or infinitely bad, is not among the best: the list ends in NaN.
+#[test]
+fn lists_with_less_than_k_end_in_nan() {
+    let device = Cpu::<f32>::new(1).unwrap();
+    let device: &dyn Device = &device;
+    let a = device.upload(&[1.0f32]).unwrap();
+    let b = device.upload(&[f32::NAN, 3.0, f32::NEG_INFINITY, 5.0]).unwrap();
+    let mut top = DeviceTopK::compile(device, 1, &a, &b, Similarity::Dot, 3).unwrap();
+    top.run().unwrap();
+    let values = device.download(top.values()).unwrap();
+    assert!(values[..2] == [5.0, 3.0] && values[2].is_nan(), "{values:?}");
+    let mut indices = vec![0u32; 3];
+    device.read(top.indices(), (&mut indices).into()).unwrap();
+    assert_eq!(indices, [3, 1, u32::MAX]);
 }

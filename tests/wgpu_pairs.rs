@@ -6,10 +6,12 @@ use etude::cases::{Case, Input, Role, normal, relative};
 use etude::device::wgpu::{ADAPTER_VARIABLE, Select, Wgpu};
 use etude::device::{Cpu, Device};
 use etude::graph::Graph;
+use etude::kernels::Elem;
 use etude::ops::contrastive::{
-    ContrastiveOptions, Metric, contrastive, contrastive_cross, contrastive_halves,
+    ContrastiveOptions, Labels, Metric, contrastive, contrastive_cross, contrastive_halves,
 };
 use etude::ops::similarity::{Similarity, similarity};
+use etude::similarity::DeviceTopK;
 
 const METRICS: [Metric; 2] = [Metric::Euclidean, Metric::Cosine];
 
@@ -208,4 +210,68 @@ fn cosines_of_tiny_and_huge_rows_are_right() {
         let (e, at) = case.parity(&device).unwrap();
         assert!(e <= case.tolerance, "{size:e}: {e:e} at {at}");
     }
+}
+
+/// Beyond some 4,100 rows the sweep is not cut into slices: a workgroup meets every row of the other side.
+#[test]
+fn many_rows_are_one_slice() {
+    let device = device();
+    let rows = |seed, n: usize, d| Input::normal(seed, &[n, d]);
+    let labels = |n: usize| Input::real(&[n], (0..n).map(|i| (i % 5) as f64).collect(), Role::Constant);
+    let weights = |n: usize| Input::real(&[n], (0..n).map(|i| (i % 4) as f64).collect(), Role::Constant);
+    for metric in METRICS {
+        let opts = ContrastiveOptions { metric, margin: 1.0, grad_scale: 0.5, ..Default::default() };
+        let (n, m) = (40, 4200);
+        let inputs = vec![rows(1, n, 5), labels(n), rows(2, m, 5), labels(m), weights(m)];
+        let cross = Case::new("contrastive", "cross", inputs, move |g, v| {
+            contrastive_cross(g, v[0], v[1], v[2], Labels::weighted(v[3], v[4]), opts)
+        });
+        let all = Case::new("contrastive", "all", vec![rows(3, 4200, 3), labels(4200)], move |g, v| {
+            contrastive(g, v[0], v[1], opts)
+        });
+        for case in [cross, all] {
+            let (e, at) = case.parity(&device).unwrap();
+            assert!(e <= 1e-5, "{metric:?} {}: {e:e} at {at}", case.name);
+        }
+    }
+}
+
+/// Exactly what the CPU gives, ties too, where every similarity is a whole number.
+#[test]
+fn top_k_are_the_cpus() {
+    let (device, cpu) = (device(), Cpu::<f32>::new(1).unwrap());
+    for (n, m, d, k) in [(1, 1, 1, 1), (33, 5, 2, 5), (70, 130, 6, 20), (40, 300, 35, 3)] {
+        let (a, b) = (normal(1, n * d), normal(2, m * d));
+        let [a, b] = [a, b].map(|v| v.iter().map(|v| v.round()).collect::<Vec<f64>>());
+        for kind in [Similarity::Dot, Similarity::SquaredEuclidean] {
+            let best = |device: &dyn Device| {
+                let (a, b) = (device.upload(&a).unwrap(), device.upload(&b).unwrap());
+                let mut top = DeviceTopK::compile(device, d, &a, &b, kind, k).unwrap();
+                top.run().unwrap();
+                let mut indices = vec![0u32; n * k];
+                device.read(top.indices(), (&mut indices).into()).unwrap();
+                (device.download(top.values()).unwrap(), indices)
+            };
+            assert_eq!(best(&device), best(&cpu), "{kind:?} {n} {m} {d} {k}");
+        }
+    }
+}
+
+/// Half precision of odd lengths comes back as it went, rounded once; bf16 is refused with advice.
+#[test]
+fn sixteen_bits_are_stored_and_bf16_is_refused() {
+    let device = device();
+    let device: &dyn Device = &device;
+    for n in [1, 2, 7, 64] {
+        let values: Vec<f32> = normal(3, n).into_iter().map(|v| v as f32).collect();
+        let buf = device.alloc(Elem::F16, n).unwrap();
+        device.write(&buf, (&values).into()).unwrap();
+        let want: Vec<f32> = values.iter().map(|&v| half::f16::from_f32(v).to_f32()).collect();
+        assert_eq!(device.download(&buf).unwrap(), want);
+        let mut halves = vec![half::f16::ZERO; n];
+        device.read(&buf, (&mut halves).into()).unwrap();
+        assert!(halves.iter().zip(&want).all(|(h, w)| h.to_f32() == *w));
+    }
+    let message = device.alloc(Elem::Bf16, 4).unwrap_err().to_string();
+    assert!(message.contains("no bf16") && message.contains("use f16"), "{message}");
 }
