@@ -45,6 +45,10 @@ __device__ inline float real(float v) { return v; }
 __device__ inline float real(__half v) { return __half2float(v); }
 __device__ inline float real(__nv_bfloat16 v) { return __bfloat162float(v); }
 
+template <class T> struct alignas(8) Four {
+    T v[4];
+};
+
 // A set of rows.
 template <class T> struct Rows {
     const T* __restrict__ z; // [n, d]
@@ -61,6 +65,10 @@ template <class T> struct Rows {
     // Columns k to k + 3 of row i, 0 beyond the last.
     __device__ float4 quad(unsigned i, unsigned k, unsigned d) const {
         const T* at = z + static_cast<size_t>(i) * d + k;
+        if (sizeof(T) == 2 && d % 4 == 0 && reinterpret_cast<size_t>(z) % 8 == 0) {
+            const Four<T> four = *reinterpret_cast<const Four<T>*>(at);
+            return make_float4(real(four.v[0]), real(four.v[1]), real(four.v[2]), real(four.v[3]));
+        }
         float4 v = make_float4(real(at[0]), 0.0f, 0.0f, 0.0f);
         if (k + 1 < d) v.y = real(at[1]);
         if (k + 2 < d) v.z = real(at[2]);
@@ -454,7 +462,7 @@ __device__ __noinline__ double sweep(float4* memory, const Rows<T>& a, const Row
 
 // Warps of a block; rows of the smaller set below which a warp owns 16 of them, with residuals.
 constexpr unsigned WARPS = BLOCK / 32;
-constexpr unsigned FEW_HALF = 16384;
+constexpr unsigned FEW_HALF = 8192;
 constexpr float NEAR_GRAM = 1e-3f;
 
 __device__ inline unsigned rows_of_block_half(unsigned fewest) { return fewest < FEW_HALF ? 16 * WARPS : 32 * WARPS; }

@@ -157,6 +157,8 @@ fn tolerance(l: &Loss, d: usize) -> f64 {
     match (l.kind, l.opts.metric) {
         // In one dimension pairs as near as 1e-3 of the norm are common.
         _ if d == 1 => 1e-4,
+        // Tensor cores give |a|² + |b|² − 2·a·b, of which a hundredth is left.
+        (Kind::Offset, _) if l.stored != Elem::Real => 1e-4,
         // Rows of norm 1 round by 6e-8, at a tenth of it apart.
         (Kind::Offset, Metric::Cosine) => 3e-5,
         _ => 1e-5,
@@ -285,7 +287,7 @@ fn long_sets_match_the_oracle() {
     }
 }
 
-/// From 16,384 rows on the tensor cores take coefficients rounded to 16 bits, 2^-9 and 2^-12 of each at random: over so many rows
+/// From 8,192 rows on the tensor cores take coefficients rounded to 16 bits, 2^-9 and 2^-12 of each at random: over so many rows
 /// the gradient keeps five digits.
 #[cfg(feature = "cuda-on-cpu")]
 #[test]
@@ -293,7 +295,7 @@ fn rounded_coefficients_average_out() {
     let device = etude::device::cuda::CudaOnCpu::new().unwrap();
     for (metric, stored, d) in [(Metric::Euclidean, Elem::Bf16, 3), (Metric::Cosine, Elem::F16, 2)] {
         let l = Loss { weighted: [true; 2], ..with(metric, Form::All, stored) };
-        let case = loss_case(Shape { n: 16_390, m: 0, d }, l);
+        let case = loss_case(Shape { n: 8_200, m: 0, d }, l);
         let (e, at) = case.parity(&device).unwrap();
         assert!(e <= 5e-5, "{}: {e:e} at {at}", case.name);
     }

@@ -28,7 +28,7 @@ pub mod cuda {
     const ROWS_FEW: u32 = 32;
     const ROWS_MANY: u32 = 64;
     const FEW: u64 = 8192;
-    const FEW_HALF: u64 = 16384;
+    const FEW_HALF: u64 = 8192;
     const WARPS: u32 = BLOCK / 32;
 
     /// Rows that a block owns, where rows are f32 or of 16 bits; the second set is empty where there is one.
