@@ -310,3 +310,57 @@ fn masked_rows_hold_nan() {
     let (Data::Real(z), Data::Real(w)) = (&case.inputs[0].data, &case.inputs[2].data) else { panic!() };
     assert!(z.iter().any(|v| v.is_nan()) && w.contains(&0.0));
 }
+
+/// Clusters much tighter than they are apart, whose pairs alone count: all others are beyond the margin, or alike.
+#[test]
+fn near_duplicates_keep_three_digits() {
+    let (clusters, n) = (4, 56);
+    for (metric, d) in
+        [Metric::Euclidean, Metric::Cosine].into_iter().flat_map(|m| [2, 33, 130].map(|d| (m, d)))
+    {
+        for (spread, alike) in [1e-2, 1e-3, 1e-6].into_iter().flat_map(|s| [(s, false), (s, true)]) {
+            let (centres, noise) = (normal(1, clusters * d), normal(2, n * d));
+            // Far apart in direction as in place.
+            let far = |e: usize| if e % d == e / d % clusters % d { 3.0 * (d as f64).sqrt() } else { 0.0 };
+            let z = (0..n * d)
+                .map(|e| centres[e / d % clusters * d + e % d] + far(e) + spread * noise[e])
+                .collect();
+            let labels = (0..n).map(|i| if alike { i % clusters } else { i / clusters } as f64).collect();
+            let inputs = vec![Input::real(&[n, d], z, Role::Grad), Input::real(&[n], labels, Role::Constant)];
+            let opts = ContrastiveOptions { metric, margin: 1e-3, ..Default::default() };
+            let case = Case::new(
+                "contrastive",
+                format!("{metric:?} d{d} {spread:e} {alike}"),
+                inputs,
+                move |g, v| contrastive(g, v[0], v[1], opts),
+            );
+            check(&case, 1e-3, 0.0).unwrap();
+        }
+    }
+}
+
+/// From where squares vanish in f32 to where they overflow; right in the range that the kernel's header names.
+#[test]
+fn no_size_of_numbers_makes_a_nan() {
+    for metric in [Metric::Euclidean, Metric::Cosine] {
+        for size in [1e-44, 1e-30, 1e-20, 1e-12, 1e12, 1e18, 1e25, 1e30] {
+            let mut z: Vec<f64> = normal(5, 60 * 4).iter().map(|v| v * size).collect();
+            z[..8].copy_from_slice(&[0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]);
+            let labels = (0..60).map(|i| f64::from(i % 2)).collect();
+            let inputs =
+                vec![Input::real(&[60, 4], z, Role::Grad), Input::real(&[60], labels, Role::Constant)];
+            let opts = ContrastiveOptions { metric, ..Default::default() };
+            let case = Case::new("contrastive", format!("{metric:?} {size:e}"), inputs, move |g, v| {
+                contrastive(g, v[0], v[1], opts)
+            });
+            for device in devices() {
+                let got = case.run(&*device).unwrap();
+                let nan = got.iter().flat_map(|(_, v)| v).any(|v| v.is_nan());
+                assert!(!nan, "{} {}", device.name(), case.name);
+            }
+            if (1e-12..=1e12).contains(&size) {
+                check(&case, 1e-4, 0.0).unwrap();
+            }
+        }
+    }
+}
