@@ -287,22 +287,6 @@ fn long_sets_match_the_oracle() {
     }
 }
 
-/// From 8,192 rows on the tensor cores take coefficients rounded to 16 bits, up to 2^-9 (bf16) and 2^-12 (f16) of each: over so many
-/// pairs of a row that averages out to some 2^-9 / 90 of its terms, of which a few times cancel in the gradient.
-#[cfg(feature = "cuda-on-cpu")]
-#[test]
-fn rounded_coefficients_average_out() {
-    let device = etude::device::cuda::CudaOnCpu::new().unwrap();
-    for (metric, stored, d, tolerance) in
-        [(Metric::Euclidean, Elem::Bf16, 3, 1.5e-4), (Metric::Cosine, Elem::F16, 2, 2e-5)]
-    {
-        let l = Loss { weighted: [true; 2], ..with(metric, Form::All, stored) };
-        let case = loss_case(Shape { n: 8200, m: 0, d }, l);
-        let (e, at) = case.parity(&device).unwrap();
-        assert!(e <= tolerance, "{}: {e:e} at {at}", case.name);
-    }
-}
-
 /// What is masked out is never read: the cases above hold NaN there.
 #[test]
 fn masked_rows_hold_nan() {
