@@ -126,7 +126,7 @@ __device__ inline void put_loss(double mine, float* part, unsigned parts, bool c
 
 // Rows a block owns; m is 0 where there is one set.
 __device__ inline unsigned own_rows(float, unsigned n, unsigned m) { return rows_of_block(static_cast<size_t>(n) + m); }
-template <class T> __device__ inline unsigned own_rows(T, unsigned n, unsigned m) { return rows_of_block_half(m > 0 ? min(n, m) : n); }
+template <class T> __device__ inline unsigned own_rows(T, unsigned, unsigned) { return ROWS_HALF; }
 
 template <bool UNIT, bool SAME>
 __device__ __forceinline__ double sweep_by(float4* memory, const Rows<float>& a, const Rows<float>& b, unsigned own, unsigned block, float scale, float* out, const P& p) {
@@ -140,8 +140,7 @@ template <bool UNIT, bool SAME, class T>
 __device__ __forceinline__ double sweep_by(float4* memory, const Rows<T>& a, const Rows<T>& b, unsigned own, unsigned block, float scale, float* out, const P& p) {
     const auto of = [=](float t, float w, unsigned, unsigned, bool directed) { return term<UNIT>(p, t, w, directed); };
     const unsigned i0 = block * own, column = blockIdx.y * CHUNK;
-    return own == 16 * WARPS ? sweep_half<1, true, UNIT, SAME>(memory, a, b, i0, column, p.d, scale, out, of)
-                             : sweep_half<2, false, UNIT, SAME>(memory, a, b, i0, column, p.d, scale, out, of);
+    return sweep_half<UNIT, SAME>(memory, a, b, i0, column, p.d, scale, out, of);
 }
 
 // The block's rows of the gradient by `a`; the thread's part of twice the sum of the losses.

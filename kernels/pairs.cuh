@@ -45,6 +45,10 @@ __device__ inline float real(float v) { return v; }
 __device__ inline float real(__half v) { return __half2float(v); }
 __device__ inline float real(__nv_bfloat16 v) { return __bfloat162float(v); }
 
+template <class T> struct alignas(8) Four {
+    T v[4];
+};
+
 // A set of rows.
 template <class T> struct Rows {
     const T* __restrict__ z; // [n, d]
@@ -61,6 +65,10 @@ template <class T> struct Rows {
     // Columns k to k + 3 of row i, 0 beyond the last.
     __device__ float4 quad(unsigned i, unsigned k, unsigned d) const {
         const T* at = z + static_cast<size_t>(i) * d + k;
+        if (sizeof(T) == 2 && d % 4 == 0 && reinterpret_cast<size_t>(z) % 8 == 0) {
+            const Four<T> four = *reinterpret_cast<const Four<T>*>(at);
+            return make_float4(real(four.v[0]), real(four.v[1]), real(four.v[2]), real(four.v[3]));
+        }
         float4 v = make_float4(real(at[0]), 0.0f, 0.0f, 0.0f);
         if (k + 1 < d) v.y = real(at[1]);
         if (k + 2 < d) v.z = real(at[2]);
@@ -440,24 +448,23 @@ __device__ __noinline__ double sweep(float4* memory, const Rows<T>& a, const Row
 
 // ---- The sweep of rows stored in 16 bits, on the tensor cores.
 //
-// The same three steps, a warp owning 16 or 32 rows i with all the tile's columns, as in FlashAttention-2 (Dao, 2023): the Gram tile's
+// The same three steps, a warp owning 16 rows i with all the tile's columns, as in FlashAttention-2 (Dao, 2023): the Gram tile's
 // accumulators become, rounded to 16 bits, the left operand of the second product without leaving the registers. The squared
 // distance is |z_i|^2 + |z_j|^2 - 2 z_i . z_j; a pair where that cancels, nearer than 1e-3 of the squared norms, and one whose
 // coefficient 16 bits cannot hold, is computed by its warp from differences in f32.
 //
-// Rounded coefficients (2^-9 in bf16) do no harm to what a pair's two sums share, as sum_j g_ij is taken of the rounded ones, on the tensor
-// cores too; what is left is an error of 2^-9 a pair at random, which averages out over many rows. Where they are few, the
-// coefficients' residuals take a second product: 6 d multiply-adds a pair in place of 4 d for both ends.
+// A coefficient rounded to bf16 is off by up to 2^-9, and alike where weights or labels are, so that sums over many rows do not average
+// it out (3e-3 of a cosine's gradient at 8,200 rows, in the CPU run). So its residual takes a second product: 6 d multiply-adds a
+// pair in place of 4 d for both ends. sum_j g_ij is taken of the same two parts, on the tensor cores too.
 //
 // The cosine's coefficient of z_j is g_ij |z_i| / |z_j|, near 1 in size whatever the norms; acc_i . z_i = sum_j of that times z_i . z_j
 // is what the projection takes off.
 
-// Warps of a block; rows of the smaller set below which a warp owns 16 of them, with residuals.
+// Warps of a block; blocks of 16 rows that each owns.
 constexpr unsigned WARPS = BLOCK / 32;
-constexpr unsigned FEW_HALF = 16384;
+constexpr unsigned M = 1;
+constexpr unsigned ROWS_HALF = 16 * M * WARPS;
 constexpr float NEAR_GRAM = 1e-3f;
-
-__device__ inline unsigned rows_of_block_half(unsigned fewest) { return fewest < FEW_HALF ? 16 * WARPS : 32 * WARPS; }
 
 __device__ inline void multiply(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], __half) { mma_f16(d, a, b); }
 __device__ inline void multiply(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], __nv_bfloat16) { mma_bf16(d, a, b); }
@@ -530,16 +537,18 @@ __device__ __noinline__ Direct direct(const Rows<T>& a, const Rows<T>& b, unsign
     return of;
 }
 
-// As `sweep`; M blocks of 16 rows to a warp, SPLIT with the coefficients' residuals.
-template <unsigned M, bool SPLIT, bool COSINE, bool SAME, class T, class F>
+// As `sweep`.
+template <bool COSINE, bool SAME, class T, class F>
 __device__ __noinline__ double sweep_half(float4* memory, const Rows<T>& a, const Rows<T>& b, unsigned i0, unsigned column, unsigned d, float scale, float* out, F term) {
-    constexpr unsigned ROWS = 16 * M * WARPS, BLOCKS = TILE / 8;
+    constexpr unsigned ROWS = ROWS_HALF, BLOCKS = TILE / 8;
     static_assert(M * BLOCKS * 4 <= 32, "a bit for each pair of a lane");
     const unsigned log_pitch = log_pitch_half(d), pitch = 1u << log_pitch;
     uint4* const zi = reinterpret_cast<uint4*>(memory);
     uint4* const zj = zi + ROWS * pitch;
     float* const norm_i = reinterpret_cast<float*>(zj + 2 * TILE * pitch);
-    float* const norm_j = norm_i + ROWS;
+    float* const weight_i = norm_i + ROWS;
+    float* const label_i = weight_i + ROWS;
+    float* const norm_j = label_i + ROWS;
     float* const weight_j = norm_j + TILE;
     float* const label_j = weight_j + TILE;
 
@@ -552,18 +561,10 @@ __device__ __noinline__ double sweep_half(float4* memory, const Rows<T>& a, cons
     if (chunks == 1) stage_half(zi, log_pitch, a, i0, ROWS, d, 0);
     copy_commit();
     norms<COSINE>(norm_i, a, i0, ROWS, d);
-    __syncthreads();
-    // What the lane knows of its rows, 16 w + 8 h + group of the warp's: one over the norm for the cosine, else its square.
-    float of_i[M][2], weight_i[M][2], label_i[M][2];
-#pragma unroll
-    for (unsigned w = 0; w < M; w++)
-#pragma unroll
-        for (unsigned h = 0; h < 2; h++) {
-            const unsigned row = 16 * (M * warp + w) + 8 * h + group;
-            of_i[w][h] = norm_i[row];
-            weight_i[w][h] = a.weight(i0 + row);
-            label_i[w][h] = a.labels && i0 + row < a.n ? a.labels[i0 + row] : 0.0f;
-        }
+    for (unsigned r = threadIdx.x; r < ROWS; r += BLOCK) {
+        weight_i[r] = a.weight(i0 + r);
+        label_i[r] = a.labels && i0 + r < a.n ? a.labels[i0 + r] : 0.0f;
+    }
 
     float acc[M][16][4] = {};
     float gram[M][BLOCKS][4] = {};
@@ -660,17 +661,19 @@ __device__ __noinline__ double sweep_half(float4* memory, const Rows<T>& a, cons
             for (unsigned w = 0; w < M; w++) {
 #pragma unroll
                 for (unsigned h = 0; h < 2; h++) {
+                    const unsigned row = 16 * (M * warp + w) + 8 * h + group;
+                    const float ni = norm_i[row], si = weight_i[row], li = label_i[row];
                     T rough[2], rest[2];
 #pragma unroll
                     for (unsigned e = 0; e < 2; e++) {
-                        const unsigned col = 8 * n + 2 * in + e, i = i0 + 16 * (M * warp + w) + 8 * h + group, j = j0 + col;
-                        const float product = gram[w][n][2 * h + e], nj = norm_j[col], ni = of_i[w][h];
-                        const float both = SAME && i == j ? 0.0f : weight_i[w][h] * weight_j[col];
+                        const unsigned col = 8 * n + 2 * in + e, i = i0 + row, j = j0 + col;
+                        const float product = gram[w][n][2 * h + e], nj = norm_j[col];
+                        const float both = SAME && i == j ? 0.0f : si * weight_j[col];
                         const bool directed = !COSINE || (ni > 0.0f && nj > 0.0f);
                         const float t = COSINE ? fmaxf(2.0f - 2.0f * (product * ni * nj), 0.0f) : fmaxf(ni + nj - 2.0f * product, 0.0f);
                         // Not a number counts as near.
                         bool far = COSINE ? !directed || t > 2.0f * NEAR_GRAM : t > NEAR_GRAM * (ni + nj);
-                        const Term of = term(t, fabsf(label_i[w][h] - label_j[col]), i, j, directed);
+                        const Term of = term(t, fabsf(li - label_j[col]), i, j, directed);
                         float g = weight_j[col] * of.g;
                         if (COSINE) g = directed ? g * (nj / ni) : 0.0f;
                         far = far && fabsf(g) <= most(like);
@@ -681,14 +684,12 @@ __device__ __noinline__ double sweep_half(float4* memory, const Rows<T>& a, cons
                         g = plain ? g : 0.0f;
                         rough[e] = rounded(g, like);
                         float used = real(rough[e]);
-                        if (SPLIT) {
-                            rest[e] = rounded(g - used, like);
-                            used += real(rest[e]);
-                        }
+                        rest[e] = rounded(g - used, like);
+                        used += real(rest[e]);
                         if (COSINE && plain) along[w][h] += used * product;
                     }
                     high[w][n][h] = packed(rough[0], rough[1]);
-                    if (SPLIT) low[w][n][h] = packed(rest[0], rest[1]);
+                    low[w][n][h] = packed(rest[0], rest[1]);
                 }
             }
         }
@@ -702,9 +703,9 @@ __device__ __noinline__ double sweep_half(float4* memory, const Rows<T>& a, cons
             const float ni = norm_i[row], nj = norm_j[col];
             const bool directed = !COSINE || (ni > 0.0f && nj > 0.0f);
             const Direct pair = direct<COSINE>(a, b, i, j, ni, nj, d);
-            const float label = a.labels ? fabsf(a.labels[i] - label_j[col]) : 0.0f;
+            const float label = fabsf(label_i[row] - label_j[col]);
             const Term of = term(pair.t, label, i, j, directed);
-            if (static_cast<int>(lane) == from) recent += a.weight(i) * weight_j[col] * of.loss;
+            if (static_cast<int>(lane) == from) recent += weight_i[row] * weight_j[col] * of.loss;
             float g = directed ? weight_j[col] * of.g : 0.0f;
             if (COSINE) g = directed ? g / ni : 0.0f;
             if (g != 0.0f && static_cast<int>(group) == from / 4) {
@@ -739,11 +740,11 @@ __device__ __noinline__ double sweep_half(float4* memory, const Rows<T>& a, cons
 #pragma unroll
                 for (unsigned v = 0; v < 4; v++) {
                     x[w][v] = high[w][2 * s + v / 2][v % 2];
-                    if (SPLIT) rest[w][v] = low[w][2 * s + v / 2][v % 2];
+                    rest[w][v] = low[w][2 * s + v / 2][v % 2];
                 }
                 if (!COSINE) {
                     multiply(sums[w], x[w], ones, like);
-                    if (SPLIT) multiply(sums[w], rest[w], ones, like);
+                    multiply(sums[w], rest[w], ones, like);
                 }
             }
 #pragma unroll
@@ -756,10 +757,8 @@ __device__ __noinline__ double sweep_half(float4* memory, const Rows<T>& a, cons
                 for (unsigned w = 0; w < M; w++) {
                     multiply(acc[w][m], x[w], y0, like);
                     multiply(acc[w][m + 1], x[w], y1, like);
-                    if (SPLIT) {
-                        multiply(acc[w][m], rest[w], y0, like);
-                        multiply(acc[w][m + 1], rest[w], y1, like);
-                    }
+                    multiply(acc[w][m], rest[w], y0, like);
+                    multiply(acc[w][m + 1], rest[w], y1, like);
                 }
             }
         }
@@ -777,9 +776,9 @@ __device__ __noinline__ double sweep_half(float4* memory, const Rows<T>& a, cons
         for (unsigned w = 0; w < M; w++)
 #pragma unroll
             for (unsigned h = 0; h < 2; h++) {
-                const unsigned i = i0 + 16 * (M * warp + w) + 8 * h + group;
+                const unsigned row = 16 * (M * warp + w) + 8 * h + group, i = i0 + row;
                 const float inward = COSINE ? sum_of_four(along[w][h]) : 0.0f;
-                const float ni = of_i[w][h], by = scale * weight_i[w][h];
+                const float ni = norm_i[row], by = scale * weight_i[row];
 #pragma unroll
                 for (unsigned m = 0; m < 16; m++)
 #pragma unroll

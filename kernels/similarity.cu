@@ -11,9 +11,14 @@
 // and do not cancel; 4 n m bytes written. In f32 on the CUDA cores arithmetic bounds it from d = 24 on (H100: 67 TFLOP/s, 3.35 TB/s).
 // A quad of columns takes 16 reads of 16 bytes for 256 multiply-adds: the balance point of Volta and later.
 //
+// similarity_fwd_f16, _bf16: the same block on the tensor cores, 64 columns at a time, a warp owning 32 x 64 entries; the bytes of y bound
+// it. Distances are |a_i|^2 + |b_j|^2 - 2 a_i . b_j, and by differences where that cancels, below 1e-3 of the squared norms. Two lanes swap
+// halves of their accumulators, so that each writes 16 bytes.
+//
 // similarity_bwd: a, b, dy [n, m] -> da [n, d], db [m, d]. The sweep of pairs.cuh, first the blocks that own rows of a, then those that own
 // rows of b; dy times the derivative by the squared distance is the coefficient. d multiply-adds an entry and side for the dot
-// product, 3 d for the others. dy is read once a side (and 128 columns).
+// product, 3 d for the others. dy is read once a side (and 128 columns). Rows of 16 bits are widened as they are staged: a dy of f32
+// rounded to 16 bits would cost the gradient its digits.
 
 #include "prelude.cuh"
 #include "pairs.cuh"
@@ -149,6 +154,108 @@ template <class T> __device__ __forceinline__ void forward(float4* memory, const
     }
 }
 
+// |a_i - b_j|^2 by differences.
+template <class T> __device__ __noinline__ float distance(const Rows<T>& a, const Rows<T>& b, unsigned i, unsigned j, unsigned d) {
+    float t = 0.0f;
+#pragma unroll 1
+    for (unsigned k = 0; k < d; k += 4) {
+        const float4 x = a.quad(i, k, d), y = b.quad(j, k, d);
+        const float4 e = make_float4(x.x - y.x, x.y - y.y, x.z - y.z, x.w - y.w);
+        t += dot4(e, e);
+    }
+    return t;
+}
+
+template <class T> __device__ __forceinline__ void forward_half(float4* memory, const Rows<T>& of_a, const Rows<T>& of_b, float* y, const P& p) {
+    constexpr unsigned PANEL = SQUARE << LOG_PITCH, STEP = 8 << LOG_PITCH;
+    uint4* const panels = reinterpret_cast<uint4*>(memory);
+    float* const norm_a = reinterpret_cast<float*>(memory + 4 * PANEL);
+    float* const norm_b = norm_a + SQUARE;
+    const unsigned across = div_up(p.m, SQUARE);
+    const unsigned i0 = blockIdx.x / across * SQUARE, j0 = blockIdx.x % across * SQUARE;
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = lane / 4, in = lane % 4;
+    // The warp's 32 rows and 64 columns.
+    const unsigned row0 = warp / 2 * 32, col0 = warp % 2 * 64;
+    stage_half(panels, LOG_PITCH, of_a, i0, SQUARE, p.d, 0);
+    stage_half(panels + PANEL, LOG_PITCH, of_b, j0, SQUARE, p.d, 0);
+    copy_commit();
+    if (p.kind == COSINE) {
+        norms<true>(norm_a, of_a, i0, SQUARE, p.d);
+        norms<true>(norm_b, of_b, j0, SQUARE, p.d);
+    } else if (p.kind != DOT) {
+        norms<false>(norm_a, of_a, i0, SQUARE, p.d);
+        norms<false>(norm_b, of_b, j0, SQUARE, p.d);
+    }
+    float acc[2][8][4] = {};
+    unsigned now = 0;
+    for (unsigned k = 0; k < p.d; k += STEP) {
+        copy_wait<0>();
+        __syncthreads();
+        const uint4* const a = panels + now * 2 * PANEL;
+        const uint4* const b = a + PANEL;
+        now ^= 1;
+        if (k + STEP < p.d) {
+            stage_half(panels + now * 2 * PANEL, LOG_PITCH, of_a, i0, SQUARE, p.d, k + STEP);
+            stage_half(panels + now * 2 * PANEL + PANEL, LOG_PITCH, of_b, j0, SQUARE, p.d, k + STEP);
+        }
+        copy_commit();
+        const unsigned steps = div_up(min(STEP, p.d - k), 16);
+#pragma unroll 1
+        for (unsigned s = 0; s < steps; s++) {
+            unsigned x[2][4];
+#pragma unroll
+            for (unsigned w = 0; w < 2; w++)
+                load_matrices(x[w], a + place_half(row0 + 16 * w + lane % 16, 2 * s + lane / 16, LOG_PITCH));
+#pragma unroll
+            for (unsigned n = 0; n < 8; n += 2) {
+                unsigned both[4];
+                load_matrices(both, b + place_half(col0 + 8 * n + lane % 8 + lane / 16 * 8, 2 * s + lane / 8 % 2, LOG_PITCH));
+                const unsigned y0[2] = {both[0], both[1]}, y1[2] = {both[2], both[3]};
+#pragma unroll
+                for (unsigned w = 0; w < 2; w++) {
+                    multiply(acc[w][n], x[w], y0, T());
+                    multiply(acc[w][n + 1], x[w], y1, T());
+                }
+            }
+        }
+    }
+    const bool whole = on_quads(y, p.m);
+#pragma unroll
+    for (unsigned w = 0; w < 2; w++) {
+#pragma unroll
+        for (unsigned n = 0; n < 8; n++) {
+#pragma unroll
+            for (unsigned e = 0; e < 4; e++) {
+                const unsigned row = row0 + 16 * w + e / 2 * 8 + group, col = col0 + 8 * n + 2 * in + e % 2;
+                float& v = acc[w][n][e];
+                if (p.kind == COSINE) v *= norm_a[row] * norm_b[col];
+                if (p.kind > COSINE) {
+                    const float squares = norm_a[row] + norm_b[col];
+                    v = squares - 2.0f * v;
+                    // Not a number counts as near.
+                    if (!(v > NEAR_GRAM * squares) && i0 + row < p.n && j0 + col < p.m) v = distance(of_a, of_b, i0 + row, j0 + col, p.d);
+                    if (p.kind == EUCLIDEAN) v = sqrtf(v);
+                }
+            }
+            // Two neighbours share two rows of four columns: each takes one.
+            const bool odd = in % 2 != 0;
+            const float v0 = __shfl_xor_sync(FULL, odd ? acc[w][n][0] : acc[w][n][2], 1);
+            const float v1 = __shfl_xor_sync(FULL, odd ? acc[w][n][1] : acc[w][n][3], 1);
+            const float v[4] = {odd ? v0 : acc[w][n][0], odd ? v1 : acc[w][n][1], odd ? acc[w][n][2] : v0, odd ? acc[w][n][3] : v1};
+            const unsigned i = i0 + row0 + 16 * w + 8 * (in % 2) + group, j = j0 + col0 + 8 * n + in / 2 * 4;
+            if (i >= p.n) continue;
+            float* const to = y + static_cast<size_t>(i) * p.m + j;
+            if (whole && j < p.m) {
+                *reinterpret_cast<float4*>(to) = make_float4(v[0], v[1], v[2], v[3]);
+            } else {
+#pragma unroll
+                for (unsigned c = 0; c < 4; c++)
+                    if (j + c < p.m) to[c] = v[c];
+            }
+        }
+    }
+}
+
 } // namespace
 
 extern "C" __global__ void __launch_bounds__(256)
@@ -160,13 +267,13 @@ similarity_fwd(const float* __restrict__ a, const float* __restrict__ b, float* 
 extern "C" __global__ void __launch_bounds__(256)
 similarity_fwd_f16(const __half* __restrict__ a, const __half* __restrict__ b, float* __restrict__ y, P p) {
     extern __shared__ float4 fwd_f16_memory[];
-    forward(fwd_f16_memory, rows_of(a, p.n), rows_of(b, p.m), y, p);
+    forward_half(fwd_f16_memory, rows_of(a, p.n), rows_of(b, p.m), y, p);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
 similarity_fwd_bf16(const __nv_bfloat16* __restrict__ a, const __nv_bfloat16* __restrict__ b, float* __restrict__ y, P p) {
     extern __shared__ float4 fwd_bf16_memory[];
-    forward(fwd_bf16_memory, rows_of(a, p.n), rows_of(b, p.m), y, p);
+    forward_half(fwd_bf16_memory, rows_of(a, p.n), rows_of(b, p.m), y, p);
 }
 
 extern "C" __global__ void __launch_bounds__(128)

@@ -28,19 +28,15 @@ pub mod cuda {
     const ROWS_FEW: u32 = 32;
     const ROWS_MANY: u32 = 64;
     const FEW: u64 = 8192;
-    const FEW_HALF: u64 = 16384;
-    const WARPS: u32 = BLOCK / 32;
+    const ROWS_HALF: u32 = BLOCK / 2;
 
     /// Rows that a block owns, where rows are f32 or of 16 bits; the second set is empty where there is one.
     fn own(sets: [u32; 2], half: bool) -> u32 {
         let rows: u64 = sets.into_iter().map(u64::from).sum();
-        // The rows that a coefficient's rounding averages out over.
-        let fewest = sets.into_iter().filter(|&n| n > 0).min().map_or(0, u64::from);
         match half {
             false if rows < FEW => ROWS_FEW,
             false => ROWS_MANY,
-            true if fewest < FEW_HALF => 16 * WARPS,
-            true => 32 * WARPS,
+            true => ROWS_HALF,
         }
     }
 
@@ -56,7 +52,7 @@ pub mod cuda {
         let own = own(sets, half);
         if half {
             let pitch = if d <= 64 { 64 } else { CHUNK };
-            2 * (own + 2 * TILE) * pitch + 4 * (own + 3 * TILE)
+            2 * (own + 2 * TILE) * pitch + 4 * (3 * own + 3 * TILE)
         } else {
             let pitch = if d <= 32 {
                 32
