@@ -54,14 +54,13 @@ fn find() -> Option<PathBuf> {
         .find(|f| f.is_file())
 }
 
+/// What a command printed.
 fn run(command: &mut Command) -> String {
     let advice = "set NVCC to another nvcc, or to nothing to build without one";
     let out = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}\n{advice}"));
-    if !out.status.success() {
-        let text = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
-        panic!("{command:?} failed:\n{text}\n{advice}");
-    }
-    String::from_utf8_lossy(&out.stdout).into_owned()
+    let text = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{command:?} failed:\n{text}\n{advice}");
+    text.into_owned()
 }
 
 fn version(nvcc: &Path) -> (u32, u32) {
@@ -74,7 +73,9 @@ fn version(nvcc: &Path) -> (u32, u32) {
 /// Compiles every source, several at a time; stems and files.
 fn compile(nvcc: &Path, version: (u32, u32), sources: &[PathBuf], out: &Path) -> Vec<(String, PathBuf)> {
     let mut flags: Vec<String> =
-        ["-std=c++17", "-O3", "-lineinfo", "-fatbin", "-Xfatbin=-compress-all"].map(String::from).into();
+        ["-std=c++17", "-O3", "-lineinfo", "-fatbin", "-Xfatbin=-compress-all", "-Xptxas=-v", "--threads=0"]
+            .map(String::from)
+            .into();
     for (arch, since) in CODE {
         if version >= *since {
             flags.push(format!("-gencode=arch=compute_{arch},code=sm_{arch}"));
@@ -91,7 +92,10 @@ fn compile(nvcc: &Path, version: (u32, u32), sources: &[PathBuf], out: &Path) ->
                     let Some(source) = todo.lock().unwrap().next() else { return };
                     let stem = source.file_stem().unwrap().to_string_lossy().into_owned();
                     let file = out.join(format!("{stem}.fatbin"));
-                    run(Command::new(nvcc).args(&flags).arg("-o").arg(&file).arg(source));
+                    let said = run(Command::new(nvcc).args(&flags).arg("-o").arg(&file).arg(source));
+                    // Registers and spills, for scripts/cuda-check.
+                    let report = out.join(format!("{stem}.ptxas"));
+                    std::fs::write(&report, said).unwrap_or_else(|e| panic!("{}: {e}", report.display()));
                     made.lock().unwrap().push((stem, file));
                 }
             });

@@ -176,3 +176,17 @@ fn bad_usage_exits_with_2() {
     assert_eq!(etude(&["train", "--device", "abacus"]).0, 2);
     assert_eq!(etude(&[]).0, 2);
 }
+
+#[cfg(feature = "cuda")]
+#[test]
+fn cards_are_listed_or_their_absence_is_explained() {
+    let (code, out, err) = etude(&["devices"]);
+    assert_eq!(code, 0, "{err}");
+    match etude::device::cuda::cards() {
+        Ok(cards) => assert!(cards.iter().all(|c| out.contains(&c.name)), "{out}"),
+        Err(why) => {
+            assert!(out.contains(&why.to_string()), "{out}");
+            refused(&["train", "--device", "cuda", "--epochs", "1"], &["cuda", "driver", "--device cpu"]);
+        }
+    }
+}
