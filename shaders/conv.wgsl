@@ -34,7 +34,7 @@ fn quads_of(channels: u32) -> u32 {
 
 // Positions of a tile.
 fn span_of(quads: u32) -> u32 {
-    return select(select(64u, 128u, quads == 4u), 256u, quads == 1u);
+    return select(128u, 256u, quads == 1u);
 }
 
 // Terms that are staged at a time.
@@ -42,15 +42,23 @@ fn depth_of(quads: u32) -> u32 {
     return select(16u, 8u, quads == 1u);
 }
 
+// Quads of channels of a thread.
+fn own_of(quads: u32) -> u32 {
+    return select(1u, 2u, quads == 16u);
+}
+
 // The staged terms' part of the thread's sums.
-fn multiply(thread: u32, quads: u32, span: u32, acc: ptr<function, array<vec4<f32>, 4>>) {
-    let lanes = WIDTH / quads;
-    let quad = thread / lanes;
+fn multiply(thread: u32, quads: u32, span: u32, acc: ptr<function, array<vec4<f32>, 8>>) {
+    let own = own_of(quads);
+    let lanes = WIDTH / quads * own;
+    let quad = thread / lanes * own;
     let lane = thread % lanes;
     for (var e = 0u; e < depth_of(quads); e++) {
-        let w = weights[e * quads + quad];
         for (var r = 0u; r < span / lanes; r++) {
-            (*acc)[r] += w * values[e * span + lane + r * lanes];
+            let v = values[e * span + lane + r * lanes];
+            for (var q = 0u; q < own; q++) {
+                (*acc)[r * own + q] += weights[e * quads + quad + q] * v;
+            }
         }
     }
 }
@@ -77,7 +85,7 @@ fn fwd(workgroup: u32, thread: u32) {
     }
     let place = first + thread % span;
     let terms = cin_group * taps();
-    var acc: array<vec4<f32>, 4>;
+    var acc: array<vec4<f32>, 8>;
     for (var term = 0u; term < terms; term += depth) {
         workgroupBarrier();
         if thread < depth * quads {
@@ -104,22 +112,23 @@ fn fwd(workgroup: u32, thread: u32) {
         workgroupBarrier();
         multiply(thread, quads, span, &acc);
     }
-    let lanes = WIDTH / quads;
-    let c = channel + thread / lanes * 4u;
-    var bias = vec4<f32>();
-    if p.bias != 0u {
-        for (var l = 0u; l < 4u; l++) {
-            if c + l < cout_group {
-                bias[l] = b[bundle * cout_group + c + l];
-            }
-        }
-    }
-    for (var r = 0u; r < span / lanes; r++) {
-        let at = first + thread % lanes + r * lanes;
-        if at < positions {
-            let v = acc[r] + bias;
+    let own = own_of(quads);
+    let lanes = WIDTH / quads * own;
+    for (var q = 0u; q < own; q++) {
+        let c = channel + (thread / lanes * own + q) * 4u;
+        var bias = vec4<f32>();
+        if p.bias != 0u {
             for (var l = 0u; l < 4u; l++) {
                 if c + l < cout_group {
+                    bias[l] = b[bundle * cout_group + c + l];
+                }
+            }
+        }
+        for (var r = 0u; r < span / lanes; r++) {
+            let at = first + thread % lanes + r * lanes;
+            let v = acc[r * own + q] + bias;
+            for (var l = 0u; l < 4u; l++) {
+                if at < positions && c + l < cout_group {
                     y[(at / out * cout + bundle * cout_group + c + l) * out + at % out] = v[l];
                 }
             }
@@ -178,7 +187,7 @@ fn bwd_x(workgroup: u32, thread: u32) {
     let terms = cout_group * reach;
     let place = first + thread % span;
     let to = position(phase, place % turn);
-    var acc: array<vec4<f32>, 4>;
+    var acc: array<vec4<f32>, 8>;
     for (var term = 0u; term < terms; term += depth) {
         workgroupBarrier();
         if thread < depth * quads {
@@ -207,15 +216,17 @@ fn bwd_x(workgroup: u32, thread: u32) {
         workgroupBarrier();
         multiply(thread, quads, span, &acc);
     }
-    let lanes = WIDTH / quads;
-    let c = channel + thread / lanes * 4u;
-    for (var r = 0u; r < span / lanes; r++) {
-        let at = first + thread % lanes + r * lanes;
-        let to = position(phase, at % turn);
-        if at < positions && inside(to) {
+    let own = own_of(quads);
+    let lanes = WIDTH / quads * own;
+    for (var q = 0u; q < own; q++) {
+        let c = channel + (thread / lanes * own + q) * 4u;
+        for (var r = 0u; r < span / lanes; r++) {
+            let at = first + thread % lanes + r * lanes;
+            let to = position(phase, at % turn);
+            let v = acc[r * own + q];
             for (var l = 0u; l < 4u; l++) {
-                if c + l < cin_group {
-                    dx[(at / turn * cin + bundle * cin_group + c + l) * inputs() + flat(to)] = acc[r][l];
+                if at < positions && inside(to) && c + l < cin_group {
+                    dx[(at / turn * cin + bundle * cin_group + c + l) * inputs() + flat(to)] = v[l];
                 }
             }
         }

@@ -7,7 +7,7 @@ const fn tile(channels: usize) -> [usize; 2] {
     match channels {
         0..=4 => [4, 256],
         5..=16 => [16, 128],
-        _ => [64, 64],
+        _ => [64, 128],
     }
 }
 
