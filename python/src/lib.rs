@@ -4,21 +4,30 @@
 
 mod step;
 
+use cudarc::driver::CudaContext;
 use etude::contrastive::{ContrastiveOptions, Metric};
-use etude::device::{Buf, Cpu, Cuda, Device as _};
-use etude::embed;
+use etude::device::{Buf, Cpu, Cuda, cuda};
+use etude::embed::{self, Buffers, ConvGradients, PairwiseSimilarity};
 use etude::kernels::Elem;
 use etude::ops::conv1d::ConvOptions1d;
 use etude::ops::conv2d::ConvOptions2d;
 use etude::similarity::Similarity;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use std::ffi::c_void;
 
-/// As Python's exceptions: bad arguments, or a device that failed.
+/// As Python's exceptions: bad arguments, by the function's name in Python, or a device that failed.
 fn raised(error: etude::Error) -> PyErr {
     match error {
-        etude::Error::Shape { .. } => PyValueError::new_err(error.to_string()),
-        _ => PyRuntimeError::new_err(error.to_string()),
+        etude::Error::Shape { op, argument, message } => {
+            let op = match op {
+                "contrastive" | "contrastive_cross" => "contrastive_loss",
+                "similarity" => "pairwise_similarity",
+                op => op,
+            };
+            PyValueError::new_err(format!("{op}: {argument}: {message}"))
+        }
+        error => PyRuntimeError::new_err(error.to_string()),
     }
 }
 
@@ -54,8 +63,8 @@ impl On {
         // order of the stream), and nothing that is written is shared.
         unsafe {
             match self {
-                Self::F32(cpu) => cpu.import(address as *mut u8, elem, len),
-                Self::F64(cpu) => cpu.import(address as *mut u8, elem, len),
+                Self::F32(cpu) => cpu.import(address as *mut c_void, elem, len),
+                Self::F64(cpu) => cpu.import(address as *mut c_void, elem, len),
                 Self::Cuda(cuda) => cuda.import(address as u64, elem, len, ()),
             }
         }
@@ -149,8 +158,13 @@ impl Device {
     /// The stream at address `stream` of the card `ordinal`, in its primary context.
     #[staticmethod]
     fn cuda(ordinal: usize, stream: usize) -> PyResult<Self> {
+        // Without a driver the next call panics.
+        cuda::cards().map_err(raised)?;
+        let context = CudaContext::new(ordinal)
+            .map_err(|e| PyRuntimeError::new_err(format!("cuda: card {ordinal} cannot be used: {e}")))?;
         // SAFETY: PyTorch never destroys its streams.
-        unsafe { Cuda::from_raw_stream(ordinal, stream as *mut c_void) }.map(On::Cuda).map(Self).map_err(raised)
+        let stream = unsafe { context.wrap_borrowed_stream(stream as *mut _) };
+        Cuda::from_parts(stream).map(On::Cuda).map(Self).map_err(raised)
     }
 
     /// How many threads compute; on a card 0.
@@ -179,8 +193,8 @@ impl Device {
     ) -> PyResult<()> {
         let options = options(metric, margin, tau);
         launch!(py, self.0, [z, labels, loss, dz], [weights], device => {
-            let samples = embed::Samples { z, labels, weights };
-            embed::Contrastive::all(n, options)?.run(device, samples, None, loss, &[dz])
+            let samples = Buffers { embeddings: z, labels, weights };
+            embed::Contrastive::all(n, options)?.run(device, &[samples], loss, &[dz])
         })
     }
 
@@ -205,9 +219,9 @@ impl Device {
     ) -> PyResult<()> {
         let options = options(metric, margin, tau);
         launch!(py, self.0, [z, labels, o, labels_o, loss, dz, d_o], [weights, weights_o], device => {
-            let samples = embed::Samples { z, labels, weights };
-            let others = embed::Samples { z: o, labels: labels_o, weights: weights_o };
-            embed::Contrastive::cross(n, m, options)?.run(device, samples, Some(others), loss, &[dz, d_o])
+            let samples = Buffers { embeddings: z, labels, weights };
+            let others = Buffers { embeddings: o, labels: labels_o, weights: weights_o };
+            embed::Contrastive::cross(n, m, options)?.run(device, &[samples, others], loss, &[dz, d_o])
         })
     }
 
@@ -223,7 +237,7 @@ impl Device {
         y: Memory,
     ) -> PyResult<()> {
         launch!(py, self.0, [a, b, y], [], device => {
-            embed::Similarity::new(n, m, similarity(kind))?.forward(device, a, b, y)
+            PairwiseSimilarity::new(n, m, similarity(kind))?.forward(device, a, b, y)
         })
     }
 
@@ -241,7 +255,7 @@ impl Device {
         db: Memory,
     ) -> PyResult<()> {
         launch!(py, self.0, [a, b, dy, da, db], [], device => {
-            embed::Similarity::new(n, m, similarity(kind))?.backward(device, a, b, dy, da, db)
+            PairwiseSimilarity::new(n, m, similarity(kind))?.backward(device, [a, b, dy], [da, db])
         })
     }
 
@@ -273,9 +287,12 @@ impl Device {
         dw: Option<Memory>,
         db: Option<Memory>,
     ) -> PyResult<()> {
-        launch!(py, self.0, [x, w, dy], [dx, dw, db], device => match &conv.0 {
-            Dims::One(conv) => conv.backward(device, x, w, dy, dx, dw, db),
-            Dims::Two(conv) => conv.backward(device, x, w, dy, dx, dw, db),
+        launch!(py, self.0, [x, w, dy], [dx, dw, db], device => {
+            let gradients = ConvGradients { x: dx, weight: dw, bias: db };
+            match &conv.0 {
+                Dims::One(conv) => conv.backward(device, x, w, dy, gradients),
+                Dims::Two(conv) => conv.backward(device, x, w, dy, gradients),
+            }
         })
     }
 }

@@ -32,7 +32,7 @@ pub struct Step {
 impl Step {
     #[new]
     fn new(device: &Bound<'_, Device>, batch: usize) -> PyResult<Self> {
-        let on = device.get().on();
+        let on = device.get().0.device();
         let record = || {
             // What `record` starts from.
             let net = PcConvNet::new(on, NetConfig::paper(1, 1000), 0)?;
@@ -51,7 +51,7 @@ impl Step {
 
     /// Trains once; the loss before.
     fn run(&self, py: Python<'_>) -> PyResult<f32> {
-        let on = self.device.get().on();
+        let on = self.device.get().0.device();
         py.detach(|| {
             self.recorded.lock().unwrap_or_else(PoisonError::into_inner).run()?;
             Ok(on.download(&self.loss)?[0])
@@ -62,7 +62,9 @@ impl Step {
 
 /// What some launch writes as `loss`.
 fn loss(recorded: &Recorded) -> etude::Result<Buf> {
-    let bound = |launch: &Launch| launch.kernel.bindings.iter().position(|b| b.name == "loss").map(|i| launch.bufs[i].clone());
+    let bound = |launch: &Launch| {
+        launch.kernel.bindings.iter().position(|b| b.name == "loss").map(|i| launch.bufs[i].clone())
+    };
     let found = recorded.recorded().iter().find_map(bound);
     found.ok_or_else(|| etude::Error::config("the step has no loss"))
 }
