@@ -4,13 +4,13 @@
 - `pairwise_similarity`: the matrix of similarities or distances of the rows of two matrices
 - `conv1d`, `conv2d`: convolutions in PyTorch's convention
 
-Each takes NumPy arrays (float32 or float64) or PyTorch tensors (on the CPU, or on an NVIDIA card through PyTorch's current
-stream) and gives back the same kind. On tensors they are operators of `torch.library` with gradients, and `etude.nn` has them as
-modules. For NumPy, `contrastive_loss_and_grad`, `pairwise_similarity_backward`, `conv1d_backward` and `conv2d_backward` compute
-gradients.
+Each takes NumPy arrays (float32 or float64) or PyTorch tensors (on the CPU, or on an NVIDIA card through
+PyTorch's current stream) and gives back the same kind. On tensors they are operators of `torch.library` with
+gradients, and `etude.nn` has them as modules. For NumPy, `contrastive_loss_and_grad`,
+`pairwise_similarity_backward`, `conv1d_backward` and `conv2d_backward` compute gradients.
 
-Bad input raises `TypeError` or `ValueError` with a message that names the function and the argument. Arguments that are not
-contiguous are copied, nothing else is.
+Bad input raises `TypeError` or `ValueError` with a message that names the function and the argument. Embeddings,
+matrices and images that are contiguous are not copied, nor labels of the same type.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import importlib
 import sys
 
 from . import _checks
-from ._native import __version__
+from ._native import __version__ as __version__
 
 __all__ = [
     "bins",
@@ -103,14 +103,16 @@ def contrastive_loss(
     - `½·d²` where the labels are at most `tau` apart, and
     - `½·max(0, margin·w − d)²` where they are `w` apart,
 
-    with the distance `d` of the embeddings. Value and gradient come out of one pass over the pairs, in O(N·D) memory; the
-    gradient is kept for the backward pass, which only scales it. Where `d` is 0 the gradient is 0, not NaN.
+    with the distance `d` of the embeddings. Value and gradient come out of one pass over the pairs, in O(N·D)
+    memory; the gradient is kept for the backward pass, which only scales it. Where `d` is 0 the gradient is 0, not NaN.
 
     Args:
-        embeddings: `[N, D]`, float32 or float64; tensors may be float16 or bfloat16 too, and are then computed in float32.
+        embeddings: `[N, D]`, float32 or float64; tensors may be float16 or bfloat16 too, and are then computed in
+            float32.
         labels: `[N]`, real numbers: ratings, or their `bins`.
         weights: `[N]`, not negative, or None: a pair counts as the product of its two; 0 masks a sample out.
-        others: `[M, D]`, or None. With it the pairs are one of `embeddings` and one of `others` each, else any two of `embeddings`.
+        others: `[M, D]`, or None. With it the pairs are one of `embeddings` and one of `others` each, else any
+            two of `embeddings`.
         other_labels: `[M]`, with `others`.
         other_weights: `[M]`, or None.
         metric: `"euclidean"`, or `"cosine"` (1 minus the cosine).
@@ -118,7 +120,7 @@ def contrastive_loss(
         tau: the largest label distance of a positive pair; 0 for bins.
 
     Returns:
-        The loss: a tensor `[]` with a gradient by `embeddings` and `others`, or for NumPy arrays a number.
+        The loss: a tensor `[]` with gradients by `embeddings` and `others`, or for NumPy arrays a number.
     """
     module = _module("contrastive_loss", "embeddings", embeddings)
     return module.contrastive_loss(
@@ -141,8 +143,8 @@ def contrastive_loss_and_grad(
     """`contrastive_loss` and its gradient, both from the one pass; arguments as there.
 
     Returns:
-        `(loss, gradient)` with the gradient `[N, D]` by `embeddings`; with `others`, `(loss, gradient, other_gradient)`.
-        Gradients of 16-bit embeddings are float32.
+        `(loss, gradient)` with the gradient `[N, D]` by `embeddings`; with `others`
+        `(loss, gradient, other_gradient)`. Gradients of 16-bit embeddings are float32.
     """
     module = _module("contrastive_loss_and_grad", "embeddings", embeddings)
     return module.contrastive_loss_and_grad(
@@ -154,7 +156,7 @@ def pairwise_similarity(a, b, kind="cosine"):
     """The matrix of the similarities, or distances, of each row of `a` with each row of `b`.
 
     Args:
-        a: `[N, D]`, float32 or float64; tensors may be float16 or bfloat16 too, and are then computed in float32.
+        a: `[N, D]`, float32 or float64; tensors may be float16 or bfloat16 too, computed in float32.
         b: `[M, D]`, of the same type.
         kind: `"dot"`, `"cosine"`, `"squared_euclidean"` or `"euclidean"`.
 

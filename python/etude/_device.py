@@ -13,7 +13,7 @@ REAL, F16, BF16 = range(3)
 cpu = functools.lru_cache(maxsize=None)(Device.cpu)
 cuda = functools.lru_cache(maxsize=None)(Device.cuda)
 
-_of_parents = []
+_of_parents: list[object] = []
 
 
 def _forget():

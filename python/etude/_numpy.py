@@ -76,17 +76,25 @@ def _contrastive(op, z, labels, weights, others, other_labels, other_weights, me
     of_z, keep_z = side(("labels", "weights"), z.shape, (labels, weights))
     loss, dz = np.empty(1, z.dtype), np.empty(z.shape, z.dtype)
     if not _checks.others(op, others, other_labels, other_weights):
-        _for(z).contrastive(
-            z.shape, _memory(z), *of_z, metric, margin, tau, _memory(loss), _memory(dz)
-        )
+        _for(z).contrastive(z.shape, _memory(z), *of_z, metric, margin, tau, _memory(loss), _memory(dz))
         return float(loss[0]), dz
     others = _array(op, "others", others, z.dtype, "embeddings")
     _checks.dims(op, "others", others.shape, ("M", "D"))
     of_o, keep_o = side(("other_labels", "other_weights"), others.shape, (other_labels, other_weights))
     do = np.empty(others.shape, z.dtype)
     _for(z).contrastive_cross(
-        z.shape, others.shape, _memory(z), *of_z, _memory(others), *of_o, metric, margin, tau,
-        _memory(loss), _memory(dz), _memory(do),
+        z.shape,
+        others.shape,
+        _memory(z),
+        *of_z,
+        _memory(others),
+        *of_o,
+        metric,
+        margin,
+        tau,
+        _memory(loss),
+        _memory(dz),
+        _memory(do),
     )
     return float(loss[0]), dz, do
 

@@ -1,7 +1,8 @@
 """The functions on PyTorch tensors: operators of `torch.library` with fake kernels, gradients and autocast.
 
-Each operator takes the tensors' own memory. On the CPU it runs on `torch.get_num_threads()` threads; on a card its launches
-are enqueued on PyTorch's current stream, in order with PyTorch's own. Under autocast floats are computed in float32.
+Each operator takes the tensors' own memory. On the CPU it runs on `torch.get_num_threads()` threads; on a card its
+launches are enqueued on PyTorch's current stream, in order with PyTorch's own. Under autocast floats are computed in
+float32.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def _real(dtype):
 
 
 def _tensor(op, argument, value, like=None):
-    """Checks for a floating-point tensor on a device of ours; on the device of `like` = (argument, tensor), if there is one."""
+    """Checks for a tensor on a device of ours; on that of `like` = (argument, tensor), if there is one."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {argument}: must be a PyTorch tensor, is {type(value).__name__}")
     if value.device.type not in _DEVICES:
@@ -88,7 +89,9 @@ def _registered(op):
 def bins(ratings, k):
     _tensor("bins", "ratings", ratings)
     if not ratings.is_floating_point() or ratings.dim() != 1:
-        raise TypeError(f"bins: ratings: must be floats [N], is {ratings.dtype} of shape {list(ratings.shape)}")
+        raise TypeError(
+            f"bins: ratings: must be floats [N], is {ratings.dtype} of shape {list(ratings.shape)}"
+        )
     return torch.tensor(_native.bins(ratings.double().tolist(), k), device=ratings.device)
 
 
@@ -153,8 +156,8 @@ def _(embeddings, labels, weights, others, other_labels, other_weights, metric, 
 
 @torch.library.custom_op("etude::contrastive_backward", mutates_args=(), device_types=_DEVICES)
 def _scaled(upstream: Tensor, gradient: Tensor, embeddings: Tensor) -> Tensor:
-    """The kept gradient times what comes from above. It has no gradient itself: to differentiate the loss twice is an error,
-    for which `embeddings` is an argument."""
+    """The kept gradient times what comes from above. It has no gradient itself: to differentiate the loss twice is an
+    error, for which `embeddings` is an argument."""
     return (gradient * upstream).to(embeddings.dtype)
 
 
@@ -232,9 +235,7 @@ def _contrastive(op, z, labels, weights, others, other_labels, other_weights, me
 def _similarity(a: Tensor, b: Tensor, kind: int) -> Tensor:
     a, b = a.contiguous(), b.contiguous()
     y = a.new_empty((a.shape[0], b.shape[0]), dtype=_real(a.dtype))
-    _for(a).similarity(
-        tuple(a.shape), tuple(b.shape), kind, _memory(a), _memory(b), _memory(y)
-    )
+    _for(a).similarity(tuple(a.shape), tuple(b.shape), kind, _memory(a), _memory(b), _memory(y))
     return y
 
 
@@ -340,9 +341,7 @@ def _convolution(dims):
         groups: int,
         needed: Sequence[bool],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        slide = _native.Conv(
-            tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups
-        )
+        slide = _native.Conv(tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups)
         dy, x, weight = dy.contiguous(), x.contiguous(), weight.contiguous()
         gradients = _gradients(x, weight, needed)
         asked = [_memory(t) if need else None for t, need in zip(gradients, needed)]

@@ -5,13 +5,14 @@
     python -m etude.bench --csv times.csv      every measurement, too
     python -m etude.bench --only contrastive   the cases whose name holds that
 
-Each case is written in PyTorch in every form at hand and run eagerly, compiled, compiled with max-autotune, and on a card replayed as CUDA
-graphs; the fastest form of a side is the one timed. Before anything is timed, values and gradients of every side are compared with
-PyTorch's in float64 on the CPU. Sides take turns, round by round, so that a slow minute of the machine hits all of them. A case is
-forward and backward, through autograd, ours included; `step` is a whole training step of the network.
+Each case is written in PyTorch in every form at hand and run eagerly, compiled, compiled with max-autotune, and on
+a card replayed as CUDA graphs; the fastest form of a side is the one timed. Before anything is timed, values and
+gradients of every side are compared with PyTorch's in float64 on the CPU. Sides take turns, round by round, so that a
+slow minute of the machine hits all of them. A case is forward and backward, through autograd, ours included; `step` is
+a whole training step of the network.
 
-For scale, the loss stands beside two others that are not the same numbers and are marked so: pytorch-metric-learning's `ContrastiveLoss` (where
-it is installed), and a loop over anchors in the manner of Rank-N-Contrast.
+For scale, the loss stands beside two others that are not the same numbers and are marked so: pytorch-metric-learning's
+`ContrastiveLoss` (where it is installed), and a loop over anchors in the manner of Rank-N-Contrast.
 """
 
 from __future__ import annotations
@@ -107,7 +108,10 @@ def cases(quick):
     shrink = 8 if quick else 1
     for n, d in ((1024, 16), (1024, 128), (4096, 16), (4096, 128)):
         yield f"contrastive_loss N={n // shrink} D={d}", contrastive(n // shrink, d)
-    yield f"contrastive_loss N={2048 // shrink} M={8192 // shrink} D=128", cross(2048 // shrink, 8192 // shrink, 128)
+    yield (
+        f"contrastive_loss N={2048 // shrink} M={8192 // shrink} D=128",
+        cross(2048 // shrink, 8192 // shrink, 128),
+    )
     for kind in ("dot", "cosine", "squared_euclidean", "euclidean"):
         yield f"pairwise_similarity {kind} N={2048 // shrink} D=128", similarity(kind, 2048 // shrink, 128)
     for x, weight, stride in (
@@ -129,7 +133,11 @@ def modes(device):
     """How PyTorch is run, by name."""
     compiled = lambda **options: lambda f: torch.compile(f, dynamic=False, **options)  # noqa: E731
     autotuned = compiled(mode="max-autotune-no-cudagraphs")
-    found = {"torch eager": lambda f: f, "torch.compile": compiled(), "torch.compile, max-autotune": autotuned}
+    found = {
+        "torch eager": lambda f: f,
+        "torch.compile": compiled(),
+        "torch.compile, max-autotune": autotuned,
+    }
     if device == "cuda":
         found["torch.compile, CUDA graphs"] = compiled(mode="reduce-overhead")
     return found
@@ -142,7 +150,9 @@ def both_ways(f, variables, constants):
     def run():
         torch.compiler.cudagraph_mark_step_begin()
         y = f(*variables, *constants)
-        return y.detach(), *torch.autograd.grad(y, variables, torch.ones_like(y) if y.dim() == 0 else y.detach())
+        return y.detach(), *torch.autograd.grad(
+            y, variables, torch.ones_like(y) if y.dim() == 0 else y.detach()
+        )
 
     return run
 
@@ -153,7 +163,9 @@ def check(name, side, got, want):
         off = (g.double().cpu() - w).norm() / w.norm().clamp(min=1e-30)
         if not off <= TOLERANCE:
             what = f"gradient {i}" if i else "value"
-            sys.exit(f"etude.bench: {name}: {side}: the {what} is off by {off:.1e} of its norm: nothing is timed")
+            sys.exit(
+                f"etude.bench: {name}: {side}: the {what} is off by {off:.1e} of its norm: nothing is timed"
+            )
 
 
 class Clock:
@@ -235,9 +247,13 @@ def for_scale(n):
 
 
 def step_sides(batch, device, clock):
-    """The training step of PCConvNet: three times convolution, normalisation and ReLU, a mean, two layers; squared error, SGD."""
+    """The training step of PCConvNet: three times convolution, normalisation and ReLU, a mean, two layers, SGD."""
     name = f"step B={batch} T=1000"
-    one = _device.cuda(0, torch.cuda.current_stream().cuda_stream) if device == "cuda" else _device.cpu(torch.get_num_threads(), False)
+    one = (
+        _device.cuda(0, torch.cuda.current_stream().cuda_stream)
+        if device == "cuda"
+        else _device.cpu(torch.get_num_threads(), False)
+    )
     ours = _native.Step(one, batch)
     # Sixteen samples side by side.
     x = torch.tensor(ours.x).view(-1, 1000, 16).transpose(1, 2).reshape(-1, 1, 1000)[:batch]
@@ -248,10 +264,14 @@ def step_sides(batch, device, clock):
         def __init__(self):
             super().__init__()
             channels = [1, 4, 8, 16]
-            self.conv = torch.nn.ModuleList(torch.nn.Conv1d(i, o, 7, 3, bias=False) for i, o in zip(channels, channels[1:]))
+            self.conv = torch.nn.ModuleList(
+                torch.nn.Conv1d(i, o, 7, 3, bias=False) for i, o in zip(channels, channels[1:])
+            )
             self.norm = torch.nn.ModuleList(torch.nn.BatchNorm1d(o) for o in channels[1:])
             self.hidden, self.out = torch.nn.Linear(16, 8), torch.nn.Linear(8, 1)
-            layers = {f"conv{i + 1}": c for i, c in enumerate(self.conv)} | {f"norm{i + 1}": n for i, n in enumerate(self.norm)}
+            layers = {f"conv{i + 1}": c for i, c in enumerate(self.conv)} | {
+                f"norm{i + 1}": n for i, n in enumerate(self.norm)
+            }
             names = {"gamma": "weight", "beta": "bias"}
             with torch.no_grad():
                 for name, value in values.items():
@@ -288,7 +308,10 @@ def step_sides(batch, device, clock):
     sides = {"etude": ("recorded", ours.run, True)}
     for side, mode in modes(device).items():
         torch.compiler.reset()
-        forms = {("fused" if fused else "foreach") + " SGD": make(mode, torch.float32, device, fused) for fused in (True, False)}
+        forms = {
+            ("fused" if fused else "foreach") + " SGD": make(mode, torch.float32, device, fused)
+            for fused in (True, False)
+        }
         for form, run in forms.items():
             check(name, f"{side}, {form}", losses(run), want)
         sides[side] = (*clock.fastest(forms), True)
@@ -336,7 +359,11 @@ def machine(device):
             cpu = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), cpu)
     except OSError:
         pass
-    on = torch.cuda.get_device_name() + f", CUDA {torch.version.cuda}, on {cpu}" if device == "cuda" else f"{cpu}, {torch.get_num_threads()} thread(s)"
+    on = (
+        torch.cuda.get_device_name() + f", CUDA {torch.version.cuda}, on {cpu}"
+        if device == "cuda"
+        else f"{cpu}, {torch.get_num_threads()} thread(s)"
+    )
     packages = ("torch", "numpy", "triton", "pytorch-metric-learning")
     versions = [f"etude {etude.__version__}", f"Python {platform.python_version()}"]
     for package in packages:
@@ -396,8 +423,14 @@ def write_csv(path, results, device):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m etude.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser = argparse.ArgumentParser(
+        prog="python -m etude.bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu"
+    )
     parser.add_argument("--threads", type=int, default=1, help="threads of both sides on the CPU (default 1)")
     parser.add_argument("--quick", action="store_true", help="smaller sizes, two rounds")
     parser.add_argument("--rounds", type=int, help="rounds of each case (default 7)")
@@ -410,7 +443,10 @@ def main():
     torch.backends.cudnn.benchmark = True
     logging.getLogger("torch").setLevel(logging.ERROR)
     clock, rounds = Clock(args.device), args.rounds or (2 if args.quick else 7)
-    todo = [(name, lambda n=name, c=case: (n, sides_of(n, c, args.device, clock))) for name, case in cases(args.quick)]
+    todo = [
+        (name, lambda n=name, c=case: (n, sides_of(n, c, args.device, clock)))
+        for name, case in cases(args.quick)
+    ]
     todo += [(f"step B={b} T=1000", lambda b=b: step_sides(b, args.device, clock)) for b in (64, 512)]
     results = []
     for name, make in todo:

@@ -76,12 +76,12 @@ class _ZeroPadded:
 
 
 class Conv1d(_ZeroPadded, torch.nn.Conv1d):
-    """`torch.nn.Conv1d` over `etude.conv1d`: `[batch, channels, T]` to `[batch, out_channels, T']`, zero padding."""
+    """`torch.nn.Conv1d` over `etude.conv1d`: `[batch, channels, T]` to `[batch, out_channels, T']`."""
 
     _function = staticmethod(conv1d)
 
 
 class Conv2d(_ZeroPadded, torch.nn.Conv2d):
-    """`torch.nn.Conv2d` over `etude.conv2d`: `[batch, channels, H, W]` to `[batch, out_channels, H', W']`, zero padding."""
+    """`torch.nn.Conv2d` over `etude.conv2d`: `[batch, channels, H, W]` to `[batch, out_channels, H', W']`."""
 
     _function = staticmethod(conv2d)

@@ -59,7 +59,7 @@ impl On {
             1 => Elem::F16,
             _ => Elem::Bf16,
         };
-        // SAFETY: the caller holds the array or tensor until the launch is done (on a card: PyTorch reuses its memory in the
+        // SAFETY: the caller holds the array or tensor until the launch is done (on a card, PyTorch reuses its memory in the
         // order of the stream), and nothing that is written is shared.
         unsafe {
             match self {

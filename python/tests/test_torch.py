@@ -40,7 +40,9 @@ def close(got, want):
     torch.testing.assert_close(got, want, rtol=0, atol=TOLERANCE[got.dtype] * scale)
 
 
-def cdist_loss(z, labels, weights=None, others=None, other_labels=None, margin=0.5, tau=0.0, metric="euclidean"):
+def cdist_loss(
+    z, labels, weights=None, others=None, other_labels=None, margin=0.5, tau=0.0, metric="euclidean"
+):
     """The loss as one writes it in PyTorch."""
     all_pairs = others is None
     others, other_labels = (z, labels) if all_pairs else (others, other_labels)
@@ -88,7 +90,12 @@ def test_loss_against_others_is_the_cdist_form(device, dtype):
     for g, w in zip(gradients(got, z, o), gradients(want, z, o)):
         close(g, w)
     # Of one side only.
-    close(*(f(z, labels, others=o.detach(), other_labels=other_labels) for f in (etude.contrastive_loss, cdist_loss)))
+    close(
+        *(
+            f(z, labels, others=o.detach(), other_labels=other_labels)
+            for f in (etude.contrastive_loss, cdist_loss)
+        )
+    )
 
 
 @pytest.mark.parametrize("device,dtype", ON)
@@ -139,7 +146,10 @@ def test_similarity_is_pytorchs(device, dtype, kind):
         assert torch.equal(g, w)
 
 
-CONV = {1: (etude.conv1d, etude.conv1d_backward, F.conv1d), 2: (etude.conv2d, etude.conv2d_backward, F.conv2d)}
+CONV = {
+    1: (etude.conv1d, etude.conv1d_backward, F.conv1d),
+    2: (etude.conv2d, etude.conv2d_backward, F.conv2d),
+}
 
 
 @pytest.mark.parametrize("device,dtype", ON)
@@ -166,18 +176,26 @@ def test_convolution_is_pytorchs(device, dtype, dims, options):
 
 def test_gradcheck():
     check = torch.autograd.gradcheck
-    z, o, labels, weights = normal(7, 3, grad=True), normal(5, 3, grad=True), torch.rand(7), torch.rand(7).double()
+    z, o, labels, weights = (
+        normal(7, 3, grad=True),
+        normal(5, 3, grad=True),
+        torch.rand(7),
+        torch.rand(7).double(),
+    )
     for metric in ("euclidean", "cosine"):
         options = {"metric": metric, "margin": 4.0, "tau": 0.125}
         assert check(lambda z: etude.contrastive_loss(z, labels, **options), z)
         assert check(lambda z: etude.contrastive_loss(z, labels, weights, **options), z)
         assert check(
-            lambda z, o: etude.contrastive_loss(z, labels, others=o, other_labels=labels[:5], **options), (z, o)
+            lambda z, o: etude.contrastive_loss(z, labels, others=o, other_labels=labels[:5], **options),
+            (z, o),
         )
     for kind in SIMILARITIES:
         assert check(lambda a, b: etude.pairwise_similarity(a, b, kind), (z, o))
     for dims, (conv, _, _) in CONV.items():
-        x, weight, bias = (normal(*s, grad=True) for s in ((2, 4, *[9, 8][:dims]), (4, 2, *[3, 2][:dims]), (4,)))
+        x, weight, bias = (
+            normal(*s, grad=True) for s in ((2, 4, *[9, 8][:dims]), (4, 2, *[3, 2][:dims]), (4,))
+        )
         options = {"stride": 2, "padding": 1, "dilation": 2, "groups": 2}
         assert check(lambda x, w, b: conv(x, w, b, **options), (x, weight, bias))
         assert check(lambda x, w: conv(x, w, groups=2), (x, weight))
@@ -210,7 +228,9 @@ def test_opcheck(device, dtype):
     for operator, arguments in operator_samples(device, dtype):
         torch.library.opcheck(operator, arguments)
         seen.add(operator._opoverload._schema.name)
-    assert seen == {f"etude::{name}" for name in dir(torch.ops.etude) if not name.startswith("_") and name != "name"}
+    assert seen == {
+        f"etude::{name}" for name in dir(torch.ops.etude) if not name.startswith("_") and name != "name"
+    }
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -258,8 +278,11 @@ def whole(x, weight, bias, labels, others):
     image = etude.conv2d(x[:, None], weight[:1, None, :1].expand(2, 1, 1, weight.shape[2]))
     similar = etude.pairwise_similarity(z, others, "euclidean").mean()
     pairs = etude.contrastive_loss(z, labels)
-    return pairs + similar + image.square().mean() + etude.contrastive_loss(
-        z, labels, others=others, other_labels=labels[: others.shape[0]]
+    return (
+        pairs
+        + similar
+        + image.square().mean()
+        + etude.contrastive_loss(z, labels, others=others, other_labels=labels[: others.shape[0]])
     )
 
 
@@ -284,13 +307,21 @@ def test_tensors_that_are_not_contiguous(device, dtype):
     z, labels = make(40, 14)[::2, ::2], torch.rand(40, device=device)[::2]
     assert torch.equal(etude.contrastive_loss(z, labels), etude.contrastive_loss(z.clone(), labels.clone()))
     a = make(5, 11).T
-    assert torch.equal(etude.pairwise_similarity(a, a), etude.pairwise_similarity(a.contiguous(), a.contiguous()))
+    assert torch.equal(
+        etude.pairwise_similarity(a, a), etude.pairwise_similarity(a.contiguous(), a.contiguous())
+    )
     x, weight = make(3, 20, 4).transpose(1, 2).requires_grad_(), make(5, 4, 6).transpose(1, 2)[:, 2:]
     y, want = etude.conv1d(x, weight), F.conv1d(x, weight)
     close(y, want)
     # An upstream gradient without memory of its own, and one in another order.
-    for dy in (torch.ones((), dtype=dtype, device=device).expand_as(y), make(*y.shape[::-1]).permute(2, 1, 0)):
-        close(torch.autograd.grad(y, x, dy, retain_graph=True)[0], torch.autograd.grad(want, x, dy, retain_graph=True)[0])
+    for dy in (
+        torch.ones((), dtype=dtype, device=device).expand_as(y),
+        make(*y.shape[::-1]).permute(2, 1, 0),
+    ):
+        close(
+            torch.autograd.grad(y, x, dy, retain_graph=True)[0],
+            torch.autograd.grad(want, x, dy, retain_graph=True)[0],
+        )
 
 
 class Calls(TorchDispatchMode):
@@ -319,7 +350,9 @@ def test_nothing_is_copied(device, dtype, monkeypatch):
     assert calls.names == ["etude::contrastive", "etude::similarity", "etude::conv1d"]
     dy, dmatrix = torch.randn_like(y), torch.randn_like(matrix)
     with Calls() as calls:
-        found = torch.autograd.grad((loss, matrix, y), (z, o, x, weight, bias), (torch.ones_like(loss), dmatrix, dy))
+        found = torch.autograd.grad(
+            (loss, matrix, y), (z, o, x, weight, bias), (torch.ones_like(loss), dmatrix, dy)
+        )
     assert sum(name.startswith("etude::") for name in calls.names) == 3
     assert not [n for n in calls.names if "copy" in n or "clone" in n or "contiguous" in n], calls.names
     # The kernels were given the tensors' own memory.
@@ -374,18 +407,26 @@ def test_a_training_run_does_not_change_when_operators_are_swapped(device):
 
 
 def test_modules():
-    conv, theirs = etude.nn.Conv1d(4, 6, 3, stride=2, padding=1, groups=2), torch.nn.Conv1d(4, 6, 3, stride=2, padding=1, groups=2)
+    conv, theirs = (
+        etude.nn.Conv1d(4, 6, 3, stride=2, padding=1, groups=2),
+        torch.nn.Conv1d(4, 6, 3, stride=2, padding=1, groups=2),
+    )
     theirs.load_state_dict(conv.state_dict())
     x = torch.randn(2, 4, 12)
     close(conv(x), theirs(x))
-    conv, theirs = etude.nn.Conv2d(4, 6, (3, 2), padding=(1, 0)), torch.nn.Conv2d(4, 6, (3, 2), padding=(1, 0))
+    conv, theirs = (
+        etude.nn.Conv2d(4, 6, (3, 2), padding=(1, 0)),
+        torch.nn.Conv2d(4, 6, (3, 2), padding=(1, 0)),
+    )
     theirs.load_state_dict(conv.state_dict())
     x = torch.randn(2, 4, 12, 9)
     close(conv(x), theirs(x))
     a, b, labels = torch.randn(5, 3), torch.randn(4, 3), torch.rand(5)
     assert torch.equal(etude.nn.PairwiseSimilarity("dot")(a, b), etude.pairwise_similarity(a, b, "dot"))
     loss = etude.nn.ContrastiveLoss(metric="cosine", margin=0.75, tau=0.5)
-    assert torch.equal(loss(a, labels), etude.contrastive_loss(a, labels, metric="cosine", margin=0.75, tau=0.5))
+    assert torch.equal(
+        loss(a, labels), etude.contrastive_loss(a, labels, metric="cosine", margin=0.75, tau=0.5)
+    )
     given = {"others": b, "other_labels": labels[:4]}
     assert torch.equal(
         loss(a, labels, labels, **given),
@@ -429,7 +470,10 @@ REFUSED = {
     "weights: of other rows": (ValueError, lambda: etude.contrastive_loss(Z, L, L[:5])),
     "metric: unknown": (ValueError, lambda: etude.contrastive_loss(Z, L, metric="manhattan")),
     "margin: zero": (ValueError, lambda: etude.contrastive_loss(Z, L, margin=0)),
-    "others: other columns": (ValueError, lambda: etude.contrastive_loss(Z, L, others=Z[:, :2], other_labels=L)),
+    "others: other columns": (
+        ValueError,
+        lambda: etude.contrastive_loss(Z, L, others=Z[:, :2], other_labels=L),
+    ),
     "others: of another type": (
         TypeError,
         lambda: etude.contrastive_loss(Z, L, others=Z.double(), other_labels=L),
