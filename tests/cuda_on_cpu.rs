@@ -5,9 +5,10 @@ use etude::cases::{self, Case, Outcome};
 use etude::data::inputs::{InputOptions, Inputs};
 use etude::data::synth::{SynthOptions, generate};
 use etude::device::cpu::CpuTwin;
-use etude::device::cuda::{CudaOnCpu, SOURCES};
+use etude::device::cuda::CudaOnCpu;
 use etude::device::{Cpu, Device, Launch};
-use etude::kernels::{Binding, Cost, Cuda, Kernel, Params, REGISTRY};
+use etude::kernels::source::CUDA;
+use etude::kernels::{Binding, Cost, Cuda, Kernel, Layout, Params, REGISTRY, Scalar};
 use etude::train::{Hooks, Protocol, TrainOptions, fit};
 use rayon::prelude::*;
 
@@ -35,7 +36,7 @@ fn faults(check: impl Fn(&Case) -> Option<String> + Sync) {
 #[test]
 fn the_list_of_missing_sources_is_exact() {
     for (stem, kernels) in REGISTRY {
-        let have = SOURCES.iter().any(|s| s.0 == *stem);
+        let have = CUDA.iter().any(|s| s.0 == *stem);
         for kernel in *kernels {
             let missing = MISSING.contains(&kernel.name);
             assert_eq!(have && kernel.cuda.is_some(), !missing, "{}: update MISSING", kernel.name);
@@ -102,6 +103,7 @@ mod planted {
         Box::leak(Box::new(Kernel {
             name,
             bindings: const { &[Binding::input("x"), Binding::output("y")] },
+            params: Layout { name: "unsigned", members: &[("n", Scalar::U32)] },
             cpu: nothing,
             groups: &[],
             cuda: Some(Cuda::new(N, |_| [1, 1, 1]).shared(|_| 4 * N)),
