@@ -3,6 +3,7 @@
 #![cfg(feature = "cuda-on-cpu")]
 
 use etude::cases::{Case, Input, Role, normal, uniform};
+use etude::device::Cpu;
 use etude::device::cuda::CudaOnCpu;
 use etude::device::{Buf, Device, Host, HostMut, Launch, Plan};
 use etude::graph::{Graph, Var};
@@ -13,6 +14,8 @@ use etude::ops::gather::{Layout, WindowOptions, gather_rows, gather_window};
 use etude::ops::loss::{LossOptions, bce, bce_with_logits, mse};
 use etude::ops::optim::{Adam, Sgd, adam, sgd};
 use etude::ops::pool::{masked_mean_time, mean_time};
+use etude::ops::similarity::Similarity;
+use etude::similarity::DeviceTopK;
 use rayon::prelude::*;
 
 /// Around the quad, the warp, the line, the tile of 64 columns, the block of 256 and the span of 1024.
@@ -256,4 +259,46 @@ fn updates_of_odd_sizes() {
         }
     }
     check(cases);
+}
+
+/// Exactly what the CPU gives where every similarity is a whole number ties too, and a row of NaN: around the 64 rows and 128
+/// columns of a tile, the 32 columns that are staged and the 32 entries of a list that a warp moves, up to lists of a whole row.
+#[test]
+fn top_k_are_the_cpus() {
+    let cpu = Cpu::<f32>::new(1).unwrap();
+    let ours: [Box<dyn Device>; 2] =
+        [Box::new(CudaOnCpu::new().unwrap()), Box::new(Unaligned(CudaOnCpu::with_seed(1).unwrap()))];
+    for (n, m, d, k) in [
+        (1, 1, 1, 1),
+        (33, 5, 2, 5),
+        (64, 128, 32, 1),
+        (65, 129, 33, 129),
+        (70, 300, 6, 20),
+        (3, 400, 64, 33),
+        (2, 700, 5, 256),
+    ] {
+        let [mut a, b] =
+            [normal(1, n * d), normal(2, m * d)].map(|v| v.iter().map(|v| v.round()).collect::<Vec<f64>>());
+        // A row with nothing to list.
+        if n > 2 {
+            a[d..2 * d].fill(f64::NAN);
+        }
+        for kind in [Similarity::Dot, Similarity::SquaredEuclidean] {
+            let best = |device: &dyn Device| {
+                let (a, b) = (device.upload(&a).unwrap(), device.upload(&b).unwrap());
+                let mut top = DeviceTopK::compile(device, d, &a, &b, kind, k).unwrap();
+                top.run().unwrap();
+                let mut indices = vec![0u32; n * k];
+                device.read(top.indices(), (&mut indices).into()).unwrap();
+                let values: Vec<u32> =
+                    device.download(top.values()).unwrap().into_iter().map(f32::to_bits).collect();
+                (values, indices)
+            };
+            let want = best(&cpu);
+            assert_eq!(n > 2, want.1.contains(&u32::MAX));
+            for device in &ours {
+                assert_eq!(best(&**device), want, "{} {kind:?} {n} {m} {d} {k}", device.name());
+            }
+        }
+    }
 }

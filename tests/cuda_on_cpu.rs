@@ -12,9 +12,6 @@ use etude::kernels::{Binding, Cost, Cuda, Kernel, Layout, Params, REGISTRY, Scal
 use etude::train::{Hooks, Protocol, TrainOptions, fit};
 use rayon::prelude::*;
 
-/// Rows without a CUDA twin. Must shrink to nothing.
-const MISSING: &[&str] = &["similarity_topk"];
-
 fn bits(outcome: Outcome) -> Vec<u64> {
     outcome.into_iter().flat_map(|(_, v)| v).map(f64::to_bits).collect()
 }
@@ -22,24 +19,20 @@ fn bits(outcome: Outcome) -> Vec<u64> {
 /// What `check` finds wrong with each case, cases in parallel.
 fn faults(check: impl Fn(&Case) -> Option<String> + Sync) {
     let table = cases::all();
-    let missing =
-        |fault: &str| MISSING.iter().any(|row| fault.contains(&format!("{row} has no CUDA source")));
     let faults: Vec<String> = table
         .par_iter()
         .filter_map(|case| Some((case, check(case)?)))
-        .filter(|(_, fault)| !missing(fault))
         .map(|(case, fault)| format!("{} {}: {fault}", case.stem, case.name))
         .collect();
     assert!(faults.is_empty(), "{} of {} cases:\n{}", faults.len(), table.len(), faults.join("\n"));
 }
 
 #[test]
-fn the_list_of_missing_sources_is_exact() {
+fn every_row_has_a_source() {
     for (stem, kernels) in REGISTRY {
-        let have = CUDA.iter().any(|s| s.0 == *stem);
+        assert!(CUDA.iter().any(|s| s.0 == *stem), "no kernels/{stem}.cu");
         for kernel in *kernels {
-            let missing = MISSING.contains(&kernel.name);
-            assert_eq!(have && kernel.cuda.is_some(), !missing, "{}: update MISSING", kernel.name);
+            assert!(kernel.cuda.is_some(), "{} has no CUDA twin", kernel.name);
         }
     }
 }

@@ -60,6 +60,8 @@ params! {
 
 /// Rows and columns of `y` that a block of the CUDA twin owns.
 const SQUARE: u32 = 128;
+/// Rows of `a` that a block of the CUDA twin of [`TOPK`] owns.
+const TOP_ROWS: u32 = 64;
 
 impl P {
     fn kind(&self) -> Similarity {
@@ -200,7 +202,11 @@ pub static TOPK: Kernel = Kernel {
     params: TopK::LAYOUT,
     cpu: CpuTwin { f32: topk_tiled, f64: topk_plain },
     groups: &[|p| [p.get::<TopK>().n.div_ceil(32), 1, 1]],
-    cuda: None,
+    cuda: Some(
+        Cuda::new(256, |p| [p.get::<TopK>().n.div_ceil(TOP_ROWS), 1, 1])
+            // Both sides' panels of 8 quads, twice, a tile of keys, norms, and the least of each row.
+            .shared(|_| 2 * 8 * 16 * (TOP_ROWS + SQUARE) + 4 * (TOP_ROWS * SQUARE + 2 * TOP_ROWS + SQUARE)),
+    ),
     cost: |p| {
         let p: TopK = p.get();
         let [n, m, d] = p.pairs().dims();
