@@ -163,7 +163,7 @@ template <bool UNIT, class Get> __device__ inline float norm_of(unsigned quads, 
 
 // norm_of for `count` rows from memory.
 template <bool UNIT>
-__device__ __noinline__ void norms(float* to, const Rows& from, unsigned first, unsigned count, unsigned d) {
+__device__ inline void norms(float* to, const Rows& from, unsigned first, unsigned count, unsigned d) {
     const bool whole = from.stored == F32 && on_quads(from.z, d);
     for (unsigned row = threadIdx.x / 4; row < count; row += blockDim.x / 4) {
         const unsigned i = first + row;
