@@ -1,7 +1,8 @@
 //! One wgpu device for burn and for Etude.
 
-use burn::backend::{DispatchDevice, devices::wgpu::WgpuSetup};
-use burn::tensor::{Device, wgpu::WgpuOptions};
+use burn::backend::DispatchDevice;
+use burn::tensor::Device;
+use burn::tensor::wgpu::{WgpuOptions, WgpuSetup};
 use burn_cubecl::CubeDevice;
 use etude::device::wgpu::Wgpu;
 use etude::{Error, Result};

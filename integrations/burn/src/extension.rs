@@ -6,7 +6,7 @@ use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, DType, Shape, TensorMetadata, backend_extension};
 use burn_cubecl::CubeBackend;
-use etude::embed;
+use etude::embed::{self, Buffers, ConvGradients};
 
 /// Which samples have weights: where a set has none, its labels are given in their place.
 pub(crate) type Weighted = [bool; 2];
@@ -127,7 +127,8 @@ impl Kernels for CubeBackend {
         let kernel = accepted(embed::Contrastive::all(dims(&shape), options));
         let [loss, dz] =
             run([z, labels, weights], [Shape::from([1]), shape], |device, [z, l, w], [loss, dz]| {
-                kernel.run(device, [z, l], weighted.then_some(w), None, loss, &[dz.clone()])
+                let samples = Buffers { embeddings: z, labels: l, weights: weighted.then_some(w) };
+                kernel.run(device, &[samples], loss, &[dz])
             });
         (loss, dz)
     }
@@ -150,9 +151,9 @@ impl Kernels for CubeBackend {
             inputs,
             [Shape::from([1]), of_z, of_others],
             |device, [z, lz, wz, o, lo, wo], [loss, dz, dothers]| {
-                let others = ([o, lo], weighted[1].then_some(wo));
-                let gradients = [dz.clone(), dothers.clone()];
-                kernel.run(device, [z, lz], weighted[0].then_some(wz), Some(others), loss, &gradients)
+                let samples = Buffers { embeddings: z, labels: lz, weights: weighted[0].then_some(wz) };
+                let others = Buffers { embeddings: o, labels: lo, weights: weighted[1].then_some(wo) };
+                kernel.run(device, &[samples, others], loss, &[dz, dothers])
             },
         );
         (loss, dz, dothers)
@@ -160,7 +161,7 @@ impl Kernels for CubeBackend {
 
     fn similarity(a: FloatTensor<Self>, b: FloatTensor<Self>, kind: Similarity) -> FloatTensor<Self> {
         let (of_a, of_b) = (a.shape(), b.shape());
-        let kernel = accepted(embed::Similarity::new(dims(&of_a), dims(&of_b), kind));
+        let kernel = accepted(embed::PairwiseSimilarity::new(dims(&of_a), dims(&of_b), kind));
         let [y] = run([a, b], [pairs(&of_a, &of_b)], |device, [a, b], [y]| kernel.forward(device, a, b, y));
         y
     }
@@ -188,9 +189,9 @@ impl Gradients for CubeBackend {
         kind: Similarity,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let (of_a, of_b) = (a.shape(), b.shape());
-        let kernel = accepted(embed::Similarity::new(dims(&of_a), dims(&of_b), kind));
+        let kernel = accepted(embed::PairwiseSimilarity::new(dims(&of_a), dims(&of_b), kind));
         let [da, db] = run([a, b, dy], [of_a, of_b], |device, [a, b, dy], [da, db]| {
-            kernel.backward(device, a, b, dy, da, db)
+            kernel.backward(device, [a, b, dy], [da, db])
         });
         (da, db)
     }
@@ -203,7 +204,7 @@ impl Gradients for CubeBackend {
     ) -> FloatTensor<Self> {
         let (shape, kernel) = (x.shape(), conv(&x.shape(), &w.shape(), options));
         let [dx] = run([x, w, dy], [shape], |device, [x, w, dy], [dx]| {
-            kernel.backward(device, x, w, dy, Some(dx), None, None)
+            kernel.backward(device, x, w, dy, ConvGradients { x: Some(dx), ..Default::default() })
         });
         dx
     }
@@ -216,7 +217,7 @@ impl Gradients for CubeBackend {
     ) -> FloatTensor<Self> {
         let (shape, kernel) = (w.shape(), conv(&x.shape(), &w.shape(), options));
         let [dw] = run([x, w, dy], [shape], |device, [x, w, dy], [dw]| {
-            kernel.backward(device, x, w, dy, None, Some(dw), None)
+            kernel.backward(device, x, w, dy, ConvGradients { weight: Some(dw), ..Default::default() })
         });
         dw
     }
@@ -230,7 +231,7 @@ impl Gradients for CubeBackend {
         let kernel = conv(&x.shape(), &w.shape(), options);
         let channels = Shape::from([w.shape()[0]]);
         let [db] = run([x, w, dy], [channels], |device, [x, w, dy], [db]| {
-            kernel.backward(device, x, w, dy, None, None, Some(db))
+            kernel.backward(device, x, w, dy, ConvGradients { bias: Some(db), ..Default::default() })
         });
         db
     }

@@ -19,6 +19,6 @@ pub fn similarity(a: Tensor<2>, b: Tensor<2>, kind: Similarity) -> Result<Tensor
     real(op, "a", &a)?;
     real(op, "b", &b)?;
     same_device(op, "b", &b, &a)?;
-    embed::Similarity::new(a.dims(), b.dims(), kind)?;
+    embed::PairwiseSimilarity::new(a.dims(), b.dims(), kind)?;
     Ok(Tensor::from_dispatch(<Dispatch as Kernels>::similarity(a.into_dispatch(), b.into_dispatch(), kind)))
 }
