@@ -11,7 +11,7 @@
 //! dispatched in order, all with the same bindings and params. Binding i of group 0 is binding i of the row (read-only for
 //! [`Access::In`](super::Access::In)), `@group(1) @binding(0)` the params struct as a uniform. A bind group layout may list all of a
 //! row's bindings, or the eight at most that the entry point uses. [`Shader::overrides`] are to be set to the params' members of their names.
-//! A grid `[n, 1, 1]` longer than the 65,535 of WebGPU is folded over y: as many rows of equal length as are needed. Buffers start at
+//! A grid `[n, 1, 1]` longer than the 65,535 of WebGPU is folded over y: as many rows of equal length as are needed; one with a side of 0 is left out. Buffers start at
 //! the adapter's alignment, and what is written is bound once.
 //!
 //! ```
