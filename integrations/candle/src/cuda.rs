@@ -1,7 +1,6 @@
 //! Launches on the memory of candle's CUDA tensors, in candle's stream.
 
 use crate::arguments::refused;
-use candle_core::cuda::WrapErr;
 use candle_core::cuda::cudarc::driver::{CudaSlice, DevicePtr, DevicePtrMut};
 use candle_core::{CudaDevice, CudaStorage, Error, Layout, Result};
 use etude::device::{Buf, Cuda, Device};

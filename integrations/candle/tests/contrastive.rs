@@ -3,7 +3,7 @@
 mod common;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use common::{close, gradient, normal, oracle, tensor, values};
+use common::{Place, close, gradient, normal, oracle, places, tensor, tensor_at, values};
 use etude::ops::contrastive as ops;
 use etude_candle::{ContrastiveOptions, Metric, Samples, contrastive, contrastive_cross};
 
@@ -27,14 +27,14 @@ fn options(metric: Metric) -> ContrastiveOptions {
 
 /// f64 runs the oracle's own loops, and times an upstream of 1 nothing is rounded. In f32 each of the 700 terms is within a few 2⁻²⁴,
 /// and in the gradient they partly cancel.
-fn tolerance(dtype: DType) -> f64 {
-    if dtype == DType::F64 { 0.0 } else { 2e-6 }
+fn tolerance((_, dtype): &Place) -> f64 {
+    if *dtype == DType::F64 { 0.0 } else { 2e-6 }
 }
 
 #[test]
 fn all_pairs_as_the_oracle() -> Result<()> {
     let (z, labels, weights) = (normal(1, N * D), labels(N), weights(N));
-    for (dtype, metric, weighted) in cases() {
+    for (place, metric, weighted) in cases()? {
         let constants: &[(&[f64], &[usize])] = &[(&labels, &[N]), (&weights, &[N])];
         let expected = oracle(&[(&z, &[N, D])], constants, None, |g, leaves, constants| {
             let facts = match weighted {
@@ -45,16 +45,15 @@ fn all_pairs_as_the_oracle() -> Result<()> {
         })
         .unwrap();
 
-        let z = Var::from_tensor(&tensor(&z, &[N, D])?.to_dtype(dtype)?)?;
-        let (labels, weights) =
-            (tensor(&labels, &[N])?.to_dtype(dtype)?, tensor(&weights, &[N])?.to_dtype(dtype)?);
+        let z = Var::from_tensor(&tensor_at(&place, &z, &[N, D])?)?;
+        let (labels, weights) = (tensor_at(&place, &labels, &[N])?, tensor_at(&place, &weights, &[N])?);
         let samples = Samples::new(&z, &labels);
         let samples = if weighted { samples.weighted(&weights) } else { samples };
         let loss = contrastive(samples, options(metric))?;
-        assert_eq!((loss.dims(), loss.dtype()), (&[][..], dtype));
-        let what = format!("{dtype:?} {metric:?} weighted {weighted}");
-        close(&what, &values(&loss)?, &expected[0], tolerance(dtype));
-        close(&what, &gradient(&loss, &z)?, &expected[1], tolerance(dtype));
+        assert_eq!((loss.dims(), loss.dtype()), (&[][..], place.1));
+        let what = format!("{place:?} {metric:?} weighted {weighted}");
+        close(&what, &values(&loss)?, &expected[0], tolerance(&place));
+        close(&what, &gradient(&loss, &z)?, &expected[1], tolerance(&place));
     }
     Ok(())
 }
@@ -63,7 +62,7 @@ fn all_pairs_as_the_oracle() -> Result<()> {
 fn cross_pairs_as_the_oracle() -> Result<()> {
     let (z, others) = (normal(1, N * D), normal(2, M * D));
     let facts = [labels(N), weights(N), labels(M), weights(M)];
-    for (dtype, metric, weighted) in cases() {
+    for (place, metric, weighted) in cases()? {
         let constants: Vec<(&[f64], &[usize])> =
             facts.iter().zip([&[N], &[N], &[M], &[M]]).map(|(f, s)| (&f[..], &s[..])).collect();
         let leaves: &[(&[f64], &[usize])] = &[(&z, &[N, D]), (&others, &[M, D])];
@@ -78,9 +77,9 @@ fn cross_pairs_as_the_oracle() -> Result<()> {
         .unwrap();
 
         let [z, others] = [(&z, N), (&others, M)]
-            .map(|(values, rows)| Var::from_tensor(&tensor(values, &[rows, D])?.to_dtype(dtype)?));
+            .map(|(values, rows)| Var::from_tensor(&tensor_at(&place, values, &[rows, D])?));
         let (z, others) = (z?, others?);
-        let facts = facts.iter().map(|f| tensor(f, &[f.len()])?.to_dtype(dtype));
+        let facts = facts.iter().map(|f| tensor_at(&place, f, &[f.len()]));
         let facts = facts.collect::<Result<Vec<_>>>()?;
         let samples = Samples::new(&z, &facts[0]);
         let samples = if weighted { samples.weighted(&facts[1]) } else { samples };
@@ -89,20 +88,24 @@ fn cross_pairs_as_the_oracle() -> Result<()> {
             Samples::new(&others, &facts[2]).weighted(&facts[3]),
             options(metric),
         )?;
-        let what = format!("{dtype:?} {metric:?} weighted {weighted}");
-        close(&what, &values(&loss)?, &expected[0], tolerance(dtype));
-        close(&what, &gradient(&loss, &z)?, &expected[1], tolerance(dtype));
-        close(&what, &gradient(&loss, &others)?, &expected[2], tolerance(dtype));
+        let what = format!("{place:?} {metric:?} weighted {weighted}");
+        close(&what, &values(&loss)?, &expected[0], tolerance(&place));
+        close(&what, &gradient(&loss, &z)?, &expected[1], tolerance(&place));
+        close(&what, &gradient(&loss, &others)?, &expected[2], tolerance(&place));
     }
     Ok(())
 }
 
-fn cases() -> impl Iterator<Item = (DType, Metric, bool)> {
-    [DType::F32, DType::F64].into_iter().flat_map(|dtype| {
-        [Metric::Euclidean, Metric::Cosine]
-            .into_iter()
-            .flat_map(move |metric| [false, true].map(|weighted| (dtype, metric, weighted)))
-    })
+type Case = (Place, Metric, bool);
+
+/// Every place with every metric, without weights and with them.
+fn cases() -> Result<Vec<Case>> {
+    let options =
+        [Metric::Euclidean, Metric::Cosine].map(|metric| [false, true].map(|weighted| (metric, weighted)));
+    let of = |place: Place| {
+        options.into_iter().flatten().map(move |(metric, weighted)| (place.clone(), metric, weighted))
+    };
+    Ok(places()?.into_iter().flat_map(of).collect())
 }
 
 #[test]
@@ -168,15 +171,15 @@ fn the_gradient_is_that_of_the_values_that_made_the_loss() -> Result<()> {
 
 #[test]
 fn rows_at_distance_zero_have_finite_gradients() -> Result<()> {
-    for dtype in [DType::F32, DType::F64] {
+    for place in places()? {
         for metric in [Metric::Euclidean, Metric::Cosine] {
             // Two equal rows and two rows of zeros, in one bin and in different ones.
             let z = [1.0, 2.0, 1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0];
-            let z = Var::from_tensor(&tensor(&z, &[5, 2])?.to_dtype(dtype)?)?;
-            let labels = tensor(&[0.0, 0.0, 1.0, 2.0, 3.0], &[5])?.to_dtype(dtype)?;
+            let z = Var::from_tensor(&tensor_at(&place, &z, &[5, 2])?)?;
+            let labels = tensor_at(&place, &[0.0, 0.0, 1.0, 2.0, 3.0], &[5])?;
             let loss = contrastive(Samples::new(&z, &labels), options(metric))?;
             let all = [values(&loss)?, gradient(&loss, &z)?].concat();
-            assert!(all.iter().all(|v| v.is_finite()), "{dtype:?} {metric:?}: {all:?}");
+            assert!(all.iter().all(|v| v.is_finite()), "{place:?} {metric:?}: {all:?}");
         }
     }
     Ok(())
@@ -186,22 +189,26 @@ fn rows_at_distance_zero_have_finite_gradients() -> Result<()> {
 fn strides_and_offsets() -> Result<()> {
     let loss = |z: &Tensor, labels: &Tensor| contrastive(Samples::new(z, labels), options(Metric::Euclidean));
     // One column more on the left and one row more on top than the loss sees, and transposed.
-    let base = Var::from_tensor(&tensor(&normal(8, (N + 1) * (D + 1)), &[D + 1, N + 1])?)?;
     let seen = |base: &Tensor| base.t()?.narrow(0, 1, N)?.narrow(1, 1, D);
-    let every_second =
-        tensor(&[labels(N), labels(N)].concat(), &[2, N])?.t()?.contiguous()?.narrow(1, 0, 1)?.squeeze(1)?;
-    assert!(!every_second.is_contiguous());
+    for place in places()? {
+        let at = |values: &[f64], shape: &[usize]| tensor_at(&place, values, shape);
+        let base = Var::from_tensor(&at(&normal(8, (N + 1) * (D + 1)), &[D + 1, N + 1])?)?;
+        let plain_labels = at(&labels(N), &[N])?;
+        let strided_labels =
+            Tensor::stack(&[&plain_labels, &plain_labels], 1)?.narrow(1, 0, 1)?.squeeze(1)?;
+        assert!(!strided_labels.is_contiguous());
 
-    let copy = Var::from_tensor(&seen(&base)?.copy()?)?;
-    let (plain, strided) = (loss(&copy, &tensor(&labels(N), &[N])?)?, loss(&seen(&base)?, &every_second)?);
-    assert_eq!(values(&plain)?, values(&strided)?);
-    let strided = tensor(&gradient(&strided, &base)?, &[D + 1, N + 1])?;
-    assert_eq!(gradient(&plain, &copy)?, values(&seen(&strided)?.contiguous()?)?);
+        let copy = Var::from_tensor(&seen(&base)?.copy()?)?;
+        let (plain, strided) = (loss(&copy, &plain_labels)?, loss(&seen(&base)?, &strided_labels)?);
+        assert_eq!(values(&plain)?, values(&strided)?);
+        let strided = tensor(&gradient(&strided, &base)?, &[D + 1, N + 1])?;
+        assert_eq!(gradient(&plain, &copy)?, values(&seen(&strided)?.contiguous()?)?);
 
-    // Contiguous, but not at the start of its storage.
-    let rows = Tensor::cat(&[tensor(&[9.0; D], &[1, D])?, copy.copy()?], 0)?.narrow(0, 1, N)?;
-    assert!(rows.is_contiguous());
-    assert_eq!(values(&loss(&rows, &tensor(&labels(N), &[N])?)?)?, values(&plain)?);
+        // Contiguous, but not at the start of its storage.
+        let rows = Tensor::cat(&[at(&[9.0; D], &[1, D])?, copy.copy()?], 0)?.narrow(0, 1, N)?;
+        assert!(rows.is_contiguous());
+        assert_eq!(values(&loss(&rows, &plain_labels)?)?, values(&plain)?);
+    }
     Ok(())
 }
 

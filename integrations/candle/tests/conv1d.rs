@@ -3,7 +3,7 @@
 mod common;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use common::{close, gradient, normal, oracle, relative, tensor, values};
+use common::{close, gradient, normal, oracle, places, relative, tensor, tensor_at, values};
 use etude::ops::conv1d as ops;
 use etude_candle::{ConvOptions1d, conv1d};
 
@@ -49,16 +49,16 @@ fn as_the_oracle() -> Result<()> {
         })
         .unwrap();
 
-        for dtype in [DType::F32, DType::F64] {
-            let vars = leaves.iter().map(|(v, s)| Var::from_tensor(&tensor(v, s)?.to_dtype(dtype)?));
+        for place in places()? {
+            let vars = leaves.iter().map(|(v, s)| Var::from_tensor(&tensor_at(&place, v, s)?));
             let vars = vars.collect::<Result<Vec<_>>>()?;
             let y = conv1d(&vars[0], &vars[1], vars.get(2).map(|b| b.as_tensor()), options)?;
-            let dy = tensor(&dy, y.dims())?.to_dtype(dtype)?;
+            let dy = tensor_at(&place, &dy, y.dims())?;
             let loss = (&y * &dy)?.sum_all()?;
             // f64 runs the oracle's own loops. In f32 at most 66 products are added, each within 2⁻²³.
-            let tolerance = if dtype == DType::F64 { 0.0 } else { 2e-6 };
-            let what = format!("{case:?} {dtype:?}");
-            assert_eq!(y.dtype(), dtype);
+            let tolerance = if place.1 == DType::F64 { 0.0 } else { 2e-6 };
+            let what = format!("{case:?} {place:?}");
+            assert_eq!(y.dtype(), place.1);
             close(&format!("y of {what}"), &values(&y)?, &expected[0], tolerance);
             for (i, var) in vars.iter().enumerate() {
                 close(
@@ -135,25 +135,27 @@ fn right_where_candle_is_wrong() -> Result<()> {
 fn strides_and_offsets() -> Result<()> {
     let options = ConvOptions1d { padding: 1, ..Default::default() };
     // Time outermost, channels innermost, and one sample more than the convolution sees.
-    let base = Var::from_tensor(&tensor(&normal(1, 10 * 4 * 3), &[10, 4, 3])?)?;
     let seen = |base: &Tensor| base.permute((1, 2, 0))?.narrow(0, 1, 3);
-    let w = Var::from_tensor(&tensor(&normal(2, 3 * 3 * 5), &[3, 5, 3])?)?;
-    let strided = conv1d(&seen(&base)?, &w.permute((1, 0, 2))?, None, options)?;
-    let (x_copy, w_copy) =
-        (Var::from_tensor(&seen(&base)?.copy()?)?, Var::from_tensor(&w.permute((1, 0, 2))?.copy()?)?);
-    let plain = conv1d(&x_copy, &w_copy, None, options)?;
-    assert_eq!(values(&strided)?, values(&plain)?);
+    for place in places()? {
+        let at = |values: &[f64], shape: &[usize]| tensor_at(&place, values, shape);
+        let base = Var::from_tensor(&at(&normal(1, 10 * 4 * 3), &[10, 4, 3])?)?;
+        let w = Var::from_tensor(&at(&normal(2, 3 * 3 * 5), &[3, 5, 3])?)?;
+        let strided = conv1d(&seen(&base)?, &w.permute((1, 0, 2))?, None, options)?;
+        let x_copy = Var::from_tensor(&seen(&base)?.copy()?)?;
+        let w_copy = Var::from_tensor(&w.permute((1, 0, 2))?.copy()?)?;
+        let plain = conv1d(&x_copy, &w_copy, None, options)?;
+        assert_eq!(values(&strided)?, values(&plain)?);
 
-    // A gradient that comes transposed, and one that is one number for all.
-    for upstream in
-        [tensor(&normal(3, 3 * 5 * 10), &[10, 5, 3])?.permute((2, 1, 0))?, tensor(&[2.0], &[1, 1, 1])?]
-    {
-        let dx = |y: &Tensor| y.broadcast_mul(&upstream)?.sum_all();
-        let (strided, plain) = (dx(&strided)?, dx(&plain)?);
-        let by_base = tensor(&gradient(&strided, &base)?, &[10, 4, 3])?;
-        assert_eq!(values(&seen(&by_base)?.contiguous()?)?, gradient(&plain, &x_copy)?);
-        let by_w = tensor(&gradient(&strided, &w)?, &[3, 5, 3])?;
-        assert_eq!(values(&by_w.permute((1, 0, 2))?.contiguous()?)?, gradient(&plain, &w_copy)?);
+        // A gradient that comes transposed, and one that is one number for all.
+        let transposed = at(&normal(3, 3 * 5 * 10), &[10, 5, 3])?.permute((2, 1, 0))?;
+        for upstream in [transposed, at(&[2.0], &[1, 1, 1])?] {
+            let loss = |y: &Tensor| y.broadcast_mul(&upstream)?.sum_all();
+            let (strided, plain) = (loss(&strided)?, loss(&plain)?);
+            let by_base = tensor(&gradient(&strided, &base)?, &[10, 4, 3])?;
+            assert_eq!(values(&seen(&by_base)?.contiguous()?)?, gradient(&plain, &x_copy)?);
+            let by_w = tensor(&gradient(&strided, &w)?, &[3, 5, 3])?;
+            assert_eq!(values(&by_w.permute((1, 0, 2))?.contiguous()?)?, gradient(&plain, &w_copy)?);
+        }
     }
     Ok(())
 }

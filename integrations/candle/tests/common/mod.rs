@@ -1,6 +1,6 @@
 //! What the tests share: data, and what etude's f64 oracle makes of it.
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use etude::graph::{self, Graph};
 
 /// Numbers that f32 holds exactly, so that both precisions get the same.
@@ -8,14 +8,29 @@ pub fn normal(seed: u64, n: usize) -> Vec<f64> {
     etude::cases::normal(seed, n).into_iter().map(|v| f64::from(v as f32)).collect()
 }
 
+/// Where tensors are, and in what numbers.
+pub type Place = (Device, DType);
+
+/// Every place that the ops take. With the feature `cuda` a card must be there.
+pub fn places() -> Result<Vec<Place>> {
+    let cpu = [DType::F32, DType::F64].map(|dtype| (Device::Cpu, dtype));
+    let card = if cfg!(feature = "cuda") { Some((Device::new_cuda(0)?, DType::F32)) } else { None };
+    Ok(cpu.into_iter().chain(card).collect())
+}
+
 /// A tensor on the CPU, f64.
 pub fn tensor(values: &[f64], shape: &[usize]) -> Result<Tensor> {
     Tensor::from_slice(values, shape, &Device::Cpu)
 }
 
+/// The same in a place.
+pub fn tensor_at(place: &Place, values: &[f64], shape: &[usize]) -> Result<Tensor> {
+    tensor(values, shape)?.to_device(&place.0)?.to_dtype(place.1)
+}
+
 /// The elements, in f64.
 pub fn values(tensor: &Tensor) -> Result<Vec<f64>> {
-    tensor.flatten_all()?.to_dtype(candle_core::DType::F64)?.to_vec1()
+    tensor.flatten_all()?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec1()
 }
 
 /// The gradient of `loss` by `var`.
