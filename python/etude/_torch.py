@@ -60,14 +60,17 @@ def _tensor(op, argument, value, like=None):
 def _floats(op, argument, value, like=None, half=True):
     """As `_tensor`, of a type that kernels take."""
     _tensor(op, argument, value, like)
+    dtype = value.dtype
+    if dtype == torch.float32 and (like is None or like[1].dtype == dtype):
+        return
     autocast = torch.is_autocast_enabled(value.device.type)
-    if value.dtype not in _ROWS or (not half and value.dtype.itemsize == 2 and not autocast):
+    if dtype not in _ROWS or (not half and dtype.itemsize == 2 and not autocast):
         takes = "float32 or float64" + (", float16 or bfloat16" if half else " (under autocast, 16 bits too)")
-        raise TypeError(f"{op}: {argument}: must be {takes}, is {value.dtype}")
-    if value.dtype == torch.float64 and value.device.type == "cuda":
+        raise TypeError(f"{op}: {argument}: must be {takes}, is {dtype}")
+    if dtype == torch.float64 and value.device.type == "cuda":
         raise TypeError(f"{op}: {argument}: float64 is computed on the CPU only: convert it to float32")
-    if like is not None and value.dtype != like[1].dtype and not autocast:
-        raise TypeError(f"{op}: {argument}: is {value.dtype}, but {like[0]} is {like[1].dtype}")
+    if like is not None and dtype != like[1].dtype and not autocast:
+        raise TypeError(f"{op}: {argument}: is {dtype}, but {like[0]} is {like[1].dtype}")
 
 
 def _numbers(op, argument, value, rows):
@@ -158,7 +161,17 @@ def _(embeddings, labels, weights, others, other_labels, other_weights, metric, 
 def _scaled(upstream: Tensor, gradient: Tensor, embeddings: Tensor) -> Tensor:
     """The kept gradient times what comes from above. It has no gradient itself: to differentiate the loss twice is an
     error, for which `embeddings` is an argument."""
-    return (gradient * upstream).to(embeddings.dtype)
+    return _times(upstream, gradient, embeddings)
+
+
+def _times(upstream, gradient, embeddings):
+    product = gradient * upstream
+    return product if product.dtype == embeddings.dtype else product.to(embeddings.dtype)
+
+
+def _scale(upstream, gradient, embeddings):
+    """An operator costs more than the product: it is for those alone who may differentiate again."""
+    return (_scaled if torch.is_grad_enabled() else _times)(upstream, gradient, embeddings)
 
 
 @_scaled.register_fake
@@ -168,7 +181,9 @@ def _(upstream, gradient, embeddings):
 
 def _in(real, vector):
     """Labels and weights as kernels take them: a copy only of what has another type."""
-    return None if vector is None else vector.to(real).contiguous()
+    if vector is None:
+        return None
+    return (vector if vector.dtype == real else vector.to(real)).contiguous()
 
 
 def _keep_all(ctx, inputs, output):
@@ -178,7 +193,7 @@ def _keep_all(ctx, inputs, output):
 
 def _all_backward(ctx, upstream, _):
     embeddings, gradient = ctx.saved_tensors
-    return _scaled(upstream, gradient, embeddings), None, None, None, None, None
+    return _scale(upstream, gradient, embeddings), None, None, None, None, None
 
 
 _all.register_autograd(_all_backward, setup_context=_keep_all)
@@ -191,8 +206,8 @@ def _keep_cross(ctx, inputs, output):
 
 def _cross_backward(ctx, upstream, *_):
     embeddings, others, dz, do = ctx.saved_tensors
-    dz = _scaled(upstream, dz, embeddings) if ctx.needs_input_grad[0] else None
-    do = _scaled(upstream, do, others) if ctx.needs_input_grad[3] else None
+    dz = _scale(upstream, dz, embeddings) if ctx.needs_input_grad[0] else None
+    do = _scale(upstream, do, others) if ctx.needs_input_grad[3] else None
     return dz, None, None, do, None, None, None, None, None
 
 
