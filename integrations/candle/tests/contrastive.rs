@@ -186,6 +186,17 @@ fn rows_at_distance_zero_have_finite_gradients() -> Result<()> {
 }
 
 #[test]
+fn constants_get_no_gradient() -> Result<()> {
+    let (z, bank) =
+        (Var::from_tensor(&tensor(&normal(9, N * D), &[N, D])?)?, tensor(&normal(10, M * D), &[M, D])?);
+    let (of_z, of_bank) = (tensor(&labels(N), &[N])?, tensor(&labels(M), &[M])?);
+    let (samples, others) = (Samples::new(&z, &of_z), Samples::new(&bank, &of_bank));
+    let gradients = contrastive_cross(samples, others, options(Metric::Euclidean))?.backward()?;
+    assert!(gradients.get(&z).is_some() && gradients.get(&bank).is_none());
+    Ok(())
+}
+
+#[test]
 fn strides_and_offsets() -> Result<()> {
     let loss = |z: &Tensor, labels: &Tensor| contrastive(Samples::new(z, labels), options(Metric::Euclidean));
     // One column more on the left and one row more on top than the loss sees, and transposed.

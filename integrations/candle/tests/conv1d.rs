@@ -132,6 +132,15 @@ fn right_where_candle_is_wrong() -> Result<()> {
 }
 
 #[test]
+fn constants_get_no_gradient() -> Result<()> {
+    let (x, w) =
+        (tensor(&normal(1, 18), &[1, 2, 9])?, Var::from_tensor(&tensor(&normal(2, 6), &[1, 2, 3])?)?);
+    let gradients = conv1d(&x, &w, None, ConvOptions1d::default())?.backward()?;
+    assert!(gradients.get(&w).is_some() && gradients.get(&x).is_none());
+    Ok(())
+}
+
+#[test]
 fn strides_and_offsets() -> Result<()> {
     let options = ConvOptions1d { padding: 1, ..Default::default() };
     // Time outermost, channels innermost, and one sample more than the convolution sees.
