@@ -207,7 +207,8 @@ fn nothing_needs_autodiff() {
 fn slices_of_larger_tensors_are_read_where_they_are() {
     let (n, d) = (40, 5);
     let (all, l) = (normal(1, n * d), labels(n));
-    // Rows of 20 bytes: most starts are no multiple of any adapter's alignment.
+    // Rows of 20 bytes: from 16 on the slice is a window of the larger tensor; burn copies what starts at no multiple of its
+    // alignment.
     for start in [1, 3, 16, 32] {
         let options = ContrastiveOptions { margin: 1.5, ..Default::default() };
         let whole = tensor(&all, [n, d]).require_grad();
