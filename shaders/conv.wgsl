@@ -4,26 +4,24 @@
 // fwd and bwd_x are matrix products whose right side is gathered as it is staged: channels of the result by
 // positions of the result, summed over channel and tap. A workgroup owns a tile of both in one group of channels:
 // 4 x 256, 16 x 128 or 64 x 64, whichever fits the channels of a group, so that the network's few channels leave no
-// threads idle. It stages 8 terms of weights and values at a time; a thread owns four channels at one, two or
+// threads idle. It stages 8 or 16 terms of weights and values at a time; a thread owns four channels at one, two or
 // four positions, far apart so that reads and writes coalesce.
 // bwd_x: a workgroup's positions are all of one phase of the stride, so it meets just the taps that reach them, instead
 // of testing all and dropping all but one in `stride` (the sub-pixel view of a transposed convolution, Shi et al. 2016).
-// bwd_w: a workgroup owns four output channels by eight (channel, tap) columns on one of `splits` runs of the batch's
-// positions; the second stage adds the runs. Its threads share out the positions, each keeps 32 sums in registers, and
+// bwd_w: a workgroup owns output channels by (channel, tap) columns on one of `splits` runs of the batch's
+// positions; the second stage adds the runs. Beyond 16 output channels that is 64 x 64, 16 positions staged at a time, a thread four
+// channels at four columns. Up to 16 it is 4 x 8: the threads share out the positions, each keeps 32 sums in registers, and
 // the 256 threads' sums are added in two fixed steps: few weights and many positions, the sum is what needs the threads.
 // bwd_b: a workgroup owns a channel.
 //
 // Cost: 2 flops a term. fwd and bwd_x read each input once for every tile of channels and tap, staged by
-// neighbours from the cache; bwd_w reads 12 values for 32 terms.
+// neighbours from the cache; bwd_w reads 128 values for 4,096 terms, or 12 for 32.
 
 override cin: u32 = 1u;
 override cout: u32 = 1u;
 override groups: u32 = 1u;
 
-// Terms that are staged at a time.
-const DEPTH: u32 = 8u;
-
-var<workgroup> weights: array<vec4<f32>, 128>;
+var<workgroup> weights: array<vec4<f32>, 272>;
 var<workgroup> values: array<f32, 2048>;
 
 // Threads side by side over the channels of a tile, four channels each.
@@ -36,18 +34,31 @@ fn quads_of(channels: u32) -> u32 {
 
 // Positions of a tile.
 fn span_of(quads: u32) -> u32 {
-    return select(select(64u, 128u, quads == 4u), 256u, quads == 1u);
+    return select(128u, 256u, quads == 1u);
+}
+
+// Terms that are staged at a time.
+fn depth_of(quads: u32) -> u32 {
+    return select(16u, 8u, quads == 1u);
+}
+
+// Quads of channels of a thread.
+fn own_of(quads: u32) -> u32 {
+    return select(1u, 2u, quads == 16u);
 }
 
 // The staged terms' part of the thread's sums.
-fn multiply(thread: u32, quads: u32, span: u32, acc: ptr<function, array<vec4<f32>, 4>>) {
-    let lanes = WIDTH / quads;
-    let quad = thread / lanes;
+fn multiply(thread: u32, quads: u32, span: u32, acc: ptr<function, array<vec4<f32>, 8>>) {
+    let own = own_of(quads);
+    let lanes = WIDTH / quads * own;
+    let quad = thread / lanes * own;
     let lane = thread % lanes;
-    for (var e = 0u; e < DEPTH; e++) {
-        let w = weights[e * quads + quad];
+    for (var e = 0u; e < depth_of(quads); e++) {
         for (var r = 0u; r < span / lanes; r++) {
-            (*acc)[r] += w * values[e * span + lane + r * lanes];
+            let v = values[e * span + lane + r * lanes];
+            for (var q = 0u; q < own; q++) {
+                (*acc)[r * own + q] += weights[e * quads + quad + q] * v;
+            }
         }
     }
 }
@@ -62,6 +73,7 @@ fn fwd(workgroup: u32, thread: u32) {
     let cout_group = cout / groups;
     let quads = quads_of(cout_group);
     let span = span_of(quads);
+    let depth = depth_of(quads);
     let tiles = (cout_group + 4u * quads - 1u) / (4u * quads);
     let channel = workgroup % tiles * 4u * quads;
     let bundle = workgroup / tiles % groups;
@@ -73,12 +85,12 @@ fn fwd(workgroup: u32, thread: u32) {
     }
     let place = first + thread % span;
     let terms = cin_group * taps();
-    var acc: array<vec4<f32>, 4>;
-    for (var term = 0u; term < terms; term += DEPTH) {
+    var acc: array<vec4<f32>, 8>;
+    for (var term = 0u; term < terms; term += depth) {
         workgroupBarrier();
-        if thread < DEPTH * quads {
-            let e = term + thread % DEPTH;
-            let c = channel + thread / DEPTH * 4u;
+        if thread < depth * quads {
+            let e = term + thread % depth;
+            let c = channel + thread / depth * 4u;
             var v = vec4<f32>();
             if e < terms {
                 for (var l = 0u; l < 4u; l++) {
@@ -87,9 +99,9 @@ fn fwd(workgroup: u32, thread: u32) {
                     }
                 }
             }
-            weights[thread % DEPTH * quads + thread / DEPTH] = v;
+            weights[thread % depth * quads + thread / depth] = v;
         }
-        for (var s = thread / span; s < DEPTH; s += WIDTH / span) {
+        for (var s = thread / span; s < depth; s += WIDTH / span) {
             let e = term + s;
             var v = 0.0;
             if e < terms && place < positions {
@@ -100,22 +112,23 @@ fn fwd(workgroup: u32, thread: u32) {
         workgroupBarrier();
         multiply(thread, quads, span, &acc);
     }
-    let lanes = WIDTH / quads;
-    let c = channel + thread / lanes * 4u;
-    var bias = vec4<f32>();
-    if p.bias != 0u {
-        for (var l = 0u; l < 4u; l++) {
-            if c + l < cout_group {
-                bias[l] = b[bundle * cout_group + c + l];
-            }
-        }
-    }
-    for (var r = 0u; r < span / lanes; r++) {
-        let at = first + thread % lanes + r * lanes;
-        if at < positions {
-            let v = acc[r] + bias;
+    let own = own_of(quads);
+    let lanes = WIDTH / quads * own;
+    for (var q = 0u; q < own; q++) {
+        let c = channel + (thread / lanes * own + q) * 4u;
+        var bias = vec4<f32>();
+        if p.bias != 0u {
             for (var l = 0u; l < 4u; l++) {
                 if c + l < cout_group {
+                    bias[l] = b[bundle * cout_group + c + l];
+                }
+            }
+        }
+        for (var r = 0u; r < span / lanes; r++) {
+            let at = first + thread % lanes + r * lanes;
+            let v = acc[r * own + q] + bias;
+            for (var l = 0u; l < 4u; l++) {
+                if at < positions && c + l < cout_group {
                     y[(at / out * cout + bundle * cout_group + c + l) * out + at % out] = v[l];
                 }
             }
@@ -158,6 +171,7 @@ fn bwd_x(workgroup: u32, thread: u32) {
     let cout_group = cout / groups;
     let quads = quads_of(cin_group);
     let span = span_of(quads);
+    let depth = depth_of(quads);
     let tiles = (cin_group + 4u * quads - 1u) / (4u * quads);
     let channel = workgroup % tiles * 4u * quads;
     let bundle = workgroup / tiles % groups;
@@ -173,12 +187,12 @@ fn bwd_x(workgroup: u32, thread: u32) {
     let terms = cout_group * reach;
     let place = first + thread % span;
     let to = position(phase, place % turn);
-    var acc: array<vec4<f32>, 4>;
-    for (var term = 0u; term < terms; term += DEPTH) {
+    var acc: array<vec4<f32>, 8>;
+    for (var term = 0u; term < terms; term += depth) {
         workgroupBarrier();
-        if thread < DEPTH * quads {
-            let e = term + thread % DEPTH;
-            let c = channel + thread / DEPTH * 4u;
+        if thread < depth * quads {
+            let e = term + thread % depth;
+            let c = channel + thread / depth * 4u;
             var v = vec4<f32>();
             if e < terms {
                 let row = bundle * cout_group + e / reach;
@@ -189,9 +203,9 @@ fn bwd_x(workgroup: u32, thread: u32) {
                     }
                 }
             }
-            weights[thread % DEPTH * quads + thread / DEPTH] = v;
+            weights[thread % depth * quads + thread / depth] = v;
         }
-        for (var s = thread / span; s < DEPTH; s += WIDTH / span) {
+        for (var s = thread / span; s < depth; s += WIDTH / span) {
             let e = term + s;
             var v = 0.0;
             if e < terms && place < positions {
@@ -202,15 +216,17 @@ fn bwd_x(workgroup: u32, thread: u32) {
         workgroupBarrier();
         multiply(thread, quads, span, &acc);
     }
-    let lanes = WIDTH / quads;
-    let c = channel + thread / lanes * 4u;
-    for (var r = 0u; r < span / lanes; r++) {
-        let at = first + thread % lanes + r * lanes;
-        let to = position(phase, at % turn);
-        if at < positions && inside(to) {
+    let own = own_of(quads);
+    let lanes = WIDTH / quads * own;
+    for (var q = 0u; q < own; q++) {
+        let c = channel + (thread / lanes * own + q) * 4u;
+        for (var r = 0u; r < span / lanes; r++) {
+            let at = first + thread % lanes + r * lanes;
+            let to = position(phase, at % turn);
+            let v = acc[r * own + q];
             for (var l = 0u; l < 4u; l++) {
-                if c + l < cin_group {
-                    dx[(at / turn * cin + bundle * cin_group + c + l) * inputs() + flat(to)] = acc[r][l];
+                if at < positions && inside(to) && c + l < cin_group {
+                    dx[(at / turn * cin + bundle * cin_group + c + l) * inputs() + flat(to)] = v[l];
                 }
             }
         }
@@ -221,7 +237,93 @@ fn bwd_x(workgroup: u32, thread: u32) {
 @group(0) @binding(2) var<storage, read_write> part: array<f32>;
 @group(0) @binding(3) var<storage, read_write> dw: array<f32>;
 
+// Columns and positions that are staged at a time; between one position and the next in workgroup memory one more.
+const COLUMNS: u32 = 64u;
+const PLACES: u32 = 16u;
+const CHANNELS_PITCH: u32 = 17u;
+const COLUMNS_PITCH: u32 = 65u;
+
+fn put_weight(split: u32, weight: u32, sum: f32) {
+    if p.splits == 1u {
+        dw[weight] = sum;
+    } else {
+        part[split * (cout * (cin / groups) * taps()) + weight] = sum;
+    }
+}
+
 fn bwd_w(workgroup: u32, thread: u32) {
+    if p.splits == 1u && workgroup == 0u && thread == 0u {
+        part[0] = 0.0;
+    }
+    if cout / groups > 16u {
+        bwd_w_of_many(workgroup, thread);
+    } else {
+        bwd_w_of_few(workgroup, thread);
+    }
+}
+
+fn bwd_w_of_many(workgroup: u32, thread: u32) {
+    let cin_group = cin / groups;
+    let cout_group = cout / groups;
+    let terms = cin_group * taps();
+    let blocks = (terms + COLUMNS - 1u) / COLUMNS;
+    let tiles = (cout_group + 63u) / 64u;
+    let column = workgroup % blocks * COLUMNS;
+    let channel = workgroup / blocks % tiles * 64u;
+    let bundle = workgroup / blocks / tiles % groups;
+    let split = workgroup / blocks / tiles / groups;
+    if split >= p.splits {
+        return;
+    }
+    let out = outputs();
+    let positions = p.batch * out;
+    let run = (positions + p.splits - 1u) / p.splits;
+    let last = min(split * run + run, positions);
+    // Staging, a thread owns a position; four channels, and every 16th column.
+    let place = thread % PLACES;
+    let quad = thread / PLACES;
+    var acc: array<vec4<f32>, 4>;
+    for (var first = split * run; first < last; first += PLACES) {
+        let at = first + place;
+        let n = at / out;
+        let o = at % out;
+        var up = vec4<f32>();
+        var under = vec4<f32>();
+        for (var l = 0u; l < 4u; l++) {
+            let c = channel + quad * 4u + l;
+            if at < last && c < cout_group {
+                up[l] = dy_of_w[(n * cout + bundle * cout_group + c) * out + o];
+            }
+            let e = column + quad + l * 16u;
+            if at < last && e < terms {
+                under[l] = input(n, bundle * cin_group + e / taps(), o, e % taps());
+            }
+        }
+        workgroupBarrier();
+        weights[place * CHANNELS_PITCH + quad] = up;
+        for (var l = 0u; l < 4u; l++) {
+            values[place * COLUMNS_PITCH + quad + l * 16u] = under[l];
+        }
+        workgroupBarrier();
+        for (var s = 0u; s < PLACES; s++) {
+            let w = weights[s * CHANNELS_PITCH + quad];
+            for (var r = 0u; r < 4u; r++) {
+                acc[r] += w * values[s * COLUMNS_PITCH + place + r * 16u];
+            }
+        }
+    }
+    for (var r = 0u; r < 4u; r++) {
+        let at = column + place + r * 16u;
+        for (var l = 0u; l < 4u; l++) {
+            let c = channel + quad * 4u + l;
+            if c < cout_group && at < terms {
+                put_weight(split, (bundle * cout_group + c) * terms + at, acc[r][l]);
+            }
+        }
+    }
+}
+
+fn bwd_w_of_few(workgroup: u32, thread: u32) {
     let cin_group = cin / groups;
     let cout_group = cout / groups;
     let terms = cin_group * taps();
@@ -234,10 +336,6 @@ fn bwd_w(workgroup: u32, thread: u32) {
     if split >= p.splits {
         return;
     }
-    if p.splits == 1u && workgroup == 0u && thread == 0u {
-        part[0] = 0.0;
-    }
-    let count = cout * terms;
     let positions = p.batch * outputs();
     let run = (positions + p.splits - 1u) / p.splits;
     let last = min(split * run + run, positions);
@@ -282,12 +380,7 @@ fn bwd_w(workgroup: u32, thread: u32) {
             let c = channel + thread % 4u;
             let at = column + e + thread / 4u;
             if c < cout_group && at < terms {
-                let weight = (bundle * cout_group + c) * terms + at;
-                if p.splits == 1u {
-                    dw[weight] = sum;
-                } else {
-                    part[split * count + weight] = sum;
-                }
+                put_weight(split, (bundle * cout_group + c) * terms + at, sum);
             }
         }
     }

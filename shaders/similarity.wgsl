@@ -334,6 +334,9 @@ fn similarity_bwd(
             }
         }
     }
+    if thread == 0u && cut_short(p.n + p.m) {
+        put_grad(side, i0 * d, bitcast<f32>(NAN_BITS));
+    }
 }
 
 // ---- The best of each row.
@@ -449,11 +452,14 @@ fn similarity_topk(
     if mine {
         for (var at = 0u; at < top.k; at++) {
             if at >= held {
-                values[list + at] = bitcast<f32>(0x7fc00000u);
+                values[list + at] = bitcast<f32>(NAN_BITS);
                 indices[list + at] = NOBODY;
             } else if kind == SQUARED || kind == EUCLIDEAN {
                 values[list + at] = -values[list + at];
             }
+        }
+        if cut_short(top.n + top.m) {
+            values[list] = bitcast<f32>(NAN_BITS);
         }
     }
 }

@@ -201,7 +201,11 @@ fn contrastive_$_2(
             }
         }
     }
-    let total = group_sum(thread, losses);
+    var total = group_sum(thread, losses);
+    let cut = cut_short(p.n + p.m);
+    if cut {
+        total = bitcast<f32>(NAN_BITS);
+    }
     if thread == 0u && side == 0u {
         part_$[number] = total;
     }
@@ -215,6 +219,13 @@ fn contrastive_$_2(
                     put_$(side, at, turned(grad_$(side, at), radial * u[c], inverse_a[own], weight_a[own]));
                 }
             }
+        }
+    }
+    if cut && thread == 0u {
+        if slices == 1u {
+            put_$(side, i0 * d, total);
+        } else {
+            part_$[partials(slice) + side * p.n * d + i0 * d] = total;
         }
     }
 }

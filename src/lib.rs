@@ -3,6 +3,7 @@
 //! performance assessment network from scratch.
 //!
 //! - [`contrastive`] and [`similarity`] are the loss and the matrices alone: slices or device buffers in, results out.
+//! - [`embed`] runs single kernels on memory that is another framework's.
 //! - [`graph`] records [`ops`] once and replays them as a [`graph::Step`] on a [`device`].
 //! - [`kernels`] is what the ops launch; [`cases`] is what is known about them.
 //! - [`data`], [`audio`], [`nn`], [`train`], [`model`] and [`report`] grade performances with it.
@@ -16,6 +17,7 @@ pub mod cases;
 pub mod contrastive;
 pub mod data;
 pub mod device;
+pub mod embed;
 mod error;
 pub mod graph;
 pub mod kernels;

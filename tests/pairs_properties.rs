@@ -271,7 +271,7 @@ fn thousands_of_rows_match_the_oracle() {
 fn long_sets_match_the_oracle() {
     for (n, m, d, metric, stored) in [
         (8300, 40, 6, Metric::Euclidean, Elem::Real),
-        (37, 9000, 130, Metric::Cosine, Elem::Real),
+        (37, 9000, 70, Metric::Cosine, Elem::Real),
         (40, 65_536, 2, Metric::Euclidean, Elem::Real),
         (33, 5000, 20, Metric::Cosine, Elem::F16),
         (5000, 33, 9, Metric::Euclidean, Elem::Bf16),

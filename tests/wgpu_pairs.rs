@@ -2,7 +2,7 @@
 //! rows, bad pairings.
 #![cfg(feature = "wgpu")]
 
-use etude::cases::{Case, Input, Role, normal, relative};
+use etude::cases::{Case, Input, Role, normal, relative, uniform};
 use etude::device::wgpu::{ADAPTER_VARIABLE, Select, Wgpu};
 use etude::device::{Cpu, Device};
 use etude::graph::Graph;
@@ -274,4 +274,30 @@ fn sixteen_bits_are_stored_and_bf16_is_refused() {
     }
     let message = device.alloc(Elem::Bf16, 4).unwrap_err().to_string();
     assert!(message.contains("no bf16") && message.contains("use f16"), "{message}");
+}
+
+/// llvmpipe ends a shader's loops after 65,535 turns: what comes of it must not look like a result.
+#[test]
+fn a_sum_the_driver_cut_short_is_nan() {
+    let device = device();
+    let (n, m, d) = (40, 24_000, 130);
+    let cpu = Cpu::<f32>::new(2).unwrap();
+    let inputs = || vec![Input::normal(1, &[n, d]), Input::normal(2, &[m, d])];
+    let label = |seed, n| Input::real(&[n], uniform(seed, n), Role::Constant);
+    let of_loss = [inputs(), vec![label(3, n), label(4, m)]].concat();
+    let loss = Case::new("contrastive", "long", of_loss, |g, v| {
+        contrastive_cross(g, v[0], v[2], v[1], v[3], ContrastiveOptions::default())
+    });
+    let matrix =
+        Case::new("similarity", "long", inputs(), |g, v| similarity(g, v[0], v[1], Similarity::Euclidean));
+    for case in [loss, matrix] {
+        let (want, got) = (case.run(&cpu).unwrap(), case.run(&device).unwrap());
+        let cut = |got: &[f64]| got.iter().any(|v| v.is_nan());
+        for ((what, want), (_, got)) in want.iter().zip(&got) {
+            assert!(cut(got) || relative(got, want) < 1e-4, "{} {what}", case.stem);
+        }
+        if device.adapter_name().contains("llvmpipe") {
+            assert!(got.iter().any(|(_, got)| cut(got)), "{}: not long enough to tell", case.stem);
+        }
+    }
 }

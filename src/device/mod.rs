@@ -14,6 +14,7 @@ pub mod wgpu;
 use crate::kernels::{Access, Elem, Kernel, Params};
 use crate::{Error, Result};
 use std::any::Any;
+use std::ops::Range;
 use std::sync::Arc;
 
 #[cfg(feature = "cuda")]
@@ -219,6 +220,22 @@ impl Launch {
         }
         Ok(())
     }
+
+    /// [`Self::check`] sees windows of one buffer; two imports of the same memory meet only here, by where they lie.
+    pub(crate) fn check_ranges<N: PartialOrd>(&self, range: impl Fn(&Buf) -> Result<Range<N>>) -> Result<()> {
+        let rows = self.kernel.bindings;
+        let ranges = self.bufs.iter().map(range).collect::<Result<Vec<_>>>()?;
+        for (i, row) in rows.iter().enumerate().filter(|(_, row)| row.access != Access::In) {
+            for (j, other) in rows.iter().enumerate() {
+                let (a, b) = (&ranges[i], &ranges[j]);
+                if i != j && a.start < b.end && b.start < a.end {
+                    let message = format!("overlaps `{}`, which the launch writes", row.name);
+                    return Err(Error::shape(self.kernel.name, other.name, message));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What a device has been asked for so far.
@@ -275,6 +292,14 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// When a launch breaks its kernel's row, or the device cannot build it.
     fn compile(&self, launches: Vec<Launch>) -> Result<Box<dyn Plan>>;
+
+    /// Runs launches that nobody will want again, and waits no longer than [`Plan::run`] does.
+    ///
+    /// # Errors
+    /// As [`Device::compile`] and [`Plan::run`].
+    fn run_once(&self, launches: Vec<Launch>) -> Result<()> {
+        self.compile(launches)?.run()
+    }
 
     /// What it has been asked for since it was made; nothing where there is no such traffic to count.
     fn traffic(&self) -> Option<Traffic> {

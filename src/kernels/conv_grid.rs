@@ -7,7 +7,7 @@ const fn tile(channels: usize) -> [usize; 2] {
     match channels {
         0..=4 => [4, 256],
         5..=16 => [16, 128],
-        _ => [64, 64],
+        _ => [64, 128],
     }
 }
 
@@ -102,9 +102,10 @@ impl Geometry {
         let [phases, places] = self.phases();
         [(self.wgsl_tiles(self.cin, self.batch * places) * phases) as u32, 1, 1]
     }
-    /// Workgroups of the first stage of `bwd_w`: each owns four rows by eight columns on a run of positions.
+    /// Workgroups of the first stage of `bwd_w`: each owns rows by columns on a run of positions.
     pub(super) fn wgsl_bwd_w(&self, splits: u32) -> [u32; 3] {
-        [(self.groups * self.cout.div_ceil(4) * self.row().div_ceil(8)) as u32 * splits, 1, 1]
+        let [rows, columns] = if self.cout > 16 { [64, 64] } else { [4, 8] };
+        [(self.groups * self.cout.div_ceil(rows) * self.row().div_ceil(columns)) as u32 * splits, 1, 1]
     }
     /// Workgroups of its second stage, which adds the runs: a thread owns a weight.
     pub(super) fn wgsl_bwd_w_2(&self, splits: u32) -> [u32; 3] {

@@ -120,23 +120,22 @@ pub(crate) fn count(op: &'static str, argument: &'static str, shape: &[usize]) -
     }
 }
 
-/// `y[n,c,o] = b[c] + Σ_i Σ_k w[c,i,k] · x[n, i, o·stride + k·dilation − padding]`, PyTorch's
-/// convention: `x` `[batch, cin, t]`, `w` `[cout, cin/groups, taps]`, `b` `[cout]`, and `y`
-/// `[batch, cout, (t + 2·padding − dilation·(taps − 1) − 1)/stride + 1]`, rounded down.
-///
-/// # Errors
-/// When shapes and options do not fit together, a dimension is empty, or 32 bits cannot index
-/// what they describe.
-pub fn conv1d(g: &mut Graph, x: Var, w: Var, b: Option<Var>, options: ConvOptions1d) -> Result<Var> {
-    const OP: &str = "conv1d";
+const OP: &str = "conv1d";
+
+/// What the kernels take, and the output's shape.
+pub(crate) fn params(
+    x_shape: [usize; 3],
+    w_shape: [usize; 3],
+    bias: Option<&[usize]>,
+    options: ConvOptions1d,
+) -> Result<(k::P, [usize; 3])> {
     let ConvOptions1d { stride, padding, dilation, groups, .. } = options;
-    let [batch, cin, t] = g.dims(OP, "x", x)?;
-    let [cout, per_group, taps] = g.dims(OP, "weight", w)?;
-    let (x_shape, w_shape) = ([batch, cin, t], [cout, per_group, taps]);
-    check_channels(OP, &x_shape, &w_shape, b.map(|b| g.shape(b)), groups)?;
+    check_channels(OP, &x_shape, &w_shape, bias, groups)?;
+    let ([batch, cin, t], [cout, _, taps]) = (x_shape, w_shape);
     let shapes = format!("x of shape {x_shape:?} and weight of shape {w_shape:?}");
     let out = Slide { input: t, kernel: taps, stride, padding, dilation }.output(OP, &shapes)?;
-    count(OP, "output", &[batch, cout, out])?;
+    let y_shape = [batch, cout, out];
+    count(OP, "output", &y_shape)?;
     // Every value is below 2³² by the checks above.
     let [n, ci, co, gr, len, ks] = [batch, cin, cout, groups, t, taps].map(|v| v as u32);
     let [out_len, st, pad, dil] = [out, stride, padding, dilation].map(|v| v as u32);
@@ -151,12 +150,24 @@ pub fn conv1d(g: &mut Graph, x: Var, w: Var, b: Option<Var>, options: ConvOption
         stride: st,
         padding: pad,
         dilation: dil,
-        bias: b.is_some().into(),
+        bias: bias.is_some().into(),
         splits: 1,
         tf32: (options.precision == Precision::Tf32).into(),
     };
-    let p = k::P { splits: p.runs(), ..p };
-    let y = g.temp(&[batch, cout, out]);
+    Ok((k::P { splits: p.runs(), ..p }, y_shape))
+}
+
+/// `y[n,c,o] = b[c] + Σ_i Σ_k w[c,i,k] · x[n, i, o·stride + k·dilation − padding]`, PyTorch's
+/// convention: `x` `[batch, cin, t]`, `w` `[cout, cin/groups, taps]`, `b` `[cout]`, and `y`
+/// `[batch, cout, (t + 2·padding − dilation·(taps − 1) − 1)/stride + 1]`, rounded down.
+///
+/// # Errors
+/// When shapes and options do not fit together, a dimension is empty, or 32 bits cannot index
+/// what they describe.
+pub fn conv1d(g: &mut Graph, x: Var, w: Var, b: Option<Var>, options: ConvOptions1d) -> Result<Var> {
+    let (x_shape, w_shape) = (g.dims(OP, "x", x)?, g.dims(OP, "weight", w)?);
+    let (p, y_shape) = params(x_shape, w_shape, b.map(|b| g.shape(b)), options)?;
+    let y = g.temp(&y_shape);
     g.launch(&k::FWD, &p, &[x, w, b.unwrap_or(w), y])?;
     let inputs: Vec<Var> = [x, w].into_iter().chain(b).collect();
     g.on_backward(y, &inputs, move |g, dy| {

@@ -26,19 +26,17 @@ impl Default for ConvOptions2d {
     }
 }
 
-/// `y[n,c,o,p] = b[c] + Σ_i Σ_k Σ_l w[c,i,k,l] · x[n, i, o·stride₀ + k·dilation₀ − padding₀, p·stride₁ + l·dilation₁ − padding₁]`,
-/// PyTorch's convention: `x` `[batch, cin, h, w]`, `w` `[cout, cin/groups, kh, kw]`, `b` `[cout]`,
-/// and `y` `[batch, cout, oh, ow]`, each axis as in [`conv1d`](super::conv1d::conv1d).
-///
-/// # Errors
-/// When shapes and options do not fit together, a dimension is empty, or 32 bits cannot index
-/// what they describe.
-pub fn conv2d(g: &mut Graph, x: Var, w: Var, b: Option<Var>, options: ConvOptions2d) -> Result<Var> {
-    const OP: &str = "conv2d";
+const OP: &str = "conv2d";
+
+/// What the kernels take, and the output's shape.
+pub(crate) fn params(
+    x_shape: [usize; 4],
+    w_shape: [usize; 4],
+    bias: Option<&[usize]>,
+    options: ConvOptions2d,
+) -> Result<(k::P, [usize; 4])> {
     let ConvOptions2d { stride, padding, dilation, groups, .. } = options;
-    let x_shape: [usize; 4] = g.dims(OP, "x", x)?;
-    let w_shape: [usize; 4] = g.dims(OP, "weight", w)?;
-    check_channels(OP, &x_shape, &w_shape, b.map(|b| g.shape(b)), groups)?;
+    check_channels(OP, &x_shape, &w_shape, bias, groups)?;
     let ([batch, cin, h, wide], [cout, _, kh, kw]) = (x_shape, w_shape);
     let shapes = format!("x of shape {x_shape:?} and weight of shape {w_shape:?}");
     let (input, kernel) = ([h, wide], [kh, kw]);
@@ -74,11 +72,23 @@ pub fn conv2d(g: &mut Graph, x: Var, w: Var, b: Option<Var>, options: ConvOption
         padding_w: padding[1] as u32,
         dilation_h: dilation[0] as u32,
         dilation_w: dilation[1] as u32,
-        bias: b.is_some().into(),
+        bias: bias.is_some().into(),
         splits: 1,
         tf32: (options.precision == Precision::Tf32).into(),
     };
-    let p = k::P { splits: p.runs(), ..p };
+    Ok((k::P { splits: p.runs(), ..p }, y_shape))
+}
+
+/// `y[n,c,o,p] = b[c] + Σ_i Σ_k Σ_l w[c,i,k,l] · x[n, i, o·stride₀ + k·dilation₀ − padding₀, p·stride₁ + l·dilation₁ − padding₁]`,
+/// PyTorch's convention: `x` `[batch, cin, h, w]`, `w` `[cout, cin/groups, kh, kw]`, `b` `[cout]`,
+/// and `y` `[batch, cout, oh, ow]`, each axis as in [`conv1d`](super::conv1d::conv1d).
+///
+/// # Errors
+/// When shapes and options do not fit together, a dimension is empty, or 32 bits cannot index
+/// what they describe.
+pub fn conv2d(g: &mut Graph, x: Var, w: Var, b: Option<Var>, options: ConvOptions2d) -> Result<Var> {
+    let (x_shape, w_shape) = (g.dims(OP, "x", x)?, g.dims(OP, "weight", w)?);
+    let (p, y_shape) = params(x_shape, w_shape, b.map(|b| g.shape(b)), options)?;
     let y = g.temp(&y_shape);
     g.launch(&k::FWD, &p, &[x, w, b.unwrap_or(w), y])?;
     let inputs: Vec<Var> = [x, w].into_iter().chain(b).collect();

@@ -4,8 +4,8 @@ use crate::device::Buf;
 use crate::device::cpu::Real;
 use crate::kernels::Elem;
 use bytemuck::Pod;
-use std::cell::UnsafeCell;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// One cache line: a vector load that starts here never straddles two.
 #[derive(Clone, Copy)]
@@ -42,7 +42,9 @@ impl Lines {
 
 /// A buffer's memory: `F`, `u32` or 16-bit floats, by its [`Elem`].
 pub struct Storage<F> {
-    lines: UnsafeCell<Lines>,
+    base: *mut u8,
+    /// What `base` points into, where the memory is the device's own.
+    _lines: Lines,
     float: PhantomData<F>,
 }
 
@@ -60,20 +62,27 @@ impl<F: Real> Storage<F> {
             Elem::Index => Lines::zeroed::<u32>(len),
             Elem::F16 | Elem::Bf16 => Lines::zeroed::<u16>(len),
         }?;
-        Some(Self { lines: UnsafeCell::new(lines), float: PhantomData })
+        Some(Self::over(lines))
+    }
+
+    fn over(mut lines: Lines) -> Self {
+        Self { base: lines.0.as_mut_ptr().cast(), _lines: lines, float: PhantomData }
+    }
+
+    /// Over a caller's memory.
+    pub fn theirs(base: *mut u8) -> Self {
+        Self { base, ..Self::over(Lines::default()) }
     }
 
     /// Where the window lies in memory.
-    #[cfg(feature = "cuda-on-cpu")]
-    pub fn address(&self, window: &Buf) -> usize {
+    pub fn range(&self, window: &Buf) -> Range<usize> {
         let bytes = match window.elem() {
             Elem::Real => size_of::<F>(),
             Elem::Index => size_of::<u32>(),
             Elem::F16 | Elem::Bf16 => size_of::<u16>(),
         };
-        // SAFETY: only the vector's own fields are read, which nobody changes after `new`.
-        let base = unsafe { (*self.lines.get()).0.as_ptr() };
-        base as usize + bytes * window.offset()
+        let start = self.base as usize + bytes * window.offset();
+        start..start + bytes * window.len()
     }
 
     /// The window's elements.
@@ -82,10 +91,7 @@ impl<F: Real> Storage<F> {
     /// Nobody may write the window while the slice lives, and `T` is the buffer's element type.
     pub unsafe fn slice<T: Pod>(&self, window: &Buf) -> &[T] {
         // SAFETY: windows lie within the storage (`Buf::window`); the rest is the caller's promise.
-        unsafe {
-            let base = (*self.lines.get()).0.as_ptr().cast::<T>();
-            std::slice::from_raw_parts(base.add(window.offset()), window.len())
-        }
+        unsafe { std::slice::from_raw_parts(self.base.cast::<T>().add(window.offset()), window.len()) }
     }
 
     /// The window's elements, to write.
@@ -94,10 +100,7 @@ impl<F: Real> Storage<F> {
     /// Nobody else may touch the window while the slice lives, and `T` is the buffer's element type.
     #[allow(clippy::mut_from_ref)] // interior mutability: the exclusive access is the caller's promise
     pub unsafe fn slice_mut<T: Pod>(&self, window: &Buf) -> &mut [T] {
-        // SAFETY: as in `slice`; the pointer is taken without a reference to the vector's elements.
-        unsafe {
-            let base = (*self.lines.get()).0.as_ptr().cast_mut().cast::<T>();
-            std::slice::from_raw_parts_mut(base.add(window.offset()), window.len())
-        }
+        // SAFETY: as in `slice`.
+        unsafe { std::slice::from_raw_parts_mut(self.base.cast::<T>().add(window.offset()), window.len()) }
     }
 }

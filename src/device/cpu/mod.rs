@@ -14,6 +14,7 @@ use bytemuck::Pod;
 use half::{bf16, f16};
 use memory::{Lines, Storage};
 pub use real::Real;
+use std::ffi::c_void;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A kernel's two CPU instances.
@@ -83,7 +84,35 @@ impl<F: Real> Cpu<F> {
     /// Where a buffer lies in memory, for what computes on it in its own way.
     #[cfg(feature = "cuda-on-cpu")]
     pub(in crate::device) fn address(&self, buf: &Buf) -> Result<usize> {
-        Ok(self.storage(buf)?.address(buf))
+        Ok(self.storage(buf)?.range(buf).start)
+    }
+
+    /// Takes `len` elements of a caller's memory at `pointer`, without a copy. [`Elem::Real`] is `F` there.
+    ///
+    /// # Safety
+    /// As long as a clone of the buffer lives the memory stays valid, and while the device writes it nobody else uses it, nor writes it
+    /// while the device reads.
+    ///
+    /// # Errors
+    /// When the pointer is null, or not aligned to an element.
+    pub unsafe fn import(&self, pointer: *mut c_void, elem: Elem, len: usize) -> Result<Buf> {
+        let align = match elem {
+            Elem::Real => align_of::<F>(),
+            Elem::Index => align_of::<u32>(),
+            Elem::F16 | Elem::Bf16 => align_of::<u16>(),
+        };
+        if pointer.is_null() && len > 0 {
+            return Err(Error::device("cpu", format!("an imported pointer to {len} elements is null")));
+        }
+        if !(pointer as usize).is_multiple_of(align) {
+            return Err(Error::device(
+                "cpu",
+                format!("an imported address {pointer:p} is no multiple of {align}"),
+            ));
+        }
+        // A slice of no elements has an address too.
+        let base = if pointer.is_null() { align as *mut u8 } else { pointer.cast() };
+        Ok(Buf::new(Storage::<F>::theirs(base), elem, len))
     }
 
     /// Runs `f` on the device's threads, outside any plan.
@@ -160,9 +189,7 @@ impl<F: Real> Device for Cpu<F> {
     fn compile(&self, launches: Vec<Launch>) -> Result<Box<dyn Plan>> {
         for launch in &launches {
             launch.check()?;
-            for buf in &launch.bufs {
-                self.storage(buf)?;
-            }
+            launch.check_ranges(|buf| Ok(self.storage(buf)?.range(buf)))?;
         }
         Ok(Box::new(CpuPlan::<F> {
             shared: Arc::clone(&self.shared),

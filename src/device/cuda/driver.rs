@@ -521,7 +521,12 @@ impl Device for Cuda {
     }
 
     fn compile(&self, launches: Vec<Launch>) -> Result<Box<dyn Plan>> {
-        Ok(Box::new(CudaPlan::new(Arc::clone(&self.shared), launches)?))
+        let captured = self.shared.graphs.load(Ordering::Relaxed);
+        Ok(Box::new(CudaPlan::new(Arc::clone(&self.shared), launches, captured)?))
+    }
+
+    fn run_once(&self, launches: Vec<Launch>) -> Result<()> {
+        CudaPlan::new(Arc::clone(&self.shared), launches, false)?.run()
     }
 }
 

@@ -3,9 +3,9 @@
 use super::compile;
 use super::driver::{Memory, NAME, Shared, fault, lock};
 use super::launch::Ready;
+use crate::Result;
 use crate::device::{Buf, Launch, Plan, bytes};
-use crate::kernels::{Access, Kernel, REGISTRY};
-use crate::{Error, Result};
+use crate::kernels::{Kernel, REGISTRY};
 use cudarc::driver::sys::{CUevent_flags, CUfunction_attribute as Attribute, CUgraphInstantiate_flags};
 use cudarc::driver::sys::{CUstream, CUstreamCaptureMode};
 use cudarc::driver::{CudaEvent, CudaFunction, CudaGraph, CudaModule, DriverError, result};
@@ -14,7 +14,6 @@ use rayon::prelude::*;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Dynamic shared memory that a launch gets unasked.
 const SHARED_UNASKED: u32 = 48 << 10;
@@ -148,7 +147,8 @@ pub(super) struct CudaPlan {
 unsafe impl Send for CudaPlan {}
 
 impl CudaPlan {
-    pub(super) fn new(shared: Arc<Shared>, launches: Vec<Launch>) -> Result<Self> {
+    /// Captured as a graph where `captured`; otherwise a run submits launch after launch.
+    pub(super) fn new(shared: Arc<Shared>, launches: Vec<Launch>, captured: bool) -> Result<Self> {
         shared.bind()?;
         let drawn =
             |l: &Launch| l.kernel.cuda.and_then(|c| c.tickets).map_or(0, |count| count(&l.params) as usize);
@@ -163,7 +163,10 @@ impl CudaPlan {
                     first
                 };
                 let ready = Ready::new(NAME, launch, |buf| shared.address(buf), take)?;
-                check_aliases(&shared, launch)?;
+                launch.check_ranges(|buf| {
+                    let start = shared.address(buf)?;
+                    Ok(start..start + (bytes::size(buf.elem()) * buf.len()) as u64)
+                })?;
                 Ok(ready)
             })
             .collect::<Result<Vec<_>>>()?;
@@ -175,10 +178,7 @@ impl CudaPlan {
             list.push(launch.grid.map(|grid| Bound { launch, grid, function }));
         }
         drop(functions);
-        let graph = match shared.graphs.load(Ordering::Relaxed) {
-            true => capture(&shared, list.iter().flatten())?,
-            false => None,
-        };
+        let graph = if captured { capture(&shared, list.iter().flatten())? } else { None };
         let bufs = launches.into_iter().flat_map(|l| l.bufs).collect();
         Ok(Self { shared, launches: list, graph, clock: None, _tickets: tickets, _bufs: bufs })
     }
@@ -189,23 +189,6 @@ impl CudaPlan {
             .map(Option::as_ref)
             .ok_or_else(|| fault(format!("the plan has {} launches, asked for {index}", self.launches.len())))
     }
-}
-
-/// [`Launch::check`] sees windows of one `Buf`; two imports of the same memory meet only here.
-fn check_aliases(shared: &Arc<Shared>, launch: &Launch) -> Result<()> {
-    let rows = launch.kernel.bindings;
-    let range = |buf: &Buf| shared.address(buf).map(|a| a..a + (bytes::size(buf.elem()) * buf.len()) as u64);
-    let ranges = launch.bufs.iter().map(range).collect::<Result<Vec<_>>>()?;
-    for (i, row) in rows.iter().enumerate().filter(|(_, row)| row.access != Access::In) {
-        for (j, other) in rows.iter().enumerate() {
-            let (a, b) = (&ranges[i], &ranges[j]);
-            if i != j && a.start < b.end && b.start < a.end {
-                let message = format!("overlaps `{}`, which the launch writes", row.name);
-                return Err(Error::shape(launch.kernel.name, other.name, message));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The launches in order as one graph. Captured in a stream of its own, so that a caller's stream, and buffers that
@@ -280,8 +263,8 @@ impl Plan for CudaPlan {
 
 impl Drop for CudaPlan {
     fn drop(&mut self) {
-        // The graph may still be running; it is destroyed with this.
-        if self.shared.bind().is_ok() {
+        // The graph may still be running; it is destroyed with this. Memory is given back in the order of the stream.
+        if self.graph.is_some() && self.shared.bind().is_ok() {
             let _ = self.shared.wait("waiting");
         }
     }

@@ -1,0 +1,311 @@
+//! Single calls on memory that is the caller's: what other frameworks' bindings are made of. No graph, no copy, and nothing kept
+//! between calls.
+//!
+//! Memory comes in through a device's `import` ([`Cpu::import`](crate::device::Cpu::import), `Cuda::import`, `Wgpu::import`) as a [`Buf`], inputs and
+//! outputs alike. A call checks shapes and lengths, then runs: the CPU is done when it returns; on CUDA the launches are enqueued on
+//! the device's stream, and on wgpu on its queue.
+//!
+//! ```
+//! use etude::device::Cpu;
+//! use etude::embed::Conv1d;
+//! use etude::kernels::Elem;
+//! use etude::ops::conv1d::ConvOptions1d;
+//!
+//! let cpu = Cpu::<f32>::new(1)?;
+//! let (mut x, mut w) = (vec![1.0f32, 2.0, 3.0, 4.0], vec![1.0f32, -1.0]);
+//! let conv = Conv1d::new([1, 1, 4], [1, 1, 2], ConvOptions1d::default())?;
+//! let mut y = vec![0.0f32; conv.output().iter().product()];
+//! // SAFETY: the vectors outlive the call, and nobody else touches them.
+//! let [x, w, out] = unsafe {
+//!     [&mut x, &mut w, &mut y].map(|v| cpu.import(v.as_mut_ptr().cast(), Elem::Real, v.len()).unwrap())
+//! };
+//! conv.forward(&cpu, &x, &w, None, &out)?;
+//! assert_eq!(y, [-1.0, -1.0, -1.0]);
+//! # Ok::<_, etude::Error>(())
+//! ```
+
+pub use crate::contrastive::Buffers;
+use crate::device::{Buf, Device, Launch};
+use crate::kernels::{
+    Elem, Kernel, Params, contrastive as kc, conv1d as k1, conv2d as k2, similarity as ks, stored_as,
+};
+use crate::ops::contrastive as loss;
+use crate::ops::contrastive::ContrastiveOptions;
+use crate::ops::conv1d::{self, ConvOptions1d};
+use crate::ops::conv2d::{self, ConvOptions2d};
+use crate::ops::similarity::{self, Similarity};
+use crate::{Error, Result};
+use bytemuck::NoUninit;
+
+fn launch<P: NoUninit>(kernel: &'static Kernel, params: &P, bufs: &[&Buf]) -> Launch {
+    Launch { kernel, params: Params::new(params), bufs: bufs.iter().map(|&b| b.clone()).collect() }
+}
+
+/// Whether a buffer has as many elements as its shape.
+fn fits(op: &'static str, argument: &'static str, buf: &Buf, shape: &[usize]) -> Result<()> {
+    let wanted = shape.iter().try_fold(1usize, |n, &side| n.checked_mul(side));
+    if wanted == Some(buf.len()) {
+        return Ok(());
+    }
+    Err(Error::shape(op, argument, format!("{} elements for shape {shape:?}", buf.len())))
+}
+
+/// What the gradients of a convolution are wanted of.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ConvGradients<'a> {
+    /// By the input.
+    pub x: Option<&'a Buf>,
+    /// By the weight.
+    pub weight: Option<&'a Buf>,
+    /// By the bias.
+    pub bias: Option<&'a Buf>,
+}
+
+macro_rules! conv {
+    ($(#[$doc:meta])* $name:ident, $op:ident, $k:ident, $options:ident, $rank:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        pub struct $name {
+            p: $k::P,
+            x: [usize; $rank],
+            weight: [usize; $rank],
+            output: [usize; $rank],
+        }
+
+        impl $name {
+            const OP: &str = stringify!($op);
+
+            /// For an input and a weight of these shapes.
+            ///
+            /// # Errors
+            /// When shapes and options do not fit together, a dimension is empty, or 32 bits cannot index what they describe.
+            pub fn new(x: [usize; $rank], weight: [usize; $rank], options: $options) -> Result<Self> {
+                let (p, output) = $op::params(x, weight, None, options)?;
+                Ok(Self { p, x, weight, output })
+            }
+
+            /// Shape of the output.
+            pub fn output(&self) -> [usize; $rank] {
+                self.output
+            }
+
+            /// The convolution into `y`; `bias` has an element for each output channel.
+            ///
+            /// # Errors
+            /// When a buffer is of another length, or the device fails.
+            pub fn forward(
+                &self,
+                device: &dyn Device,
+                x: &Buf,
+                weight: &Buf,
+                bias: Option<&Buf>,
+                y: &Buf,
+            ) -> Result<()> {
+                fits(Self::OP, "x", x, &self.x)?;
+                fits(Self::OP, "weight", weight, &self.weight)?;
+                fits(Self::OP, "y", y, &self.output)?;
+                if let Some(bias) = bias {
+                    fits(Self::OP, "bias", bias, &self.weight[..1])?;
+                }
+                let p = $k::P { bias: bias.is_some().into(), ..self.p };
+                device.run_once(vec![launch(&$k::FWD, &p, &[x, weight, bias.unwrap_or(weight), y])])
+            }
+
+            /// The gradients that are wanted, from that by the output, `dy`.
+            ///
+            /// # Errors
+            /// When a buffer is of another length, or the device fails.
+            pub fn backward(
+                &self,
+                device: &dyn Device,
+                x: &Buf,
+                weight: &Buf,
+                dy: &Buf,
+                gradients: ConvGradients<'_>,
+            ) -> Result<()> {
+                fits(Self::OP, "x", x, &self.x)?;
+                fits(Self::OP, "weight", weight, &self.weight)?;
+                fits(Self::OP, "dy", dy, &self.output)?;
+                let (p, mut launches) = (&self.p, Vec::with_capacity(3));
+                if let Some(dx) = gradients.x {
+                    fits(Self::OP, "dx", dx, &self.x)?;
+                    launches.push(launch(&$k::BWD_X, p, &[dy, weight, dx]));
+                }
+                if let Some(dw) = gradients.weight {
+                    fits(Self::OP, "dweight", dw, &self.weight)?;
+                    let part = device.alloc(Elem::Real, p.parts())?;
+                    launches.push(launch(&$k::BWD_W, p, &[x, dy, &part, dw]));
+                }
+                if let Some(db) = gradients.bias {
+                    fits(Self::OP, "dbias", db, &self.weight[..1])?;
+                    launches.push(launch(&$k::BWD_B, p, &[dy, db]));
+                }
+                device.run_once(launches)
+            }
+        }
+    };
+}
+
+conv!(
+    /// [`conv1d`](crate::ops::conv1d::conv1d): `x` `[batch, cin, t]`, `weight` `[cout, cin/groups, taps]`.
+    Conv1d, conv1d, k1, ConvOptions1d, 3
+);
+conv!(
+    /// [`conv2d`](crate::ops::conv2d::conv2d): `x` `[batch, cin, h, w]`, `weight` `[cout, cin/groups, kh, kw]`.
+    Conv2d, conv2d, k2, ConvOptions2d, 4
+);
+
+/// The row that takes what `buf` holds.
+fn row_for(
+    op: &'static str,
+    argument: &'static str,
+    buf: &Buf,
+    rows: [&'static Kernel; 3],
+) -> Result<&'static Kernel> {
+    let elem = buf.elem();
+    stored_as(elem, rows)
+        .ok_or_else(|| Error::shape(op, argument, format!("holds {elem:?} elements, takes floats")))
+}
+
+/// [`similarity`](crate::ops::similarity::similarity): every row of `a` `[N, D]` against every row of `b` `[M, D]`, both in f32 or both
+/// in 16 bits; the matrix `[N, M]` and the gradients are f32.
+#[derive(Debug, Clone, Copy)]
+pub struct PairwiseSimilarity {
+    p: ks::P,
+    shapes: [[usize; 2]; 2],
+}
+
+impl PairwiseSimilarity {
+    const OP: &str = "similarity";
+
+    /// For matrices of these shapes.
+    ///
+    /// # Errors
+    /// When their columns differ, or a side is empty or beyond 32 bits.
+    pub fn new(a: [usize; 2], b: [usize; 2], kind: Similarity) -> Result<Self> {
+        let [n, m, d] = similarity::sizes(Self::OP, a, b)?;
+        Ok(Self { p: ks::P { n, m, d, kind: kind as u32 }, shapes: [a, b] })
+    }
+
+    /// Shape of the matrix.
+    pub fn output(&self) -> [usize; 2] {
+        [self.shapes[0][0], self.shapes[1][0]]
+    }
+
+    fn check(&self, a: &Buf, b: &Buf) -> Result<()> {
+        fits(Self::OP, "a", a, &self.shapes[0])?;
+        fits(Self::OP, "b", b, &self.shapes[1])
+    }
+
+    /// The matrix into `y`.
+    ///
+    /// # Errors
+    /// When a buffer is of another length or type, or the device fails.
+    pub fn forward(&self, device: &dyn Device, a: &Buf, b: &Buf, y: &Buf) -> Result<()> {
+        self.check(a, b)?;
+        fits(Self::OP, "y", y, &self.output())?;
+        let kernel = row_for(Self::OP, "a", a, [&ks::FWD, &ks::FWD_F16, &ks::FWD_BF16])?;
+        device.run_once(vec![launch(kernel, &self.p, &[a, b, y])])
+    }
+
+    /// The gradients by `a` and `b` from that by the matrix, `dy`.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn backward(&self, device: &dyn Device, [a, b, dy]: [&Buf; 3], [da, db]: [&Buf; 2]) -> Result<()> {
+        self.check(a, b)?;
+        fits(Self::OP, "dy", dy, &self.output())?;
+        fits(Self::OP, "da", da, &self.shapes[0])?;
+        fits(Self::OP, "db", db, &self.shapes[1])?;
+        let kernel = row_for(Self::OP, "a", a, [&ks::BWD, &ks::BWD_F16, &ks::BWD_BF16])?;
+        device.run_once(vec![launch(kernel, &self.p, &[a, b, dy, da, db])])
+    }
+}
+
+/// What messages call the buffers of a set and of the other.
+const NAMES: [[&str; 4]; 2] = [
+    ["embeddings", "labels", "weights", "gradient"],
+    ["others' embeddings", "others' labels", "others' weights", "others' gradient"],
+];
+
+/// [`contrastive`](crate::ops::contrastive::contrastive) over all pairs of one set of samples, or
+/// [`contrastive_cross`](crate::ops::contrastive::contrastive_cross) over those of two.
+///
+/// The gradient comes with the loss, in the same pass: an autograd keeps it and scales it by what comes from upstream.
+#[derive(Debug, Clone, Copy)]
+pub struct Contrastive {
+    p: kc::P,
+    cross: bool,
+}
+
+impl Contrastive {
+    /// All pairs of `n` samples of `d` columns.
+    ///
+    /// # Errors
+    /// When there is no pair, or an option does not fit.
+    pub fn all([n, d]: [usize; 2], options: ContrastiveOptions) -> Result<Self> {
+        let op = "contrastive";
+        let [n, d] = loss::size(op, "embeddings", [n, d])?;
+        loss::two_or_more(op, "embeddings", [n, d])?;
+        Ok(Self { p: loss::params(op, [n, 0, d], 0, options)?, cross: false })
+    }
+
+    /// Every one of `n` samples with every one of `m` others.
+    ///
+    /// # Errors
+    /// When columns differ, a side is empty, or an option does not fit.
+    pub fn cross(samples: [usize; 2], others: [usize; 2], options: ContrastiveOptions) -> Result<Self> {
+        let op = "contrastive_cross";
+        let ([n, d], [m, columns]) =
+            (loss::size(op, "embeddings", samples)?, loss::size(op, "others", others)?);
+        if d != columns {
+            let message = format!("shape {others:?} against embeddings of shape {samples:?}");
+            return Err(Error::shape(op, "others", message));
+        }
+        loss::both_sides(op, n, m)?;
+        Ok(Self { p: loss::params(op, [n, m, d], 0, options)?, cross: true })
+    }
+
+    /// The loss `[1]`, and the gradient by each set's embeddings, f32. `sets` is one, or for [`Self::cross`] two.
+    ///
+    /// # Errors
+    /// When a buffer is of another length or type, or the device fails.
+    pub fn run(
+        &self,
+        device: &dyn Device,
+        sets: &[Buffers<'_>],
+        loss: &Buf,
+        gradients: &[&Buf],
+    ) -> Result<()> {
+        let op = if self.cross { "contrastive_cross" } else { "contrastive" };
+        let count = 1 + usize::from(self.cross);
+        if sets.len() != count || gradients.len() != count {
+            let message = format!("{} and {} gradients, takes {count} of each", sets.len(), gradients.len());
+            return Err(Error::shape(op, "sets", message));
+        }
+        fits(op, "loss", loss, &[1])?;
+        let (mut p, mut bufs) = (self.p, Vec::with_capacity(10));
+        for (i, (set, gradient)) in sets.iter().zip(gradients).enumerate() {
+            let (rows, d) = ([p.n, p.m][i] as usize, p.d as usize);
+            let [embeddings, labels, weights, of] = NAMES[i];
+            fits(op, embeddings, set.embeddings, &[rows, d])?;
+            fits(op, labels, set.labels, &[rows])?;
+            fits(op, of, gradient, &[rows, d])?;
+            if let Some(given) = set.weights {
+                fits(op, weights, given, &[rows])?;
+                p.weighted |= 1 << i;
+            }
+            bufs.extend([set.embeddings, set.labels, set.weights.unwrap_or(set.labels)]);
+        }
+        let rows = match self.cross {
+            false => [&kc::ALL, &kc::ALL_F16, &kc::ALL_BF16],
+            true => [&kc::CROSS, &kc::CROSS_F16, &kc::CROSS_BF16],
+        };
+        let kernel = row_for(op, "embeddings", sets[0].embeddings, rows)?;
+        let part = device.alloc(Elem::Real, p.parts())?;
+        bufs.push(loss);
+        bufs.extend(gradients);
+        bufs.push(&part);
+        device.run_once(vec![launch(kernel, &p, &bufs)])
+    }
+}
