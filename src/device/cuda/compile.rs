@@ -65,10 +65,18 @@ pub fn architecture((major, minor): (u32, u32)) -> String {
     if (major, minor) == (9, 0) { "sm_90a".into() } else { format!("sm_{major}{minor}") }
 }
 
+/// Stands in where another crate has cudarc link the library, which is then there: cudarc has no such function.
+#[allow(dead_code, reason = "cudarc's own hides it")]
+unsafe fn is_culib_present() -> bool {
+    true
+}
+
 fn nvrtc_present() -> bool {
+    #[allow(unused_imports, reason = "for is_culib_present, if it is there")]
+    use sys::*;
     static PRESENT: OnceLock<bool> = OnceLock::new();
     // SAFETY: loads and unloads NVIDIA's library, whose initialisers are trusted.
-    *PRESENT.get_or_init(|| unsafe { sys::is_culib_present() })
+    *PRESENT.get_or_init(|| unsafe { is_culib_present() })
 }
 
 /// NVRTC's version.
