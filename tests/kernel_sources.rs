@@ -85,6 +85,5 @@ fn geometry_fits_every_launch_of_the_case_table() {
         }
     }
     let unseen: Vec<_> = kernels().map(|(_, k)| k.name).filter(|name| !seen.contains(name)).collect();
-    // What the graph launches where values fan out.
-    assert_eq!(unseen, ["elementwise_copy", "elementwise_accumulate"], "no case launches these");
+    assert!(unseen.is_empty(), "no case launches {unseen:?}");
 }
