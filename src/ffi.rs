@@ -494,9 +494,9 @@ pub extern "C" fn etude_contrastive_defaults() -> EtudeContrastive {
     EtudeContrastive { d: 0, dtype: ETUDE_F32, metric: metric as u32, margin, tau, weight, grad_scale }
 }
 
-/// Input channels of a group; the check of `groups` follows where it divides nothing.
+/// Input channels of a group; never 0, so that groups which do not divide the channels are what is found at fault.
 fn in_group(cin: usize, groups: usize) -> usize {
-    cin.checked_div(groups).unwrap_or(cin)
+    cin.checked_div(groups).unwrap_or(cin).max(1)
 }
 
 impl EtudeConv1d {

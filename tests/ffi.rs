@@ -382,7 +382,7 @@ fn mistakes_come_back_as_a_status_and_a_message() {
         refused(forward(cpu, &conv, x, w, x.cast_mut()), &["x", "overlaps", "y"]);
         refused(forward(cpu, &conv, x.byte_add(1), w, y), &["x: ", "multiple of 4"]);
         refused(forward(cpu, &EtudeConv1d { groups: 0, ..conv }, x, w, y), &["groups"]);
-        refused(forward(cpu, &EtudeConv1d { groups: 3, ..conv }, x, w, y), &["groups", "empty"]);
+        refused(forward(cpu, &EtudeConv1d { groups: 3, ..conv }, x, w, y), &["groups", "3 does not divide 2"]);
         refused(forward(cpu, &EtudeConv1d { stride: 0, ..conv }, x, w, y), &["stride"]);
         refused(forward(cpu, &EtudeConv1d { taps: 6, ..conv }, x, w, y), &["weight", "6 taps"]);
         refused(
@@ -447,12 +447,14 @@ fn versions() {
 
 #[test]
 fn a_card_that_is_not_there_is_an_error() {
-    for make in [etude_cuda_new, |ordinal, out| unsafe { etude_cuda_on_stream(ordinal, null_mut(), out) }] {
-        let mut context = std::ptr::dangling_mut();
-        assert_eq!(unsafe { make(1 << 20, &mut context) }, ETUDE_DEVICE_FAILED);
-        assert!(context.is_null());
+    let mut contexts = [std::ptr::dangling_mut(); 2];
+    let [first, second] = &mut contexts;
+    unsafe {
+        assert_eq!(etude_cuda_new(1 << 20, first), ETUDE_DEVICE_FAILED);
         assert!(last_error().starts_with("cuda: "), "{}", last_error());
+        assert_eq!(etude_cuda_on_stream(1 << 20, null_mut(), second), ETUDE_DEVICE_FAILED);
     }
+    assert_eq!(contexts, [null_mut(); 2]);
 }
 
 /// On a card: the caller's memory and stream.
