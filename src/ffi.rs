@@ -818,3 +818,18 @@ pub unsafe extern "C" fn etude_contrastive_cross(
         of.run(call.device(), &[set.inputs(), other.inputs()], &loss, &[&set.gradient, &other.gradient])
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_a_status_and_a_message() {
+        assert_eq!(entry(|| panic!("plain\0")), ETUDE_PANICKED);
+        assert_eq!(entry(|| panic!("formatted {}", 1)), ETUDE_PANICKED);
+        // SAFETY: the library's own string.
+        let text = unsafe { CStr::from_ptr(etude_last_error()) };
+        assert_eq!(text.to_str(), Ok("a fault in etude, please report it: formatted 1"));
+        assert_eq!(entry(|| std::panic::panic_any(7)), ETUDE_PANICKED);
+    }
+}

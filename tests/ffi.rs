@@ -382,7 +382,10 @@ fn mistakes_come_back_as_a_status_and_a_message() {
         refused(forward(cpu, &conv, x, w, x.cast_mut()), &["x", "overlaps", "y"]);
         refused(forward(cpu, &conv, x.byte_add(1), w, y), &["x: ", "multiple of 4"]);
         refused(forward(cpu, &EtudeConv1d { groups: 0, ..conv }, x, w, y), &["groups"]);
-        refused(forward(cpu, &EtudeConv1d { groups: 3, ..conv }, x, w, y), &["groups", "3 does not divide 2"]);
+        refused(
+            forward(cpu, &EtudeConv1d { groups: 3, ..conv }, x, w, y),
+            &["groups", "3 does not divide 2"],
+        );
         refused(forward(cpu, &EtudeConv1d { stride: 0, ..conv }, x, w, y), &["stride"]);
         refused(forward(cpu, &EtudeConv1d { taps: 6, ..conv }, x, w, y), &["weight", "6 taps"]);
         refused(
