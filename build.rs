@@ -1,5 +1,4 @@
-//! Notes what a binary was built with and for, so that bug reports and benchmarks can say so, and prepares the CUDA
-//! sources for the features that use them.
+//! Notes what a binary was built with and for, so that bug reports and benchmarks can say so, and embeds the CUDA sources.
 
 #[cfg(feature = "cuda")]
 #[path = "build/nvcc.rs"]
@@ -7,8 +6,6 @@ mod nvcc;
 #[cfg(feature = "cuda-on-cpu")]
 #[path = "build/on_cpu.rs"]
 mod on_cpu;
-#[cfg(any(feature = "cuda", feature = "cuda-on-cpu"))]
-#[cfg_attr(not(feature = "cuda-on-cpu"), expect(dead_code, reason = "nvcc reads the files itself"))]
 #[path = "build/sources.rs"]
 mod sources;
 
@@ -18,18 +15,16 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
     note_build();
-    #[cfg(any(feature = "cuda", feature = "cuda-on-cpu"))]
+    println!("cargo::rerun-if-changed=kernels");
+    let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let sources = sources::read();
+    sources::embed(&sources, &out);
+    #[cfg(feature = "cuda")]
+    nvcc::build(&sources::files("cu"), &out);
+    #[cfg(feature = "cuda-on-cpu")]
     {
-        println!("cargo::rerun-if-changed=kernels");
-        let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-        sources::embed(&out);
-        #[cfg(feature = "cuda")]
-        nvcc::build(&sources::files("cu"), &out);
-        #[cfg(feature = "cuda-on-cpu")]
-        {
-            let planted = sources::one("kernels/on_cpu/planted.cu".as_ref());
-            on_cpu::build(&sources::read().into_iter().chain([planted]).collect::<Vec<_>>(), &out);
-        }
+        let planted = sources::one("kernels/on_cpu/planted.cu".as_ref());
+        on_cpu::build(&sources.into_iter().chain([planted]).collect::<Vec<_>>(), &out);
     }
 }
 

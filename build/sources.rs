@@ -56,26 +56,16 @@ fn inlined(path: &Path, seen: &mut Vec<PathBuf>) -> String {
     out
 }
 
-/// Writes `cuda_sources.rs`, what `etude::device::cuda` embeds.
-pub fn embed(out: &Path) {
-    let root = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
-    let list = |extension: &str, whole: bool| -> String {
-        let name =
-            |path: &Path| if whole { path.file_name() } else { path.file_stem() }.map(|n| n.to_os_string());
-        let row = |path: &PathBuf| {
-            format!(
-                "    ({:?}, include_str!({:?})),\n",
-                name(path).unwrap_or_default(),
-                Path::new(&root).join(path)
-            )
-        };
-        files(extension).iter().map(row).collect()
-    };
-    let file = format!(
-        "/// Every CUDA source: stem and text.\npub static SOURCES: &[(&str, &str)] = &[\n{}];\n\n\
-         /// What the sources include: file name and text.\npub static HEADERS: &[(&str, &str)] = &[\n{}];\n",
-        list("cu", false),
-        list("cuh", true),
-    );
-    std::fs::write(out.join("cuda_sources.rs"), file).expect("OUT_DIR can be written");
+/// Writes `cuda_sources.rs`, what `etude::kernels::source` embeds.
+pub fn embed(sources: &[Source], out: &Path) {
+    let write = |path: &Path, text: &str| std::fs::write(path, text).expect("OUT_DIR can be written");
+    let mut rows = String::new();
+    for source in sources {
+        let file = out.join(format!("{}.cu", source.stem));
+        write(&file, &source.text);
+        rows += &format!("    ({:?}, include_str!({file:?})),\n", source.stem);
+    }
+    let list =
+        format!("/// Every CUDA source: stem and text.\npub static CUDA: &[(&str, &str)] = &[\n{rows}];\n");
+    write(&out.join("cuda_sources.rs"), &list);
 }

@@ -37,17 +37,21 @@ constexpr unsigned BLOCK_HALVES = 256;
 constexpr unsigned ROWS_HALVES = 32;
 
 // The loss and coefficient of a pair at squared distance t of its rows (of norm 1 for the cosine) and label distance w.
-template <bool UNIT> __device__ inline Term term(const P& p, float t, float w, bool directed) {
-    if (UNIT) {
-        const float dist = directed ? 0.5f * t : 1.0f;
-        const float slope = w <= p.tau ? dist : -fmaxf(p.margin * w - dist, 0.0f);
-        return {slope * slope, directed ? slope : 0.0f};
+template <bool UNIT> struct Contrast {
+    float margin, tau;
+
+    __device__ Term operator()(float t, float w, unsigned, unsigned, bool directed) const {
+        if (UNIT) {
+            const float dist = directed ? 0.5f * t : 1.0f;
+            const float slope = w <= tau ? dist : -fmaxf(margin * w - dist, 0.0f);
+            return {slope * slope, directed ? slope : 0.0f};
+        }
+        if (w <= tau) return {t, 1.0f};
+        const float over = t > 0.0f ? rsqrtf(t) : 0.0f;
+        const float h = fmaxf(margin * w - t * over, 0.0f);
+        return {h * h, -h * over};
     }
-    if (w <= p.tau) return {t, 1.0f};
-    const float dist = sqrtf(t);
-    const float h = fmaxf(p.margin * w - dist, 0.0f);
-    return {h * h, t > 0.0f ? -h / fmaxf(dist, 1e-30f) : 0.0f};
-}
+};
 
 // The sum over a block, in every thread, and over the threads before this one; all threads must come here.
 struct Sum {
@@ -91,12 +95,12 @@ __device__ inline float unit_of(const float* weights, unsigned n) {
 }
 
 // Rows with their labels and weights.
-template <class T> __device__ inline Rows<T> samples_of(const T* z, unsigned n, const float* labels, const float* weights) {
-    return {z, n, labels, weights, unit_of(weights, n)};
+template <class T> __device__ inline Rows samples_of(const T* z, unsigned n, const float* labels, const float* weights) {
+    return {z, n, stored_as(T()), labels, weights, unit_of(weights, n)};
 }
 
 // The sum of all weights, or with PAIRS of the products of every two; a thread takes neighbours.
-template <bool PAIRS, class T> __device__ inline double total_of(const Rows<T>& rows) {
+template <bool PAIRS> __device__ inline double total_of(const Rows& rows) {
     if (!rows.weights) return PAIRS ? 0.5 * rows.n * (rows.n - 1.0) : static_cast<double>(rows.n);
     const unsigned share = div_up(rows.n, blockDim.x);
     const size_t from = static_cast<size_t>(threadIdx.x) * share, to = min(from + share, static_cast<size_t>(rows.n));
@@ -128,51 +132,49 @@ __device__ inline void put_loss(double mine, float* part, unsigned parts, bool c
 __device__ inline unsigned own_rows(float, unsigned n, unsigned m) { return rows_of_block(static_cast<size_t>(n) + m); }
 template <class T> __device__ inline unsigned own_rows(T, unsigned, unsigned) { return ROWS_HALF; }
 
-template <bool UNIT, bool SAME>
-__device__ __forceinline__ double sweep_by(float4* memory, const Rows<float>& a, const Rows<float>& b, unsigned own, unsigned block, float scale, float* out, const P& p) {
-    const auto of = [=](float t, float w, unsigned, unsigned, bool directed) { return term<UNIT>(p, t, w, directed); };
-    const unsigned i0 = block * own, column = blockIdx.y * CHUNK;
-    return own == ROWS_FEW ? sweep<ROWS_FEW, UNIT, true, SAME>(memory, a, b, i0, column, p.d, scale, out, of)
-                           : sweep<ROWS_MANY, UNIT, true, SAME>(memory, a, b, i0, column, p.d, scale, out, of);
+template <bool UNIT>
+__device__ __forceinline__ double sweep_by(float, float4* memory, const Rows& a, const Rows& b, unsigned own, unsigned i0, const Pairs& pairs, float* out, const P& p) {
+    const Contrast<UNIT> of = {p.margin, p.tau};
+    const unsigned column = blockIdx.y * CHUNK;
+    return own == ROWS_FEW ? sweep<ROWS_FEW, UNIT>(memory, a, b, i0, column, p.d, pairs, out, of)
+                           : sweep<ROWS_MANY, UNIT>(memory, a, b, i0, column, p.d, pairs, out, of);
 }
 
-template <bool UNIT, bool SAME, class T>
-__device__ __forceinline__ double sweep_by(float4* memory, const Rows<T>& a, const Rows<T>& b, unsigned own, unsigned block, float scale, float* out, const P& p) {
-    const auto of = [=](float t, float w, unsigned, unsigned, bool directed) { return term<UNIT>(p, t, w, directed); };
-    const unsigned i0 = block * own, column = blockIdx.y * CHUNK;
-    return sweep_half<UNIT, SAME>(memory, a, b, i0, column, p.d, scale, out, of);
+template <bool UNIT, class T>
+__device__ __forceinline__ double sweep_by(T, float4* memory, const Rows& a, const Rows& b, unsigned, unsigned i0, const Pairs& pairs, float* out, const P& p) {
+    return sweep_half<UNIT, T>(memory, a, b, i0, blockIdx.y * CHUNK, p.d, pairs, out, Contrast<UNIT>{p.margin, p.tau});
 }
 
 // The block's rows of the gradient by `a`; the thread's part of twice the sum of the losses.
-template <bool SAME, class T>
-__device__ __forceinline__ double sweep_of(float4* memory, const Rows<T>& a, const Rows<T>& b, unsigned own, unsigned block, float scale, float* out, const P& p) {
-    return p.metric == COSINE ? sweep_by<true, SAME>(memory, a, b, own, block, scale, out, p)
-                              : sweep_by<false, SAME>(memory, a, b, own, block, scale, out, p);
+template <class T>
+__device__ __forceinline__ double sweep_of(float4* memory, const Rows& a, const Rows& b, unsigned own, unsigned block, const Pairs& pairs, float* out, const P& p) {
+    return p.metric == COSINE ? sweep_by<true>(T(), memory, a, b, own, block * own, pairs, out, p)
+                              : sweep_by<false>(T(), memory, a, b, own, block * own, pairs, out, p);
 }
 
 template <class T>
 __device__ inline void all(float4* memory, const T* z, const float* labels, const float* weights, float* loss, float* dz, float* part, const P& p, unsigned* ticket) {
-    const Rows<T> rows = samples_of(z, p.n, labels, p.weighted & 1 ? weights : nullptr);
+    const Rows rows = samples_of(z, p.n, labels, p.weighted & 1 ? weights : nullptr);
     const double scale = share_of(p, total_of<true>(rows));
-    const float by = static_cast<float>(scale * p.grad_scale);
+    const Pairs pairs = {true, true, static_cast<float>(scale * p.grad_scale)};
     const unsigned own = own_rows(T(), p.n, 0);
-    const double losses = sweep_of<true>(memory, rows, rows, own, blockIdx.x, by, dz, p);
+    const double losses = sweep_of<T>(memory, rows, rows, own, blockIdx.x, pairs, dz, p);
     // Each pair was met from both ends, and its loss is twice what counts.
     put_loss(losses, part, div_up(p.n, own), blockIdx.y == 0, 0.25 * scale, loss, ticket);
 }
 
 template <class T>
 __device__ inline void cross(float4* memory, const T* z, const float* labels_z, const float* weights_z, const T* others, const float* labels_o, const float* weights_o, float* loss, float* dz, float* dothers, float* part, const P& p, unsigned* ticket) {
-    const Rows<T> of_z = samples_of(z, p.n, labels_z, p.weighted & 1 ? weights_z : nullptr);
-    const Rows<T> of_o = samples_of(others, p.m, labels_o, p.weighted & 2 ? weights_o : nullptr);
+    const Rows of_z = samples_of(z, p.n, labels_z, p.weighted & 1 ? weights_z : nullptr);
+    const Rows of_o = samples_of(others, p.m, labels_o, p.weighted & 2 ? weights_o : nullptr);
     const double scale = share_of(p, total_of<false>(of_z) * total_of<false>(of_o));
-    const float by = static_cast<float>(scale * p.grad_scale);
+    const Pairs pairs = {false, true, static_cast<float>(scale * p.grad_scale)};
     const unsigned own = own_rows(T(), p.n, p.m), blocks = div_up(p.n, own);
     const bool second = blockIdx.x >= blocks;
-    const Rows<T> mine = second ? of_o : of_z, theirs = second ? of_z : of_o;
+    const Rows mine = second ? of_o : of_z, theirs = second ? of_z : of_o;
     float* const out = second ? dothers : dz;
     const unsigned block = second ? blockIdx.x - blocks : blockIdx.x;
-    const double losses = sweep_of<false>(memory, mine, theirs, own, block, by, out, p);
+    const double losses = sweep_of<T>(memory, mine, theirs, own, block, pairs, out, p);
     put_loss(losses, part, blocks, !second && blockIdx.y == 0, 0.5 * scale, loss, ticket);
 }
 
@@ -236,7 +238,7 @@ contrastive_halves(const float* __restrict__ z, const float* __restrict__ labels
     // How often each row is in the pairing, and where last; how many indices are no row.
     __shared__ unsigned count[ROWS_HALVES + 1];
     __shared__ unsigned last[ROWS_HALVES];
-    const Rows<float> rows = samples_of(z, p.n, labels, p.weighted & 1 ? weights : nullptr);
+    const Rows rows = samples_of(z, p.n, labels, p.weighted & 1 ? weights : nullptr);
     const unsigned first = blockIdx.x * ROWS_HALVES;
     if (threadIdx.x <= ROWS_HALVES) count[threadIdx.x] = 0;
     if (threadIdx.x < ROWS_HALVES) last[threadIdx.x] = 0;
@@ -289,7 +291,7 @@ contrastive_halves(const float* __restrict__ z, const float* __restrict__ labels
     Term of = {0.0f, 0.0f};
     if (there) {
         const float w = fabsf(labels[i] - labels[j]);
-        of = cosine ? term<true>(p, t, w, directed) : term<false>(p, t, w, directed);
+        of = cosine ? Contrast<true>{p.margin, p.tau}(t, w, i, j, directed) : Contrast<false>{p.margin, p.tau}(t, w, i, j, directed);
     }
     const float slope = static_cast<float>(scale * p.grad_scale) * (both * of.g);
     for (unsigned k = lane; i < p.n && k < p.d; k += 8) {

@@ -49,12 +49,32 @@ template <class T> struct alignas(8) Four {
     T v[4];
 };
 
+// Columns k to k + 3 of a row of d, 0 beyond the last.
+template <class T> __device__ inline float4 quad_of(const T* row, unsigned k, unsigned d) {
+    if (sizeof(T) == 2 && d % 4 == 0 && reinterpret_cast<size_t>(row) % 8 == 0) {
+        const Four<T> four = *reinterpret_cast<const Four<T>*>(row + k);
+        return make_float4(real(four.v[0]), real(four.v[1]), real(four.v[2]), real(four.v[3]));
+    }
+    float4 v = make_float4(real(row[k]), 0.0f, 0.0f, 0.0f);
+    if (k + 1 < d) v.y = real(row[k + 1]);
+    if (k + 2 < d) v.z = real(row[k + 2]);
+    if (k + 3 < d) v.w = real(row[k + 3]);
+    return v;
+}
+
+// How rows are stored; a value rather than a type where one sweep serves all three.
+constexpr unsigned F32 = 0, F16 = 1, BF16 = 2;
+__device__ inline unsigned stored_as(float) { return F32; }
+__device__ inline unsigned stored_as(__half) { return F16; }
+__device__ inline unsigned stored_as(__nv_bfloat16) { return BF16; }
+
 // A set of rows.
-template <class T> struct Rows {
-    const T* __restrict__ z; // [n, d]
+struct Rows {
+    const void* z; // [n, d]
     unsigned n;
-    const float* __restrict__ labels; // [n], or null
-    const float* __restrict__ weights; // [n], or null where each is 1
+    unsigned stored;
+    const float* labels; // [n], or null
+    const float* weights; // [n], or null where each is 1
     float unit; // what weights are multiplied by
 
     // The weight of row i, 0 beyond the last.
@@ -62,18 +82,13 @@ template <class T> struct Rows {
         if (i >= n) return 0.0f;
         return weights ? weights[i] * unit : 1.0f;
     }
-    // Columns k to k + 3 of row i, 0 beyond the last.
-    __device__ float4 quad(unsigned i, unsigned k, unsigned d) const {
-        const T* at = z + static_cast<size_t>(i) * d + k;
-        if (sizeof(T) == 2 && d % 4 == 0 && reinterpret_cast<size_t>(z) % 8 == 0) {
-            const Four<T> four = *reinterpret_cast<const Four<T>*>(at);
-            return make_float4(real(four.v[0]), real(four.v[1]), real(four.v[2]), real(four.v[3]));
-        }
-        float4 v = make_float4(real(at[0]), 0.0f, 0.0f, 0.0f);
-        if (k + 1 < d) v.y = real(at[1]);
-        if (k + 2 < d) v.z = real(at[2]);
-        if (k + 3 < d) v.w = real(at[3]);
-        return v;
+    template <class T> __device__ const T* row(unsigned i, unsigned d) const {
+        return static_cast<const T*>(z) + static_cast<size_t>(i) * d;
+    }
+    // Columns k to k + 3 of row i, 0 beyond the last. A call, for the rows that are not f32 on 16 bytes.
+    __device__ __noinline__ float4 quad(unsigned i, unsigned k, unsigned d) const {
+        if (stored == F32) return quad_of(row<float>(i, d), k, d);
+        return stored == F16 ? quad_of(row<__half>(i, d), k, d) : quad_of(row<__nv_bfloat16>(i, d), k, d);
     }
 };
 
@@ -88,16 +103,16 @@ template <int SHIFT> __device__ inline unsigned place(unsigned row, unsigned q, 
 }
 
 // Stages columns k0 to k0 + 4 * 2^log_pitch of `count` rows from `first` on.
-template <int SHIFT, class T>
-__device__ inline void stage(float4* to, unsigned log_pitch, const Rows<T>& from, unsigned first, unsigned count, unsigned d, unsigned k0) {
-    const bool whole = sizeof(T) == 4 && on_quads(from.z, d);
+template <int SHIFT>
+__device__ inline void stage(float4* to, unsigned log_pitch, const Rows& from, unsigned first, unsigned count, unsigned d, unsigned k0) {
+    const bool whole = from.stored == F32 && on_quads(from.z, d);
     for (unsigned e = threadIdx.x; e < count << log_pitch; e += blockDim.x) {
         const unsigned row = e >> log_pitch, q = e - (row << log_pitch);
         const unsigned i = first + row, k = k0 + 4 * q;
         float4* at = to + place<SHIFT>(row, q, log_pitch);
         const bool keep = k < d && from.weight(i) > 0.0f;
         if (whole) {
-            copy_async16(at, from.z + (keep ? static_cast<size_t>(i) * d + k : 0), keep);
+            copy_async16(at, keep ? from.row<float>(i, d) + k : from.z, keep);
         } else {
             *at = keep ? from.quad(i, k, d) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         }
@@ -147,12 +162,15 @@ template <bool UNIT, class Get> __device__ inline float norm_of(unsigned quads, 
 }
 
 // norm_of for `count` rows from memory.
-template <bool UNIT, class T>
-__device__ inline void norms(float* to, const Rows<T>& from, unsigned first, unsigned count, unsigned d) {
+template <bool UNIT>
+__device__ inline void norms(float* to, const Rows& from, unsigned first, unsigned count, unsigned d) {
+    const bool whole = from.stored == F32 && on_quads(from.z, d);
     for (unsigned row = threadIdx.x / 4; row < count; row += blockDim.x / 4) {
         const unsigned i = first + row;
         const bool keep = from.weight(i) > 0.0f;
-        const float norm = norm_of<UNIT>(keep ? div_up(d, 4) : 0, [&](unsigned q) { return from.quad(i, 4 * q, d); });
+        const unsigned quads = keep ? div_up(d, 4) : 0;
+        const float norm = whole ? norm_of<UNIT>(quads, [&](unsigned q) { return at4(from.row<float>(i, d), 4 * q); })
+                                 : norm_of<UNIT>(quads, [&](unsigned q) { return from.quad(i, 4 * q, d); });
         if (threadIdx.x % 4 == 0) to[row] = norm;
     }
 }
@@ -172,8 +190,7 @@ __device__ inline Refined refined(float ee, float q, float ratio, float t) {
     return {better ? fmaxf(ee - radial * radial, 0.0f) / ratio : -1.0f, 0.5f * (ee + q) / ratio};
 }
 
-template <class T>
-__device__ __noinline__ Refined refine(const Rows<T>& a, const Rows<T>& b, unsigned i, unsigned j, float ri, float rj, float t, unsigned d) {
+__device__ __noinline__ Refined refine(const Rows& a, const Rows& b, unsigned i, unsigned j, float ri, float rj, float t, unsigned d) {
     float ee = 0.0f, q = 0.0f;
 #pragma unroll 1
     for (unsigned k = 0; k < d; k += 4) {
@@ -196,12 +213,42 @@ __device__ inline unsigned rows_of_block(size_t rows) { return rows < FEW ? ROWS
 // Quads from one staged row to the next, as a power of two.
 __device__ inline unsigned log_pitch_of(unsigned d) { return d <= 32 ? 3 : d <= 64 ? 4 : 5; }
 
+// v and what this launch has written to the `left` elements, at most four, from `at` on; `whole` where one access takes four.
+__device__ inline float4 sum_of(float4 v, const float* at, unsigned left, bool whole) {
+    if (whole) {
+        const float4 old = __ldcg(reinterpret_cast<const float4*>(at));
+        return make_float4(v.x + old.x, v.y + old.y, v.z + old.z, v.w + old.w);
+    }
+    v.x += __ldcg(at);
+    if (left > 1) v.y += __ldcg(at + 1);
+    if (left > 2) v.z += __ldcg(at + 2);
+    if (left > 3) v.w += __ldcg(at + 3);
+    return v;
+}
+
+__device__ inline void put(float* at, float4 v, unsigned left, bool whole) {
+    if (whole) {
+        at4(at, 0) = v;
+        return;
+    }
+    at[0] = v.x;
+    if (left > 1) at[1] = v.y;
+    if (left > 2) at[2] = v.z;
+    if (left > 3) at[3] = v.w;
+}
+
+// What a sweep makes of its pairs. What is the same for a whole launch is a value: a template would double what is to be compiled.
+struct Pairs {
+    bool same; // both sets are one, and a row makes no pair with itself
+    bool distance; // t is needed; without it (dot products) the gradient is -acc
+    float scale; // of the gradient
+};
+
 // Rows i0 to i0 + ROWS of `a` against all of `b`, columns from `column` on. `term(t, w, i, j, real)` is the pair's at label distance
-// w; `real` is false where a cosine has no direction. SAME: both sets are one, and a row makes no pair with itself. DISTANCE: t is
-// needed; without it (dot products) the gradient is -acc. Writes scale * gradient into out [a.n, d]; returns the thread's part of
+// w; `real` is false where a cosine has no direction. Writes the gradient into out [a.n, d]; returns the thread's part of
 // twice the sum of the losses.
-template <unsigned ROWS, bool COSINE, bool DISTANCE, bool SAME, class T, class F>
-__device__ __noinline__ double sweep(float4* memory, const Rows<T>& a, const Rows<T>& b, unsigned i0, unsigned column, unsigned d, float scale, float* out, F term) {
+template <unsigned ROWS, bool COSINE, class F>
+__device__ __noinline__ double sweep(float4* memory, const Rows& a, const Rows& b, unsigned i0, unsigned column, unsigned d, const Pairs& pairs, float* out, const F& term) {
     constexpr unsigned R1 = ROWS / 16, R3 = ROWS / 8, WAY = ROWS + 4;
     const unsigned log_pitch = log_pitch_of(d), pitch = 1u << log_pitch;
     float4* const zi = memory;
@@ -228,7 +275,7 @@ __device__ __noinline__ double sweep(float4* memory, const Rows<T>& a, const Row
     stage<0>(zj, log_pitch, b, 0, TILE, d, chunks == 1 ? 0 : (own + 1) % chunks * CHUNK);
     if (chunks == 1) stage<0>(zi, log_pitch, a, i0, ROWS, d, 0);
     copy_commit();
-    if (DISTANCE) norms<COSINE>(norm_i, a, i0, ROWS, d);
+    if (pairs.distance) norms<COSINE>(norm_i, a, i0, ROWS, d);
     for (unsigned r = threadIdx.x; r < ROWS; r += BLOCK) {
         weight_i[r] = a.weight(i0 + r);
         label_i[r] = a.labels && i0 + r < a.n ? a.labels[i0 + r] : 0.0f;
@@ -250,7 +297,7 @@ __device__ __noinline__ double sweep(float4* memory, const Rows<T>& a, const Row
             }
             copy_wait<0>();
             __syncthreads();
-            const float4* const tile_j = zj + now * TILE * pitch;
+            float4* const tile_j = zj + now * TILE * pitch;
             now ^= 1;
             if (c + 1 < chunks || tile + 1 < tiles) {
                 const unsigned next = c + 1 < chunks ? j0 : j0 + TILE;
@@ -265,16 +312,16 @@ __device__ __noinline__ double sweep(float4* memory, const Rows<T>& a, const Row
                     label_j[threadIdx.x] = b.labels && j < b.n ? b.labels[j] : 0.0f;
                 }
                 if (threadIdx.x < ROWS) refined_i[threadIdx.x] = 0;
-                if (DISTANCE && chunks == 1) {
+                if (pairs.distance && chunks == 1) {
                     const unsigned row = threadIdx.x / 4;
                     const float norm = norm_of<COSINE>(quads, [&](unsigned q) { return tile_j[place<0>(row, q, log_pitch)]; });
                     if (threadIdx.x % 4 == 0) norm_j[row] = norm;
-                } else if (DISTANCE) {
+                } else if (pairs.distance) {
                     norms<COSINE>(norm_j, b, j0, TILE, d);
                 }
                 __syncthreads();
             }
-            if (DISTANCE) {
+            if (pairs.distance) {
                 const unsigned count = div_up(min(CHUNK, d - k0), 4);
                 float ri[R1], rj[4];
                 if (COSINE) {
@@ -312,7 +359,7 @@ __device__ __noinline__ double sweep(float4* memory, const Rows<T>& a, const Row
 #pragma unroll
                 for (unsigned s = 0; s < 4; s++) {
                     const unsigned row = it + 16 * r, col = jt + 8 * s, i = i0 + row, j = j0 + col;
-                    const float both = SAME && i == j ? 0.0f : weight_i[row] * weight_j[col];
+                    const float both = pairs.same && i == j ? 0.0f : weight_i[row] * weight_j[col];
                     float g = 0.0f;
                     if (both > 0.0f) {
                         float te = t[r][s];
@@ -333,7 +380,7 @@ __device__ __noinline__ double sweep(float4* memory, const Rows<T>& a, const Row
                         recent += both * of.loss;
                         g = both * of.g;
                         if (COSINE) along[r] += g * inward;
-                        if (DISTANCE) near |= g != 0.0f && te <= (COSINE ? 2.0f * NEAR : NEAR * (norm_i[row] + norm_j[col]));
+                        if (pairs.distance) near |= g != 0.0f && te <= (COSINE ? 2.0f * NEAR : NEAR * (norm_i[row] + norm_j[col]));
                     }
                     t[r][s] = g;
                     coefficients[col * WAY + row] = COSINE ? g * norm_j[col] : g;
@@ -406,7 +453,6 @@ __device__ __noinline__ double sweep(float4* memory, const Rows<T>& a, const Row
                         along_i[it + 16 * r] = along[r];
                     }
                 }
-                __syncthreads();
             }
 #pragma unroll 1
             for (unsigned o = lanes; o < 16; o *= 2)
@@ -414,33 +460,44 @@ __device__ __noinline__ double sweep(float4* memory, const Rows<T>& a, const Row
                 for (unsigned r = 0; r < R3; r++)
 #pragma unroll
                     for (unsigned e = 0; e < 8; e++) acc[r][e] += __shfl_xor_sync(FULL, acc[r][e], o);
+            // Out through where the tile was, 32 rows at a time, so that neighbours write neighbours.
+            const bool whole = on_quads(out, d);
+#pragma unroll 1
+            for (unsigned from = 0; from < ROWS; from += TILE) {
+                __syncthreads(); // whoever still reads the tile
+                if (turn == 0 && R3 * group >= from && R3 * group < from + TILE) {
 #pragma unroll
-            for (unsigned r = 0; r < R3; r++) {
-                const unsigned row = R3 * group + r;
-#pragma unroll
-                for (unsigned e = 0; e < 8; e++) {
-                    const unsigned q = lane + e / 4 * lanes, k = column + 4 * q + e % 4;
-                    if (turn == 0 && i0 + row < a.n && k < d) {
-                        const size_t at = static_cast<size_t>(i0 + row) * d + k;
-                        float v = acc[r][e];
-                        if (tile >= FLUSH) v += __ldcg(out + at);
-                        if (last && DISTANCE) {
-                            float u = reinterpret_cast<const float*>(zi + place<0>(row, q, log_pitch))[e % 4];
-                            if (COSINE) {
-                                // On a line the angle is 0 or pi whatever the lengths.
-                                u *= norm_i[row];
-                                v = d == 1 ? 0.0f : scale * ((sum_i[row] - along_i[row]) * u - v) * norm_i[row];
-                            } else {
-                                v = scale * (sum_i[row] * u - v);
-                            }
-                        } else if (last) {
-                            v *= -scale;
-                        }
-                        out[at] = v;
+                    for (unsigned r = 0; r < R3; r++) {
+                        const unsigned row = R3 * group + r - from;
+                        tile_j[place<0>(row, lane, log_pitch)] = make_float4(acc[r][0], acc[r][1], acc[r][2], acc[r][3]);
+                        tile_j[place<0>(row, lane + lanes, log_pitch)] = make_float4(acc[r][4], acc[r][5], acc[r][6], acc[r][7]);
                     }
-                    acc[r][e] = 0.0f;
+                }
+                __syncthreads();
+#pragma unroll 1
+                for (unsigned e = threadIdx.x; e < TILE << log_pitch; e += BLOCK) {
+                    const unsigned row = from + (e >> log_pitch), q = e % pitch, i = i0 + row, k = column + 4 * q;
+                    if (i >= a.n || q >= quads) continue;
+                    float4 v = tile_j[place<0>(e >> log_pitch, q, log_pitch)];
+                    float* const to = out + static_cast<size_t>(i) * d + k;
+                    if (tile >= FLUSH) v = sum_of(v, to, d - k, whole);
+                    if (last && pairs.distance) {
+                        const float4 u = zi[place<0>(row, q, log_pitch)];
+                        const float norm = COSINE ? norm_i[row] : 1.0f;
+                        const float inward = COSINE ? (sum_i[row] - along_i[row]) * norm : sum_i[row];
+                        // On a line the angle is 0 or pi whatever the lengths.
+                        const float by = COSINE && d == 1 ? 0.0f : pairs.scale * norm;
+                        v = make_float4(by * (inward * u.x - v.x), by * (inward * u.y - v.y), by * (inward * u.z - v.z), by * (inward * u.w - v.w));
+                    } else if (last) {
+                        v = make_float4(-pairs.scale * v.x, -pairs.scale * v.y, -pairs.scale * v.z, -pairs.scale * v.w);
+                    }
+                    put(to, v, d - k, whole);
                 }
             }
+#pragma unroll
+            for (unsigned r = 0; r < R3; r++)
+#pragma unroll
+                for (unsigned e = 0; e < 8; e++) acc[r][e] = 0.0f;
         }
     }
     return losses;
@@ -460,10 +517,9 @@ __device__ __noinline__ double sweep(float4* memory, const Rows<T>& a, const Row
 // The cosine's coefficient of z_j is g_ij |z_i| / |z_j|, near 1 in size whatever the norms; acc_i . z_i = sum_j of that times z_i . z_j
 // is what the projection takes off.
 
-// Warps of a block; blocks of 16 rows that each owns.
+// Warps of a block, each of which owns 16 rows.
 constexpr unsigned WARPS = BLOCK / 32;
-constexpr unsigned M = 1;
-constexpr unsigned ROWS_HALF = 16 * M * WARPS;
+constexpr unsigned ROWS_HALF = 16 * WARPS;
 constexpr float NEAR_GRAM = 1e-3f;
 
 __device__ inline void multiply(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], __half) { mma_f16(d, a, b); }
@@ -484,24 +540,29 @@ template <class T> __device__ inline unsigned packed(T x, T y) { return bits_of(
 __device__ inline unsigned place_half(unsigned row, unsigned c, unsigned log_pitch) { return (row << log_pitch) + (c ^ (row & 7)); }
 __device__ inline unsigned log_pitch_half(unsigned d) { return d <= 64 ? 3 : 4; }
 
+// The first `left` of 8 elements, zeros after them.
+template <class T> __device__ __noinline__ uint4 eight_of(const T* z, unsigned left) {
+    unsigned v[4] = {};
+#pragma unroll
+    for (unsigned h = 0; h < 8; h++)
+        if (h < left) v[h / 2] |= bits_of(z[h]) << (16 * (h % 2));
+    return make_uint4(v[0], v[1], v[2], v[3]);
+}
+
 // Stages columns k0 to k0 + 8 * 2^log_pitch of `count` rows from `first` on, as they are stored.
 template <class T>
-__device__ inline void stage_half(uint4* to, unsigned log_pitch, const Rows<T>& from, unsigned first, unsigned count, unsigned d, unsigned k0) {
+__device__ inline void stage_half(uint4* to, unsigned log_pitch, const Rows& from, unsigned first, unsigned count, unsigned d, unsigned k0) {
     const bool whole = d % 8 == 0 && reinterpret_cast<size_t>(from.z) % 16 == 0;
     for (unsigned e = threadIdx.x; e < count << log_pitch; e += blockDim.x) {
         const unsigned row = e >> log_pitch, c = e - (row << log_pitch);
         const unsigned i = first + row, k = k0 + 8 * c;
         uint4* const at = to + place_half(row, c, log_pitch);
         const bool keep = k < d && from.weight(i) > 0.0f;
-        const T* const z = from.z + (keep ? static_cast<size_t>(i) * d + k : 0);
+        const T* const z = from.row<T>(keep ? i : 0, d) + (keep ? k : 0);
         if (whole) {
             copy_async16(at, z, keep);
         } else {
-            unsigned v[4] = {};
-#pragma unroll
-            for (unsigned h = 0; h < 8; h++)
-                if (keep && k + h < d) v[h / 2] |= bits_of(z[h]) << (16 * (h % 2));
-            *at = make_uint4(v[0], v[1], v[2], v[3]);
+            *at = eight_of(z, keep ? d - k : 0);
         }
     }
 }
@@ -511,9 +572,9 @@ struct Direct {
     float t, along, xi, xj; // u_i - u_j is xi z_i - xj z_j, but for a multiple of u_i
 };
 template <bool COSINE, class T>
-__device__ __noinline__ Direct direct(const Rows<T>& a, const Rows<T>& b, unsigned i, unsigned j, float ri, float rj, unsigned d) {
-    const T* const x = a.z + static_cast<size_t>(i) * d;
-    const T* const y = b.z + static_cast<size_t>(j) * d;
+__device__ __noinline__ Direct direct(const Rows& a, const Rows& b, unsigned i, unsigned j, float ri, float rj, unsigned d) {
+    const T* const x = a.row<T>(i, d);
+    const T* const y = b.row<T>(j, d);
     float t = 0.0f, ee = 0.0f, q = 0.0f;
     if (!COSINE) ri = rj = 1.0f;
     for (unsigned k = threadIdx.x % 32; k < d; k += 32) {
@@ -538,10 +599,10 @@ __device__ __noinline__ Direct direct(const Rows<T>& a, const Rows<T>& b, unsign
 }
 
 // As `sweep`.
-template <bool COSINE, bool SAME, class T, class F>
-__device__ __noinline__ double sweep_half(float4* memory, const Rows<T>& a, const Rows<T>& b, unsigned i0, unsigned column, unsigned d, float scale, float* out, F term) {
+template <bool COSINE, class T, class F>
+__device__ __noinline__ double sweep_half(float4* memory, const Rows& a, const Rows& b, unsigned i0, unsigned column, unsigned d, const Pairs& pairs, float* out, const F& term) {
     constexpr unsigned ROWS = ROWS_HALF, BLOCKS = TILE / 8;
-    static_assert(M * BLOCKS * 4 <= 32, "a bit for each pair of a lane");
+    static_assert(BLOCKS * 4 <= 32, "a bit for each pair of a lane");
     const unsigned log_pitch = log_pitch_half(d), pitch = 1u << log_pitch;
     uint4* const zi = reinterpret_cast<uint4*>(memory);
     uint4* const zj = zi + ROWS * pitch;
@@ -557,8 +618,8 @@ __device__ __noinline__ double sweep_half(float4* memory, const Rows<T>& a, cons
     const unsigned width = min(CHUNK, d - column);
     const T like = rounded(0.0f, T());
 
-    stage_half(zj, log_pitch, b, 0, TILE, d, chunks == 1 ? 0 : (own + 1) % chunks * CHUNK);
-    if (chunks == 1) stage_half(zi, log_pitch, a, i0, ROWS, d, 0);
+    stage_half<T>(zj, log_pitch, b, 0, TILE, d, chunks == 1 ? 0 : (own + 1) % chunks * CHUNK);
+    if (chunks == 1) stage_half<T>(zi, log_pitch, a, i0, ROWS, d, 0);
     copy_commit();
     norms<COSINE>(norm_i, a, i0, ROWS, d);
     for (unsigned r = threadIdx.x; r < ROWS; r += BLOCK) {
@@ -566,20 +627,20 @@ __device__ __noinline__ double sweep_half(float4* memory, const Rows<T>& a, cons
         label_i[r] = a.labels && i0 + r < a.n ? a.labels[i0 + r] : 0.0f;
     }
 
-    float acc[M][16][4] = {};
-    float gram[M][BLOCKS][4] = {};
-    float sums[M][4] = {}; // of coefficients, the same in every column
-    float along[M][2] = {}; // the lane's part of acc_i . z_i
+    float acc[16][4] = {};
+    float gram[BLOCKS][4] = {};
+    float sums[4] = {}; // of coefficients, the same in every column
+    float along[2] = {}; // the lane's part of acc_i . z_i
     double losses = 0.0;
     unsigned now = 0;
     for (unsigned tile = 0; tile < tiles; tile++) {
         const unsigned j0 = tile * TILE;
-        const uint4* tile_j = zj;
+        uint4* tile_j = zj;
         for (unsigned c = 0; c < chunks; c++) {
             const unsigned k0 = chunks == 1 ? 0 : (own + 1 + c) % chunks * CHUNK;
             if (chunks > 1) {
                 __syncthreads(); // whoever still reads zi
-                stage_half(zi, log_pitch, a, i0, ROWS, d, k0);
+                stage_half<T>(zi, log_pitch, a, i0, ROWS, d, k0);
                 copy_commit();
             }
             copy_wait<0>();
@@ -589,7 +650,7 @@ __device__ __noinline__ double sweep_half(float4* memory, const Rows<T>& a, cons
             if (c + 1 < chunks || tile + 1 < tiles) {
                 const unsigned next = c + 1 < chunks ? j0 : j0 + TILE;
                 const unsigned k = chunks == 1 ? 0 : (own + 1 + (c + 1) % chunks) % chunks * CHUNK;
-                stage_half(zj + now * TILE * pitch, log_pitch, b, next, TILE, d, k);
+                stage_half<T>(zj + now * TILE * pitch, log_pitch, b, next, TILE, d, k);
             }
             copy_commit();
             const unsigned steps = div_up(min(CHUNK, d - k0), 16);
@@ -619,9 +680,11 @@ __device__ __noinline__ double sweep_half(float4* memory, const Rows<T>& a, cons
                             norm = v > 1e-30f && v < 1e30f ? 1.0f / sqrtf(v) : 0.0f;
                             if (norm == 0.0f && b.weight(j0 + row) > 0.0f) {
                                 float largest = 0.0f, sum = 0.0f;
-                                const T* const z = b.z + static_cast<size_t>(j0 + row) * d;
+                                const T* const z = b.row<T>(j0 + row, d);
+#pragma unroll 1
                                 for (unsigned k = 0; k < d; k++) largest = fmaxf(largest, fabsf(real(z[k])));
                                 const float over = 1.0f / fmaxf(largest, 1e-38f);
+#pragma unroll 1
                                 for (unsigned k = 0; k < d; k++) sum = fmaf(real(z[k]) * over, real(z[k]) * over, sum);
                                 norm = largest >= 1e-38f ? over / sqrtf(sum) : 0.0f;
                             }
@@ -638,94 +701,85 @@ __device__ __noinline__ double sweep_half(float4* memory, const Rows<T>& a, cons
 #pragma unroll
                 for (unsigned h = 0; h < BLOCKS / 2; h++)
                     load_matrices(y[h], tile_j + place_half(16 * h + lane % 8 + lane / 16 * 8, 2 * s + lane / 8 % 2, log_pitch));
+                unsigned x[4];
+                load_matrices(x, zi + place_half(16 * warp + lane % 16, 2 * s + lane / 16, log_pitch));
 #pragma unroll
-                for (unsigned w = 0; w < M; w++) {
-                    unsigned x[4];
-                    load_matrices(x, zi + place_half(16 * (M * warp + w) + lane % 16, 2 * s + lane / 16, log_pitch));
-#pragma unroll
-                    for (unsigned n = 0; n < BLOCKS; n++) {
-                        const unsigned y2[2] = {y[n / 2][n % 2 * 2], y[n / 2][n % 2 * 2 + 1]};
-                        multiply(gram[w][n], x, y2, like);
-                    }
+                for (unsigned n = 0; n < BLOCKS; n++) {
+                    const unsigned y2[2] = {y[n / 2][n % 2 * 2], y[n / 2][n % 2 * 2 + 1]};
+                    multiply(gram[n], x, y2, like);
                 }
             }
         }
 
         // Step 2: `high` and `low` are the left operand of step 3.
-        unsigned high[M][BLOCKS][2], low[M][BLOCKS][2];
+        unsigned high[BLOCKS][2], low[BLOCKS][2];
         unsigned pending = 0; // pairs to be computed from differences
         float recent = 0.0f;
 #pragma unroll
         for (unsigned n = 0; n < BLOCKS; n++) {
 #pragma unroll
-            for (unsigned w = 0; w < M; w++) {
+            for (unsigned h = 0; h < 2; h++) {
+                const unsigned row = 16 * warp + 8 * h + group;
+                const float ni = norm_i[row], si = weight_i[row], li = label_i[row];
+                const float length = COSINE && ni > 0.0f ? 1.0f / ni : 0.0f;
+                T rough[2], rest[2];
 #pragma unroll
-                for (unsigned h = 0; h < 2; h++) {
-                    const unsigned row = 16 * (M * warp + w) + 8 * h + group;
-                    const float ni = norm_i[row], si = weight_i[row], li = label_i[row];
-                    T rough[2], rest[2];
-#pragma unroll
-                    for (unsigned e = 0; e < 2; e++) {
-                        const unsigned col = 8 * n + 2 * in + e, i = i0 + row, j = j0 + col;
-                        const float product = gram[w][n][2 * h + e], nj = norm_j[col];
-                        const float both = SAME && i == j ? 0.0f : si * weight_j[col];
-                        const bool directed = !COSINE || (ni > 0.0f && nj > 0.0f);
-                        const float t = COSINE ? fmaxf(2.0f - 2.0f * (product * ni * nj), 0.0f) : fmaxf(ni + nj - 2.0f * product, 0.0f);
-                        // Not a number counts as near.
-                        bool far = COSINE ? !directed || t > 2.0f * NEAR_GRAM : t > NEAR_GRAM * (ni + nj);
-                        const Term of = term(t, fabsf(li - label_j[col]), i, j, directed);
-                        float g = weight_j[col] * of.g;
-                        if (COSINE) g = directed ? g * (nj / ni) : 0.0f;
-                        far = far && fabsf(g) <= most(like);
-                        const bool counts = both > 0.0f;
-                        if (counts && !far) pending |= 1u << (((w * BLOCKS + n) * 2 + h) * 2 + e);
-                        const bool plain = counts && far;
-                        recent += plain ? both * of.loss : 0.0f;
-                        g = plain ? g : 0.0f;
-                        rough[e] = rounded(g, like);
-                        float used = real(rough[e]);
-                        rest[e] = rounded(g - used, like);
-                        used += real(rest[e]);
-                        if (COSINE && plain) along[w][h] += used * product;
-                    }
-                    high[w][n][h] = packed(rough[0], rough[1]);
-                    low[w][n][h] = packed(rest[0], rest[1]);
+                for (unsigned e = 0; e < 2; e++) {
+                    const unsigned col = 8 * n + 2 * in + e, i = i0 + row, j = j0 + col;
+                    const float product = gram[n][2 * h + e], nj = norm_j[col];
+                    const float both = pairs.same && i == j ? 0.0f : si * weight_j[col];
+                    const bool directed = !COSINE || (ni > 0.0f && nj > 0.0f);
+                    const float t = COSINE ? fmaxf(2.0f - 2.0f * (product * ni * nj), 0.0f) : fmaxf(ni + nj - 2.0f * product, 0.0f);
+                    // Not a number counts as near.
+                    bool far = COSINE ? !directed || t > 2.0f * NEAR_GRAM : t > NEAR_GRAM * (ni + nj);
+                    const Term of = term(t, fabsf(li - label_j[col]), i, j, directed);
+                    float g = weight_j[col] * of.g;
+                    if (COSINE) g = directed ? g * (nj * length) : 0.0f;
+                    far = far && fabsf(g) <= most(like);
+                    const bool counts = both > 0.0f;
+                    if (counts && !far) pending |= 1u << ((n * 2 + h) * 2 + e);
+                    const bool plain = counts && far;
+                    recent += plain ? both * of.loss : 0.0f;
+                    g = plain ? g : 0.0f;
+                    rough[e] = rounded(g, like);
+                    float used = real(rough[e]);
+                    rest[e] = rounded(g - used, like);
+                    used += real(rest[e]);
+                    if (COSINE && plain) along[h] += used * product;
                 }
+                high[n][h] = packed(rough[0], rough[1]);
+                low[n][h] = packed(rest[0], rest[1]);
             }
         }
         while (const unsigned lanes = __ballot_sync(FULL, pending != 0)) {
             const int from = __ffs(lanes) - 1;
             const unsigned bit = __shfl_sync(FULL, static_cast<unsigned>(__ffs(pending) - 1), from);
             if (static_cast<int>(lane) == from) pending &= pending - 1;
-            const unsigned e = bit % 2, h = bit / 2 % 2, n = bit / 4 % BLOCKS, of_w = bit / 4 / BLOCKS;
-            const unsigned row = 16 * (M * warp + of_w) + 8 * h + from / 4, col = 8 * n + 2 * (from % 4) + e;
+            const unsigned e = bit % 2, h = bit / 2 % 2, n = bit / 4;
+            const unsigned row = 16 * warp + 8 * h + from / 4, col = 8 * n + 2 * (from % 4) + e;
             const unsigned i = i0 + row, j = j0 + col;
             const float ni = norm_i[row], nj = norm_j[col];
             const bool directed = !COSINE || (ni > 0.0f && nj > 0.0f);
-            const Direct pair = direct<COSINE>(a, b, i, j, ni, nj, d);
+            const Direct pair = direct<COSINE, T>(a, b, i, j, ni, nj, d);
             const float label = fabsf(label_i[row] - label_j[col]);
             const Term of = term(pair.t, label, i, j, directed);
             if (static_cast<int>(lane) == from) recent += weight_i[row] * weight_j[col] * of.loss;
             float g = directed ? weight_j[col] * of.g : 0.0f;
             if (COSINE) g = directed ? g / ni : 0.0f;
             if (g != 0.0f && static_cast<int>(group) == from / 4) {
-                const T* const x = a.z + static_cast<size_t>(i) * d + column;
-                const T* const y = b.z + static_cast<size_t>(j) * d + column;
+                const T* const x = a.row<T>(i, d) + column;
+                const T* const y = b.row<T>(j, d) + column;
+                if (COSINE && static_cast<int>(lane) == from) along[h] -= g * pair.along / ni;
 #pragma unroll
-                for (unsigned w = 0; w < M; w++) {
+                for (unsigned m = 0; m < 16; m++)
 #pragma unroll
-                    for (unsigned r = 0; r < 2; r++) {
-                        if (w != of_w || r != h) continue;
-                        if (COSINE && static_cast<int>(lane) == from) along[w][r] -= g * pair.along / ni;
-#pragma unroll
-                        for (unsigned m = 0; m < 16; m++)
-#pragma unroll
-                            for (unsigned s = 0; s < 2; s++) {
-                                const unsigned k = 8 * m + 2 * in + s;
-                                if (k < width) acc[w][m][2 * r + s] -= g * fmaf(pair.xi, real(x[k]), -(pair.xj * real(y[k])));
-                            }
+                    for (unsigned s = 0; s < 2; s++) {
+                        const unsigned k = 8 * m + 2 * in + s;
+                        if (k >= width) continue;
+                        const float v = g * fmaf(pair.xi, real(x[k]), -(pair.xj * real(y[k])));
+                        acc[m][s] -= h == 0 ? v : 0.0f;
+                        acc[m][2 + s] -= h == 0 ? 0.0f : v;
                     }
-                }
             }
         }
         losses += recent;
@@ -734,18 +788,15 @@ __device__ __noinline__ double sweep_half(float4* memory, const Rows<T>& a, cons
         const unsigned one = bits_of(rounded(1.0f, like)), ones[2] = {one | one << 16, one | one << 16};
 #pragma unroll
         for (unsigned s = 0; s < TILE / 16; s++) {
-            unsigned x[M][4], rest[M][4];
+            unsigned x[4], rest[4];
 #pragma unroll
-            for (unsigned w = 0; w < M; w++) {
-#pragma unroll
-                for (unsigned v = 0; v < 4; v++) {
-                    x[w][v] = high[w][2 * s + v / 2][v % 2];
-                    rest[w][v] = low[w][2 * s + v / 2][v % 2];
-                }
-                if (!COSINE) {
-                    multiply(sums[w], x[w], ones, like);
-                    multiply(sums[w], rest[w], ones, like);
-                }
+            for (unsigned v = 0; v < 4; v++) {
+                x[v] = high[2 * s + v / 2][v % 2];
+                rest[v] = low[2 * s + v / 2][v % 2];
+            }
+            if (!COSINE) {
+                multiply(sums, x, ones, like);
+                multiply(sums, rest, ones, like);
             }
 #pragma unroll
             for (unsigned m = 0; m < 16; m += 2) {
@@ -753,54 +804,65 @@ __device__ __noinline__ double sweep_half(float4* memory, const Rows<T>& a, cons
                 unsigned y[4];
                 load_matrices_transposed(y, tile_j + place_half(16 * s + lane % 16, m + lane / 16, log_pitch));
                 const unsigned y0[2] = {y[0], y[1]}, y1[2] = {y[2], y[3]};
-#pragma unroll
-                for (unsigned w = 0; w < M; w++) {
-                    multiply(acc[w][m], x[w], y0, like);
-                    multiply(acc[w][m + 1], x[w], y1, like);
-                    multiply(acc[w][m], rest[w], y0, like);
-                    multiply(acc[w][m + 1], rest[w], y1, like);
-                }
+                multiply(acc[m], x, y0, like);
+                multiply(acc[m + 1], x, y1, like);
+                multiply(acc[m], rest, y0, like);
+                multiply(acc[m + 1], rest, y1, like);
             }
         }
 #pragma unroll
-        for (unsigned w = 0; w < M; w++)
+        for (unsigned n = 0; n < BLOCKS; n++)
 #pragma unroll
-            for (unsigned n = 0; n < BLOCKS; n++)
-#pragma unroll
-                for (unsigned e = 0; e < 4; e++) gram[w][n][e] = 0.0f;
+            for (unsigned e = 0; e < 4; e++) gram[n][e] = 0.0f;
 
         const bool last = tile + 1 == tiles;
         if (!last && (tile + 1) % FLUSH != 0) continue;
-        // As in `sweep`. acc is in units of z_j; of a cosine its part along z_i is taken off.
+        // As in `sweep`, a warp's 16 rows at a time; acc is in units of z_j, and of a cosine its part along z_i is taken off.
+        float* const rows = reinterpret_cast<float*>(tile_j);
+        const bool whole = on_quads(out, d);
+#pragma unroll 1
+        for (unsigned w = 0; w < WARPS; w++) {
+            __syncthreads(); // whoever still reads the tile, or what is known of it
+            if (warp == w) {
 #pragma unroll
-        for (unsigned w = 0; w < M; w++)
+                for (unsigned h = 0; h < 2; h++) {
+                    const unsigned row = 8 * h + group;
+                    const float inward = COSINE ? sum_of_four(along[h]) : sums[2 * h];
+                    if (last && in == 0) norm_j[row] = inward;
 #pragma unroll
-            for (unsigned h = 0; h < 2; h++) {
-                const unsigned row = 16 * (M * warp + w) + 8 * h + group, i = i0 + row;
-                const float inward = COSINE ? sum_of_four(along[w][h]) : 0.0f;
-                const float ni = norm_i[row], by = scale * weight_i[row];
-#pragma unroll
-                for (unsigned m = 0; m < 16; m++)
-#pragma unroll
-                    for (unsigned e = 0; e < 2; e++) {
-                        const unsigned k = column + 8 * m + 2 * in + e;
-                        if (i < a.n && k < d) {
-                            const size_t at = static_cast<size_t>(i) * d + k;
-                            float v = acc[w][m][2 * h + e];
-                            if (tile >= FLUSH) v += __ldcg(out + at);
-                            if (last) {
-                                const float zk = by > 0.0f || by < 0.0f ? real(a.z[at]) : 0.0f;
-                                if (COSINE) {
-                                    v = d == 1 || ni == 0.0f ? 0.0f : -by * (ni * v - inward * ni * ni * (ni * zk)) * ni;
-                                } else {
-                                    v = by * (sums[w][2 * h] * zk - v);
-                                }
-                            }
-                            out[at] = v;
-                        }
-                        acc[w][m][2 * h + e] = 0.0f;
+                    for (unsigned m = 0; m < 16; m++) {
+                        if (8 * m >= width) break;
+                        float* const to = rows + 4 * place<0>(row, 2 * m + in / 2, log_pitch + 1) + 2 * (in % 2);
+                        to[0] = acc[m][2 * h], to[1] = acc[m][2 * h + 1];
                     }
+                }
             }
+            __syncthreads();
+#pragma unroll 1
+            for (unsigned e = threadIdx.x; e < 32u << log_pitch; e += BLOCK) {
+                const unsigned row = e >> (log_pitch + 1), q = e % (2 * pitch), i = i0 + 16 * w + row, k = column + 4 * q;
+                if (i >= a.n || 4 * q >= width) continue;
+                float4 v = at4(rows, 4 * place<0>(row, q, log_pitch + 1));
+                float* const to = out + static_cast<size_t>(i) * d + k;
+                if (tile >= FLUSH) v = sum_of(v, to, d - k, whole);
+                if (last) {
+                    const float by = pairs.scale * weight_i[16 * w + row], ni = norm_i[16 * w + row];
+                    const bool counts = by > 0.0f || by < 0.0f;
+                    const float4 z = counts ? quad_of(a.row<T>(i, d), k, d) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+                    // On a line the angle is 0 or pi whatever the lengths.
+                    const bool none = COSINE && (d == 1 || ni == 0.0f);
+                    const float along_z = COSINE ? norm_j[row] * ni * ni * ni : norm_j[row];
+                    const float along_v = COSINE ? ni : 1.0f, all = none ? 0.0f : COSINE ? by * ni : by;
+                    v = make_float4(along_z * z.x - along_v * v.x, along_z * z.y - along_v * v.y, along_z * z.z - along_v * v.z, along_z * z.w - along_v * v.w);
+                    v = none ? make_float4(0.0f, 0.0f, 0.0f, 0.0f) : make_float4(all * v.x, all * v.y, all * v.z, all * v.w);
+                }
+                put(to, v, d - k, whole);
+            }
+        }
+#pragma unroll
+        for (unsigned m = 0; m < 16; m++)
+#pragma unroll
+            for (unsigned e = 0; e < 4; e++) acc[m][e] = 0.0f;
     }
     return losses;
 }

@@ -75,35 +75,41 @@ __device__ __forceinline__ void products(float (&acc)[R][8], const float4* a, co
     }
 }
 
-template <class T> __device__ inline Rows<T> rows_of(const T* z, unsigned n) { return {z, n, nullptr, nullptr, 1.0f}; }
+template <class T> __device__ inline Rows rows_of(const T* z, unsigned n) { return {z, n, stored_as(T()), nullptr, nullptr, 1.0f}; }
+
+// dy times the derivative by the squared distance (for products, minus that by the product).
+struct Derivative {
+    const float* dy;
+    size_t at_i, at_j; // from one row i, or j, to the next
+    unsigned kind;
+
+    __device__ Term operator()(float t, float, unsigned i, unsigned j, bool directed) const {
+        const float up = dy[i * at_i + j * at_j];
+        if (kind == SQUARED) return {0.0f, 2.0f * up};
+        if (kind == EUCLIDEAN) return {0.0f, t > 0.0f ? up * rsqrtf(t) : 0.0f};
+        return {0.0f, directed ? -up : 0.0f};
+    }
+};
 
 // A block's rows of either gradient.
-template <unsigned ROWS, class T>
-__device__ __forceinline__ void backward_of(float4* memory, const Rows<T>& a, const Rows<T>& b, const float* dy, float* da, float* db, const P& p) {
+template <unsigned ROWS>
+__device__ __forceinline__ void backward_of(float4* memory, const Rows& a, const Rows& b, const float* dy, float* da, float* db, const P& p) {
     const unsigned of_a = div_up(p.n, ROWS), column = blockIdx.y * CHUNK;
     const bool second = blockIdx.x >= of_a;
     const unsigned i0 = (second ? blockIdx.x - of_a : blockIdx.x) * ROWS;
-    const Rows<T> own = second ? b : a, other = second ? a : b;
+    const Rows own = second ? b : a, other = second ? a : b;
     float* const out = second ? db : da;
-    // dy of the block's row i and the other side's j.
-    const size_t at_i = second ? 1 : p.m, at_j = second ? p.m : 1;
-    const auto up = [=](unsigned i, unsigned j) { return dy[i * at_i + j * at_j]; };
-    if (p.kind == DOT) {
-        sweep<ROWS, false, false, false>(memory, own, other, i0, column, p.d, 1.0f, out,
-            [=](float, float, unsigned i, unsigned j, bool) { return Term{0.0f, -up(i, j)}; });
-    } else if (p.kind == COSINE) {
-        sweep<ROWS, true, true, false>(memory, own, other, i0, column, p.d, 1.0f, out,
-            [=](float, float, unsigned i, unsigned j, bool directed) { return Term{0.0f, directed ? -up(i, j) : 0.0f}; });
+    const Derivative of = {dy, second ? 1 : p.m, second ? p.m : 1, p.kind};
+    const Pairs pairs = {false, p.kind != DOT, 1.0f};
+    if (p.kind == COSINE) {
+        sweep<ROWS, true>(memory, own, other, i0, column, p.d, pairs, out, of);
     } else {
-        const bool squared = p.kind == SQUARED;
-        sweep<ROWS, false, true, false>(memory, own, other, i0, column, p.d, 1.0f, out, [=](float t, float, unsigned i, unsigned j, bool) {
-            const float over = squared ? 2.0f : t > 0.0f ? 1.0f / fmaxf(sqrtf(t), 1e-30f) : 0.0f;
-            return Term{0.0f, over * up(i, j)};
-        });
+        sweep<ROWS, false>(memory, own, other, i0, column, p.d, pairs, out, of);
     }
 }
 
-template <class T> __device__ __forceinline__ void backward(float4* memory, const Rows<T>& a, const Rows<T>& b, const float* dy, float* da, float* db, const P& p) {
+// Of rows stored in any way, so that the sweep is compiled once.
+__device__ __forceinline__ void backward(float4* memory, const Rows& a, const Rows& b, const float* dy, float* da, float* db, const P& p) {
     if (rows_of_block(static_cast<size_t>(p.n) + p.m) == ROWS_FEW) {
         backward_of<ROWS_FEW>(memory, a, b, dy, da, db, p);
     } else {
@@ -111,7 +117,7 @@ template <class T> __device__ __forceinline__ void backward(float4* memory, cons
     }
 }
 
-template <class T> __device__ __forceinline__ void forward(float4* memory, const Rows<T>& of_a, const Rows<T>& of_b, float* y, const P& p) {
+__device__ __forceinline__ void forward(float4* memory, const Rows& of_a, const Rows& of_b, float* y, const P& p) {
     constexpr unsigned PANEL = SQUARE << LOG_PITCH;
     float* const norm_a = reinterpret_cast<float*>(memory + 4 * PANEL);
     float* const norm_b = norm_a + SQUARE;
@@ -172,7 +178,7 @@ template <class T> __device__ __forceinline__ void forward(float4* memory, const
 }
 
 // |a_i - b_j|^2 by differences.
-template <class T> __device__ __noinline__ float distance(const Rows<T>& a, const Rows<T>& b, unsigned i, unsigned j, unsigned d) {
+__device__ __noinline__ float distance(const Rows& a, const Rows& b, unsigned i, unsigned j, unsigned d) {
     float t = 0.0f;
 #pragma unroll 1
     for (unsigned k = 0; k < d; k += 4) {
@@ -183,7 +189,7 @@ template <class T> __device__ __noinline__ float distance(const Rows<T>& a, cons
     return t;
 }
 
-template <class T> __device__ __forceinline__ void forward_half(float4* memory, const Rows<T>& of_a, const Rows<T>& of_b, float* y, const P& p) {
+template <class T> __device__ __forceinline__ void forward_half(float4* memory, const Rows& of_a, const Rows& of_b, float* y, const P& p) {
     constexpr unsigned PANEL = SQUARE << LOG_PITCH, STEP = 8 << LOG_PITCH;
     uint4* const panels = reinterpret_cast<uint4*>(memory);
     float* const norm_a = reinterpret_cast<float*>(memory + 4 * PANEL);
@@ -193,8 +199,8 @@ template <class T> __device__ __forceinline__ void forward_half(float4* memory, 
     const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = lane / 4, in = lane % 4;
     // The warp's 32 rows and 64 columns.
     const unsigned row0 = warp / 2 * 32, col0 = warp % 2 * 64;
-    stage_half(panels, LOG_PITCH, of_a, i0, SQUARE, p.d, 0);
-    stage_half(panels + PANEL, LOG_PITCH, of_b, j0, SQUARE, p.d, 0);
+    stage_half<T>(panels, LOG_PITCH, of_a, i0, SQUARE, p.d, 0);
+    stage_half<T>(panels + PANEL, LOG_PITCH, of_b, j0, SQUARE, p.d, 0);
     copy_commit();
     if (p.kind == COSINE) {
         norms<true>(norm_a, of_a, i0, SQUARE, p.d);
@@ -212,8 +218,8 @@ template <class T> __device__ __forceinline__ void forward_half(float4* memory, 
         const uint4* const b = a + PANEL;
         now ^= 1;
         if (k + STEP < p.d) {
-            stage_half(panels + now * 2 * PANEL, LOG_PITCH, of_a, i0, SQUARE, p.d, k + STEP);
-            stage_half(panels + now * 2 * PANEL + PANEL, LOG_PITCH, of_b, j0, SQUARE, p.d, k + STEP);
+            stage_half<T>(panels + now * 2 * PANEL, LOG_PITCH, of_a, i0, SQUARE, p.d, k + STEP);
+            stage_half<T>(panels + now * 2 * PANEL + PANEL, LOG_PITCH, of_b, j0, SQUARE, p.d, k + STEP);
         }
         copy_commit();
         const unsigned steps = div_up(min(STEP, p.d - k), 16);
@@ -308,7 +314,7 @@ __device__ __forceinline__ void insert(float* keys, unsigned* indices, unsigned 
     __syncwarp();
 }
 
-__device__ __forceinline__ void best(float4* memory, const Rows<float>& of_a, const Rows<float>& of_b, float* values, unsigned* indices, const TopK& p) {
+__device__ __forceinline__ void best(float4* memory, const Rows& of_a, const Rows& of_b, float* values, unsigned* indices, const TopK& p) {
     constexpr unsigned PANEL_A = TOP_ROWS << LOG_PITCH, PANELS = PANEL_A + (SQUARE << LOG_PITCH), R = TOP_ROWS / 16;
     constexpr unsigned WARPS = 8, OWN = TOP_ROWS / WARPS;
     float* const found = reinterpret_cast<float*>(memory + 2 * PANELS);
@@ -415,13 +421,13 @@ similarity_fwd(const float* __restrict__ a, const float* __restrict__ b, float* 
 extern "C" __global__ void __launch_bounds__(256)
 similarity_fwd_f16(const __half* __restrict__ a, const __half* __restrict__ b, float* __restrict__ y, P p) {
     extern __shared__ float4 fwd_f16_memory[];
-    forward_half(fwd_f16_memory, rows_of(a, p.n), rows_of(b, p.m), y, p);
+    forward_half<__half>(fwd_f16_memory, rows_of(a, p.n), rows_of(b, p.m), y, p);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
 similarity_fwd_bf16(const __nv_bfloat16* __restrict__ a, const __nv_bfloat16* __restrict__ b, float* __restrict__ y, P p) {
     extern __shared__ float4 fwd_bf16_memory[];
-    forward_half(fwd_bf16_memory, rows_of(a, p.n), rows_of(b, p.m), y, p);
+    forward_half<__nv_bfloat16>(fwd_bf16_memory, rows_of(a, p.n), rows_of(b, p.m), y, p);
 }
 
 extern "C" __global__ void __launch_bounds__(128)

@@ -108,3 +108,46 @@ fn any_shape_and_options() {
         check(&devices, &case2d(1 + round % 6 / 2, c, [axis(14), axis(14)]));
     }
 }
+
+/// What fills a tile beyond the terms of a sum adds nothing whatever is in memory: an infinity stays in its windows. WGSL may take
+/// numbers to be finite.
+#[cfg(feature = "cuda-on-cpu")]
+#[test]
+fn an_infinity_stays_in_its_windows() {
+    let device: &dyn Device = &etude::device::cuda::CudaOnCpu::new().unwrap();
+    let row = |n: usize, at: usize| -> Vec<f32> {
+        (0..n).map(|i| if i == at { f32::INFINITY } else { 1.0 }).collect()
+    };
+    let [x, up, w] = [row(9, 4), row(7, 3), row(3, 3)].map(|v| device.upload(&v).unwrap());
+    for two_axes in [false, true] {
+        let shape = |n: usize| if two_axes { vec![1, 1, 1, n] } else { vec![1, 1, n] };
+        let mut g = etude::graph::Graph::new();
+        let (xv, wv) = (g.leaf(&x, None, &shape(9)).unwrap(), g.bind(&w, &shape(3)).unwrap());
+        let upstream = g.bind(&up, &shape(7)).unwrap();
+        let y = if two_axes {
+            conv2d(&mut g, xv, wv, None, ConvOptions2d::default())
+        } else {
+            conv1d(&mut g, xv, wv, None, ConvOptions1d::default())
+        }
+        .unwrap();
+        g.backward_from(y, upstream).unwrap();
+        let keep = [y, g.grad(xv).unwrap()];
+        let mut step = g.compile(device, &keep).unwrap();
+        step.run().unwrap();
+        let [y, dx] = keep.map(|v| device.download(step.buf(v).unwrap()).unwrap());
+        let reached = |v: &[f32]| {
+            v.iter()
+                .map(|v| {
+                    if v.is_finite() {
+                        '.'
+                    } else if v.is_nan() {
+                        '?'
+                    } else {
+                        '+'
+                    }
+                })
+                .collect::<String>()
+        };
+        assert_eq!([reached(&y), reached(&dx)], ["..+++..", "...+++..."], "two axes: {two_axes}");
+    }
+}

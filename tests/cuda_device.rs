@@ -4,11 +4,10 @@
 #![cfg(feature = "cuda")]
 
 use etude::cases;
-use etude::device::cuda::{
-    Cuda, NVRTC_VARIABLE, Origin, SOURCES, cards, compile, fatbin, nvrtc_version, toolkit,
-};
+use etude::device::cuda::{Cuda, NVRTC_VARIABLE, Origin, cards, compile, fatbin, nvrtc_version, toolkit};
 use etude::device::{Device, Launch, Plan};
 use etude::graph::Graph;
+use etude::kernels::source::CUDA;
 use etude::kernels::{Elem, Params, REGISTRY, activation, elementwise};
 use etude::ops;
 
@@ -77,7 +76,7 @@ fn every_source_compiles_with_nvrtc() {
     };
     eprintln!("NVRTC {}.{}", version.0, version.1);
     let faults: Vec<String> = std::thread::scope(|scope| {
-        let threads: Vec<_> = SOURCES
+        let threads: Vec<_> = CUDA
             .iter()
             .map(|s| (s.0, ARCHITECTURE))
             .chain(["sm_80", "sm_100"].map(|arch| ("elementwise", arch)))
@@ -107,7 +106,7 @@ fn check_compiled(stem: &str, arch: &str) -> Vec<String> {
 
 #[test]
 fn the_build_embeds_a_fatbin_of_every_source_or_none() {
-    for (stem, _) in SOURCES {
+    for (stem, _) in CUDA {
         assert_eq!(fatbin(stem).is_some(), toolkit().is_some(), "{stem}");
     }
     assert!(fatbin("no such stem").is_none());

@@ -5,9 +5,10 @@ use etude::cases::{self, Case, Outcome};
 use etude::data::inputs::{InputOptions, Inputs};
 use etude::data::synth::{SynthOptions, generate};
 use etude::device::cpu::CpuTwin;
-use etude::device::cuda::{CudaOnCpu, SOURCES};
+use etude::device::cuda::CudaOnCpu;
 use etude::device::{Cpu, Device, Launch};
-use etude::kernels::{Binding, Cost, Cuda, Kernel, Params, REGISTRY};
+use etude::kernels::source::CUDA;
+use etude::kernels::{Binding, Cost, Cuda, Kernel, Layout, Params, REGISTRY, Scalar};
 use etude::train::{Hooks, Protocol, TrainOptions, fit};
 use rayon::prelude::*;
 
@@ -29,7 +30,7 @@ fn faults(check: impl Fn(&Case) -> Option<String> + Sync) {
 #[test]
 fn every_row_has_a_source() {
     for (stem, kernels) in REGISTRY {
-        assert!(SOURCES.iter().any(|s| s.0 == *stem), "no kernels/{stem}.cu");
+        assert!(CUDA.iter().any(|s| s.0 == *stem), "no kernels/{stem}.cu");
         for kernel in *kernels {
             assert!(kernel.cuda.is_some(), "{} has no CUDA twin", kernel.name);
         }
@@ -95,6 +96,7 @@ mod planted {
         Box::leak(Box::new(Kernel {
             name,
             bindings: const { &[Binding::input("x"), Binding::output("y")] },
+            params: Layout { name: "unsigned", members: &[("n", Scalar::U32)] },
             cpu: nothing,
             groups: &[],
             cuda: Some(Cuda::new(N, |_| [1, 1, 1]).shared(|_| 4 * N)),

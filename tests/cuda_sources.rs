@@ -1,11 +1,17 @@
 //! Every CUDA source compared with its rows, without a compiler: entry points, arguments and their order, block sizes, tickets,
 //! and params structs against the Rust ones. `kernels/README.md` has the conventions.
 
-mod structs;
-
-use etude::kernels::{Access, Elem, Kernel, REGISTRY};
+use etude::kernels::{Access, Elem, Kernel, REGISTRY, Scalar, source};
 use std::collections::HashMap;
-use structs::{Members, root, rust_structs};
+use std::path::Path;
+
+/// Members of a struct in order: name and type.
+type Members = Vec<(String, Scalar)>;
+
+/// The root of the repository.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
 
 /// What an entry point declares.
 #[derive(Debug)]
@@ -63,7 +69,7 @@ fn entries(code: &str) -> Vec<Entry> {
     code.split("extern \"C\" __global__").skip(1).map(entry).collect()
 }
 
-/// The structs whose members are all `unsigned` or `float`, by name, in Rust's types.
+/// The structs whose members are all `unsigned` or `float`, by name, in the row's types.
 fn params(code: &str) -> HashMap<String, Members> {
     let mut structs = HashMap::new();
     for part in code.split("struct ").skip(1) {
@@ -73,11 +79,11 @@ fn params(code: &str) -> HashMap<String, Members> {
         for declaration in body.split(';').map(str::trim).filter(|d| !d.is_empty()) {
             let (ty, names) = declaration.split_once(' ').unwrap_or_default();
             let ty = match ty {
-                "unsigned" => "u32",
-                "float" => "f32",
+                "unsigned" => Scalar::U32,
+                "float" => Scalar::F32,
                 _ => continue,
             };
-            members.extend(names.split(',').map(|n| (n.trim().to_string(), ty.to_string())));
+            members.extend(names.split(',').map(|n| (n.trim().to_string(), ty)));
         }
         structs.insert(name.to_string(), members);
     }
@@ -104,7 +110,7 @@ fn value(code: &str, expression: &str) -> Option<u32> {
 }
 
 /// Why an entry point does not serve its row.
-fn mismatch(stem: &str, kernel: &Kernel, entry: &Entry, code: &str) -> Option<String> {
+fn mismatch(kernel: &Kernel, entry: &Entry, code: &str) -> Option<String> {
     let cuda = kernel.cuda?;
     let mut arguments = entry.arguments.iter();
     for binding in kernel.bindings {
@@ -134,10 +140,14 @@ fn mismatch(stem: &str, kernel: &Kernel, entry: &Entry, code: &str) -> Option<St
     }
     match rest[..] {
         [] => {}
-        [(ty, _)] => match (rust_structs(stem).get(ty), params(code).get(ty)) {
-            (Some(rust), Some(cuda)) if rust == cuda => {}
-            (rust, cuda) => return Some(format!("params `{ty}` are {cuda:?}, in Rust {rust:?}")),
-        },
+        [(ty, _)] => {
+            let cuda = params(code).remove(ty).unwrap_or_default();
+            let row = kernel.params;
+            let members: Members = row.members.iter().map(|&(n, s)| (n.to_string(), s)).collect();
+            if ty != row.name || cuda != members {
+                return Some(format!("params `{ty}` are {cuda:?}, in the row `{}` of {members:?}", row.name));
+            }
+        }
         _ => return Some(format!("{} arguments too many", rest.len() - 1)),
     }
     // Threads; how many blocks an SM is to hold may follow.
@@ -148,14 +158,6 @@ fn mismatch(stem: &str, kernel: &Kernel, entry: &Entry, code: &str) -> Option<St
             Some(format!("blocks of `{}` = {other:?} threads, the row has {}", entry.bounds, cuda.block))
         }
     }
-}
-
-/// A file of `kernels/`, after the headers it includes.
-fn source(file: &str) -> String {
-    let text = std::fs::read_to_string(root().join("kernels").join(file));
-    let text = text.unwrap_or_else(|e| panic!("kernels/{file}: {e}"));
-    let headers = text.lines().filter_map(|l| l.strip_prefix("#include \"")?.strip_suffix('"'));
-    headers.map(source).chain([plain(&text)]).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -176,12 +178,12 @@ fn every_row_has_a_source_and_every_source_a_row() {
 #[test]
 fn sources_match_their_rows() {
     for (stem, kernels) in REGISTRY {
-        let code = source(&format!("{stem}.cu"));
+        let code = plain(source::cuda(stem).unwrap_or_else(|| panic!("no kernels/{stem}.cu")));
         let entries = entries(&code);
         for kernel in *kernels {
             let entry = entries.iter().find(|e| e.name == kernel.name);
             let entry = entry.unwrap_or_else(|| panic!("kernels/{stem}.cu has no {}", kernel.name));
-            if let Some(why) = mismatch(stem, kernel, entry, &code) {
+            if let Some(why) = mismatch(kernel, entry, &code) {
                 panic!("kernels/{stem}.cu, {}: {why}", kernel.name);
             }
         }
@@ -199,7 +201,7 @@ fn what_differs_is_found() {
         assert!(text.contains(from), "{from}");
         let code = plain(&text.replacen(from, to, 1));
         let entries = entries(&code);
-        mismatch("feed", kernel, &entries[0], &code)
+        mismatch(kernel, &entries[0], &code)
     };
     assert_eq!(fault("BLOCK = 1024", "BLOCK = 512 * 2"), None);
     for (from, to, word) in [

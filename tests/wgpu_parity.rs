@@ -5,7 +5,8 @@
 #![cfg(feature = "wgpu")]
 
 use etude::cases::{self, Case, Input, Role, uniform};
-use etude::device::wgpu::{ADAPTER_VARIABLE, Select, Wgpu, shaders};
+use etude::device::wgpu::{ADAPTER_VARIABLE, Select, Wgpu};
+use etude::kernels::source::shader;
 use etude::kernels::{Elem, REGISTRY};
 use etude::ops::batch_norm::{BatchNormOptions, BatchNormVars, batch_norm};
 use etude::ops::linear::{Activation, linear};
@@ -29,11 +30,11 @@ fn device() -> Wgpu {
 #[test]
 fn the_list_of_missing_shaders_is_exact() {
     for (stem, kernels) in REGISTRY {
-        let have = shaders::shader(stem, Elem::Real).is_some();
+        let have = shader(stem, Elem::Real).is_some();
         assert_eq!(have, !MISSING.contains(stem), "{stem}: update MISSING");
         for kernel in kernels.iter().filter(|_| have) {
             // WGSL has no bf16.
-            let can = shaders::stored(kernel) != Elem::Bf16;
+            let can = kernel.stored() != Elem::Bf16;
             assert_eq!(!kernel.groups.is_empty(), can, "{}: `groups`", kernel.name);
         }
     }

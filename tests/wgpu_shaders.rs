@@ -2,11 +2,10 @@
 //! params compared with the registry and the Rust structs.
 #![cfg(feature = "wgpu")]
 
-mod structs;
-
-use etude::device::wgpu::shaders::{self, Entry, SHADERS, Shader};
-use etude::kernels::{Elem, Params, REGISTRY};
-use structs::{root, rust_structs};
+use etude::device::wgpu::shaders::{self, Entry};
+use etude::kernels::source::{SHADERS, Shader, shader};
+use etude::kernels::{Elem, Kernel, Params, REGISTRY, Scalar};
+use std::path::Path;
 
 /// WebGPU's defaults.
 const WORKGROUP_BYTES: u32 = 16 * 1024;
@@ -22,11 +21,11 @@ const PIECES: [&str; 5] = ["prelude", "conv", "pairs", "quads", "sweep"];
 
 #[test]
 fn every_file_is_in_the_table_under_a_stem_of_the_registry() {
-    for file in std::fs::read_dir(root().join("shaders")).unwrap() {
+    for file in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders")).unwrap() {
         let path = file.unwrap().path();
         let stem = path.file_stem().unwrap().to_str().unwrap().to_string();
         if path.extension().is_some_and(|e| e == "wgsl") && !PIECES.contains(&stem.as_str()) {
-            assert!(shaders::shader(&stem, Elem::Real).is_some(), "add {stem} to `sources!`");
+            assert!(shader(&stem, Elem::Real).is_some(), "add {stem} to `sources!`");
             assert!(REGISTRY.iter().any(|r| r.0 == stem), "{stem} is no stem of the registry");
         }
     }
@@ -59,11 +58,11 @@ fn shaders_match_their_rows() {
         let (stem, entries) = (shader.stem, entries(shader));
         let (_, kernels) = REGISTRY.iter().find(|r| r.0 == stem).unwrap();
         let mut names = Vec::new();
-        for kernel in kernels.iter().filter(|k| shaders::stored(k) == shader.stored) {
+        for kernel in kernels.iter().filter(|k| k.stored() == shader.stored) {
             // A binding that one stage leaves out another may use; all together use every one but those a
             // kernel is bound to and does not read.
             for stage in 0..kernel.groups.len() {
-                let name = shaders::entry_point(kernel, stage);
+                let name = kernel.wgsl_entry(stage);
                 let entry = entries
                     .iter()
                     .find(|e| e.name == name)
@@ -74,7 +73,7 @@ fn shaders_match_their_rows() {
                 names.push(name);
             }
             for (i, row) in kernel.bindings.iter().enumerate() {
-                let name = shaders::entry_point(kernel, 0);
+                let name = kernel.wgsl_entry(0);
                 let used = entries.iter().filter(|e| e.name.starts_with(&name));
                 assert!(
                     used.into_iter().any(|e| e.storage.iter().any(|s| s.binding == i as u32)),
@@ -92,21 +91,33 @@ fn shaders_match_their_rows() {
 }
 
 #[test]
-fn params_are_the_rust_structs() {
+fn params_are_the_rows() {
     for shader in SHADERS.iter() {
-        let (stem, structs) = (shader.stem, rust_structs(shader.stem));
+        let (_, kernels) = REGISTRY.iter().find(|r| r.0 == shader.stem).unwrap();
         for entry in entries(shader) {
             let Some(uniform) = entry.params else { continue };
-            let wanted = structs.get(&uniform.name).unwrap_or_else(|| {
-                panic!("{}: src/kernels/{stem}.rs has no struct {}", entry.name, uniform.name)
-            });
-            let given: Vec<_> =
-                uniform.members.iter().map(|(n, t, _)| (n.clone(), (*t).to_string())).collect();
-            assert_eq!(&given, wanted, "{}: members of {}", entry.name, uniform.name);
+            // `<name>_2` is a stage of `<name>`.
+            let of = |k: &&&Kernel| (0..k.groups.len()).any(|stage| k.wgsl_entry(stage) == entry.name);
+            let kernel = kernels.iter().find(of).unwrap_or_else(|| panic!("{} serves no kernel", entry.name));
+            let scalar = |s: Scalar| if s == Scalar::U32 { "u32" } else { "f32" };
+            let wanted: Vec<_> = kernel.params.members.iter().map(|&(n, s)| (n, scalar(s))).collect();
+            let given: Vec<_> = uniform.members.iter().map(|(n, t, _)| (n.as_str(), *t)).collect();
+            assert_eq!((uniform.name.as_str(), given), (kernel.params.name, wanted), "{}", entry.name);
             // No padding: the same bytes.
             assert!(uniform.members.iter().zip(0..).all(|(m, i)| m.2 == 4 * i), "{}: padded", entry.name);
-            assert!(uniform.bytes as usize <= Params::MAX_BYTES);
+            assert!(
+                uniform.bytes as usize == kernel.params.bytes()
+                    && uniform.bytes as usize <= Params::MAX_BYTES
+            );
         }
+    }
+}
+
+#[test]
+fn overrides_are_those_that_the_module_declares() {
+    for shader in SHADERS.iter() {
+        let declared = &entries(shader)[0].overrides;
+        assert_eq!(&shader.overrides().collect::<Vec<_>>(), declared, "{}", shader.stem);
     }
 }
 

@@ -27,8 +27,6 @@ struct Notes {
     case: String,
     written: usize,
     left_out: BTreeMap<String, (usize, u64)>,
-    /// A kernel that the case takes and that has no CUDA source.
-    missing: Option<&'static str>,
 }
 
 impl Device for Recorder {
@@ -45,10 +43,6 @@ impl Device for Recorder {
         self.device.read(src, dst)
     }
     fn compile(&self, launches: Vec<Launch>) -> Result<Box<dyn Plan>> {
-        if let Some(launch) = launches.iter().find(|l| l.kernel.cuda.is_none()) {
-            let mut notes = self.notes.lock().map_err(|e| Error::config(e.to_string()))?;
-            notes.missing = Some(launch.kernel.name);
-        }
         let plan = self.device.compile(launches.clone())?;
         let (device, notes) = (Arc::clone(&self.device), Arc::clone(&self.notes));
         Ok(Box::new(Recording { plan, launches, device, notes }))
@@ -150,7 +144,6 @@ fn main() -> Result<()> {
         case: String::new(),
         written: 0,
         left_out: BTreeMap::new(),
-        missing: None,
     }));
     let recorder = Recorder { device: Arc::new(CudaOnCpu::with_seed(0)?), notes: Arc::clone(&notes) };
     let table = cases::all();
@@ -163,12 +156,7 @@ fn main() -> Result<()> {
             notes.case = format!("{} {}", case.stem, case.name);
             notes.left_out.len()
         };
-        let outcome = case.run(&recorder);
-        if let Some(kernel) = lock()?.missing.take() {
-            println!("left out, {kernel} has no CUDA source yet: {} {}", case.stem, case.name);
-            continue;
-        }
-        outcome?;
+        case.run(&recorder)?;
         whole += usize::from(lock()?.left_out.len() == left_out);
     }
     let mut notes = notes.lock().map_err(|e| Error::config(e.to_string()))?;

@@ -9,6 +9,12 @@ pub fn cases() -> Vec<Case> {
             let twice = add(g, v[0], v[0])?;
             add(g, twice, v[1])
         }),
+        // What is handed to x twice is copied to its home, then added there.
+        Case::new("elementwise", "add fan-out x+x+y into homes n1031", two(1031), |g, v| {
+            let twice = add(g, v[0], v[0])?;
+            add(g, twice, v[1])
+        })
+        .with_homes(),
         Case::new("elementwise", "scale -2.5 n33", vec![Input::normal(1, &[33])], |g, v| {
             scale(g, v[0], -2.5)
         }),

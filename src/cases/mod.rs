@@ -124,6 +124,8 @@ pub struct Case {
     pub reason: &'static str,
     /// Whether the benchmarks time it.
     pub bench: bool,
+    /// Whether gradients go to memory that was named for them, as those of parameters do.
+    pub homes: bool,
 }
 
 /// Why most f32 cases may differ by a few parts in a million.
@@ -144,7 +146,7 @@ impl Case {
         build: impl Fn(&mut Graph, &[Var]) -> Result<Var> + Send + Sync + 'static,
     ) -> Self {
         let (name, build) = (name.into(), Box::new(build));
-        Self { stem, name, inputs, build, tolerance: 5e-6, reason: F32_SUMS, bench: false }
+        Self { stem, name, inputs, build, tolerance: 5e-6, reason: F32_SUMS, bench: false, homes: false }
     }
 
     /// The same with another tolerance, and why.
@@ -157,6 +159,13 @@ impl Case {
     /// Whether an input is stored as `elem`.
     pub fn stores(&self, elem: Elem) -> bool {
         self.inputs.iter().any(|i| matches!(i.data, Data::Half(e, _) if e == elem))
+    }
+
+    /// The same, its gradients in memory named for them.
+    #[must_use]
+    pub fn with_homes(mut self) -> Self {
+        self.homes = true;
+        self
     }
 
     /// The same, timed by the benchmarks too.
@@ -200,6 +209,10 @@ impl Case {
                 }
             };
             let var = match input.role {
+                Role::Grad if self.homes => {
+                    let home = device.alloc(Elem::Real, buf.len())?;
+                    g.leaf(&buf, Some(&home), &input.shape)?
+                }
                 Role::Grad => g.leaf(&buf, None, &input.shape)?,
                 _ => g.bind(&buf, &input.shape)?,
             };

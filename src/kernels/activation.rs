@@ -3,18 +3,17 @@
 //! Shapes: every buffer has the same `n` elements. One thread owns one element.
 
 use super::elementwise::PIECE;
-use super::{Binding, Cost, Cuda, Kernel, Params, spans};
+use super::{Binding, Cost, Cuda, Kernel, Params, params, spans};
 use crate::device::cpu::{Args, CpuTwin, Real, Work};
-use bytemuck::{Pod, Zeroable};
 
-/// Params of every kernel here.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct P {
-    /// Elements.
-    pub n: u32,
-    /// What a negative input is multiplied with: 0 for relu.
-    pub slope: f32,
+params! {
+    /// Params of every kernel here.
+    pub struct P {
+        /// Elements.
+        pub n: u32,
+        /// What a negative input is multiplied with: 0 for relu.
+        pub slope: f32,
+    }
 }
 
 fn cost(p: &Params, flops: usize, buffers: usize) -> Cost {
@@ -43,6 +42,7 @@ fn map2<F: Real>(work: Work, a: &[F], b: &[F], y: &mut [F], f: impl Fn(F, F) -> 
 pub static RELU_FWD: Kernel = Kernel {
     name: "activation_relu_fwd",
     bindings: &[Binding::input("x"), Binding::output("y")],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: relu_fwd, f64: relu_fwd },
     groups: &[|p| spans(p.get::<P>().n)],
     cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
@@ -60,6 +60,7 @@ fn relu_fwd<F: Real>(args: Args<'_, F>) {
 pub static RELU_BWD: Kernel = Kernel {
     name: "activation_relu_bwd",
     bindings: &[Binding::input("x"), Binding::input("dy"), Binding::output("dx")],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: relu_bwd, f64: relu_bwd },
     groups: &[|p| spans(p.get::<P>().n)],
     cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
@@ -77,6 +78,7 @@ fn relu_bwd<F: Real>(args: Args<'_, F>) {
 pub static SIGMOID_FWD: Kernel = Kernel {
     name: "activation_sigmoid_fwd",
     bindings: &[Binding::input("x"), Binding::output("y")],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: sigmoid_fwd, f64: sigmoid_fwd },
     groups: &[|p| spans(p.get::<P>().n)],
     cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
@@ -100,6 +102,7 @@ fn sigmoid_fwd<F: Real>(args: Args<'_, F>) {
 pub static SIGMOID_BWD: Kernel = Kernel {
     name: "activation_sigmoid_bwd",
     bindings: &[Binding::input("y"), Binding::input("dy"), Binding::output("dx")],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: sigmoid_bwd, f64: sigmoid_bwd },
     groups: &[|p| spans(p.get::<P>().n)],
     cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),

@@ -38,26 +38,25 @@
 
 use super::elementwise::PIECE;
 use super::pool::{sum, sum2};
-use super::{Binding, Cost, Cuda, Kernel, Params, spans};
+use super::{Binding, Cost, Cuda, Kernel, Params, params, spans};
 use crate::device::cpu::{Args, CpuTwin, Real, Work};
-use bytemuck::{Pod, Zeroable};
 
-/// Params of every kernel here.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct P {
-    /// Rows of the batch, B.
-    pub batch: u32,
-    /// Channels, C.
-    pub channels: u32,
-    /// Values of one channel in one row, S.
-    pub inner: u32,
-    /// Added to the variance.
-    pub eps: f32,
-    /// What of the running statistics is replaced in a step, m.
-    pub momentum: f32,
-    /// Values of a split, L: a multiple of S where S is below [`LINE`].
-    pub split: u32,
+params! {
+    /// Params of every kernel here.
+    pub struct P {
+        /// Rows of the batch, B.
+        pub batch: u32,
+        /// Channels, C.
+        pub channels: u32,
+        /// Values of one channel in one row, S.
+        pub inner: u32,
+        /// Added to the variance.
+        pub eps: f32,
+        /// What of the running statistics is replaced in a step, m.
+        pub momentum: f32,
+        /// Values of a split, L: a multiple of S where S is below [`LINE`].
+        pub split: u32,
+    }
 }
 
 /// Threads of a CUDA block.
@@ -167,6 +166,7 @@ fn cost(p: &Params, flops: usize, buffers: usize) -> Cost {
 pub static STATS: Kernel = Kernel {
     name: "batch_norm_stats",
     bindings: &[Binding::input("x"), Binding::output("part")],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: stats, f64: stats },
     groups: &[per_split],
     cuda: Some(CUDA),
@@ -206,6 +206,7 @@ pub static TRAIN_FWD: Kernel = Kernel {
         Binding::output("y"),
         Binding::output("saved"),
     ],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: train_fwd, f64: train_fwd },
     groups: &[per_split],
     cuda: Some(CUDA),
@@ -244,6 +245,7 @@ fn train_fwd<F: Real>(args: Args<'_, F>) {
 pub static SUMS: Kernel = Kernel {
     name: "batch_norm_sums",
     bindings: &[Binding::input("x"), Binding::input("saved"), Binding::input("dy"), Binding::output("part")],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: train_sums, f64: train_sums },
     groups: &[per_split],
     cuda: Some(CUDA),
@@ -275,6 +277,7 @@ pub static TRAIN_BWD: Kernel = Kernel {
         Binding::output("dgamma"),
         Binding::output("dbeta"),
     ],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: train_bwd, f64: train_bwd },
     groups: &[per_split],
     cuda: Some(CUDA),
@@ -329,6 +332,7 @@ pub static EVAL_FWD: Kernel = Kernel {
         Binding::input("running_var"),
         Binding::output("y"),
     ],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: eval_fwd, f64: eval_fwd },
     groups: &[per_element],
     cuda: Some(CUDA),
@@ -363,6 +367,7 @@ pub static EVAL_BWD: Kernel = Kernel {
         Binding::output("dgamma"),
         Binding::output("dbeta"),
     ],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: eval_bwd, f64: eval_bwd },
     groups: &[per_split, per_channel],
     cuda: Some(CUDA.ticket()),

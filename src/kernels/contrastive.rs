@@ -50,10 +50,9 @@ use super::pairwise::{
     Aligned, Lanes, Layout, TILE, centre, combine, cuda, lay_out, padded, products, row_len, side_len,
 };
 use super::simd::LANES;
-use super::{Binding, Cost, Cuda, Elem, Groups, Kernel, Params};
+use super::{Binding, Cost, Cuda, Elem, Groups, Kernel, Params, params};
 use crate::device::cpu::{Args, CpuTwin, Real, Work, with_scratch};
 use crate::dispatch;
-use bytemuck::{Pod, Zeroable};
 use std::ops::{ControlFlow, Range};
 
 /// How far apart two embeddings are.
@@ -67,29 +66,29 @@ pub enum Metric {
     Cosine = 1,
 }
 
-/// Params of every kernel here.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct P {
-    /// Rows of `z`.
-    pub n: u32,
-    /// Rows of `others` in `contrastive_cross`, pairs in `contrastive_halves`, else 0.
-    pub m: u32,
-    /// Columns of both.
-    pub d: u32,
-    /// A [`Metric`].
-    pub metric: u32,
-    /// How far apart a negative pair of label distance 1 should be.
-    pub margin: f32,
-    /// Largest label distance of a positive pair.
-    pub tau: f32,
-    /// Multiplies the mean over pairs.
-    pub weight: f32,
-    /// Which samples have weights: bit 0 the rows of `z`, bit 1 those of `others`. Where a bit is not set, the
-    /// buffer of weights is any and not read, and each weight is 1.
-    pub weighted: u32,
-    /// Multiplies the gradients alone.
-    pub grad_scale: f32,
+params! {
+    /// Params of every kernel here.
+    pub struct P {
+        /// Rows of `z`.
+        pub n: u32,
+        /// Rows of `others` in `contrastive_cross`, pairs in `contrastive_halves`, else 0.
+        pub m: u32,
+        /// Columns of both.
+        pub d: u32,
+        /// A [`Metric`].
+        pub metric: u32,
+        /// How far apart a negative pair of label distance 1 should be.
+        pub margin: f32,
+        /// Largest label distance of a positive pair.
+        pub tau: f32,
+        /// Multiplies the mean over pairs.
+        pub weight: f32,
+        /// Which samples have weights: bit 0 the rows of `z`, bit 1 those of `others`. Where a bit is not set, the
+        /// buffer of weights is any and not read, and each weight is 1.
+        pub weighted: u32,
+        /// Multiplies the gradients alone.
+        pub grad_scale: f32,
+    }
 }
 
 /// Rows that a workgroup of the WGSL twins owns, and a block of the CUDA twin of [`HALVES`].
@@ -277,6 +276,7 @@ const fn all(name: &'static str, sweep: Cuda, bindings: &'static [Binding]) -> K
     Kernel {
         name,
         bindings,
+        params: P::LAYOUT,
         cpu: CpuTwin { f32: all_tiled, f64: all_plain },
         groups: stages(bindings[0].elem),
         cuda: Some(sweep),
@@ -338,6 +338,7 @@ pub static HALVES: Kernel = Kernel {
         Binding::output("dz"),
         Binding::output("part"),
     ],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: halves, f64: halves },
     groups: &[|p| [p.get::<P>().n.div_ceil(ROWS), 1, 1], |p| [u32::from(p.get::<P>().n > ROWS), 1, 1]],
     cuda: Some(Cuda::new(BLOCK_HALVES, |p| [p.get::<P>().n.div_ceil(ROWS), 1, 1]).ticket()),
@@ -415,6 +416,7 @@ const fn cross(name: &'static str, sweep: Cuda, bindings: &'static [Binding]) ->
     Kernel {
         name,
         bindings,
+        params: P::LAYOUT,
         cpu: CpuTwin { f32: cross_tiled, f64: cross_plain },
         groups: stages(bindings[0].elem),
         cuda: Some(sweep),

@@ -27,40 +27,39 @@
 
 use super::conv_grid::{BIAS_THREADS, THREADS, WEIGHT_THREADS};
 use super::conv_lanes::{self, Axis, Geometry};
-use super::{Binding, Cost, Cuda, Kernel, Params};
+use super::{Binding, Cost, Cuda, Kernel, Params, params};
 use crate::device::cpu::{Args, CpuTwin, Real};
-use bytemuck::{Pod, Zeroable};
 
-/// Params of every kernel here.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct P {
-    /// Samples.
-    pub batch: u32,
-    /// Input channels.
-    pub cin: u32,
-    /// Output channels.
-    pub cout: u32,
-    /// Groups that both split into.
-    pub groups: u32,
-    /// Input positions.
-    pub t: u32,
-    /// Taps.
-    pub k: u32,
-    /// Output positions.
-    pub out: u32,
-    /// Input positions from one output position to the next.
-    pub stride: u32,
-    /// Zeros at either end.
-    pub padding: u32,
-    /// Input positions from one tap to the next.
-    pub dilation: u32,
-    /// 1 when `b` is a bias; 0 when `w` is bound in its place, not to be read as one.
-    pub bias: u32,
-    /// Runs of positions that GPUs sum the gradient of the weight in: [`P::runs`].
-    pub splits: u32,
-    /// 1 when factors may be rounded to tf32, else 0: [`Precision`](super::Precision).
-    pub tf32: u32,
+params! {
+    /// Params of every kernel here.
+    pub struct P {
+        /// Samples.
+        pub batch: u32,
+        /// Input channels.
+        pub cin: u32,
+        /// Output channels.
+        pub cout: u32,
+        /// Groups that both split into.
+        pub groups: u32,
+        /// Input positions.
+        pub t: u32,
+        /// Taps.
+        pub k: u32,
+        /// Output positions.
+        pub out: u32,
+        /// Input positions from one output position to the next.
+        pub stride: u32,
+        /// Zeros at either end.
+        pub padding: u32,
+        /// Input positions from one tap to the next.
+        pub dilation: u32,
+        /// 1 when `b` is a bias; 0 when `w` is bound in its place, not to be read as one.
+        pub bias: u32,
+        /// Runs of positions that GPUs sum the gradient of the weight in: [`P::runs`].
+        pub splits: u32,
+        /// 1 when factors may be rounded to tf32, else 0: [`Precision`](super::Precision).
+        pub tf32: u32,
+    }
 }
 
 impl P {
@@ -143,6 +142,7 @@ fn geometry(p: &Params) -> Geometry {
 pub static FWD: Kernel = Kernel {
     name: "conv1d_fwd",
     bindings: &[Binding::input("x"), Binding::input("w"), Binding::input("b"), Binding::output("y")],
+    params: P::LAYOUT,
     cpu: CpuTwin {
         f32: |args| {
             let p: P = args.params();
@@ -175,6 +175,7 @@ fn fwd<F: Real>(args: Args<'_, F>) {
 pub static BWD_X: Kernel = Kernel {
     name: "conv1d_bwd_x",
     bindings: &[Binding::input("dy"), Binding::input("w"), Binding::output("dx")],
+    params: P::LAYOUT,
     cpu: CpuTwin {
         f32: |args| {
             let p: P = args.params();
@@ -202,6 +203,7 @@ fn bwd_x<F: Real>(args: Args<'_, F>) {
 pub static BWD_W: Kernel = Kernel {
     name: "conv1d_bwd_w",
     bindings: &[Binding::input("x"), Binding::input("dy"), Binding::output("part"), Binding::output("dw")],
+    params: P::LAYOUT,
     cpu: CpuTwin {
         f32: |args| {
             let p: P = args.params();
@@ -239,6 +241,7 @@ fn backward_cost(p: &Params) -> Cost {
 pub static BWD_B: Kernel = Kernel {
     name: "conv1d_bwd_b",
     bindings: &[Binding::input("dy"), Binding::output("db")],
+    params: P::LAYOUT,
     cpu: CpuTwin {
         f32: |args| {
             let p: P = args.params();

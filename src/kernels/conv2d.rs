@@ -27,52 +27,51 @@
 
 use super::conv_grid::{BIAS_THREADS, THREADS, WEIGHT_THREADS};
 use super::conv_lanes::{self, Axis, Geometry};
-use super::{Binding, Cost, Cuda, Kernel, Params};
+use super::{Binding, Cost, Cuda, Kernel, Params, params};
 use crate::device::cpu::{Args, CpuTwin, Real};
-use bytemuck::{Pod, Zeroable};
 
-/// Params of every kernel here.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct P {
-    /// Samples.
-    pub batch: u32,
-    /// Input channels.
-    pub cin: u32,
-    /// Output channels.
-    pub cout: u32,
-    /// Groups that both split into.
-    pub groups: u32,
-    /// Input rows.
-    pub h: u32,
-    /// Input columns.
-    pub w: u32,
-    /// Taps.
-    pub kh: u32,
-    /// The same along a row.
-    pub kw: u32,
-    /// Output rows.
-    pub oh: u32,
-    /// Output columns.
-    pub ow: u32,
-    /// Input positions from one output position to the next.
-    pub stride_h: u32,
-    /// The same along a row.
-    pub stride_w: u32,
-    /// Zeros at either edge.
-    pub padding_h: u32,
-    /// The same along a row.
-    pub padding_w: u32,
-    /// Input positions from one tap to the next.
-    pub dilation_h: u32,
-    /// The same along a row.
-    pub dilation_w: u32,
-    /// 1 when `b` is a bias; 0 when `w` is bound in its place, not to be read as one.
-    pub bias: u32,
-    /// Runs of positions that GPUs sum the gradient of the weight in: [`P::runs`].
-    pub splits: u32,
-    /// 1 when factors may be rounded to tf32, else 0: [`Precision`](super::Precision).
-    pub tf32: u32,
+params! {
+    /// Params of every kernel here.
+    pub struct P {
+        /// Samples.
+        pub batch: u32,
+        /// Input channels.
+        pub cin: u32,
+        /// Output channels.
+        pub cout: u32,
+        /// Groups that both split into.
+        pub groups: u32,
+        /// Input rows.
+        pub h: u32,
+        /// Input columns.
+        pub w: u32,
+        /// Taps.
+        pub kh: u32,
+        /// The same along a row.
+        pub kw: u32,
+        /// Output rows.
+        pub oh: u32,
+        /// Output columns.
+        pub ow: u32,
+        /// Input positions from one output position to the next.
+        pub stride_h: u32,
+        /// The same along a row.
+        pub stride_w: u32,
+        /// Zeros at either edge.
+        pub padding_h: u32,
+        /// The same along a row.
+        pub padding_w: u32,
+        /// Input positions from one tap to the next.
+        pub dilation_h: u32,
+        /// The same along a row.
+        pub dilation_w: u32,
+        /// 1 when `b` is a bias; 0 when `w` is bound in its place, not to be read as one.
+        pub bias: u32,
+        /// Runs of positions that GPUs sum the gradient of the weight in: [`P::runs`].
+        pub splits: u32,
+        /// 1 when factors may be rounded to tf32, else 0: [`Precision`](super::Precision).
+        pub tf32: u32,
+    }
 }
 
 fn product(n: u32, channels: u32, plane: [u32; 2]) -> usize {
@@ -185,6 +184,7 @@ fn geometry(p: &Params) -> Geometry {
 pub static FWD: Kernel = Kernel {
     name: "conv2d_fwd",
     bindings: &[Binding::input("x"), Binding::input("w"), Binding::input("b"), Binding::output("y")],
+    params: P::LAYOUT,
     cpu: CpuTwin {
         f32: |args| {
             let p: P = args.params();
@@ -217,6 +217,7 @@ fn fwd<F: Real>(args: Args<'_, F>) {
 pub static BWD_X: Kernel = Kernel {
     name: "conv2d_bwd_x",
     bindings: &[Binding::input("dy"), Binding::input("w"), Binding::output("dx")],
+    params: P::LAYOUT,
     cpu: CpuTwin {
         f32: |args| {
             let p: P = args.params();
@@ -244,6 +245,7 @@ fn bwd_x<F: Real>(args: Args<'_, F>) {
 pub static BWD_W: Kernel = Kernel {
     name: "conv2d_bwd_w",
     bindings: &[Binding::input("x"), Binding::input("dy"), Binding::output("part"), Binding::output("dw")],
+    params: P::LAYOUT,
     cpu: CpuTwin {
         f32: |args| {
             let p: P = args.params();
@@ -281,6 +283,7 @@ fn backward_cost(p: &Params) -> Cost {
 pub static BWD_B: Kernel = Kernel {
     name: "conv2d_bwd_b",
     bindings: &[Binding::input("dy"), Binding::output("db")],
+    params: P::LAYOUT,
     cpu: CpuTwin {
         f32: |args| {
             let p: P = args.params();

@@ -40,38 +40,37 @@
 
 use super::microkernel::{Rows, WeightRows, conv_rows, pack_weights, sum_lanes, weight_rows};
 use super::simd::{F32x16, LANES};
-use super::{Binding, Cost, Cuda, Groups, Kernel, Params};
+use super::{Binding, Cost, Cuda, Groups, Kernel, Params, params};
 use crate::device::cpu::{Args, CpuTwin, Real, with_scratch};
 use crate::dispatch;
-use bytemuck::{Pod, Zeroable};
 
-/// Params of every kernel here; those of one feature map use `cout` and `tout`.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct P {
-    /// Samples, B.
-    pub batch: u32,
-    /// Input channels.
-    pub cin: u32,
-    /// Input frames, T.
-    pub t: u32,
-    /// Output channels, C.
-    pub cout: u32,
-    /// Output frames: (T − K)/stride + 1.
-    pub tout: u32,
-    /// Taps.
-    pub k: u32,
-    /// Stride.
-    pub stride: u32,
-    /// 1 when the input is another layer's `y`, read through its `norm` and ReLU; pooling: 1 when
-    /// `lengths` say how many frames are valid.
-    pub affine: u32,
-    /// 1 when `norm` comes from the batch, 0 when from the running statistics.
-    pub train: u32,
-    /// Added to the variance.
-    pub eps: f32,
-    /// Share of the batch in the running statistics.
-    pub momentum: f32,
+params! {
+    /// Params of every kernel here; those of one feature map use `cout` and `tout`.
+    pub struct P {
+        /// Samples, B.
+        pub batch: u32,
+        /// Input channels.
+        pub cin: u32,
+        /// Input frames, T.
+        pub t: u32,
+        /// Output channels, C.
+        pub cout: u32,
+        /// Output frames: (T − K)/stride + 1.
+        pub tout: u32,
+        /// Taps.
+        pub k: u32,
+        /// Stride.
+        pub stride: u32,
+        /// 1 when the input is another layer's `y`, read through its `norm` and ReLU; pooling: 1 when
+        /// `lengths` say how many frames are valid.
+        pub affine: u32,
+        /// 1 when `norm` comes from the batch, 0 when from the running statistics.
+        pub train: u32,
+        /// Added to the variance.
+        pub eps: f32,
+        /// Share of the batch in the running statistics.
+        pub momentum: f32,
+    }
 }
 
 /// Most partial weight gradients: runs of blocks that one thread adds up.
@@ -133,7 +132,7 @@ const fn kernel<const N: usize>(
     cuda: Cuda,
     cost: fn(&Params) -> Cost,
 ) -> Kernel {
-    Kernel { name, bindings, cpu: CpuTwin { f32, f64 }, groups, cuda: Some(cuda), cost }
+    Kernel { name, bindings, params: P::LAYOUT, cpu: CpuTwin { f32, f64 }, groups, cuda: Some(cuda), cost }
 }
 
 /// Threads of a workgroup that owns one channel with each.

@@ -12,23 +12,22 @@
 
 use super::elementwise::PIECE;
 use super::simd::{F32x16, Simd};
-use super::{Binding, Cost, Cuda, Kernel, Params, SPAN, spans};
+use super::{Binding, Cost, Cuda, Kernel, Params, SPAN, params, spans};
 use crate::device::cpu::{Args, CpuTwin, Real};
 use crate::dispatch;
-use bytemuck::{Pod, Zeroable};
 
-/// Params of the kernel.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct P {
-    /// Elements.
-    pub n: u32,
-    /// ⌊p·2³²⌋ for the probability p to drop.
-    pub threshold: u32,
-    /// 1/(1 − p).
-    pub scale: f32,
-    /// Which of a step's masks this is.
-    pub stream: u32,
+params! {
+    /// Params of the kernel.
+    pub struct P {
+        /// Elements.
+        pub n: u32,
+        /// ⌊p·2³²⌋ for the probability p to drop.
+        pub threshold: u32,
+        /// 1/(1 − p).
+        pub scale: f32,
+        /// Which of a step's masks this is.
+        pub stream: u32,
+    }
 }
 
 /// Ten rounds of Philox4x32: four random words for a counter under a key.
@@ -61,6 +60,7 @@ fn philox<const L: usize>(mut counter: [[u32; L]; 4], [mut key0, mut key1]: [u32
 pub static APPLY: Kernel = Kernel {
     name: "dropout_apply",
     bindings: &[Binding::index("state"), Binding::input("x"), Binding::output("y")],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: |args| apply(args, drop_f32), f64: |args| apply(args, drop_f64) },
     groups: &[|p| spans(p.get::<P>().n)],
     cuda: Some(Cuda::new(SPAN / 4, |p| spans(p.get::<P>().n))),

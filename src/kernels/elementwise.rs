@@ -2,18 +2,17 @@
 //!
 //! Shapes: every buffer has the same `n` elements, but for one-element scalars.
 
-use super::{Binding, Cost, Cuda, Kernel, Params, spans};
+use super::{Binding, Cost, Cuda, Kernel, Params, params, spans};
 use crate::device::cpu::{Args, CpuTwin, Real};
-use bytemuck::{Pod, Zeroable};
 
-/// Params of every kernel here.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct P {
-    /// Elements.
-    pub n: u32,
-    /// The value of `fill`, the factor of `add` and `scale`.
-    pub factor: f32,
+params! {
+    /// Params of every kernel here.
+    pub struct P {
+        /// Elements.
+        pub n: u32,
+        /// The value of `fill`, the factor of `add` and `scale`.
+        pub factor: f32,
+    }
 }
 
 fn cost(p: &Params, flops: usize, buffers: usize) -> Cost {
@@ -28,6 +27,7 @@ pub(super) const PIECE: usize = 16 * 1024;
 pub static FILL: Kernel = Kernel {
     name: "elementwise_fill",
     bindings: &[Binding::output("y")],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: fill, f64: fill },
     groups: &[|p| spans(p.get::<P>().n)],
     cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
@@ -44,6 +44,7 @@ fn fill<F: Real>(args: Args<'_, F>) {
 pub static COPY: Kernel = Kernel {
     name: "elementwise_copy",
     bindings: &[Binding::input("x"), Binding::output("y")],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: copy, f64: copy },
     groups: &[|p| spans(p.get::<P>().n)],
     cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
@@ -59,6 +60,7 @@ fn copy<F: Real>(args: Args<'_, F>) {
 pub static ADD: Kernel = Kernel {
     name: "elementwise_add",
     bindings: &[Binding::input("a"), Binding::input("b"), Binding::output("y")],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: add, f64: add },
     groups: &[|p| spans(p.get::<P>().n)],
     cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
@@ -82,6 +84,7 @@ fn add<F: Real>(args: Args<'_, F>) {
 pub static ACCUMULATE: Kernel = Kernel {
     name: "elementwise_accumulate",
     bindings: &[Binding::input("x"), Binding::inout("sum")],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: accumulate, f64: accumulate },
     groups: &[|p| spans(p.get::<P>().n)],
     cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
@@ -103,6 +106,7 @@ fn accumulate<F: Real>(args: Args<'_, F>) {
 pub static SCALE: Kernel = Kernel {
     name: "elementwise_scale",
     bindings: &[Binding::input("x"), Binding::input("s"), Binding::output("y")],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: scale, f64: scale },
     groups: &[|p| spans(p.get::<P>().n)],
     cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),

@@ -13,23 +13,22 @@
 //! Threads: one block, or workgroup, does all, since every thread must have read `step` before it changes. Cost: no flops, some
 //! kilobytes copied.
 
-use super::{Access, Binding, Cost, Cuda, Elem, Kernel, Params};
+use super::{Access, Binding, Cost, Cuda, Elem, Kernel, Params, params};
 use crate::device::cpu::{Args, CpuTwin, Real};
-use bytemuck::{Pod, Zeroable};
 
 /// Threads of the CUDA twin.
 const BLOCK: u32 = 1024;
 
-/// Params of the kernel.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct P {
-    /// Rows of both tables.
-    pub steps: u32,
-    /// Elements of a row of `real_table`.
-    pub reals: u32,
-    /// Elements of a row of `word_table`.
-    pub words: u32,
+params! {
+    /// Params of the kernel.
+    pub struct P {
+        /// Rows of both tables.
+        pub steps: u32,
+        /// Elements of a row of `real_table`.
+        pub reals: u32,
+        /// Elements of a row of `word_table`.
+        pub words: u32,
+    }
 }
 
 /// Keeps a loss and lays out the next step.
@@ -44,6 +43,7 @@ pub static NEXT: Kernel = Kernel {
         Binding::output("reals"),
         Binding { name: "words", access: Access::Out, elem: Elem::Index },
     ],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: next, f64: next },
     groups: &[|_| [1, 1, 1]],
     cuda: Some(Cuda::new(BLOCK, |_| [1, 1, 1])),

@@ -17,27 +17,26 @@
 //! Threads: a block owns some columns of sixteen samples, or elements in a row. Cost: no flops worth counting; output written once,
 //! as much read.
 
-use super::{Binding, Cost, Cuda, Kernel, Params, SPAN, spans};
+use super::{Binding, Cost, Cuda, Kernel, Params, SPAN, params, spans};
 use crate::device::cpu::{Args, CpuTwin, Real};
-use bytemuck::{Pod, Zeroable};
 
-/// Params of `gather_window`.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct P {
-    /// Rows of the batch, B.
-    pub batch: u32,
-    /// Channels, C.
-    pub channels: u32,
-    /// Columns, T.
-    pub columns: u32,
-    /// Elements of `data`.
-    pub total: u32,
-    /// Channels that `shift` is added to.
-    pub shift_channels: u32,
-    /// 1 for `[⌈B/16⌉, C, T, 16]` with element (b, c, t) at `((⌊b/16⌋·C + c)·T + t)·16 + b mod 16`,
-    /// 0 for `[B, C, T]`.
-    pub blocked: u32,
+params! {
+    /// Params of `gather_window`.
+    pub struct P {
+        /// Rows of the batch, B.
+        pub batch: u32,
+        /// Channels, C.
+        pub channels: u32,
+        /// Columns, T.
+        pub columns: u32,
+        /// Elements of `data`.
+        pub total: u32,
+        /// Channels that `shift` is added to.
+        pub shift_channels: u32,
+        /// 1 for `[⌈B/16⌉, C, T, 16]` with element (b, c, t) at `((⌊b/16⌋·C + c)·T + t)·16 + b mod 16`,
+        /// 0 for `[B, C, T]`.
+        pub blocked: u32,
+    }
 }
 
 impl P {
@@ -66,6 +65,7 @@ pub static WINDOW: Kernel = Kernel {
         Binding::input("shift"),
         Binding::output("x"),
     ],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: |args| window(args, turn_f32), f64: |args| window(args, turn) },
     groups: &[|p| {
         let p: P = p.get();
@@ -233,22 +233,23 @@ fn window<F: Real>(args: Args<'_, F>, turn: Turn<F>) {
     });
 }
 
-/// Params of `gather_rows`.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct RowsP {
-    /// Rows of the batch, B.
-    pub batch: u32,
-    /// Elements of a row.
-    pub width: u32,
-    /// Rows of the table, S.
-    pub table: u32,
+params! {
+    /// Params of `gather_rows`.
+    pub struct RowsP {
+        /// Rows of the batch, B.
+        pub batch: u32,
+        /// Elements of a row.
+        pub width: u32,
+        /// Rows of the table, S.
+        pub table: u32,
+    }
 }
 
 /// `y[b] = table[indices[b]]`.
 pub static ROWS: Kernel = Kernel {
     name: "gather_rows",
     bindings: &[Binding::input("table"), Binding::index("indices"), Binding::output("y")],
+    params: RowsP::LAYOUT,
     cpu: CpuTwin { f32: rows, f64: rows },
     groups: &[|p| {
         let p: RowsP = p.get();

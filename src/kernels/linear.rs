@@ -16,32 +16,31 @@
 
 use super::dropout::{self, Drop};
 use super::simd::Simd;
-use super::{Binding, Cost, Cuda, Kernel, Params};
+use super::{Binding, Cost, Cuda, Kernel, Params, params};
 use crate::device::cpu::{Args, CpuTwin, Real, Work, with_scratch};
-use bytemuck::{Pod, Zeroable};
 
-/// Params of both kernels.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct P {
-    /// Rows, B.
-    pub batch: u32,
-    /// Elements of an input row, I.
-    pub inputs: u32,
-    /// Elements of an output row, O.
-    pub outputs: u32,
-    /// [`IDENTITY`], [`RELU`] or [`SIGMOID`].
-    pub activation: u32,
-    /// 1 where a bias is added, else 0.
-    pub bias: u32,
-    /// Gradients to write: the sum of [`WANT_X`], [`WANT_W`] and [`WANT_B`].
-    pub wanted: u32,
-    /// As [`dropout::P`]; 0 where nothing is dropped.
-    pub threshold: u32,
-    /// As [`dropout::P`].
-    pub scale: f32,
-    /// As [`dropout::P`].
-    pub stream: u32,
+params! {
+    /// Params of both kernels.
+    pub struct P {
+        /// Rows, B.
+        pub batch: u32,
+        /// Elements of an input row, I.
+        pub inputs: u32,
+        /// Elements of an output row, O.
+        pub outputs: u32,
+        /// [`IDENTITY`], [`RELU`] or [`SIGMOID`].
+        pub activation: u32,
+        /// 1 where a bias is added, else 0.
+        pub bias: u32,
+        /// Gradients to write: the sum of [`WANT_X`], [`WANT_W`] and [`WANT_B`].
+        pub wanted: u32,
+        /// As [`dropout::P`]; 0 where nothing is dropped.
+        pub threshold: u32,
+        /// As [`dropout::P`].
+        pub scale: f32,
+        /// As [`dropout::P`].
+        pub stream: u32,
+    }
 }
 
 /// No activation.
@@ -174,6 +173,7 @@ pub static FWD: Kernel = Kernel {
         Binding::input("b"),
         Binding::output("y"),
     ],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: |args| fwd(args, dropout::drop_f32), f64: |args| fwd(args, dropout::drop_f64) },
     groups: &[fwd_tiles],
     cuda: Some(Cuda::new(256, fwd_tiles)),
@@ -245,6 +245,7 @@ pub static BWD: Kernel = Kernel {
         Binding::output("dw"),
         Binding::output("db"),
     ],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: |args| bwd(args, dropout::drop_f32), f64: |args| bwd(args, dropout::drop_f64) },
     groups: &[bwd_groups],
     cuda: Some(Cuda::new(256, bwd_blocks)),

@@ -8,18 +8,17 @@
 //!
 //! Cost: a handful of flops an element, three passes over `n` elements.
 
-use super::{Binding, Cost, Cuda, Groups, Kernel, Params, SPAN, spans};
+use super::{Binding, Cost, Cuda, Groups, Kernel, Params, SPAN, params, spans};
 use crate::device::cpu::{Args, CpuTwin, Real};
-use bytemuck::{Pod, Zeroable};
 
-/// Params of every kernel here.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct P {
-    /// Elements.
-    pub n: u32,
-    /// Factor of value and gradient.
-    pub weight: f32,
+params! {
+    /// Params of every kernel here.
+    pub struct P {
+        /// Elements.
+        pub n: u32,
+        /// Factor of value and gradient.
+        pub weight: f32,
+    }
 }
 
 /// Terms added in the device's own precision.
@@ -71,6 +70,7 @@ fn each<F: Real>(args: Args<'_, F>, f: impl Fn(F, F) -> (F, F)) {
 pub static MSE: Kernel = Kernel {
     name: "loss_mse",
     bindings: BINDINGS,
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: mse, f64: mse },
     groups: GROUPS,
     cuda: Some(CUDA),
@@ -89,6 +89,7 @@ fn mse<F: Real>(args: Args<'_, F>) {
 pub static BCE: Kernel = Kernel {
     name: "loss_bce",
     bindings: BINDINGS,
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: bce, f64: bce },
     groups: GROUPS,
     cuda: Some(CUDA),
@@ -112,6 +113,7 @@ fn bce<F: Real>(args: Args<'_, F>) {
 pub static BCE_LOGITS: Kernel = Kernel {
     name: "loss_bce_logits",
     bindings: BINDINGS,
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: bce_logits, f64: bce_logits },
     groups: GROUPS,
     cuda: Some(CUDA),

@@ -28,6 +28,7 @@ pub mod peak;
 pub mod pool;
 pub mod simd;
 pub mod similarity;
+pub mod source;
 mod transpose;
 
 use crate::device::cpu::CpuTwin;
@@ -162,6 +163,52 @@ impl Params {
     }
 }
 
+/// A scalar of a params struct, four bytes wide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scalar {
+    /// `u32`; `unsigned` in CUDA.
+    U32,
+    /// `f32`; `float` in CUDA.
+    F32,
+}
+
+/// A params struct as data: `#[repr(C)]` in Rust, the struct of the same name in CUDA and WGSL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// The struct's name.
+    pub name: &'static str,
+    /// Name and type of each member, one after the other without padding.
+    pub members: &'static [(&'static str, Scalar)],
+}
+
+impl Layout {
+    /// Bytes of the struct.
+    pub const fn bytes(&self) -> usize {
+        4 * self.members.len()
+    }
+}
+
+/// Declares a params struct and its [`Layout`].
+macro_rules! params {
+    ($(#[$about:meta])* pub struct $name:ident { $($(#[$of:meta])* pub $member:ident: $scalar:ident,)* }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+        #[repr(C)]
+        pub struct $name { $($(#[$of])* pub $member: $scalar,)* }
+
+        impl $name {
+            /// What it is made of.
+            pub const LAYOUT: $crate::kernels::Layout = $crate::kernels::Layout {
+                name: stringify!($name),
+                members: &[$((stringify!($member), $crate::kernels::params!(@ $scalar))),*],
+            };
+        }
+    };
+    (@ u32) => { $crate::kernels::Scalar::U32 };
+    (@ f32) => { $crate::kernels::Scalar::F32 };
+}
+use params;
+
 /// How many workgroups a stage takes. `[n, 1, 1]` may be any `n`: a device folds it over y, and the
 /// shader numbers its workgroups with `group_of`. Other grids must keep each side within 65,535.
 pub type Groups = fn(&Params) -> [u32; 3];
@@ -234,6 +281,8 @@ pub struct Kernel {
     pub name: &'static str,
     /// The buffers in binding order: inputs first, then outputs.
     pub bindings: &'static [Binding],
+    /// The params struct that all twins take.
+    pub params: Layout,
     /// The CPU twin, for f32 (a device people use) and f64 (the oracle).
     pub cpu: CpuTwin,
     /// The stages of the WGSL twin and how many workgroups each takes; empty while there is no shader.

@@ -8,23 +8,22 @@
 //! read and written) and the gradient.
 
 use super::elementwise::PIECE;
-use super::{Binding, Cost, Cuda, Kernel, Params, SPAN, spans};
+use super::{Binding, Cost, Cuda, Kernel, Params, SPAN, params, spans};
 use crate::device::cpu::{Args, CpuTwin, Real};
-use bytemuck::{Pod, Zeroable};
 
 /// Elements of `hyper`.
 pub const HYPER: usize = 3;
 
-/// Params of `optim_sgd`.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct SgdP {
-    /// Elements.
-    pub n: u32,
-    /// What of the velocity stays.
-    pub momentum: f32,
-    /// Factor of the parameter in its gradient.
-    pub weight_decay: f32,
+params! {
+    /// Params of `optim_sgd`.
+    pub struct SgdP {
+        /// Elements.
+        pub n: u32,
+        /// What of the velocity stays.
+        pub momentum: f32,
+        /// Factor of the parameter in its gradient.
+        pub weight_decay: f32,
+    }
 }
 
 /// `v = momentum·v + grad + weight_decay·θ`, `θ −= lr·v`: PyTorch's SGD without dampening, whose first
@@ -37,6 +36,7 @@ pub static SGD: Kernel = Kernel {
         Binding::inout("theta"),
         Binding::inout("velocity"),
     ],
+    params: SgdP::LAYOUT,
     cpu: CpuTwin { f32: sgd, f64: sgd },
     groups: &[|p| spans(p.get::<SgdP>().n)],
     cuda: Some(Cuda::new(SPAN / 4, |p| spans(p.get::<SgdP>().n))),
@@ -60,22 +60,22 @@ fn sgd<F: Real>(args: Args<'_, F>) {
     });
 }
 
-/// Params of `optim_adam`.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct AdamP {
-    /// Elements.
-    pub n: u32,
-    /// 1 − β₁: what of the first moment is replaced. The difference, not β itself, is what f32 holds well.
-    pub rate1: f32,
-    /// 1 − β₂.
-    pub rate2: f32,
-    /// Added to the root of the second moment.
-    pub eps: f32,
-    /// Weight decay.
-    pub weight_decay: f32,
-    /// 1: decay shrinks the parameter (AdamW); 0: it adds to the gradient (Adam).
-    pub decoupled: u32,
+params! {
+    /// Params of `optim_adam`.
+    pub struct AdamP {
+        /// Elements.
+        pub n: u32,
+        /// 1 − β₁: what of the first moment is replaced. The difference, not β itself, is what f32 holds well.
+        pub rate1: f32,
+        /// 1 − β₂.
+        pub rate2: f32,
+        /// Added to the root of the second moment.
+        pub eps: f32,
+        /// Weight decay.
+        pub weight_decay: f32,
+        /// 1: decay shrinks the parameter (AdamW); 0: it adds to the gradient (Adam).
+        pub decoupled: u32,
+    }
 }
 
 /// Adam (Kingma and Ba 2015), or AdamW (Loshchilov and Hutter 2019), as in PyTorch:
@@ -94,6 +94,7 @@ pub static ADAM: Kernel = Kernel {
         Binding::inout("m"),
         Binding::inout("v"),
     ],
+    params: AdamP::LAYOUT,
     cpu: CpuTwin { f32: adam, f64: adam },
     groups: &[|p| spans(p.get::<AdamP>().n)],
     cuda: Some(Cuda::new(SPAN / 4, |p| spans(p.get::<AdamP>().n))),

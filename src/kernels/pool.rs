@@ -10,20 +10,19 @@
 //! Cost: one flop and one read an element forward, one flop and one write backward.
 
 use super::elementwise::PIECE;
-use super::{Binding, Cost, Cuda, Kernel, Params, SPAN, spans};
+use super::{Binding, Cost, Cuda, Kernel, Params, SPAN, params, spans};
 use crate::device::cpu::{Args, CpuTwin, Real};
-use bytemuck::{Pod, Zeroable};
 
-/// Params of every kernel here.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct P {
-    /// Rows of the batch, B.
-    pub batch: u32,
-    /// Channels, C.
-    pub channels: u32,
-    /// Frames, T.
-    pub frames: u32,
+params! {
+    /// Params of every kernel here.
+    pub struct P {
+        /// Rows of the batch, B.
+        pub batch: u32,
+        /// Channels, C.
+        pub channels: u32,
+        /// Frames, T.
+        pub frames: u32,
+    }
 }
 
 /// Terms that are added in the device's own precision.
@@ -121,6 +120,7 @@ fn cost(p: &Params) -> Cost {
 pub static MEAN_FWD: Kernel = Kernel {
     name: "pool_mean_fwd",
     bindings: &[Binding::input("x"), Binding::output("y")],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: mean_fwd, f64: mean_fwd },
     groups: &[row_groups],
     cuda: Some(CUDA_FWD),
@@ -138,6 +138,7 @@ fn mean_fwd<F: Real>(args: Args<'_, F>) {
 pub static MASKED_FWD: Kernel = Kernel {
     name: "pool_masked_fwd",
     bindings: &[Binding::input("x"), Binding::index("lengths"), Binding::output("y")],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: masked_fwd, f64: masked_fwd },
     groups: &[row_groups],
     cuda: Some(CUDA_FWD),
@@ -178,6 +179,7 @@ fn fwd<F: Real>(
 pub static MEAN_BWD: Kernel = Kernel {
     name: "pool_mean_bwd",
     bindings: &[Binding::input("dy"), Binding::output("dx")],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: mean_bwd, f64: mean_bwd },
     groups: &[|p| spans(p.get::<P>().elements())],
     cuda: Some(CUDA_BWD),
@@ -195,6 +197,7 @@ fn mean_bwd<F: Real>(args: Args<'_, F>) {
 pub static MASKED_BWD: Kernel = Kernel {
     name: "pool_masked_bwd",
     bindings: &[Binding::index("lengths"), Binding::input("dy"), Binding::output("dx")],
+    params: P::LAYOUT,
     cpu: CpuTwin { f32: masked_bwd, f64: masked_bwd },
     groups: &[|p| spans(p.get::<P>().elements())],
     cuda: Some(CUDA_BWD),

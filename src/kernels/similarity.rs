@@ -26,10 +26,9 @@ use super::pairwise::{
     Aligned, Lanes, Layout, TILE, centre, combine, cuda, lay_out, padded, products, row_len, side_len,
 };
 use super::simd::LANES;
-use super::{Binding, Cost, Cuda, Elem, Kernel};
+use super::{Binding, Cost, Cuda, Elem, Kernel, params};
 use crate::device::cpu::{Args, CpuTwin, Real, Work, with_scratch};
 use crate::dispatch;
-use bytemuck::{Pod, Zeroable};
 
 /// What is computed of two rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,18 +44,18 @@ pub enum Similarity {
     Euclidean = 3,
 }
 
-/// Params of both kernels.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct P {
-    /// Rows of `a`.
-    pub n: u32,
-    /// Rows of `b`.
-    pub m: u32,
-    /// Columns of both.
-    pub d: u32,
-    /// A [`Similarity`].
-    pub kind: u32,
+params! {
+    /// Params of both kernels.
+    pub struct P {
+        /// Rows of `a`.
+        pub n: u32,
+        /// Rows of `b`.
+        pub m: u32,
+        /// Columns of both.
+        pub d: u32,
+        /// A [`Similarity`].
+        pub kind: u32,
+    }
 }
 
 /// Rows and columns of `y` that a block of the CUDA twin owns.
@@ -95,6 +94,7 @@ const fn fwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
     Kernel {
         name,
         bindings,
+        params: P::LAYOUT,
         cpu: CpuTwin { f32: fwd_tiled, f64: fwd_plain },
         groups: match bindings[0].elem {
             Elem::Bf16 => &[],
@@ -139,6 +139,7 @@ const fn bwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
     Kernel {
         name,
         bindings,
+        params: P::LAYOUT,
         cpu: CpuTwin { f32: bwd_tiled, f64: bwd_plain },
         groups: match bindings[0].elem {
             Elem::Bf16 => &[],
@@ -164,20 +165,20 @@ const fn bwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
     }
 }
 
-/// Params of [`TOPK`].
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct TopK {
-    /// Rows of `a`.
-    pub n: u32,
-    /// Rows of `b`.
-    pub m: u32,
-    /// Columns of both.
-    pub d: u32,
-    /// A [`Similarity`].
-    pub kind: u32,
-    /// How many of each row's similarities are wanted; at most `m`.
-    pub k: u32,
+params! {
+    /// Params of [`TOPK`].
+    pub struct TopK {
+        /// Rows of `a`.
+        pub n: u32,
+        /// Rows of `b`.
+        pub m: u32,
+        /// Columns of both.
+        pub d: u32,
+        /// A [`Similarity`].
+        pub kind: u32,
+        /// How many of each row's similarities are wanted; at most `m`.
+        pub k: u32,
+    }
 }
 
 impl TopK {
@@ -198,6 +199,7 @@ pub static TOPK: Kernel = Kernel {
         Binding::output("values"),
         Binding::index_output("indices"),
     ],
+    params: TopK::LAYOUT,
     cpu: CpuTwin { f32: topk_tiled, f64: topk_plain },
     groups: &[|p| [p.get::<TopK>().n.div_ceil(32), 1, 1]],
     cuda: Some(

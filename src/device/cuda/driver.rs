@@ -99,12 +99,20 @@ fn too_old(capability: (u32, u32)) -> Option<String> {
     })
 }
 
+/// Stands in where another crate has cudarc link the driver, which is then there: cudarc has no such function.
+#[allow(dead_code, reason = "cudarc's own hides it")]
+unsafe fn is_culib_present() -> bool {
+    true
+}
+
 /// Starts the driver; the CUDA version that it brings.
 fn driver() -> Result<(u32, u32)> {
+    #[allow(unused_imports, reason = "for is_culib_present, if it is there")]
+    use sys::*;
     static PRESENT: OnceLock<bool> = OnceLock::new();
     // Without the library every other call of cudarc's panics.
     // SAFETY: loads and unloads NVIDIA's library, whose initialisers are trusted.
-    if !*PRESENT.get_or_init(|| unsafe { sys::is_culib_present() }) {
+    if !*PRESENT.get_or_init(|| unsafe { is_culib_present() }) {
         return Err(fault(
             "no NVIDIA driver here (libcuda is not found): install it, or use --device wgpu or --device cpu",
         ));
@@ -347,11 +355,16 @@ impl Shared {
         type Elapsed = unsafe extern "C" fn(*mut f32, sys::CUevent, sys::CUevent) -> CUresult;
         let mut ms = 0f32;
         // cudarc's own asks for a symbol that drivers before CUDA 12.8 lack, and panics.
-        // SAFETY: the library is loaded, the type is that of cuda.h, and both events are alive and have been reached.
+        let (name, mut function) = (c"cuEventElapsedTime".as_ptr(), std::ptr::null_mut());
+        let oldest = (1000 * OLDEST_DRIVER.0 + 10 * OLDEST_DRIVER.1) as i32;
+        // SAFETY: the pointers are valid, and the last may be null.
+        let asked =
+            unsafe { sys::cuGetProcAddress_v2(name, &raw mut function, oldest, 0, std::ptr::null_mut()) };
+        self.check("asking for the clock", asked.result())?;
+        // SAFETY: null or a function of this type, by cuda.h of that version; both events are alive and have been reached.
         let code = unsafe {
-            let function = sys::culib()
-                .get::<Elapsed>(b"cuEventElapsedTime\0")
-                .map_err(|e| fault(format!("the driver has no clock: {e}")))?;
+            let function = std::mem::transmute::<*mut c_void, Option<Elapsed>>(function);
+            let function = function.ok_or_else(|| fault("the driver has no clock"))?;
             function(&raw mut ms, start.cu_event(), end.cu_event())
         };
         self.check("reading the clock", code.result())?;

@@ -26,5 +26,3 @@ pub use cudarc;
 pub use driver::{CardReport, Cuda, cards};
 #[cfg(feature = "cuda-on-cpu")]
 pub use on_cpu::{CudaOnCpu, LANE_SEED_VARIABLE, SOURCES_DIR};
-
-include!(concat!(env!("OUT_DIR"), "/cuda_sources.rs"));

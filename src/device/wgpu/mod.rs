@@ -15,7 +15,7 @@
 //!    `@group(1) @binding(0) var<uniform>` with the Rust struct's name and members. A module may declare
 //!    several globals at one binding: an entry point declares what it uses, and may use eight of the row's.
 //!    `prelude.wgsl` is appended.
-//! 2. The stem in `sources![..]` of `shaders.rs`, and `groups` in each row. A second entry in `groups` is a
+//! 2. The stem in `sources![..]` of `src/kernels/source.rs`, and `groups` in each row. A second entry in `groups` is a
 //!    second stage, the entry point `<name>_2`, which starts when all workgroups of the first are done.
 //! 3. An `override` constant named as a member of the params struct receives that member's value when a plan is
 //!    compiled: loops over it unroll, and each value gets a pipeline of its own.

@@ -1,8 +1,9 @@
 //! Compiled lists of launches.
 
-use super::shaders::{Entry, Shader};
+use super::shaders::Entry;
 use super::{BYTES, Shared, Window, fault, lock, shaders};
 use crate::device::{Buf, Launch, Plan};
+use crate::kernels::source::Shader;
 use crate::kernels::{Access, Elem, Kernel, Params};
 use crate::{Error, Result};
 use std::collections::{HashMap, VecDeque};
@@ -140,12 +141,10 @@ impl Pipelines {
         stage: usize,
         params: &Params,
     ) -> Result<(&'static Entry, wgpu::BindGroupLayout, wgpu::ComputePipeline)> {
-        let stem =
-            shaders::stem(kernel).ok_or_else(|| fault(format!("{} is not registered", kernel.name)))?;
-        let name = shaders::entry_point(kernel, stage);
-        let stored = shaders::stored(kernel);
-        let shader = shaders::shader(stem, stored)
-            .ok_or_else(|| fault(format!("`{stem}` has no shader yet: train on the CPU")))?;
+        let shader =
+            kernel.wgsl().ok_or_else(|| fault(format!("{} has no shader: train on the CPU", kernel.name)))?;
+        let (stem, stored) = (shader.stem, shader.stored);
+        let name = kernel.wgsl_entry(stage);
         let entry = shaders::entries(shader)?
             .iter()
             .find(|e| e.name == name)
@@ -327,7 +326,7 @@ impl WgpuPlan {
         for (i, launch) in launches.iter().enumerate() {
             launch.check()?;
             let kernel = launch.kernel;
-            shared.takes(shaders::stored(kernel))?;
+            shared.takes(kernel.stored())?;
             if kernel.groups.is_empty() {
                 return Err(fault(format!("{} has no shader yet: train on the CPU", kernel.name)));
             }

@@ -1,0 +1,235 @@
+"""Etude's kernels on NumPy arrays and PyTorch tensors, in place.
+
+- `contrastive_loss`: the label-distance-weighted contrastive loss over all pairs, without an N × N matrix
+- `pairwise_similarity`: the matrix of similarities or distances of the rows of two matrices
+- `conv1d`, `conv2d`: convolutions in PyTorch's convention
+
+Each takes NumPy arrays (float32 or float64) or PyTorch tensors (on the CPU, or on an NVIDIA card through
+PyTorch's current stream) and gives back the same kind. On tensors they are operators of `torch.library` with
+gradients, and `etude.nn` has them as modules. For NumPy, `contrastive_loss_and_grad`,
+`pairwise_similarity_backward`, `conv1d_backward` and `conv2d_backward` compute gradients.
+
+Bad input raises `TypeError` or `ValueError` with a message that names the function and the argument. Embeddings,
+matrices and images that are contiguous are not copied, nor labels of the same type.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from . import _checks
+from ._native import __version__ as __version__
+
+__all__ = [
+    "bins",
+    "contrastive_loss",
+    "contrastive_loss_and_grad",
+    "conv1d",
+    "conv1d_backward",
+    "conv2d",
+    "conv2d_backward",
+    "get_num_threads",
+    "pairwise_similarity",
+    "pairwise_similarity_backward",
+    "set_num_threads",
+]
+
+
+def __getattr__(name):
+    if name == "nn":  # imports PyTorch
+        return importlib.import_module(".nn", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _module(op, argument, value):
+    """The module that works on what `value` is; only a caller who has tensors has imported PyTorch."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        from . import _torch
+
+        return _torch
+    from . import _numpy
+
+    if isinstance(value, _numpy.np.ndarray):
+        return _numpy
+    raise TypeError(f"{op}: {argument}: must be a NumPy array or a PyTorch tensor, is {type(value).__name__}")
+
+
+def set_num_threads(threads):
+    """How many threads compute on NumPy arrays from now on; 0 takes every core, as at first.
+
+    On tensors it is `torch.get_num_threads()`. The same bits come out whatever the number.
+    """
+    from . import _numpy
+
+    _numpy.set_num_threads(threads)
+
+
+def get_num_threads():
+    """How many threads compute on NumPy arrays."""
+    from . import _numpy
+
+    return _numpy.get_num_threads()
+
+
+def bins(ratings, k):
+    """The bin of each rating as a label: `min(floor(k * rating + 1e-6), k - 1)`.
+
+    Args:
+        ratings: `[N]`, from 0 to 1.
+        k: how many bins, at least 2.
+
+    Returns:
+        Labels `[N]`, float32.
+    """
+    return _module("bins", "ratings", ratings).bins(ratings, k)
+
+
+def contrastive_loss(
+    embeddings,
+    labels,
+    weights=None,
+    *,
+    others=None,
+    other_labels=None,
+    other_weights=None,
+    metric="euclidean",
+    margin=0.5,
+    tau=0.0,
+):
+    """The label-distance-weighted contrastive loss: the mean over pairs of
+
+    - `½·d²` where the labels are at most `tau` apart, and
+    - `½·max(0, margin·w − d)²` where they are `w` apart,
+
+    with the distance `d` of the embeddings. Value and gradient come out of one pass over the pairs, in O(N·D)
+    memory; the gradient is kept for the backward pass, which only scales it. Where `d` is 0 the gradient is 0, not NaN.
+
+    Args:
+        embeddings: `[N, D]`, float32 or float64; tensors may be float16 or bfloat16 too, and are then computed in
+            float32.
+        labels: `[N]`, real numbers: ratings, or their `bins`.
+        weights: `[N]`, not negative, or None: a pair counts as the product of its two; 0 masks a sample out.
+        others: `[M, D]`, or None. With it the pairs are one of `embeddings` and one of `others` each, else any
+            two of `embeddings`.
+        other_labels: `[M]`, with `others`.
+        other_weights: `[M]`, or None.
+        metric: `"euclidean"`, or `"cosine"` (1 minus the cosine).
+        margin: how far apart embeddings should be whose labels are 1 apart; positive.
+        tau: the largest label distance of a positive pair; 0 for bins.
+
+    Returns:
+        The loss: a tensor `[]` with gradients by `embeddings` and `others`, or for NumPy arrays a number.
+    """
+    module = _module("contrastive_loss", "embeddings", embeddings)
+    return module.contrastive_loss(
+        embeddings, labels, weights, others, other_labels, other_weights, metric, margin, tau
+    )
+
+
+def contrastive_loss_and_grad(
+    embeddings,
+    labels,
+    weights=None,
+    *,
+    others=None,
+    other_labels=None,
+    other_weights=None,
+    metric="euclidean",
+    margin=0.5,
+    tau=0.0,
+):
+    """`contrastive_loss` and its gradient, both from the one pass; arguments as there.
+
+    Returns:
+        `(loss, gradient)` with the gradient `[N, D]` by `embeddings`; with `others`
+        `(loss, gradient, other_gradient)`. Gradients of 16-bit embeddings are float32.
+    """
+    module = _module("contrastive_loss_and_grad", "embeddings", embeddings)
+    return module.contrastive_loss_and_grad(
+        embeddings, labels, weights, others, other_labels, other_weights, metric, margin, tau
+    )
+
+
+def pairwise_similarity(a, b, kind="cosine"):
+    """The matrix of the similarities, or distances, of each row of `a` with each row of `b`.
+
+    Args:
+        a: `[N, D]`, float32 or float64; tensors may be float16 or bfloat16 too, computed in float32.
+        b: `[M, D]`, of the same type.
+        kind: `"dot"`, `"cosine"`, `"squared_euclidean"` or `"euclidean"`.
+
+    Returns:
+        `[N, M]`. The cosine with a zero row is 0 with gradient 0; the gradient of a Euclidean distance of 0 is 0.
+    """
+    return _module("pairwise_similarity", "a", a).pairwise_similarity(a, b, kind)
+
+
+def pairwise_similarity_backward(dy, a, b, kind="cosine"):
+    """The gradients of `pairwise_similarity(a, b, kind)`.
+
+    Args:
+        dy: `[N, M]`, the gradient by the matrix.
+        a, b, kind: as there.
+
+    Returns:
+        `(da, db)`: `[N, D]` and `[M, D]`.
+    """
+    return _module("pairwise_similarity_backward", "dy", dy).pairwise_similarity_backward(dy, a, b, kind)
+
+
+def conv1d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
+    """One-dimensional convolution, in PyTorch's convention.
+
+    Args:
+        x: `[batch, channels, T]`, float32 or float64.
+        weight: `[out_channels, channels / groups, taps]`.
+        bias: `[out_channels]`, or None.
+        stride: input positions from one output position to the next.
+        padding: zeros added at either end.
+        dilation: input positions from one tap to the next.
+        groups: groups that channels are split into.
+
+    Returns:
+        `[batch, out_channels, (T + 2·padding − dilation·(taps − 1) − 1) // stride + 1]`.
+    """
+    options = _checks.slide("conv1d", 1, stride, padding, dilation, groups)
+    return _module("conv1d", "x", x).conv(x, weight, bias, options)
+
+
+def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
+    """Two-dimensional convolution, in PyTorch's convention.
+
+    Args:
+        x: `[batch, channels, H, W]`, float32 or float64.
+        weight: `[out_channels, channels / groups, kh, kw]`.
+        bias: `[out_channels]`, or None.
+        stride, padding, dilation: as in `conv1d`; one number, or two: vertical, horizontal.
+        groups: groups that channels are split into.
+
+    Returns:
+        `[batch, out_channels, OH, OW]`, each axis as in `conv1d`.
+    """
+    options = _checks.slide("conv2d", 2, stride, padding, dilation, groups)
+    return _module("conv2d", "x", x).conv(x, weight, bias, options)
+
+
+def conv1d_backward(dy, x, weight, *, stride=1, padding=0, dilation=1, groups=1):
+    """The gradients of `conv1d(x, weight, bias, ...)` of the same options.
+
+    Args:
+        dy: the gradient by the output, of its shape.
+        x, weight: as there.
+
+    Returns:
+        `(dx, dweight, dbias)`.
+    """
+    options = _checks.slide("conv1d_backward", 1, stride, padding, dilation, groups)
+    return _module("conv1d_backward", "dy", dy).conv_backward(dy, x, weight, options)
+
+
+def conv2d_backward(dy, x, weight, *, stride=1, padding=0, dilation=1, groups=1):
+    """The gradients of `conv2d(x, weight, bias, ...)`; see `conv1d_backward`."""
+    options = _checks.slide("conv2d_backward", 2, stride, padding, dilation, groups)
+    return _module("conv2d_backward", "dy", dy).conv_backward(dy, x, weight, options)

@@ -1,0 +1,98 @@
+"""The native library: launches on memory given by address. Nothing here is public."""
+
+from collections.abc import Sequence
+
+__version__: str
+
+# Address, what is stored there (`_device` numbers it), how many.
+_Memory = tuple[int, int, int]
+_Shape = tuple[int, int]
+
+class Conv:
+    def __new__(
+        cls,
+        x: Sequence[int],
+        weight: Sequence[int],
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        groups: int,
+    ) -> Conv: ...
+    @property
+    def output(self) -> list[int]: ...
+
+class Device:
+    @staticmethod
+    def cpu(threads: int, double: bool) -> Device: ...
+    @staticmethod
+    def cuda(ordinal: int, stream: int) -> Device: ...
+    @property
+    def threads(self) -> int: ...
+    def contrastive(
+        self,
+        n: _Shape,
+        z: _Memory,
+        labels: _Memory,
+        weights: _Memory | None,
+        metric: int,
+        margin: float,
+        tau: float,
+        loss: _Memory,
+        dz: _Memory,
+        /,
+    ) -> None: ...
+    def contrastive_cross(
+        self,
+        n: _Shape,
+        m: _Shape,
+        z: _Memory,
+        labels: _Memory,
+        weights: _Memory | None,
+        o: _Memory,
+        labels_o: _Memory,
+        weights_o: _Memory | None,
+        metric: int,
+        margin: float,
+        tau: float,
+        loss: _Memory,
+        dz: _Memory,
+        d_o: _Memory,
+        /,
+    ) -> None: ...
+    def similarity(self, n: _Shape, m: _Shape, kind: int, a: _Memory, b: _Memory, y: _Memory, /) -> None: ...
+    def similarity_backward(
+        self,
+        n: _Shape,
+        m: _Shape,
+        kind: int,
+        a: _Memory,
+        b: _Memory,
+        dy: _Memory,
+        da: _Memory,
+        db: _Memory,
+        /,
+    ) -> None: ...
+    def conv(self, conv: Conv, x: _Memory, w: _Memory, b: _Memory | None, y: _Memory, /) -> None: ...
+    def conv_backward(
+        self,
+        conv: Conv,
+        x: _Memory,
+        w: _Memory,
+        dy: _Memory,
+        dx: _Memory | None,
+        dw: _Memory | None,
+        db: _Memory | None,
+        /,
+    ) -> None: ...
+
+class Step:
+    def __new__(cls, device: Device, batch: int) -> Step: ...
+    @property
+    def parameters(self) -> list[tuple[str, list[int], list[float]]]: ...
+    @property
+    def x(self) -> list[float]: ...
+    @property
+    def ratings(self) -> list[float]: ...
+    def run(self) -> float: ...
+
+def bins(ratings: Sequence[float], k: int) -> list[float]: ...

@@ -1,0 +1,415 @@
+"""The functions on PyTorch tensors: operators of `torch.library` with fake kernels, gradients and autocast.
+
+Each operator takes the tensors' own memory. On the CPU it runs on `torch.get_num_threads()` threads; on a card its
+launches are enqueued on PyTorch's current stream, in order with PyTorch's own. Under autocast floats are computed in
+float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from . import _checks, _device, _native
+
+_ROWS = {
+    torch.float32: _device.REAL,
+    torch.float64: _device.REAL,
+    torch.float16: _device.F16,
+    torch.bfloat16: _device.BF16,
+}
+_DEVICES = ("cpu", "cuda")
+
+
+def _memory(tensor):
+    return tensor.data_ptr(), _ROWS[tensor.dtype], tensor.numel()
+
+
+def _memory_or_none(tensor):
+    return None if tensor is None else _memory(tensor)
+
+
+def _for(tensor):
+    """The device that works on `tensor`'s memory."""
+    if tensor.is_cuda:
+        stream = torch.cuda.current_stream(tensor.device)
+        return _device.cuda(stream.device_index, stream.cuda_stream)
+    return _device.cpu(torch.get_num_threads(), tensor.dtype == torch.float64)
+
+
+def _real(dtype):
+    """What is computed in, and what gradients are, where `dtype` is stored."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _tensor(op, argument, value, like=None):
+    """Checks for a tensor on a device of ours; on that of `like` = (argument, tensor), if there is one."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{op}: {argument}: must be a PyTorch tensor, is {type(value).__name__}")
+    if value.device.type not in _DEVICES:
+        raise ValueError(f"{op}: {argument}: must be on the CPU or a CUDA device, is on {value.device}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{op}: {argument}: must be a dense tensor, is {value.layout}")
+    if like is not None and value.device != like[1].device:
+        raise ValueError(f"{op}: {argument}: is on {value.device}, but {like[0]} is on {like[1].device}")
+
+
+def _floats(op, argument, value, like=None, half=True):
+    """As `_tensor`, of a type that kernels take."""
+    _tensor(op, argument, value, like)
+    dtype = value.dtype
+    if dtype == torch.float32 and (like is None or like[1].dtype == dtype):
+        return
+    autocast = torch.is_autocast_enabled(value.device.type)
+    if dtype not in _ROWS or (not half and dtype.itemsize == 2 and not autocast):
+        takes = "float32 or float64" + (", float16 or bfloat16" if half else " (under autocast, 16 bits too)")
+        raise TypeError(f"{op}: {argument}: must be {takes}, is {dtype}")
+    if dtype == torch.float64 and value.device.type == "cuda":
+        raise TypeError(f"{op}: {argument}: float64 is computed on the CPU only: convert it to float32")
+    if like is not None and dtype != like[1].dtype and not autocast:
+        raise TypeError(f"{op}: {argument}: is {dtype}, but {like[0]} is {like[1].dtype}")
+
+
+def _numbers(op, argument, value, rows):
+    """Checks for a vector of real numbers of any type, one for each of `rows`."""
+    _tensor(op, argument, value, rows)
+    if value.is_complex():
+        raise TypeError(f"{op}: {argument}: must hold real numbers, is {value.dtype}")
+    if value.requires_grad:
+        raise ValueError(f"{op}: {argument}: requires a gradient, but the loss has none by it: detach it")
+    _checks.rows(op, argument, value.shape, rows[1].shape)
+
+
+def _registered(op):
+    for device in _DEVICES:
+        op.register_autocast(device, torch.float32)
+    return op
+
+
+def bins(ratings, k):
+    _tensor("bins", "ratings", ratings)
+    if not ratings.is_floating_point() or ratings.dim() != 1:
+        raise TypeError(
+            f"bins: ratings: must be floats [N], is {ratings.dtype} of shape {list(ratings.shape)}"
+        )
+    return torch.tensor(_native.bins(ratings.double().tolist(), k), device=ratings.device)
+
+
+# --------------------------------------------------------------------------------------------------
+# The loss: the forward operator gives the gradient too, the backward pass scales it.
+
+
+@_registered
+@torch.library.custom_op("etude::contrastive", mutates_args=(), device_types=_DEVICES)
+def _all(
+    embeddings: Tensor, labels: Tensor, weights: Optional[Tensor], metric: int, margin: float, tau: float
+) -> tuple[Tensor, Tensor]:
+    z, real = embeddings.contiguous(), _real(embeddings.dtype)
+    labels, weights = _in(real, labels), _in(real, weights)
+    loss, dz = z.new_empty((), dtype=real), torch.empty_like(z, dtype=real)
+    _for(z).contrastive(
+        tuple(z.shape), _memory(z), _memory(labels), _memory_or_none(weights),
+        metric, margin, tau, _memory(loss), _memory(dz),
+    )  # fmt: skip
+    return loss, dz
+
+
+@_all.register_fake
+def _(embeddings, labels, weights, metric, margin, tau):
+    real = _real(embeddings.dtype)
+    return embeddings.new_empty((), dtype=real), embeddings.new_empty(embeddings.shape, dtype=real)
+
+
+@_registered
+@torch.library.custom_op("etude::contrastive_cross", mutates_args=(), device_types=_DEVICES)
+def _cross(
+    embeddings: Tensor,
+    labels: Tensor,
+    weights: Optional[Tensor],
+    others: Tensor,
+    other_labels: Tensor,
+    other_weights: Optional[Tensor],
+    metric: int,
+    margin: float,
+    tau: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    z, o, real = embeddings.contiguous(), others.contiguous(), _real(embeddings.dtype)
+    labels, weights = _in(real, labels), _in(real, weights)
+    other_labels, other_weights = _in(real, other_labels), _in(real, other_weights)
+    loss = z.new_empty((), dtype=real)
+    dz, do = torch.empty_like(z, dtype=real), torch.empty_like(o, dtype=real)
+    _for(z).contrastive_cross(
+        tuple(z.shape), tuple(o.shape),
+        _memory(z), _memory(labels), _memory_or_none(weights),
+        _memory(o), _memory(other_labels), _memory_or_none(other_weights),
+        metric, margin, tau, _memory(loss), _memory(dz), _memory(do),
+    )  # fmt: skip
+    return loss, dz, do
+
+
+@_cross.register_fake
+def _(embeddings, labels, weights, others, other_labels, other_weights, metric, margin, tau):
+    real = _real(embeddings.dtype)
+    of = lambda t: t.new_empty(t.shape, dtype=real)  # noqa: E731
+    return embeddings.new_empty((), dtype=real), of(embeddings), of(others)
+
+
+@torch.library.custom_op("etude::contrastive_backward", mutates_args=(), device_types=_DEVICES)
+def _scaled(upstream: Tensor, gradient: Tensor, embeddings: Tensor) -> Tensor:
+    """The kept gradient times what comes from above. It has no gradient itself: to differentiate the loss twice is an
+    error, for which `embeddings` is an argument."""
+    return _times(upstream, gradient, embeddings)
+
+
+def _times(upstream, gradient, embeddings):
+    product = gradient * upstream
+    return product if product.dtype == embeddings.dtype else product.to(embeddings.dtype)
+
+
+def _scale(upstream, gradient, embeddings):
+    """An operator costs more than the product: it is for those alone who may differentiate again."""
+    return (_scaled if torch.is_grad_enabled() else _times)(upstream, gradient, embeddings)
+
+
+@_scaled.register_fake
+def _(upstream, gradient, embeddings):
+    return torch.empty_like(gradient, dtype=embeddings.dtype)
+
+
+def _in(real, vector):
+    """Labels and weights as kernels take them: a copy only of what has another type."""
+    if vector is None:
+        return None
+    return (vector if vector.dtype == real else vector.to(real)).contiguous()
+
+
+def _keep_all(ctx, inputs, output):
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(inputs[0], output[1])
+
+
+def _all_backward(ctx, upstream, _):
+    embeddings, gradient = ctx.saved_tensors
+    return _scale(upstream, gradient, embeddings), None, None, None, None, None
+
+
+_all.register_autograd(_all_backward, setup_context=_keep_all)
+
+
+def _keep_cross(ctx, inputs, output):
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.save_for_backward(inputs[0], inputs[3], *output[1:])
+
+
+def _cross_backward(ctx, upstream, *_):
+    embeddings, others, dz, do = ctx.saved_tensors
+    dz = _scale(upstream, dz, embeddings) if ctx.needs_input_grad[0] else None
+    do = _scale(upstream, do, others) if ctx.needs_input_grad[3] else None
+    return dz, None, None, do, None, None, None, None, None
+
+
+_cross.register_autograd(_cross_backward, setup_context=_keep_cross)
+
+
+def contrastive_loss(*arguments):
+    return _contrastive("contrastive_loss", *arguments)[0]
+
+
+def contrastive_loss_and_grad(*arguments):
+    with torch.no_grad():
+        return _contrastive("contrastive_loss_and_grad", *arguments)
+
+
+def _contrastive(op, z, labels, weights, others, other_labels, other_weights, metric, margin, tau):
+    metric = _checks.METRICS.index(_checks.one_of(op, "metric", metric, _checks.METRICS))
+    _floats(op, "embeddings", z)
+    _checks.dims(op, "embeddings", z.shape, ("N", "D"))
+    _numbers(op, "labels", labels, ("embeddings", z))
+    if weights is not None:
+        _numbers(op, "weights", weights, ("embeddings", z))
+    margin, tau = float(margin), float(tau)
+    if not _checks.others(op, others, other_labels, other_weights):
+        return _all(z, labels, weights, metric, margin, tau)
+    _floats(op, "others", others, ("embeddings", z))
+    _checks.dims(op, "others", others.shape, ("M", "D"))
+    _numbers(op, "other_labels", other_labels, ("others", others))
+    if other_weights is not None:
+        _numbers(op, "other_weights", other_weights, ("others", others))
+    return _cross(z, labels, weights, others, other_labels, other_weights, metric, margin, tau)
+
+
+# --------------------------------------------------------------------------------------------------
+# Similarity
+
+
+@_registered
+@torch.library.custom_op("etude::similarity", mutates_args=(), device_types=_DEVICES)
+def _similarity(a: Tensor, b: Tensor, kind: int) -> Tensor:
+    a, b = a.contiguous(), b.contiguous()
+    y = a.new_empty((a.shape[0], b.shape[0]), dtype=_real(a.dtype))
+    _for(a).similarity(tuple(a.shape), tuple(b.shape), kind, _memory(a), _memory(b), _memory(y))
+    return y
+
+
+@_similarity.register_fake
+def _(a, b, kind):
+    return a.new_empty((a.shape[0], b.shape[0]), dtype=_real(a.dtype))
+
+
+@torch.library.custom_op("etude::similarity_backward", mutates_args=(), device_types=_DEVICES)
+def _similarity_backward(dy: Tensor, a: Tensor, b: Tensor, kind: int) -> tuple[Tensor, Tensor]:
+    dy, a, b, real = dy.contiguous(), a.contiguous(), b.contiguous(), _real(a.dtype)
+    da, db = torch.empty_like(a, dtype=real), torch.empty_like(b, dtype=real)
+    _for(a).similarity_backward(
+        tuple(a.shape), tuple(b.shape), kind,
+        _memory(a), _memory(b), _memory(dy), _memory(da), _memory(db),
+    )  # fmt: skip
+    return da.to(a.dtype), db.to(b.dtype)
+
+
+@_similarity_backward.register_fake
+def _(dy, a, b, kind):
+    return a.new_empty(a.shape), b.new_empty(b.shape)
+
+
+def _keep_matrices(ctx, inputs, output):
+    a, b, ctx.kind = inputs
+    ctx.save_for_backward(a, b)
+
+
+def _matrices_backward(ctx, dy):
+    return *_similarity_backward(dy, *ctx.saved_tensors, ctx.kind), None
+
+
+_similarity.register_autograd(_matrices_backward, setup_context=_keep_matrices)
+
+
+def _matrices(op, a, b, kind, like=None):
+    _floats(op, "a", a, like)
+    _floats(op, "b", b, ("a", a))
+    _checks.dims(op, "a", a.shape, ("N", "D"))
+    _checks.dims(op, "b", b.shape, ("M", "D"))
+    return _checks.SIMILARITIES.index(_checks.one_of(op, "kind", kind, _checks.SIMILARITIES))
+
+
+def pairwise_similarity(a, b, kind):
+    return _similarity(a, b, _matrices("pairwise_similarity", a, b, kind))
+
+
+def pairwise_similarity_backward(dy, a, b, kind):
+    op = "pairwise_similarity_backward"
+    kind = _matrices(op, a, b, kind)
+    _tensor(op, "dy", dy, ("a", a))
+    if dy.dtype != _real(a.dtype):
+        raise TypeError(f"{op}: dy: must be {_real(a.dtype)} for a of {a.dtype}, is {dy.dtype}")
+    _checks.shape(op, "dy", dy.shape, (a.shape[0], b.shape[0]))
+    return _similarity_backward(dy, a, b, kind)
+
+
+# --------------------------------------------------------------------------------------------------
+# Convolutions
+
+
+def _output(x, weight, stride, padding, dilation):
+    """The output's shape, of shapes that may be symbolic."""
+    axes = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    return [x.shape[0], weight.shape[0], *((t + 2 * p - d * (k - 1) - 1) // s + 1 for t, k, s, p, d in axes)]
+
+
+def _convolution(dims):
+    """The operators of `dims` dimensions: forward, and all three gradients."""
+    name = f"conv{dims}d"
+
+    @_registered
+    @torch.library.custom_op(f"etude::{name}", mutates_args=(), device_types=_DEVICES)
+    def forward(
+        x: Tensor,
+        weight: Tensor,
+        bias: Optional[Tensor],
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        groups: int,
+    ) -> Tensor:
+        slide = _native.Conv(tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups)
+        x, weight = x.contiguous(), weight.contiguous()
+        bias = None if bias is None else bias.contiguous()
+        y = x.new_empty(slide.output)
+        _for(x).conv(slide, _memory(x), _memory(weight), _memory_or_none(bias), _memory(y))
+        return y
+
+    @forward.register_fake
+    def _(x, weight, bias, stride, padding, dilation, groups):
+        return x.new_empty(_output(x, weight, stride, padding, dilation))
+
+    @torch.library.custom_op(f"etude::{name}_backward", mutates_args=(), device_types=_DEVICES)
+    def backward(
+        dy: Tensor,
+        x: Tensor,
+        weight: Tensor,
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        groups: int,
+        needed: Sequence[bool],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        slide = _native.Conv(tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups)
+        dy, x, weight = dy.contiguous(), x.contiguous(), weight.contiguous()
+        gradients = _gradients(x, weight, needed)
+        asked = [_memory(t) if need else None for t, need in zip(gradients, needed)]
+        _for(x).conv_backward(slide, _memory(x), _memory(weight), _memory(dy), *asked)
+        return gradients
+
+    @backward.register_fake
+    def _(dy, x, weight, stride, padding, dilation, groups, needed):
+        return _gradients(x, weight, needed)
+
+    def keep(ctx, inputs, output):
+        x, weight, bias, *ctx.slide = inputs
+        ctx.save_for_backward(x, weight)
+
+    def gradient(ctx, dy):
+        needed = list(ctx.needs_input_grad[:3])
+        gradients = backward(dy, *ctx.saved_tensors, *ctx.slide, needed)
+        return *(t if need else None for t, need in zip(gradients, needed)), None, None, None, None
+
+    forward.register_autograd(gradient, setup_context=keep)
+    return forward, backward
+
+
+def _gradients(x, weight, needed):
+    """By `x`, `weight` and the bias; of what is not needed nothing."""
+    shapes = (x.shape, weight.shape, weight.shape[:1])
+    return tuple(x.new_empty(shape if need else (0,)) for shape, need in zip(shapes, needed))
+
+
+_CONV = {1: _convolution(1), 2: _convolution(2)}
+
+
+def _check_conv(op, names, x, weight, bias):
+    _floats(op, "x", x, half=False)
+    _floats(op, "weight", weight, ("x", x), half=False)
+    _checks.dims(op, "x", x.shape, names.x)
+    _checks.dims(op, "weight", weight.shape, names.weight)
+    if bias is not None:
+        _floats(op, "bias", bias, ("x", x), half=False)
+        _checks.shape(op, "bias", bias.shape, weight.shape[:1])
+
+
+def conv(x, weight, bias, options):
+    op, *slide = options
+    dims = len(options.stride)
+    _check_conv(op, _checks.CONV[dims], x, weight, bias)
+    return _CONV[dims][0](x, weight, bias, *slide)
+
+
+def conv_backward(dy, x, weight, options):
+    op, *slide = options
+    dims = len(options.stride)
+    _check_conv(op, _checks.CONV[dims], x, weight, None)
+    _floats(op, "dy", dy, ("x", x), half=False)
+    _checks.shape(op, "dy", dy.shape, _output(x, weight, *slide[:3]))
+    return _CONV[dims][1](dy, x, weight, *slide, [True] * 3)

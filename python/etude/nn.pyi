@@ -1,0 +1,31 @@
+from typing import Literal
+
+from torch import Tensor, nn
+
+class ContrastiveLoss(nn.Module):
+    metric: Literal["euclidean", "cosine"]
+    margin: float
+    tau: float
+    def __init__(
+        self, *, metric: Literal["euclidean", "cosine"] = "euclidean", margin: float = 0.5, tau: float = 0.0
+    ) -> None: ...
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        weights: Tensor | None = None,
+        *,
+        others: Tensor | None = None,
+        other_labels: Tensor | None = None,
+        other_weights: Tensor | None = None,
+    ) -> Tensor: ...
+
+class PairwiseSimilarity(nn.Module):
+    kind: str
+    def __init__(
+        self, kind: Literal["dot", "cosine", "squared_euclidean", "euclidean"] = "cosine"
+    ) -> None: ...
+    def forward(self, a: Tensor, b: Tensor) -> Tensor: ...
+
+class Conv1d(nn.Conv1d): ...
+class Conv2d(nn.Conv2d): ...

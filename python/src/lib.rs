@@ -1,0 +1,313 @@
+//! What the Python package calls: launches on memory that NumPy or PyTorch owns, given by address.
+//!
+//! Nothing here checks that an address is what it is said to be: `etude/_numpy.py` and `etude/_torch.py` do.
+
+mod step;
+
+use cudarc::driver::CudaContext;
+use etude::contrastive::{ContrastiveOptions, Metric};
+use etude::device::{Buf, Cpu, Cuda, cuda};
+use etude::embed::{self, Buffers, ConvGradients, PairwiseSimilarity};
+use etude::kernels::Elem;
+use etude::ops::conv1d::ConvOptions1d;
+use etude::ops::conv2d::ConvOptions2d;
+use etude::similarity::Similarity;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use std::ffi::c_void;
+
+/// As Python's exceptions: bad arguments, by the function's name in Python, or a device that failed.
+fn raised(error: etude::Error) -> PyErr {
+    match error {
+        etude::Error::Shape { op, argument, message } => {
+            let op = match op {
+                "contrastive" | "contrastive_cross" => "contrastive_loss",
+                "similarity" => "pairwise_similarity",
+                op => op,
+            };
+            PyValueError::new_err(format!("{op}: {argument}: {message}"))
+        }
+        error => PyRuntimeError::new_err(error.to_string()),
+    }
+}
+
+/// Address, what is stored there (`etude/_device.py` numbers it) and how many.
+type Memory = (usize, u8, usize);
+
+/// Where launches run: threads of this process, or a stream of a card's.
+#[pyclass(frozen, module = "etude._native")]
+pub struct Device(On);
+
+enum On {
+    F32(Cpu<f32>),
+    F64(Cpu<f64>),
+    Cuda(Cuda),
+}
+
+impl On {
+    fn device(&self) -> &dyn etude::device::Device {
+        match self {
+            Self::F32(cpu) => cpu,
+            Self::F64(cpu) => cpu,
+            Self::Cuda(cuda) => cuda,
+        }
+    }
+
+    fn import(&self, (address, elem, len): Memory) -> etude::Result<Buf> {
+        let elem = match elem {
+            0 => Elem::Real,
+            1 => Elem::F16,
+            _ => Elem::Bf16,
+        };
+        // SAFETY: the caller holds the array or tensor until the launch is done (on a card, PyTorch reuses its memory in the
+        // order of the stream), and nothing that is written is shared.
+        unsafe {
+            match self {
+                Self::F32(cpu) => cpu.import(address as *mut c_void, elem, len),
+                Self::F64(cpu) => cpu.import(address as *mut c_void, elem, len),
+                Self::Cuda(cuda) => cuda.import(address as u64, elem, len, ()),
+            }
+        }
+    }
+}
+
+/// Imports, and launches without holding the interpreter.
+macro_rules! launch {
+    ($py:ident, $on:expr, [$($memory:ident),*], [$($optional:ident),*], $device:ident => $launch:expr) => {{
+        let on = &$on;
+        $py.detach(|| {
+            let $device = on.device();
+            $(let $memory = &on.import($memory)?;)*
+            $(let $optional = $optional.map(|m| on.import(m)).transpose()?;
+              let $optional = $optional.as_ref();)*
+            $launch
+        })
+        .map_err(raised)
+    }};
+}
+
+fn options(metric: u8, margin: f32, tau: f32) -> ContrastiveOptions {
+    let metric = if metric == 0 { Metric::Euclidean } else { Metric::Cosine };
+    ContrastiveOptions { metric, margin, tau, ..Default::default() }
+}
+
+fn similarity(kind: u8) -> Similarity {
+    match kind {
+        0 => Similarity::Dot,
+        1 => Similarity::Cosine,
+        2 => Similarity::SquaredEuclidean,
+        _ => Similarity::Euclidean,
+    }
+}
+
+fn of<const N: usize>(values: &[usize]) -> PyResult<[usize; N]> {
+    values.try_into().map_err(|_| PyValueError::new_err(format!("{N} numbers, not {}", values.len())))
+}
+
+/// A convolution whose shapes fit together.
+#[pyclass(frozen, module = "etude._native")]
+struct Conv(Dims);
+
+enum Dims {
+    One(embed::Conv1d),
+    Two(embed::Conv2d),
+}
+
+#[pymethods]
+impl Conv {
+    /// Shapes of `x` and `weight`, and the options of each dimension.
+    #[new]
+    fn new(
+        x: Vec<usize>,
+        weight: Vec<usize>,
+        stride: Vec<usize>,
+        padding: Vec<usize>,
+        dilation: Vec<usize>,
+        groups: usize,
+    ) -> PyResult<Self> {
+        if x.len() == 3 {
+            let ([stride], [padding], [dilation]) = (of(&stride)?, of(&padding)?, of(&dilation)?);
+            let options = ConvOptions1d { stride, padding, dilation, groups, ..Default::default() };
+            return Ok(Self(Dims::One(embed::Conv1d::new(of(&x)?, of(&weight)?, options).map_err(raised)?)));
+        }
+        let (stride, padding, dilation) = (of(&stride)?, of(&padding)?, of(&dilation)?);
+        let options = ConvOptions2d { stride, padding, dilation, groups, ..Default::default() };
+        Ok(Self(Dims::Two(embed::Conv2d::new(of(&x)?, of(&weight)?, options).map_err(raised)?)))
+    }
+
+    /// The output's shape.
+    #[getter]
+    fn output(&self) -> Vec<usize> {
+        match &self.0 {
+            Dims::One(conv) => conv.output().to_vec(),
+            Dims::Two(conv) => conv.output().to_vec(),
+        }
+    }
+}
+
+#[pymethods]
+#[expect(clippy::too_many_arguments, reason = "one for each tensor")]
+impl Device {
+    /// Threads of this process, 0 for one a core; for float64 where `double` says so, else for float32.
+    #[staticmethod]
+    fn cpu(threads: usize, double: bool) -> PyResult<Self> {
+        let on = if double { Cpu::new(threads).map(On::F64) } else { Cpu::new(threads).map(On::F32) };
+        on.map(Self).map_err(raised)
+    }
+
+    /// The stream at address `stream` of the card `ordinal`, in its primary context.
+    #[staticmethod]
+    fn cuda(ordinal: usize, stream: usize) -> PyResult<Self> {
+        // Without a driver the next call panics.
+        cuda::cards().map_err(raised)?;
+        let context = CudaContext::new(ordinal)
+            .map_err(|e| PyRuntimeError::new_err(format!("cuda: card {ordinal} cannot be used: {e}")))?;
+        // SAFETY: PyTorch never destroys its streams.
+        let stream = unsafe { context.wrap_borrowed_stream(stream as *mut _) };
+        Cuda::from_parts(stream).map(On::Cuda).map(Self).map_err(raised)
+    }
+
+    /// How many threads compute; on a card 0.
+    #[getter]
+    fn threads(&self) -> usize {
+        match &self.0 {
+            On::F32(cpu) => cpu.threads(),
+            On::F64(cpu) => cpu.threads(),
+            On::Cuda(_) => 0,
+        }
+    }
+
+    /// The loss over all pairs of rows of `z` `[n, d]` into `loss`, and its gradient into `dz`.
+    fn contrastive(
+        &self,
+        py: Python<'_>,
+        n: [usize; 2],
+        z: Memory,
+        labels: Memory,
+        weights: Option<Memory>,
+        metric: u8,
+        margin: f32,
+        tau: f32,
+        loss: Memory,
+        dz: Memory,
+    ) -> PyResult<()> {
+        let options = options(metric, margin, tau);
+        launch!(py, self.0, [z, labels, loss, dz], [weights], device => {
+            let samples = Buffers { embeddings: z, labels, weights };
+            embed::Contrastive::all(n, options)?.run(device, &[samples], loss, &[dz])
+        })
+    }
+
+    /// The loss across the rows of `z` `[n, d]` and those of `o` `[m, d]`, and its gradients by both.
+    fn contrastive_cross(
+        &self,
+        py: Python<'_>,
+        n: [usize; 2],
+        m: [usize; 2],
+        z: Memory,
+        labels: Memory,
+        weights: Option<Memory>,
+        o: Memory,
+        labels_o: Memory,
+        weights_o: Option<Memory>,
+        metric: u8,
+        margin: f32,
+        tau: f32,
+        loss: Memory,
+        dz: Memory,
+        d_o: Memory,
+    ) -> PyResult<()> {
+        let options = options(metric, margin, tau);
+        launch!(py, self.0, [z, labels, o, labels_o, loss, dz, d_o], [weights, weights_o], device => {
+            let samples = Buffers { embeddings: z, labels, weights };
+            let others = Buffers { embeddings: o, labels: labels_o, weights: weights_o };
+            embed::Contrastive::cross(n, m, options)?.run(device, &[samples, others], loss, &[dz, d_o])
+        })
+    }
+
+    /// The matrix `y` of the rows of `a` and `b`.
+    fn similarity(
+        &self,
+        py: Python<'_>,
+        n: [usize; 2],
+        m: [usize; 2],
+        kind: u8,
+        a: Memory,
+        b: Memory,
+        y: Memory,
+    ) -> PyResult<()> {
+        launch!(py, self.0, [a, b, y], [], device => {
+            PairwiseSimilarity::new(n, m, similarity(kind))?.forward(device, a, b, y)
+        })
+    }
+
+    /// The gradients of `a` and `b` by the matrix's, `dy`.
+    fn similarity_backward(
+        &self,
+        py: Python<'_>,
+        n: [usize; 2],
+        m: [usize; 2],
+        kind: u8,
+        a: Memory,
+        b: Memory,
+        dy: Memory,
+        da: Memory,
+        db: Memory,
+    ) -> PyResult<()> {
+        launch!(py, self.0, [a, b, dy, da, db], [], device => {
+            PairwiseSimilarity::new(n, m, similarity(kind))?.backward(device, [a, b, dy], [da, db])
+        })
+    }
+
+    /// The convolution of `x` with `w`, and `b` where there is one, into `y`.
+    fn conv(
+        &self,
+        py: Python<'_>,
+        conv: &Conv,
+        x: Memory,
+        w: Memory,
+        b: Option<Memory>,
+        y: Memory,
+    ) -> PyResult<()> {
+        launch!(py, self.0, [x, w, y], [b], device => match &conv.0 {
+            Dims::One(conv) => conv.forward(device, x, w, b, y),
+            Dims::Two(conv) => conv.forward(device, x, w, b, y),
+        })
+    }
+
+    /// Those gradients of a convolution that are asked for.
+    fn conv_backward(
+        &self,
+        py: Python<'_>,
+        conv: &Conv,
+        x: Memory,
+        w: Memory,
+        dy: Memory,
+        dx: Option<Memory>,
+        dw: Option<Memory>,
+        db: Option<Memory>,
+    ) -> PyResult<()> {
+        launch!(py, self.0, [x, w, dy], [dx, dw, db], device => {
+            let gradients = ConvGradients { x: dx, weight: dw, bias: db };
+            match &conv.0 {
+                Dims::One(conv) => conv.backward(device, x, w, dy, gradients),
+                Dims::Two(conv) => conv.backward(device, x, w, dy, gradients),
+            }
+        })
+    }
+}
+
+/// The bin of each rating.
+#[pyfunction]
+fn bins(ratings: Vec<f64>, k: usize) -> PyResult<Vec<f32>> {
+    etude::contrastive::bins(&ratings, k).map_err(raised)
+}
+
+#[pymodule]
+fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    m.add_class::<Device>()?;
+    m.add_class::<Conv>()?;
+    m.add_class::<step::Step>()?;
+    m.add_function(wrap_pyfunction!(bins, m)?)
+}

@@ -1,0 +1,344 @@
+"""The functions on NumPy arrays; PyTorch is not needed, and not imported."""
+
+import gc
+import os
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import etude
+
+RNG = np.random.default_rng(0)
+
+# Both sides sum some hundred products in the type given.
+TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}
+
+
+def normal(*shape, dtype=np.float64):
+    return RNG.standard_normal(shape).astype(dtype)
+
+
+def close(got, want, dtype=np.float64):
+    np.testing.assert_allclose(got, want, rtol=0, atol=TOLERANCE[dtype] * max(1e-30, np.abs(want).max()))
+
+
+def pair_loss(
+    z,
+    labels,
+    weights,
+    others=None,
+    other_labels=None,
+    other_weights=None,
+    metric="euclidean",
+    margin=0.5,
+    tau=0.0,
+):
+    """The definition, a pair at a time."""
+    total = count = 0.0
+    all_pairs = others is None
+    others, other_labels, other_weights = (
+        (z, labels, weights) if all_pairs else (others, other_labels, other_weights)
+    )
+    for i in range(len(z)):
+        for j in range(i + 1 if all_pairs else 0, len(others)):
+            if metric == "euclidean":
+                d = np.linalg.norm(z[i] - others[j])
+            else:
+                d = 1 - z[i] @ others[j] / np.linalg.norm(z[i]) / np.linalg.norm(others[j])
+            w = abs(labels[i] - other_labels[j])
+            s = (1 if weights is None else weights[i]) * (1 if other_weights is None else other_weights[j])
+            total += s * 0.5 * (d * d if w <= tau else max(0.0, margin * w - d) ** 2)
+            count += s
+    return total / count
+
+
+def numeric_gradient(f, x, h=1e-6):
+    gradient = np.empty_like(x)
+    for i in np.ndindex(x.shape):
+        kept, x[i] = x[i], x[i] + h
+        above = f()
+        x[i] = kept - h
+        gradient[i] = (above - f()) / (2 * h)
+        x[i] = kept
+    return gradient
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_loss_is_the_definition(dtype, metric, weighted):
+    z, labels = normal(37, 5, dtype=dtype), etude.bins(RNG.random(37), 5)
+    weights = RNG.random(37).astype(dtype) if weighted else None
+    options = {"metric": metric, "margin": 0.75, "tau": 0.5}
+    want = pair_loss(z.astype(float), labels, weights, **options)
+    got = etude.contrastive_loss(z, labels, weights, **options)
+    assert isinstance(got, float)
+    # Forty squares in f32; tau and margin are exact in it.
+    assert got == pytest.approx(want, rel=TOLERANCE[dtype])
+
+
+def test_gradient_is_that_of_the_loss():
+    z, labels, weights = normal(9, 3) / 2, RNG.random(9), RNG.random(9)
+    loss, gradient = etude.contrastive_loss_and_grad(z, labels, weights, margin=2.0)
+    assert loss == etude.contrastive_loss(z, labels, weights, margin=2.0)
+    want = numeric_gradient(lambda: pair_loss(z, labels, weights, margin=2.0), z)
+    np.testing.assert_allclose(gradient, want, atol=1e-8)  # of the differences
+
+
+def test_loss_against_others():
+    z, o = normal(7, 3) / 2, normal(5, 3) / 2
+    labels, other_labels, other_weights = RNG.random(7), RNG.random(5), RNG.random(5)
+    given = {"others": o, "other_labels": other_labels, "other_weights": other_weights, "margin": 2.0}
+    loss, dz, do = etude.contrastive_loss_and_grad(z, labels, **given)
+    assert loss == etude.contrastive_loss(z, labels, **given)
+
+    def reference():
+        return pair_loss(z, labels, None, o, other_labels, other_weights, margin=2.0)
+
+    assert loss == pytest.approx(reference(), rel=1e-12)
+    np.testing.assert_allclose(dz, numeric_gradient(reference, z), atol=1e-8)
+    np.testing.assert_allclose(do, numeric_gradient(reference, o), atol=1e-8)
+
+
+def test_gradient_of_equal_rows_is_finite():
+    z = np.ones((4, 3), np.float32)
+    loss, gradient = etude.contrastive_loss_and_grad(z, np.array([0.0, 1.0, 2.0, 3.0]))
+    assert np.isfinite(loss) and (gradient == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_similarities(dtype):
+    a, b = normal(9, 4, dtype=dtype), normal(6, 4, dtype=dtype)
+    dots, difference = a.astype(float) @ b.T, a.astype(float)[:, None] - b
+    want = {
+        "dot": dots,
+        "cosine": dots / np.linalg.norm(a, axis=1)[:, None] / np.linalg.norm(b, axis=1),
+        "squared_euclidean": (difference**2).sum(2),
+        "euclidean": np.sqrt((difference**2).sum(2)),
+    }
+    for kind, matrix in want.items():
+        got = etude.pairwise_similarity(a, b, kind)
+        assert got.dtype == dtype
+        close(got, matrix, dtype)
+    close(etude.pairwise_similarity(a, b), want["cosine"], dtype)
+
+
+@pytest.mark.parametrize("kind", ["dot", "cosine", "squared_euclidean", "euclidean"])
+def test_gradients_of_similarities(kind):
+    a, b, dy = normal(4, 3), normal(5, 3), normal(4, 5)
+    da, db = etude.pairwise_similarity_backward(dy, a, b, kind)
+
+    def f():
+        return (etude.pairwise_similarity(a, b, kind) * dy).sum()
+
+    np.testing.assert_allclose(da, numeric_gradient(f, a), atol=1e-7)
+    np.testing.assert_allclose(db, numeric_gradient(f, b), atol=1e-7)
+
+
+def naive_conv2d(x, weight, bias, stride, padding, dilation, groups):
+    x = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
+    cout, per_group, kh, kw = weight.shape
+    oh = (x.shape[2] - dilation[0] * (kh - 1) - 1) // stride[0] + 1
+    ow = (x.shape[3] - dilation[1] * (kw - 1) - 1) // stride[1] + 1
+    y = np.empty((len(x), cout, oh, ow))
+    for c in range(cout):
+        first = c // (cout // groups) * per_group
+        for i, j in np.ndindex(oh, ow):
+            rows = slice(i * stride[0], i * stride[0] + dilation[0] * (kh - 1) + 1, dilation[0])
+            columns = slice(j * stride[1], j * stride[1] + dilation[1] * (kw - 1) + 1, dilation[1])
+            seen = x[:, first : first + per_group, rows, columns]
+            y[:, c, i, j] = (seen * weight[c]).sum((1, 2, 3)) + (0 if bias is None else bias[c])
+    return y
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("biased", [False, True])
+def test_convolutions(dtype, biased):
+    x, weight = normal(3, 4, 17, dtype=dtype), normal(6, 2, 3, dtype=dtype)
+    bias = normal(6, dtype=dtype) if biased else None
+    y = etude.conv1d(x, weight, bias, stride=2, padding=1, dilation=3, groups=2)
+    want = naive_conv2d(x[:, :, None], weight[:, :, None], bias, (1, 2), (0, 1), (1, 3), 2)[:, :, 0]
+    assert y.shape == want.shape and y.dtype == dtype
+    close(y, want, dtype)
+    x, weight = normal(2, 4, 9, 8, dtype=dtype), normal(6, 2, 3, 2, dtype=dtype)
+    y = etude.conv2d(x, weight, bias, stride=(1, 2), padding=(2, 1), dilation=(2, 3), groups=2)
+    close(y, naive_conv2d(x, weight, bias, (1, 2), (2, 1), (2, 3), 2), dtype)
+    close(
+        etude.conv2d(x, weight, stride=2, groups=2),
+        naive_conv2d(x, weight, None, (2, 2), (0, 0), (1, 1), 2),
+        dtype,
+    )
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+def test_gradients_of_convolutions(dims):
+    conv, backward = (
+        (etude.conv1d, etude.conv1d_backward) if dims == 1 else (etude.conv2d, etude.conv2d_backward)
+    )
+    x, weight, bias = normal(2, 2, *[7, 6][:dims]), normal(4, 1, *[3, 2][:dims]), normal(4)
+    options = {"stride": 2, "padding": 1, "groups": 2}
+    dy = normal(*conv(x, weight, bias, **options).shape)
+    gradients = backward(dy, x, weight, **options)
+
+    def f():
+        return (conv(x, weight, bias, **options) * dy).sum()
+
+    for got, argument in zip(gradients, (x, weight, bias)):
+        np.testing.assert_allclose(got, numeric_gradient(f, argument), atol=1e-7)
+
+
+def test_arrays_that_are_not_contiguous():
+    z, labels = normal(20, 6), RNG.random(20)
+    assert etude.contrastive_loss(z[::2, ::-1], labels[::2]) == etude.contrastive_loss(
+        z[::2, ::-1].copy(), labels[::2].copy()
+    )
+    a = normal(4, 9)
+    assert (etude.pairwise_similarity(a.T, a.T) == etude.pairwise_similarity(a.T.copy(), a.T.copy())).all()
+    x, weight = normal(3, 20, 2), normal(3, 2, 4)
+    y = etude.conv1d(x.transpose(0, 2, 1), weight)
+    assert (y == etude.conv1d(x.transpose(0, 2, 1).copy(), weight)).all()
+
+
+Z, L = normal(6, 3), np.arange(6.0)
+X, W = normal(2, 4, 9), normal(6, 2, 3)
+REFUSED = {
+    "embeddings: no array": (TypeError, lambda: etude.contrastive_loss([[1.0]], L)),
+    "embeddings: whole numbers": (TypeError, lambda: etude.contrastive_loss(np.ones((6, 3), int), L)),
+    "embeddings: one dimension": (ValueError, lambda: etude.contrastive_loss(L, L)),
+    "embeddings: one row": (ValueError, lambda: etude.contrastive_loss(Z[:1], L[:1])),
+    "embeddings: no rows": (ValueError, lambda: etude.contrastive_loss(Z[:0], L[:0])),
+    "embeddings: no columns": (ValueError, lambda: etude.contrastive_loss(Z[:, :0], L)),
+    "labels: of other rows": (ValueError, lambda: etude.contrastive_loss(Z, L[:5])),
+    "labels: no array": (TypeError, lambda: etude.contrastive_loss(Z, [0, 1, 2, 3, 4, 5])),
+    "labels: complex": (TypeError, lambda: etude.contrastive_loss(Z, L + 1j)),
+    "weights: of other rows": (ValueError, lambda: etude.contrastive_loss(Z, L, L[:5])),
+    "metric: unknown": (ValueError, lambda: etude.contrastive_loss(Z, L, metric="manhattan")),
+    "margin: negative": (ValueError, lambda: etude.contrastive_loss(Z, L, margin=-1)),
+    "tau: NaN": (ValueError, lambda: etude.contrastive_loss(Z, L, tau=float("nan"))),
+    "other_labels: missing": (ValueError, lambda: etude.contrastive_loss(Z, L, others=Z)),
+    "other_labels: alone": (ValueError, lambda: etude.contrastive_loss(Z, L, other_labels=L)),
+    "other_weights: of other rows": (
+        ValueError,
+        lambda: etude.contrastive_loss(Z, L, others=Z, other_labels=L, other_weights=L[:2]),
+    ),
+    "others: other columns": (
+        ValueError,
+        lambda: etude.contrastive_loss(Z, L, others=Z[:, :2], other_labels=L),
+    ),
+    "others: of another type": (
+        TypeError,
+        lambda: etude.contrastive_loss(Z, L, others=Z.astype("f"), other_labels=L),
+    ),
+    "ratings: beyond 1": (ValueError, lambda: etude.bins(L, 5)),
+    "k: one": (ValueError, lambda: etude.bins(L / 6, 1)),
+    "a: no rows": (ValueError, lambda: etude.pairwise_similarity(Z[:0], Z)),
+    "b: other columns": (ValueError, lambda: etude.pairwise_similarity(Z, Z[:, :2])),
+    "b: of another type": (TypeError, lambda: etude.pairwise_similarity(Z, Z.astype("f"))),
+    "kind: unknown": (ValueError, lambda: etude.pairwise_similarity(Z, Z, "chebyshev")),
+    "dy: another shape": (ValueError, lambda: etude.pairwise_similarity_backward(Z, Z, Z)),
+    "x: two dimensions": (ValueError, lambda: etude.conv1d(Z, W)),
+    "x: empty": (ValueError, lambda: etude.conv1d(X[:0], W, groups=2)),
+    "x: of half precision": (TypeError, lambda: etude.conv1d(X.astype("e"), W)),
+    "weight: too long": (ValueError, lambda: etude.conv1d(X, W, dilation=9, groups=2)),
+    "weight: other channels": (ValueError, lambda: etude.conv1d(X, W)),
+    "weight: of another type": (TypeError, lambda: etude.conv1d(X, W.astype("f"))),
+    "bias: another shape": (ValueError, lambda: etude.conv1d(X, W, L[:5], groups=2)),
+    "groups: none": (ValueError, lambda: etude.conv1d(X, W, groups=0)),
+    "stride: zero": (ValueError, lambda: etude.conv1d(X, W, stride=0, groups=2)),
+    "stride: a fraction": (TypeError, lambda: etude.conv1d(X, W, stride=1.5)),
+    "padding: negative": (ValueError, lambda: etude.conv1d(X, W, padding=-1)),
+    "dilation: three for two": (ValueError, lambda: etude.conv2d(X[None], W[None], dilation=(1, 1, 1))),
+    "dy: of another output": (ValueError, lambda: etude.conv1d_backward(X, X, W, groups=2)),
+    "threads: negative": (ValueError, lambda: etude.set_num_threads(-1)),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_refusals_name_the_argument(what):
+    kind, call = REFUSED[what]
+    with pytest.raises(kind) as raised:
+        call()
+    argument = what.split(":")[0]
+    assert f" {argument}: " in str(raised.value), raised.value
+
+
+def test_outputs_are_all_that_is_allocated():
+    """NumPy's allocations are counted: results are, copies of inputs would be."""
+    z, labels = normal(2048, 64, dtype=np.float32), RNG.random(2048).astype(np.float32)
+    x, weight = normal(16, 8, 4096, dtype=np.float32), normal(1, 8, 5, dtype=np.float32)
+    calls = {
+        "contrastive_loss": (lambda: etude.contrastive_loss(z, labels), z.nbytes),
+        "pairwise_similarity": (lambda: etude.pairwise_similarity(z, z[:8]), 4 * 2048 * 8),
+        "conv1d": (lambda: etude.conv1d(x, weight), 4 * 16 * 4092),
+    }
+    for name, (call, expected) in calls.items():
+        call()
+        gc.collect()
+        tracemalloc.start()
+        call()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < expected + 8192, f"{name}: {peak} bytes for outputs of {expected}"
+
+
+def test_kernels_get_the_arrays_own_memory(monkeypatch):
+    from etude import _device
+
+    device, seen = _device.cpu(0, True), []
+
+    class Recorder:
+        def __getattr__(self, name):
+            def call(*arguments):
+                seen.extend(a for a in arguments if isinstance(a, tuple))
+                return getattr(device, name)(*arguments)
+
+            return call
+
+    monkeypatch.setattr(_device, "cpu", lambda threads, double: Recorder())
+    z, o, labels = normal(8, 3), normal(5, 3), np.arange(8.0)
+    _, dz = etude.contrastive_loss_and_grad(z, labels)
+    matrix = etude.pairwise_similarity(z, o)
+    x, weight = normal(2, 3, 9), normal(4, 3, 2)
+    y = etude.conv1d(x, weight)
+    addresses = {a[0] for a in seen}
+    for array in (z, labels, dz, o, matrix, x, weight, y):
+        assert array.ctypes.data in addresses
+
+
+def test_threads():
+    z, labels = normal(300, 8, dtype=np.float32), RNG.random(300)
+    every = etude.get_num_threads()
+    loss, gradient = etude.contrastive_loss_and_grad(z, labels)
+    etude.set_num_threads(1)
+    try:
+        assert etude.get_num_threads() == 1
+        one, of_one = etude.contrastive_loss_and_grad(z, labels)
+    finally:
+        etude.set_num_threads(0)
+    assert etude.get_num_threads() == every
+    assert one == loss and (gradient == of_one).all()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_computes_too():
+    z, labels = normal(300, 8, dtype=np.float32), RNG.random(300)
+    etude.set_num_threads(2)
+    try:
+        want = etude.contrastive_loss(z, labels)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if etude.contrastive_loss(z, labels) == want else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        etude.set_num_threads(0)
+
+
+def test_pytorch_is_not_imported():
+    code = (
+        "import sys, numpy, etude; one = numpy.ones((2, 2)); etude.pairwise_similarity(one, one)\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

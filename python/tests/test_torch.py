@@ -1,0 +1,523 @@
+"""The operators on PyTorch tensors; skipped only where PyTorch is not installed."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
+import etude  # noqa: E402
+import etude.nn  # noqa: E402
+from etude import _torch  # noqa: E402
+
+F = torch.nn.functional
+DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+# Both sides sum some hundred products in the type given; a card's cuDNN is told not to round to TF32.
+TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
+torch.backends.cudnn.allow_tf32 = False
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def normal(*shape, dtype=torch.float64, device="cpu", grad=False):
+    return torch.randn(shape, dtype=dtype, device=device).requires_grad_(grad)
+
+
+def types(device):
+    return [torch.float32] if device == "cuda" else [torch.float32, torch.float64]
+
+
+ON = [(device, dtype) for device in DEVICES for dtype in types(device)]
+
+
+def close(got, want):
+    assert got.shape == want.shape and got.dtype == want.dtype and got.device == want.device
+    scale = max(1e-30, want.abs().max().item())
+    torch.testing.assert_close(got, want, rtol=0, atol=TOLERANCE[got.dtype] * scale)
+
+
+def cdist_loss(
+    z, labels, weights=None, others=None, other_labels=None, margin=0.5, tau=0.0, metric="euclidean"
+):
+    """The loss as one writes it in PyTorch."""
+    all_pairs = others is None
+    others, other_labels = (z, labels) if all_pairs else (others, other_labels)
+    if metric == "euclidean":
+        d = torch.cdist(z, others, compute_mode="donot_use_mm_for_euclid_dist")
+    else:
+        d = 1 - F.normalize(z) @ F.normalize(others).T
+    w = (labels[:, None] - other_labels).abs()
+    pairs = torch.where(w <= tau, d * d, (margin * w - d).clamp(min=0) ** 2) / 2
+    counted = torch.ones_like(pairs) if weights is None else weights[:, None] * (weights if all_pairs else 1)
+    if all_pairs:
+        counted = counted.triu(1)
+    return (counted * pairs).sum() / counted.sum()
+
+
+def gradients(loss, *inputs):
+    return torch.autograd.grad(loss, inputs)
+
+
+@pytest.mark.parametrize("device,dtype", ON)
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_loss_is_the_cdist_form(device, dtype, metric, weighted):
+    z = normal(65, 7, dtype=dtype, device=device, grad=True)
+    ratings = torch.rand(65, device=device)
+    weights = torch.rand(65, dtype=dtype, device=device) if weighted else None
+    for labels, tau in [(etude.bins(ratings, 5), 0.0), (ratings.to(dtype), 0.25)]:
+        options = {"metric": metric, "margin": 0.75, "tau": tau}
+        got = etude.contrastive_loss(z, labels, weights, **options)
+        want = cdist_loss(z, labels.to(dtype), weights, **options)
+        close(got, want)
+        (got,), (want,) = gradients(got, z), gradients(want, z)
+        close(got, want)
+        loss, gradient = etude.contrastive_loss_and_grad(z, labels, weights, **options)
+        assert not loss.requires_grad and torch.equal(gradient, got)
+
+
+@pytest.mark.parametrize("device,dtype", ON)
+def test_loss_against_others_is_the_cdist_form(device, dtype):
+    z, o = (normal(n, 7, dtype=dtype, device=device, grad=True) for n in (33, 40))
+    labels, other_labels = (torch.rand(n, dtype=dtype, device=device) for n in (33, 40))
+    got = etude.contrastive_loss(z, labels, others=o, other_labels=other_labels, margin=4.0)
+    want = cdist_loss(z, labels, others=o, other_labels=other_labels, margin=4.0)
+    close(got, want)
+    for g, w in zip(gradients(got, z, o), gradients(want, z, o)):
+        close(g, w)
+    # Of one side only.
+    close(
+        *(
+            f(z, labels, others=o.detach(), other_labels=other_labels)
+            for f in (etude.contrastive_loss, cdist_loss)
+        )
+    )
+
+
+@pytest.mark.parametrize("device,dtype", ON)
+def test_backward_scales_the_kept_gradient(device, dtype):
+    z, labels = normal(20, 4, dtype=dtype, device=device, grad=True), torch.arange(20, device=device)
+    loss, gradient = etude.contrastive_loss_and_grad(z, labels)
+    (3 * etude.contrastive_loss(z, labels)).backward()
+    assert torch.equal(z.grad, 3 * gradient)
+    assert not _torch._all(z, labels, None, 0, 0.5, 0.0)[1].requires_grad
+
+
+def test_to_differentiate_twice_is_an_error():
+    z, labels = normal(6, 2, grad=True), torch.arange(6)
+    (gradient,) = torch.autograd.grad(etude.contrastive_loss(z, labels), z, create_graph=True)
+    with pytest.raises(RuntimeError, match="no autograd formula"):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_gradient_of_equal_rows_is_finite(device):
+    z = torch.ones(4, 3, device=device, requires_grad=True)
+    etude.contrastive_loss(z, torch.arange(4, device=device)).backward()
+    assert (z.grad == 0).all()
+    a = torch.ones(2, 3, device=device, requires_grad=True)
+    etude.pairwise_similarity(a, a, "euclidean").sum().backward()
+    assert (a.grad == 0).all()
+
+
+SIMILARITIES = {
+    "dot": lambda a, b: a @ b.T,
+    "cosine": lambda a, b: F.normalize(a) @ F.normalize(b).T,
+    "squared_euclidean": lambda a, b: ((a[:, None] - b) ** 2).sum(2),
+    "euclidean": lambda a, b: torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist"),
+}
+
+
+@pytest.mark.parametrize("device,dtype", ON)
+@pytest.mark.parametrize("kind", SIMILARITIES)
+def test_similarity_is_pytorchs(device, dtype, kind):
+    a, b = (normal(n, 9, dtype=dtype, device=device, grad=True) for n in (21, 34))
+    dy = normal(21, 34, dtype=dtype, device=device)
+    got, want = etude.pairwise_similarity(a, b, kind), SIMILARITIES[kind](a, b)
+    close(got, want)
+    of_got, of_want = gradients((got * dy).sum(), a, b), gradients((want * dy).sum(), a, b)
+    for g, w in zip(of_got, of_want):
+        close(g, w)
+    for g, w in zip(etude.pairwise_similarity_backward(dy, a, b, kind), of_got):
+        assert torch.equal(g, w)
+
+
+CONV = {
+    1: (etude.conv1d, etude.conv1d_backward, F.conv1d),
+    2: (etude.conv2d, etude.conv2d_backward, F.conv2d),
+}
+
+
+@pytest.mark.parametrize("device,dtype", ON)
+@pytest.mark.parametrize("dims", CONV)
+@pytest.mark.parametrize("options", [{}, {"stride": 2, "padding": 1, "dilation": 3, "groups": 2}])
+def test_convolution_is_pytorchs(device, dtype, dims, options):
+    ours, backward, theirs = CONV[dims]
+    make = lambda *shape: normal(*shape, dtype=dtype, device=device, grad=True)  # noqa: E731
+    x, bias = make(3, 4, *[19, 17][:dims]), make(6)
+    weight = make(6, 4 // options.get("groups", 1), *[3, 4][:dims])
+    got, want = ours(x, weight, bias, **options), theirs(x, weight, bias, **options)
+    close(got, want)
+    dy = torch.randn_like(want)
+    of_got, of_want = (gradients((y * dy).sum(), x, weight, bias) for y in (got, want))
+    for g, w in zip(of_got, of_want):
+        close(g, w)
+    for g, w in zip(backward(dy, x, weight, **options), of_got):
+        assert torch.equal(g, w)
+    close(ours(x, weight, **options), theirs(x, weight, **options))
+    # Gradients that are not needed are not computed.
+    (got,) = gradients((ours(x.detach(), weight, bias, **options) * dy).sum(), weight)
+    close(got, of_want[1])
+
+
+def test_gradcheck():
+    check = torch.autograd.gradcheck
+    z, o, labels, weights = (
+        normal(7, 3, grad=True),
+        normal(5, 3, grad=True),
+        torch.rand(7),
+        torch.rand(7).double(),
+    )
+    for metric in ("euclidean", "cosine"):
+        options = {"metric": metric, "margin": 4.0, "tau": 0.125}
+        assert check(lambda z: etude.contrastive_loss(z, labels, **options), z)
+        assert check(lambda z: etude.contrastive_loss(z, labels, weights, **options), z)
+        assert check(
+            lambda z, o: etude.contrastive_loss(z, labels, others=o, other_labels=labels[:5], **options),
+            (z, o),
+        )
+    for kind in SIMILARITIES:
+        assert check(lambda a, b: etude.pairwise_similarity(a, b, kind), (z, o))
+    for dims, (conv, _, _) in CONV.items():
+        x, weight, bias = (
+            normal(*s, grad=True) for s in ((2, 4, *[9, 8][:dims]), (4, 2, *[3, 2][:dims]), (4,))
+        )
+        options = {"stride": 2, "padding": 1, "dilation": 2, "groups": 2}
+        assert check(lambda x, w, b: conv(x, w, b, **options), (x, weight, bias))
+        assert check(lambda x, w: conv(x, w, groups=2), (x, weight))
+
+
+def operator_samples(device, dtype):
+    make = lambda *shape, grad=True: normal(*shape, dtype=dtype, device=device, grad=grad)  # noqa: E731
+    labels, weights = torch.arange(6.0, device=device), torch.rand(6, device=device)
+    z, o = make(6, 3), make(5, 3)
+    yield _torch._all, (z, labels, None, 0, 0.5, 0.0)
+    yield _torch._all, (z, labels, weights, 1, 0.5, 0.25)
+    yield _torch._cross, (z, labels, None, o, labels[:5], weights[:5], 0, 0.5, 0.0)
+    yield _torch._scaled, (make(grad=False), make(6, 3, grad=False), make(6, 3, grad=False))
+    for kind in range(4):
+        yield _torch._similarity, (z, o, kind)
+        yield _torch._similarity_backward, (make(6, 5, grad=False), z.detach(), o.detach(), kind)
+    for dims, (forward, backward) in _torch._CONV.items():
+        x, weight, bias = make(2, 4, *[9, 8][:dims]), make(6, 2, *[3, 2][:dims]), make(6)
+        slide = ([2, 1][:dims], [1, 0][:dims], [1, 2][:dims], 2)
+        yield forward, (x, weight, bias, *slide)
+        yield forward, (x, weight, None, *slide)
+        y = forward(x, weight, bias, *slide).detach()
+        for needed in ([True] * 3, [False, True, False]):
+            yield backward, (torch.randn_like(y), x.detach(), weight.detach(), *slide, needed)
+
+
+@pytest.mark.parametrize("device,dtype", ON)
+def test_opcheck(device, dtype):
+    seen = set()
+    for operator, arguments in operator_samples(device, dtype):
+        torch.library.opcheck(operator, arguments)
+        seen.add(operator._opoverload._schema.name)
+    assert seen == {
+        f"etude::{name}" for name in dir(torch.ops.etude) if not name.startswith("_") and name != "name"
+    }
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_sixteen_bits(device):
+    for dtype in (torch.float16, torch.bfloat16):
+        z, o = (normal(n, 5, dtype=torch.float32, device=device).to(dtype).requires_grad_() for n in (20, 12))
+        wide, others = (t.detach().float().requires_grad_() for t in (z, o))
+        labels = torch.rand(20, device=device)
+        got, want = etude.contrastive_loss(z, labels), etude.contrastive_loss(wide, labels)
+        close(got, want)
+        (of_got,), (of_want,) = gradients(got, z), gradients(want, wide)
+        # The rounding to the stored type.
+        torch.testing.assert_close(of_got, of_want.to(dtype), rtol=1e-2, atol=1e-6)
+        got, want = etude.pairwise_similarity(z, o, "dot"), etude.pairwise_similarity(wide, others, "dot")
+        close(got, want)
+        for g, w in zip(gradients(got.sum(), z, o), gradients(want.sum(), wide, others)):
+            torch.testing.assert_close(g, w.to(dtype), rtol=1e-2, atol=1e-2)
+        cross = {"others": o, "other_labels": labels[:12]}
+        cross_wide = {"others": others, "other_labels": labels[:12]}
+        close(etude.contrastive_loss(z, labels, **cross), etude.contrastive_loss(wide, labels, **cross_wide))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_autocast(device):
+    x, labels = normal(12, 3, 20, dtype=torch.float32, device=device), torch.rand(12, device=device)
+    conv = etude.nn.Conv1d(3, 4, 5).to(device)
+    linear = torch.nn.Linear(4, 4).to(device)
+    with torch.autocast(device, dtype=torch.bfloat16):
+        half = linear(x[:, 0, :4])
+        assert half.dtype == torch.bfloat16
+        y = conv(x)
+        assert y.dtype == torch.float32 and torch.equal(y, conv(x.float()))
+        assert conv(half[:, :3, None].expand(12, 3, 9)).dtype == torch.float32
+        loss = etude.contrastive_loss(half, labels)
+        assert loss.dtype == torch.float32 and torch.equal(loss, etude.contrastive_loss(half.float(), labels))
+        # Embeddings of two types meet.
+        matrix = etude.pairwise_similarity(half, half.float())
+    assert matrix.dtype == torch.float32
+    (loss + y.square().mean() + matrix.mean()).backward()
+    assert all(p.grad.isfinite().all() for p in (*conv.parameters(), *linear.parameters()))
+
+
+def whole(x, weight, bias, labels, others):
+    z = etude.conv1d(x, weight, bias, stride=2).mean(2)
+    image = etude.conv2d(x[:, None], weight[:1, None, :1].expand(2, 1, 1, weight.shape[2]))
+    similar = etude.pairwise_similarity(z, others, "euclidean").mean()
+    pairs = etude.contrastive_loss(z, labels)
+    return (
+        pairs
+        + similar
+        + image.square().mean()
+        + etude.contrastive_loss(z, labels, others=others, other_labels=labels[: others.shape[0]])
+    )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_inside_torch_compile(device, dynamic):
+    torch.compiler.reset()
+    compiled = torch.compile(whole, fullgraph=True, dynamic=dynamic)
+    for batch in (12, 9):
+        make = lambda *shape: normal(*shape, dtype=torch.float32, device=device, grad=True)  # noqa: E731
+        tensors = make(batch, 3, 21), make(4, 3, 5), make(4)
+        rest = torch.rand(batch, device=device), normal(7, 4, dtype=torch.float32, device=device)
+        got, want = compiled(*tensors, *rest), whole(*tensors, *rest)
+        close(got, want)
+        for g, w in zip(gradients(got, *tensors), gradients(want, *tensors)):
+            close(g, w)
+
+
+@pytest.mark.parametrize("device,dtype", ON)
+def test_tensors_that_are_not_contiguous(device, dtype):
+    make = lambda *shape: normal(*shape, dtype=dtype, device=device)  # noqa: E731
+    z, labels = make(40, 14)[::2, ::2], torch.rand(40, device=device)[::2]
+    assert torch.equal(etude.contrastive_loss(z, labels), etude.contrastive_loss(z.clone(), labels.clone()))
+    a = make(5, 11).T
+    assert torch.equal(
+        etude.pairwise_similarity(a, a), etude.pairwise_similarity(a.contiguous(), a.contiguous())
+    )
+    x, weight = make(3, 20, 4).transpose(1, 2).requires_grad_(), make(5, 4, 6).transpose(1, 2)[:, 2:]
+    y, want = etude.conv1d(x, weight), F.conv1d(x, weight)
+    close(y, want)
+    # An upstream gradient without memory of its own, and one in another order.
+    for dy in (
+        torch.ones((), dtype=dtype, device=device).expand_as(y),
+        make(*y.shape[::-1]).permute(2, 1, 0),
+    ):
+        close(
+            torch.autograd.grad(y, x, dy, retain_graph=True)[0],
+            torch.autograd.grad(want, x, dy, retain_graph=True)[0],
+        )
+
+
+class Calls(TorchDispatchMode):
+    """Every operator that is called, those of PyTorch's own included."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func._schema.name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("device,dtype", ON)
+def test_nothing_is_copied(device, dtype, monkeypatch):
+    make = lambda *shape: normal(*shape, dtype=dtype, device=device, grad=True)  # noqa: E731
+    z, o, x, weight, bias = make(30, 4), make(20, 4), make(3, 4, 9), make(5, 4, 2), make(5)
+    labels = torch.rand(30, dtype=dtype, device=device)
+    memory, seen = _torch._memory, set()
+    monkeypatch.setattr(_torch, "_memory", lambda t: seen.add(t.data_ptr()) or memory(t))
+    with Calls() as calls:
+        loss = etude.contrastive_loss(z, labels)
+        matrix = etude.pairwise_similarity(z, o)
+        y = etude.conv1d(x, weight, bias)
+    assert calls.names == ["etude::contrastive", "etude::similarity", "etude::conv1d"]
+    dy, dmatrix = torch.randn_like(y), torch.randn_like(matrix)
+    with Calls() as calls:
+        found = torch.autograd.grad(
+            (loss, matrix, y), (z, o, x, weight, bias), (torch.ones_like(loss), dmatrix, dy)
+        )
+    # The loss has kept its gradient: no kernel runs for it.
+    ours = {n for n in calls.names if n.startswith("etude::")}
+    assert ours == {"etude::similarity_backward", "etude::conv1d_backward"}
+    assert not [n for n in calls.names if "copy" in n or "clone" in n or "contiguous" in n], calls.names
+    # The kernels were given the tensors' own memory.
+    for tensor in (z, o, x, weight, bias, labels, loss, matrix, y, dy, dmatrix, *found[1:]):
+        assert tensor.data_ptr() in seen
+
+
+def test_memory_stays_of_the_embeddings_size():
+    """No matrix of pairs, and no copy: the process grows by less than one more pair of gradients."""
+    resource = pytest.importorskip("resource")
+    z, labels = torch.randn(16384, 16), torch.rand(16384)
+    etude.contrastive_loss(z[:4096], labels[:4096])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    etude.contrastive_loss(z, labels)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    assert grown < 12 * z.nbytes, grown  # 12 MiB; one matrix would be a GiB
+
+
+def network(nn, conv):
+    torch.manual_seed(1)
+    return nn.Sequential(
+        conv(1, 4, 7, stride=3, bias=False), nn.BatchNorm1d(4), nn.ReLU(),
+        conv(4, 8, 7, stride=3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 6),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_training_run_does_not_change_when_operators_are_swapped(device):
+    nn, steps = torch.nn, 60
+    x, ratings = normal(64, 1, 100, dtype=torch.float32, device=device), torch.rand(64, device=device)
+    x[:, 0] += 2 * ratings[:, None]
+    labels = etude.bins(ratings, 5)
+
+    def train(net, loss):
+        net.to(device)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+        curve = []
+        for step in range(steps):
+            chosen = torch.arange(step % 4, 64, 2, device=device)
+            optimizer.zero_grad()
+            value = loss(net(x[chosen]), labels[chosen])
+            value.backward()
+            optimizer.step()
+            curve.append(value.item())
+        return np.array(curve)
+
+    theirs = train(network(nn, nn.Conv1d), cdist_loss)
+    ours = train(network(nn, etude.nn.Conv1d), etude.nn.ContrastiveLoss())
+    assert theirs[-1] < 0.8 * theirs[0]  # it learns
+    # f32 rounds differently on the two sides, and sixty steps carry that on.
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
+def test_modules():
+    conv, theirs = (
+        etude.nn.Conv1d(4, 6, 3, stride=2, padding=1, groups=2),
+        torch.nn.Conv1d(4, 6, 3, stride=2, padding=1, groups=2),
+    )
+    theirs.load_state_dict(conv.state_dict())
+    x = torch.randn(2, 4, 12)
+    close(conv(x), theirs(x))
+    conv, theirs = (
+        etude.nn.Conv2d(4, 6, (3, 2), padding=(1, 0)),
+        torch.nn.Conv2d(4, 6, (3, 2), padding=(1, 0)),
+    )
+    theirs.load_state_dict(conv.state_dict())
+    x = torch.randn(2, 4, 12, 9)
+    close(conv(x), theirs(x))
+    a, b, labels = torch.randn(5, 3), torch.randn(4, 3), torch.rand(5)
+    assert torch.equal(etude.nn.PairwiseSimilarity("dot")(a, b), etude.pairwise_similarity(a, b, "dot"))
+    loss = etude.nn.ContrastiveLoss(metric="cosine", margin=0.75, tau=0.5)
+    assert torch.equal(
+        loss(a, labels), etude.contrastive_loss(a, labels, metric="cosine", margin=0.75, tau=0.5)
+    )
+    given = {"others": b, "other_labels": labels[:4]}
+    assert torch.equal(
+        loss(a, labels, labels, **given),
+        etude.contrastive_loss(a, labels, labels, metric="cosine", margin=0.75, tau=0.5, **given),
+    )
+    assert "cosine" in repr(loss) and "dot" in repr(etude.nn.PairwiseSimilarity("dot"))
+    for arguments, name in (({"padding": "same"}, "padding"), ({"padding_mode": "circular"}, "padding_mode")):
+        with pytest.raises(ValueError, match=f"Conv1d: {name}: "):
+            etude.nn.Conv1d(1, 1, 3, **arguments)
+
+
+def test_torchs_threads_are_obeyed():
+    z, labels = torch.randn(300, 8), torch.rand(300)
+    threads = torch.get_num_threads()
+    many = etude.contrastive_loss_and_grad(z, labels)
+    torch.set_num_threads(1)
+    try:
+        assert _torch._for(z).threads == 1
+        one = etude.contrastive_loss_and_grad(z, labels)
+    finally:
+        torch.set_num_threads(threads)
+    assert all(map(torch.equal, one, many))
+
+
+Z, L = torch.randn(6, 3), torch.arange(6.0)
+X, W = torch.randn(2, 4, 9), torch.randn(6, 2, 3)
+META = torch.randn(6, 3, device="meta")
+REFUSED = {
+    "embeddings: whole numbers": (TypeError, lambda: etude.contrastive_loss(Z.long(), L)),
+    "embeddings: elsewhere": (ValueError, lambda: etude.contrastive_loss(META, L)),
+    "embeddings: sparse": (TypeError, lambda: etude.contrastive_loss(Z.to_sparse(), L)),
+    "embeddings: one dimension": (ValueError, lambda: etude.contrastive_loss(L, L)),
+    "embeddings: one row": (ValueError, lambda: etude.contrastive_loss(Z[:1], L[:1])),
+    "embeddings: no rows": (ValueError, lambda: etude.contrastive_loss(Z[:0], L[:0])),
+    "embeddings: no columns": (ValueError, lambda: etude.contrastive_loss(Z[:, :0], L)),
+    "labels: of other rows": (ValueError, lambda: etude.contrastive_loss(Z, L[:5])),
+    "labels: an array": (TypeError, lambda: etude.contrastive_loss(Z, L.numpy())),
+    "labels: elsewhere": (ValueError, lambda: etude.contrastive_loss(Z, META[:, 0])),
+    "labels: complex": (TypeError, lambda: etude.contrastive_loss(Z, L + 1j)),
+    "labels: with a gradient": (ValueError, lambda: etude.contrastive_loss(Z, L.clone().requires_grad_())),
+    "weights: of other rows": (ValueError, lambda: etude.contrastive_loss(Z, L, L[:5])),
+    "metric: unknown": (ValueError, lambda: etude.contrastive_loss(Z, L, metric="manhattan")),
+    "margin: zero": (ValueError, lambda: etude.contrastive_loss(Z, L, margin=0)),
+    "others: other columns": (
+        ValueError,
+        lambda: etude.contrastive_loss(Z, L, others=Z[:, :2], other_labels=L),
+    ),
+    "others: of another type": (
+        TypeError,
+        lambda: etude.contrastive_loss(Z, L, others=Z.double(), other_labels=L),
+    ),
+    "other_labels: missing": (ValueError, lambda: etude.contrastive_loss(Z, L, others=Z)),
+    "a: no columns": (ValueError, lambda: etude.pairwise_similarity(Z[:, :0], Z[:, :0])),
+    "b: other columns": (ValueError, lambda: etude.pairwise_similarity(Z, Z[:, :2])),
+    "b: of another type": (TypeError, lambda: etude.pairwise_similarity(Z, Z.half())),
+    "kind: unknown": (ValueError, lambda: etude.pairwise_similarity(Z, Z, "chebyshev")),
+    "dy: another shape": (ValueError, lambda: etude.pairwise_similarity_backward(Z, Z, Z)),
+    "x: two dimensions": (ValueError, lambda: etude.conv1d(Z, W)),
+    "x: empty": (ValueError, lambda: etude.conv1d(X[:0], W, groups=2)),
+    "x: of half precision": (TypeError, lambda: etude.conv1d(X.half(), W.half(), groups=2)),
+    "weight: elsewhere": (ValueError, lambda: etude.conv1d(X, W.to("meta"), groups=2)),
+    "weight: too long": (ValueError, lambda: etude.conv1d(X, W, dilation=9, groups=2)),
+    "weight: other channels": (ValueError, lambda: etude.conv1d(X, W)),
+    "bias: another shape": (ValueError, lambda: etude.conv1d(X, W, L[:5], groups=2)),
+    "groups: seven": (ValueError, lambda: etude.conv1d(X, W, groups=7)),
+    "dy: of another output": (ValueError, lambda: etude.conv1d_backward(X, X, W, groups=2)),
+    "ratings: beyond 1": (ValueError, lambda: etude.bins(L, 5)),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_refusals_name_the_argument(what):
+    kind, call = REFUSED[what]
+    with pytest.raises(kind) as raised:
+        call()
+    argument = what.split(":")[0]
+    assert f" {argument}: " in str(raised.value), raised.value
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+def test_work_goes_to_the_current_stream():
+    z, labels = torch.randn(4096, 64, device="cuda"), torch.rand(4096, device="cuda")
+    want = etude.contrastive_loss(z, labels)
+    torch.cuda.synchronize()
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        late = torch.zeros_like(z)
+        torch.cuda._sleep(10_000_000)
+        late.copy_(z)
+        got = etude.contrastive_loss(late, labels)
+    stream.synchronize()
+    assert torch.equal(got, want)

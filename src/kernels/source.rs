@@ -1,0 +1,165 @@
+//! The sources of all kernels as text, CUDA and WGSL, and what to call in them: for this crate's devices, and for any other
+//! runtime. No device feature is needed.
+//!
+//! A row of [`REGISTRY`] says the rest as plain data: bindings, the params struct, and geometry as functions of the params.
+//!
+//! **CUDA.** [`Kernel::cuda_source`] is what NVRTC compiles (`--std=c++17`, compute capability 8.0 or newer; `sm_90a` for
+//! Hopper), the entry point [`Kernel::name`]. Arguments: a pointer for each binding, the params struct by value where
+//! it has members, and [`Cuda::tickets`](super::Cuda::tickets) words of zeros where there are any.
+//!
+//! **WGSL.** [`Kernel::wgsl`] is the module, [`Kernel::wgsl_entry`] the entry point of each stage of [`Kernel::groups`]; stages are
+//! dispatched in order, all with the same bindings and params. Binding i of group 0 is binding i of the row (read-only for
+//! [`Access::In`](super::Access::In)), `@group(1) @binding(0)` the params struct as a uniform. A bind group layout may list all of a
+//! row's bindings, or the eight at most that the entry point uses. [`Shader::overrides`] are to be set to the params' members of their names.
+//! A grid `[n, 1, 1]` longer than the 65,535 of WebGPU is folded over y: as many rows of equal length as are needed; one with a side of 0 is left out. Buffers start at
+//! the adapter's alignment, and what is written is bound once.
+//!
+//! ```
+//! use etude::kernels::{Params, elementwise::{P, SCALE}};
+//!
+//! let params = Params::new(&P { n: 3000, value: 0.5 });
+//! let module = SCALE.wgsl().expect("every f32 kernel has a shader");
+//! assert!(module.source.contains(&format!("fn {}(", SCALE.wgsl_entry(0))));
+//! assert_eq!(SCALE.groups[0](&params), [3, 1, 1]);
+//!
+//! let launch = SCALE.cuda.expect("every kernel has a CUDA source");
+//! assert!(SCALE.cuda_source().is_some_and(|source| source.contains("scale")));
+//! assert_eq!(((launch.grid)(&params), launch.block, (launch.shared)(&params)), ([3, 1, 1], 256, 0));
+//! ```
+
+use super::{Elem, Kernel, REGISTRY};
+use std::sync::LazyLock;
+
+/// A piece of a shader: a text, or a template with a name to put in place of its `$`.
+enum Piece {
+    Text(&'static str),
+    Of(&'static str, &'static str),
+}
+use Piece::{Of, Text};
+
+macro_rules! sources {
+    ($($stem:literal: [$($piece:expr),*]),* $(,)?) => {
+        /// Every stem, its own source, and the pieces appended before the prelude.
+        const SOURCES: &[(&str, &str, &[Piece])] =
+            &[$(($stem, include_str!(concat!("../../shaders/", $stem, ".wgsl")), &[$($piece),*])),*];
+    };
+}
+macro_rules! piece {
+    ($name:literal) => {
+        include_str!(concat!("../../shaders/", $name, ".wgsl"))
+    };
+}
+
+const CONV: Piece = Text(piece!("conv"));
+const PAIRS: Piece = Text(piece!("pairs"));
+const QUADS: &str = piece!("quads");
+const SWEEP: &str = piece!("sweep");
+
+sources![
+    "activation": [],
+    "batch_norm": [],
+    "contrastive": [PAIRS, Of(QUADS, "all"), Of(SWEEP, "all"), Of(QUADS, "cross"), Of(SWEEP, "cross")],
+    "conv1d": [CONV],
+    "conv2d": [CONV],
+    "conv_block": [],
+    "dropout": [],
+    "elementwise": [],
+    "feed": [],
+    "gather": [],
+    "linear": [],
+    "loss": [],
+    "optim": [],
+    "pool": [],
+    "similarity": [PAIRS, Of(QUADS, "ab"), Of(QUADS, "top")],
+];
+
+/// A WGSL module: the shader of a stem for one type of stored elements.
+#[derive(Debug)]
+pub struct Shader {
+    /// The stem.
+    pub stem: &'static str,
+    /// What its `Stored` is: f32, or f16 where a row of the stem reads it (the module then enables `f16`).
+    pub stored: Elem,
+    /// The whole source.
+    pub source: String,
+}
+
+impl Shader {
+    /// Names of the module's `override` constants.
+    pub fn overrides(&self) -> impl Iterator<Item = &str> {
+        let declared = self.source.lines().filter_map(|line| line.strip_prefix("override "));
+        declared.filter_map(|line| line.split(':').next())
+    }
+}
+
+/// Every shader: the stem's own source, then what it shares with others, the prelude last, so that line numbers of the stem's
+/// own stay right.
+pub static SHADERS: LazyLock<Vec<Shader>> = LazyLock::new(|| {
+    let mut shaders = Vec::new();
+    for (stem, own, pieces) in SOURCES {
+        let reads_f16 = |k: &&Kernel| k.bindings.iter().any(|b| b.elem == Elem::F16);
+        let halves = REGISTRY.iter().any(|(s, kernels)| s == stem && kernels.iter().any(reads_f16));
+        for stored in [Elem::Real, Elem::F16].into_iter().take(1 + usize::from(halves)) {
+            let (enable, alias) = match stored {
+                Elem::F16 => ("enable f16; ", "alias Stored = f16;\n"),
+                _ => ("", "alias Stored = f32;\n"),
+            };
+            let mut source = [enable, *own].concat();
+            for piece in *pieces {
+                match piece {
+                    Text(text) => source += text,
+                    Of(template, name) => source += &template.replace('$', name),
+                }
+            }
+            source += alias;
+            source += piece!("prelude");
+            shaders.push(Shader { stem, stored, source });
+        }
+    }
+    shaders
+});
+
+/// The shader of a stem over elements stored as `stored`.
+pub fn shader(stem: &str, stored: Elem) -> Option<&'static Shader> {
+    SHADERS.iter().find(|s| s.stem == stem && s.stored == stored)
+}
+
+include!(concat!(env!("OUT_DIR"), "/cuda_sources.rs"));
+
+impl Kernel {
+    /// The stem it belongs to; none where it is not in the registry.
+    pub fn stem(&self) -> Option<&'static str> {
+        let (stem, _) = REGISTRY.iter().find(|(_, ks)| ks.iter().any(|k| k.name == self.name))?;
+        Some(stem)
+    }
+
+    /// What its rows are stored as: f32, or 16 bits where a binding says so.
+    pub fn stored(&self) -> Elem {
+        let half = |e: &Elem| matches!(e, Elem::F16 | Elem::Bf16);
+        self.bindings.iter().map(|b| b.elem).find(half).unwrap_or(Elem::Real)
+    }
+
+    /// The module of its WGSL twin; none for rows in bf16, which WGSL does not have.
+    pub fn wgsl(&self) -> Option<&'static Shader> {
+        shader(self.stem()?, self.stored())
+    }
+
+    /// The entry point of a stage of its WGSL twin, counted from 0: that of the f32 row, whatever the elements are stored as.
+    pub fn wgsl_entry(&self, stage: usize) -> String {
+        let name = self.name.strip_suffix("_f16").unwrap_or(self.name);
+        match stage {
+            0 => name.to_string(),
+            _ => format!("{name}_{}", stage + 1),
+        }
+    }
+
+    /// The source of its CUDA twin, one text with its headers in place; none where it has no such twin.
+    pub fn cuda_source(&self) -> Option<&'static str> {
+        self.cuda.and(cuda(self.stem()?))
+    }
+}
+
+/// The CUDA source of a stem, one text with its headers in place.
+pub fn cuda(stem: &str) -> Option<&'static str> {
+    CUDA.iter().find(|s| s.0 == stem).map(|s| s.1)
+}
