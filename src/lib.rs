@@ -19,6 +19,8 @@ pub mod data;
 pub mod device;
 pub mod embed;
 mod error;
+#[cfg(feature = "ffi")]
+pub mod ffi;
 pub mod graph;
 pub mod kernels;
 pub mod model;

@@ -372,22 +372,41 @@ impl Shared {
     }
 }
 
+/// The primary context of a card that can be used.
+fn context(ordinal: usize) -> Result<Arc<CudaContext>> {
+    let all = cards()?;
+    let Some(card) = all.get(ordinal) else {
+        let names = all.iter().map(|c| format!("{} {}", c.ordinal, c.name)).collect::<Vec<_>>();
+        let names = if names.is_empty() { "none".into() } else { names.join(", ") };
+        return Err(fault(format!("no card {ordinal}; there are: {names}")));
+    };
+    usable(card)?;
+    CudaContext::new(ordinal).map_err(|e| fault(format!("{}: {}", card.name, explain("starting", e))))
+}
+
 impl Cuda {
     /// The card `ordinal`, with a stream of its own. `CUDA_VISIBLE_DEVICES` decides which cards are counted.
     ///
     /// # Errors
     /// When there is no driver or no such card, or it cannot be used; the text says why and what to do.
     pub fn new(ordinal: usize) -> Result<Self> {
-        let all = cards()?;
-        let Some(card) = all.get(ordinal) else {
-            let names = all.iter().map(|c| format!("{} {}", c.ordinal, c.name)).collect::<Vec<_>>();
-            let names = if names.is_empty() { "none".into() } else { names.join(", ") };
-            return Err(fault(format!("no card {ordinal}; there are: {names}")));
-        };
-        usable(card)?;
-        let fail = |e| fault(format!("{}: {}", card.name, explain("starting", e)));
-        let context = CudaContext::new(ordinal).map_err(fail)?;
+        let context = context(ordinal)?;
+        let fail = |e| fault(format!("card {ordinal}: {}", explain("starting", e)));
         Self::from_parts(context.new_stream().map_err(fail)?)
+    }
+
+    /// As [`Self::new`], on a raw `CUstream` of the card's primary context, the one that the CUDA runtime uses; null is the
+    /// default stream.
+    ///
+    /// # Safety
+    /// The stream lives as long as the device and its buffers.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub unsafe fn on_stream(ordinal: usize, stream: *mut c_void) -> Result<Self> {
+        let context = context(ordinal)?;
+        // SAFETY: the caller's promise; a borrowed stream is not destroyed.
+        Self::from_parts(unsafe { context.wrap_borrowed_stream(stream.cast()) })
     }
 
     /// A device on a caller's stream (and the stream's context), to work inside another framework: launches and copies go
