@@ -171,6 +171,8 @@ def _times(upstream, gradient, embeddings):
 
 def _scale(upstream, gradient, embeddings):
     """An operator costs more than the product: it is for those alone who may differentiate again."""
+    if upstream is None:
+        return None
     return (_scaled if torch.is_grad_enabled() else _times)(upstream, gradient, embeddings)
 
 
@@ -188,6 +190,7 @@ def _in(real, vector):
 
 def _keep_all(ctx, inputs, output):
     ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # or zeros are made for the gradients
     ctx.save_for_backward(inputs[0], output[1])
 
 
@@ -201,6 +204,7 @@ _all.register_autograd(_all_backward, setup_context=_keep_all)
 
 def _keep_cross(ctx, inputs, output):
     ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)  # or zeros are made for the gradients
     ctx.save_for_backward(inputs[0], inputs[3], *output[1:])
 
 

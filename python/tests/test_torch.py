@@ -41,18 +41,29 @@ def close(got, want):
 
 
 def cdist_loss(
-    z, labels, weights=None, others=None, other_labels=None, margin=0.5, tau=0.0, metric="euclidean"
+    z,
+    labels,
+    weights=None,
+    others=None,
+    other_labels=None,
+    other_weights=None,
+    margin=0.5,
+    tau=0.0,
+    metric="euclidean",
 ):
     """The loss as one writes it in PyTorch."""
     all_pairs = others is None
-    others, other_labels = (z, labels) if all_pairs else (others, other_labels)
+    if all_pairs:
+        others, other_labels, other_weights = z, labels, weights
     if metric == "euclidean":
         d = torch.cdist(z, others, compute_mode="donot_use_mm_for_euclid_dist")
     else:
         d = 1 - F.normalize(z) @ F.normalize(others).T
     w = (labels[:, None] - other_labels).abs()
     pairs = torch.where(w <= tau, d * d, (margin * w - d).clamp(min=0) ** 2) / 2
-    counted = torch.ones_like(pairs) if weights is None else weights[:, None] * (weights if all_pairs else 1)
+    counted = torch.ones_like(pairs)
+    counted = counted if weights is None else counted * weights[:, None]
+    counted = counted if other_weights is None else counted * other_weights
     if all_pairs:
         counted = counted.triu(1)
     return (counted * pairs).sum() / counted.sum()
@@ -84,11 +95,14 @@ def test_loss_is_the_cdist_form(device, dtype, metric, weighted):
 def test_loss_against_others_is_the_cdist_form(device, dtype):
     z, o = (normal(n, 7, dtype=dtype, device=device, grad=True) for n in (33, 40))
     labels, other_labels = (torch.rand(n, dtype=dtype, device=device) for n in (33, 40))
-    got = etude.contrastive_loss(z, labels, others=o, other_labels=other_labels, margin=4.0)
-    want = cdist_loss(z, labels, others=o, other_labels=other_labels, margin=4.0)
-    close(got, want)
-    for g, w in zip(gradients(got, z, o), gradients(want, z, o)):
-        close(g, w)
+    weights, other_weights = torch.rand_like(labels), torch.rand_like(other_labels)
+    options = {"others": o, "other_labels": other_labels, "margin": 4.0}
+    for of_z, of_o in [(None, None), (weights, None), (None, other_weights), (weights, other_weights)]:
+        got = etude.contrastive_loss(z, labels, of_z, other_weights=of_o, **options)
+        want = cdist_loss(z, labels, of_z, other_weights=of_o, **options)
+        close(got, want)
+        for g, w in zip(gradients(got, z, o), gradients(want, z, o)):
+            close(g, w)
     # Of one side only.
     close(
         *(
@@ -341,25 +355,34 @@ def test_nothing_is_copied(device, dtype, monkeypatch):
     make = lambda *shape: normal(*shape, dtype=dtype, device=device, grad=True)  # noqa: E731
     z, o, x, weight, bias = make(30, 4), make(20, 4), make(3, 4, 9), make(5, 4, 2), make(5)
     labels = torch.rand(30, dtype=dtype, device=device)
-    memory, seen = _torch._memory, set()
-    monkeypatch.setattr(_torch, "_memory", lambda t: seen.add(t.data_ptr()) or memory(t))
-    with Calls() as calls:
-        loss = etude.contrastive_loss(z, labels)
-        matrix = etude.pairwise_similarity(z, o)
-        y = etude.conv1d(x, weight, bias)
-    assert calls.names == ["etude::contrastive", "etude::similarity", "etude::conv1d"]
-    dy, dmatrix = torch.randn_like(y), torch.randn_like(matrix)
-    with Calls() as calls:
-        found = torch.autograd.grad(
-            (loss, matrix, y), (z, o, x, weight, bias), (torch.ones_like(loss), dmatrix, dy)
-        )
-    # The loss has kept its gradient: no kernel runs for it.
-    ours = {n for n in calls.names if n.startswith("etude::")}
-    assert ours == {"etude::similarity_backward", "etude::conv1d_backward"}
-    assert not [n for n in calls.names if "copy" in n or "clone" in n or "contiguous" in n], calls.names
-    # The kernels were given the tensors' own memory.
-    for tensor in (z, o, x, weight, bias, labels, loss, matrix, y, dy, dmatrix, *found[1:]):
-        assert tensor.data_ptr() in seen
+    memory, given = _torch._memory, set()
+    monkeypatch.setattr(_torch, "_memory", lambda t: given.add(t.data_ptr()) or memory(t))
+
+    def same_memory(run, expected, *tensors):
+        """Runs with no operator but those expected, whose kernels get the very memory of what goes in and comes out."""
+        given.clear()
+        with Calls() as calls:
+            out = run()
+        assert [n for n in calls.names if n not in ("aten::mul", "aten::detach")] == expected
+        assert given >= {t.data_ptr() for t in tensors}
+        return out
+
+    loss = same_memory(lambda: etude.contrastive_loss(z, labels), ["etude::contrastive"], z, labels)
+    assert loss.data_ptr() in given
+    matrix = same_memory(lambda: etude.pairwise_similarity(z, o), ["etude::similarity"], z, o)
+    assert matrix.data_ptr() in given
+    y = same_memory(lambda: etude.conv1d(x, weight, bias), ["etude::conv1d"], x, weight, bias)
+    assert y.data_ptr() in given
+
+    def backward(y, inputs, expected, *tensors):
+        dy = torch.randn_like(y)
+        return same_memory(lambda: torch.autograd.grad(y, inputs, dy), expected, *tensors)
+
+    backward(loss, [z], [])  # it has kept its gradient: no kernel runs
+    found = backward(matrix, [z, o], ["etude::similarity_backward"], z, o)
+    assert given >= {t.data_ptr() for t in found}
+    found = backward(y, [x, weight, bias], ["etude::conv1d_backward"], x, weight)
+    assert given >= {t.data_ptr() for t in found}
 
 
 def test_memory_stays_of_the_embeddings_size():

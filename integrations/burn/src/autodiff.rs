@@ -2,13 +2,13 @@
 //!
 //! The loss's gradient comes with the loss: it is kept, and going backward multiplies it by the upstream gradient.
 
-use crate::extension::{Gradients, Kernels, Weighted};
+use crate::extension::{Gradients, Kernels, Set};
 use crate::{ContrastiveOptions, ConvOptions1d, Similarity};
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients as Store;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Shape};
 
@@ -73,17 +73,17 @@ impl<B: Backend + Gradients> Backward<B, 3> for Convolution {
     }
 }
 
+/// A set beneath autodiff, and the node of its embeddings: labels and weights are constants.
+fn inner<B: Backend, C: CheckpointStrategy>(set: Set<Autodiff<B, C>>) -> (Set<B>, NodeGuard) {
+    let (z, node) = set.z.into_parts();
+    let [labels, weights] = [set.labels, set.weights].map(|t| t.into_primitive());
+    (Set { z, labels, weights, weighted: set.weighted }, node)
+}
+
 impl<B: Backend + Kernels + Gradients, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
-    fn contrastive(
-        z: FloatTensor<Self>,
-        labels: FloatTensor<Self>,
-        weights: FloatTensor<Self>,
-        weighted: bool,
-        options: ContrastiveOptions,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let (z, node) = z.into_parts();
-        let (loss, dz) =
-            B::contrastive(z, labels.into_primitive(), weights.into_primitive(), weighted, options);
+    fn contrastive(set: Set<Self>, options: ContrastiveOptions) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let (set, node) = inner(set);
+        let (loss, dz) = B::contrastive(set, options);
         let loss = match Backward::<B, 1>::prepare::<C>(Loss, [node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish([dz.clone()], loss),
             OpsKind::UnTracked(prep) => prep.finish(loss),
@@ -92,20 +92,12 @@ impl<B: Backend + Kernels + Gradients, C: CheckpointStrategy> Kernels for Autodi
     }
 
     fn contrastive_cross(
-        z: FloatTensor<Self>,
-        labels_z: FloatTensor<Self>,
-        weights_z: FloatTensor<Self>,
-        others: FloatTensor<Self>,
-        labels_o: FloatTensor<Self>,
-        weights_o: FloatTensor<Self>,
-        weighted: Weighted,
+        set: Set<Self>,
+        others: Set<Self>,
         options: ContrastiveOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let ((z, of_z), (others, of_others)) = (z.into_parts(), others.into_parts());
-        let [labels_z, weights_z, labels_o, weights_o] =
-            [labels_z, weights_z, labels_o, weights_o].map(|t| t.into_primitive());
-        let (loss, dz, dothers) =
-            B::contrastive_cross(z, labels_z, weights_z, others, labels_o, weights_o, weighted, options);
+        let ((set, of_z), (others, of_others)) = (inner(set), inner(others));
+        let (loss, dz, dothers) = B::contrastive_cross(set, others, options);
         let nodes = [of_z, of_others];
         let loss = match Backward::<B, 2>::prepare::<C>(Loss, nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish([dz.clone(), dothers.clone()], loss),

@@ -1,7 +1,7 @@
 //! The contrastive loss.
 
 use crate::device::check;
-use crate::extension::Kernels;
+use crate::extension::{Kernels, Set};
 use crate::{ContrastiveOptions, Error, Result};
 use burn::backend::{DType, Dispatch};
 use burn::tensor::Tensor;
@@ -47,6 +47,12 @@ impl Samples {
         }
         Ok([n, d])
     }
+
+    fn into_set(self) -> Set<Dispatch> {
+        let weighted = self.weights.is_some();
+        let weights = self.weights.unwrap_or_else(|| self.labels.clone()).into_dispatch();
+        Set { z: self.embeddings.into_dispatch(), labels: self.labels.into_dispatch(), weights, weighted }
+    }
 }
 
 const SAMPLES: [&str; 3] = ["embeddings", "labels", "weights"];
@@ -89,16 +95,7 @@ pub(crate) fn same_device<const D: usize, const E: usize>(
 /// not [shared](crate::share). Numbers are not looked at: what is not finite makes the loss so.
 pub fn contrastive(samples: Samples, options: ContrastiveOptions) -> Result<Tensor<1>> {
     embed::Contrastive::all(samples.size("contrastive", SAMPLES)?, options)?;
-    let Samples { embeddings, labels, weights } = samples;
-    let weighted = weights.is_some();
-    let weights = weights.unwrap_or_else(|| labels.clone());
-    let (loss, _) = <Dispatch as Kernels>::contrastive(
-        embeddings.into_dispatch(),
-        labels.into_dispatch(),
-        weights.into_dispatch(),
-        weighted,
-        options,
-    );
+    let (loss, _) = <Dispatch as Kernels>::contrastive(samples.into_set(), options);
     Ok(Tensor::from_dispatch(loss))
 }
 
@@ -114,12 +111,6 @@ pub fn contrastive_cross(
     let op = "contrastive_cross";
     embed::Contrastive::cross(samples.size(op, SAMPLES)?, others.size(op, OTHERS)?, options)?;
     same_device(op, OTHERS[0], &others.embeddings, &samples.embeddings)?;
-    let weighted = [samples.weights.is_some(), others.weights.is_some()];
-    let [a, b] = [samples, others].map(|set| {
-        let weights = set.weights.unwrap_or_else(|| set.labels.clone());
-        (set.embeddings.into_dispatch(), set.labels.into_dispatch(), weights.into_dispatch())
-    });
-    let (loss, ..) =
-        <Dispatch as Kernels>::contrastive_cross(a.0, a.1, a.2, b.0, b.1, b.2, weighted, options);
+    let (loss, ..) = <Dispatch as Kernels>::contrastive_cross(samples.into_set(), others.into_set(), options);
     Ok(Tensor::from_dispatch(loss))
 }

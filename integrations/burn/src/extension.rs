@@ -4,12 +4,23 @@ use crate::tensor::run;
 use crate::{ContrastiveOptions, ConvOptions1d, Result, Similarity};
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, DType, Shape, TensorMetadata, backend_extension};
+use burn::backend::{Backend, DType, ExtensionType, Shape, TensorMetadata, backend_extension};
 use burn_cubecl::CubeBackend;
 use etude::embed::{self, Buffers, ConvGradients};
 
-/// Which samples have weights: where a set has none, its labels are given in their place.
-pub(crate) type Weighted = [bool; 2];
+/// A set of samples.
+#[derive(ExtensionType)]
+#[extension_type(fusion)]
+pub struct Set<B: Backend> {
+    /// Embeddings `[N, D]`.
+    pub z: FloatTensor<B>,
+    /// Labels `[N]`.
+    pub labels: FloatTensor<B>,
+    /// Weights `[N]`, or where there are none the labels again.
+    pub weights: FloatTensor<B>,
+    /// Whether there are weights.
+    pub weighted: bool,
+}
 
 /// Sizes of a tensor whose rank was checked when the op was called.
 fn dims<const D: usize>(shape: &Shape) -> [usize; D] {
@@ -38,25 +49,17 @@ fn conv(x: &Shape, w: &Shape, options: ConvOptions1d) -> embed::Conv1d {
 #[backend_extension(Cube, Fusion, Autodiff)]
 pub(crate) trait Kernels: Backend {
     /// The loss `[1]` over all pairs and its gradient `[N, D]`.
-    #[fusion(meta = |z, _labels, _weights, _weighted, _options| (spec([1]), z.clone()))]
+    #[fusion(meta = |set, _options| (spec([1]), set.z.clone()))]
     fn contrastive(
-        z: FloatTensor<Self>,
-        labels: FloatTensor<Self>,
-        weights: FloatTensor<Self>,
-        weighted: bool,
+        #[extension_type] set: Set<Self>,
         options: ContrastiveOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// The loss `[1]` across two sets and its gradients `[N, D]` and `[M, D]`.
-    #[fusion(meta = |z, _lz, _wz, others, _lo, _wo, _weighted, _options| (spec([1]), z.clone(), others.clone()))]
+    #[fusion(meta = |set, others, _options| (spec([1]), set.z.clone(), others.z.clone()))]
     fn contrastive_cross(
-        z: FloatTensor<Self>,
-        labels_z: FloatTensor<Self>,
-        weights_z: FloatTensor<Self>,
-        others: FloatTensor<Self>,
-        labels_o: FloatTensor<Self>,
-        weights_o: FloatTensor<Self>,
-        weighted: Weighted,
+        #[extension_type] set: Set<Self>,
+        #[extension_type] others: Set<Self>,
         options: ContrastiveOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
@@ -116,44 +119,34 @@ pub(crate) trait Gradients: Backend {
 }
 
 impl Kernels for CubeBackend {
-    fn contrastive(
-        z: FloatTensor<Self>,
-        labels: FloatTensor<Self>,
-        weights: FloatTensor<Self>,
-        weighted: bool,
-        options: ContrastiveOptions,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+    fn contrastive(set: Set<Self>, options: ContrastiveOptions) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let Set { z, labels, weights, weighted } = set;
         let shape = z.shape();
         let kernel = accepted(embed::Contrastive::all(dims(&shape), options));
         let [loss, dz] =
             run([z, labels, weights], [Shape::from([1]), shape], |device, [z, l, w], [loss, dz]| {
-                let samples = Buffers { embeddings: z, labels: l, weights: weighted.then_some(w) };
-                kernel.run(device, &[samples], loss, &[dz])
+                let set = Buffers { embeddings: z, labels: l, weights: weighted.then_some(w) };
+                kernel.run(device, &[set], loss, &[dz])
             });
         (loss, dz)
     }
 
     fn contrastive_cross(
-        z: FloatTensor<Self>,
-        labels_z: FloatTensor<Self>,
-        weights_z: FloatTensor<Self>,
-        others: FloatTensor<Self>,
-        labels_o: FloatTensor<Self>,
-        weights_o: FloatTensor<Self>,
-        weighted: Weighted,
+        set: Set<Self>,
+        others: Set<Self>,
         options: ContrastiveOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let shapes = [z.shape(), others.shape()];
-        let kernel = accepted(embed::Contrastive::cross(dims(&shapes[0]), dims(&shapes[1]), options));
-        let inputs = [z, labels_z, weights_z, others, labels_o, weights_o];
-        let [of_z, of_others] = shapes;
+        let (of_z, of_others) = (set.z.shape(), others.z.shape());
+        let kernel = accepted(embed::Contrastive::cross(dims(&of_z), dims(&of_others), options));
+        let weighted = [set.weighted, others.weighted];
+        let inputs = [set.z, set.labels, set.weights, others.z, others.labels, others.weights];
         let [loss, dz, dothers] = run(
             inputs,
             [Shape::from([1]), of_z, of_others],
             |device, [z, lz, wz, o, lo, wo], [loss, dz, dothers]| {
-                let samples = Buffers { embeddings: z, labels: lz, weights: weighted[0].then_some(wz) };
+                let set = Buffers { embeddings: z, labels: lz, weights: weighted[0].then_some(wz) };
                 let others = Buffers { embeddings: o, labels: lo, weights: weighted[1].then_some(wo) };
-                kernel.run(device, &[samples, others], loss, &[dz, dothers])
+                kernel.run(device, &[set, others], loss, &[dz, dothers])
             },
         );
         (loss, dz, dothers)

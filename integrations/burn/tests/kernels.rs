@@ -48,12 +48,11 @@ impl Oracle {
     }
 }
 
+/// Embeddings, labels and weights.
+type Set<'a> = (&'a [f32], &'a [f32], Option<&'a [f32]>);
+
 /// The oracle's loss of one or two sets, and the gradients.
-fn oracle_loss(
-    sets: &[(&[f32], &[f32], Option<&[f32]>)],
-    d: usize,
-    options: ContrastiveOptions,
-) -> (f64, Vec<Vec<f64>>) {
+fn oracle_loss(sets: &[Set<'_>], d: usize, options: ContrastiveOptions) -> (f64, Vec<Vec<f64>>) {
     let oracle = Oracle::new();
     let sizes: Vec<[usize; 2]> = sets.iter().map(|s| [s.1.len(), d]).collect();
     let kernel = match sizes[..] {
@@ -212,7 +211,8 @@ fn slices_of_larger_tensors_are_read_where_they_are() {
     for start in [1, 3, 16, 32] {
         let options = ContrastiveOptions { margin: 1.5, ..Default::default() };
         let whole = tensor(&all, [n, d]).require_grad();
-        let samples = Samples::new(whole.clone().slice([start..n, 0..d]), tensor(&l, [n]).slice([start..n]));
+        let samples =
+            Samples::new(whole.clone().slice([start..n, 0..d]), tensor(&l, [n]).narrow(0, start, n - start));
         let loss = contrastive(samples, options).unwrap();
         let gradient = values(whole.grad(&loss.clone().backward()).unwrap());
         let (wanted, gradients) = oracle_loss(&[(&all[start * d..], &l[start..], None)], d, options);
@@ -285,7 +285,7 @@ fn what_does_not_fit_is_refused() {
         &["weights", "3"],
     );
     refused(contrastive(Samples::new(z().cast(DType::F16), l()), options), &["embeddings", "F16", "cast"]);
-    let one = Samples::new(z().slice([0..1, 0..3]), l().slice([0..1]));
+    let one = Samples::new(z().slice([0..1, 0..3]), l().narrow(0, 0, 1));
     refused(contrastive(one, options), &["embeddings", "two rows"]);
     let negative = ContrastiveOptions { margin: -1.0, ..options };
     refused(contrastive(Samples::new(z(), l()), negative), &["margin", "-1"]);
