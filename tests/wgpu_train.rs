@@ -71,7 +71,8 @@ fn a_step_is_one_submission_and_reads_nothing_back() {
             "{traffic:?}"
         );
         assert!(traffic.dispatches.is_multiple_of(n), "{traffic:?}");
-        let (most, launches) = if protocol == Protocol::Mse { (DISPATCHES, 20) } else { (DISPATCHES + 5, 24) };
+        let (most, launches) =
+            if protocol == Protocol::Mse { (DISPATCHES, 20) } else { (DISPATCHES + 5, 24) };
         assert!(traffic.dispatches / n <= most, "{protocol:?}: {} dispatches", traffic.dispatches / n);
         // What CUDA captures in its graph: a launch is one kernel there.
         assert!(fitted.launches_per_step <= launches, "{protocol:?}: {} launches", fitted.launches_per_step);

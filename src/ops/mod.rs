@@ -1,6 +1,6 @@
 //! Ops: shape rules, forward launches and a closure that records the backward ones.
 //!
-//! An op is a function over a [`Graph`](crate::graph::Graph); it never sees a device.
+//! An op is a function over a [`Graph`]; it never sees a device.
 
 pub mod activation;
 pub mod batch_norm;
