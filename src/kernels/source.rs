@@ -17,7 +17,7 @@
 //! ```
 //! use etude::kernels::{Params, elementwise::{P, SCALE}};
 //!
-//! let params = Params::new(&P { n: 3000, value: 0.5 });
+//! let params = Params::new(&P { n: 3000, factor: 0.5 });
 //! let module = SCALE.wgsl().expect("every f32 kernel has a shader");
 //! assert!(module.source.contains(&format!("fn {}(", SCALE.wgsl_entry(0))));
 //! assert_eq!(SCALE.groups[0](&params), [3, 1, 1]);
