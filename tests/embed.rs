@@ -1,4 +1,4 @@
-//! Calls on a caller's memory give what the graph gives, bit for bit on the CPU, and copy nothing.
+//! Calls on a caller's memory give what the graph gives, bit for bit on every device, and copy nothing.
 
 use etude::cases::{normal, relative, uniform};
 use etude::contrastive::{ContrastiveOptions, Metric};
@@ -43,6 +43,20 @@ fn recorded(
     keep.iter().map(|&v| device.download_f64(step.buf(v).unwrap()).unwrap()).collect()
 }
 
+fn devices() -> Vec<Box<dyn Device>> {
+    let mut devices: Vec<Box<dyn Device>> =
+        vec![Box::new(Cpu::<f32>::new(1).unwrap()), Box::new(Cpu::<f64>::new(1).unwrap())];
+    #[cfg(feature = "wgpu")]
+    {
+        use etude::device::wgpu::{ADAPTER_VARIABLE, Select, Wgpu};
+        let named = std::env::var_os(ADAPTER_VARIABLE).is_some();
+        devices.push(Box::new(Wgpu::new(&if named { Select::Auto } else { Select::Software }).unwrap()));
+    }
+    #[cfg(feature = "cuda-on-cpu")]
+    devices.push(Box::new(etude::device::cuda::CudaOnCpu::new().unwrap()));
+    devices
+}
+
 fn poisoned(device: &dyn Device, len: usize) -> Buf {
     device.upload(&vec![f64::NAN; len]).unwrap()
 }
@@ -55,15 +69,7 @@ fn check(
     record: &Record<'_>,
     call: &Call<'_>,
 ) {
-    let devices: [Box<dyn Device>; 3] = [
-        Box::new(Cpu::<f32>::new(1).unwrap()),
-        Box::new(Cpu::<f64>::new(1).unwrap()),
-        #[cfg(feature = "cuda-on-cpu")]
-        Box::new(etude::device::cuda::CudaOnCpu::new().unwrap()),
-        #[cfg(not(feature = "cuda-on-cpu"))]
-        Box::new(Cpu::<f32>::new(2).unwrap()),
-    ];
-    for device in &devices {
+    for device in &devices() {
         let want = recorded(&**device, inputs, shapes, differentiable, record);
         let bufs: Vec<Buf> = inputs.iter().map(|v| device.upload(v).unwrap()).collect();
         let outputs: Vec<Buf> = want.iter().map(|w| poisoned(&**device, w.len())).collect();
