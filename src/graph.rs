@@ -9,7 +9,7 @@
 //! [`Step`] to replay.
 
 use crate::device::{Buf, Device, Launch, Plan};
-use crate::kernels::{Access, Cost, Elem, Kernel, Params};
+use crate::kernels::{Cost, Elem, Kernel, Params};
 use crate::{Error, Result};
 use bytemuck::NoUninit;
 use std::collections::HashMap;
@@ -371,12 +371,10 @@ impl Graph {
         let mut live = Vec::new();
         for (i, launch) in self.launches.iter().enumerate().rev() {
             let bound = || launch.kernel.bindings.iter().zip(launch.vars.iter().copied());
-            if bound().any(|(b, v)| {
-                b.access != Access::In && (wanted[self.root(v)] || self.nodes[v.0].home.is_some())
-            }) {
-                bound()
-                    .filter(|(b, _)| b.access != Access::Out)
-                    .for_each(|(_, v)| wanted[self.root(v)] = true);
+            if bound()
+                .any(|(b, v)| b.access.writes() && (wanted[self.root(v)] || self.nodes[v.0].home.is_some()))
+            {
+                bound().filter(|(b, _)| b.access.reads()).for_each(|(_, v)| wanted[self.root(v)] = true);
                 live.push(i);
             }
         }
@@ -401,7 +399,7 @@ impl Graph {
                 if homes[root].is_some() || planned.places.contains_key(&root) {
                     continue;
                 }
-                if row.access != Access::Out {
+                if row.access.reads() {
                     return Err(Error::shape(kernel.name, row.name, "read before any launch has written it"));
                 }
                 let (elem, len) = (self.elem(*var), self.len(*var));
@@ -464,7 +462,7 @@ impl Step {
         for (i, launch) in self.launches.iter().enumerate() {
             self.plan.run_one(i)?;
             for (row, buf) in launch.kernel.bindings.iter().zip(&launch.bufs) {
-                if row.access != Access::In && row.elem == Elem::Real {
+                if row.access.writes() && row.elem == Elem::Real {
                     let values = device.download_f64(buf)?;
                     if let Some(at) = values.iter().position(|v| !v.is_finite()) {
                         return Err(Error::device(
@@ -489,7 +487,7 @@ impl Step {
     pub fn poison(&self, device: &dyn Device) -> Result<()> {
         for launch in &self.launches {
             for (row, buf) in launch.kernel.bindings.iter().zip(&launch.bufs) {
-                if row.access == Access::Out && row.elem == Elem::Real {
+                if !row.access.reads() && row.elem == Elem::Real {
                     device.write(buf, (&vec![f32::NAN; buf.len()]).into())?;
                 }
             }

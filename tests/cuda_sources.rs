@@ -125,7 +125,7 @@ fn mismatch(kernel: &Kernel, entry: &Entry, code: &str) -> Option<String> {
         };
         let wanted = match binding.access {
             Access::In => format!("const {element}*"),
-            Access::Out | Access::InOut => format!("{element}*"),
+            Access::Out | Access::InOut | Access::Scratch => format!("{element}*"),
         };
         if name != binding.name || *ty != wanted {
             return Some(format!("`{ty} {name}`, the row has `{wanted} {}` here", binding.name));

@@ -275,6 +275,15 @@ pub trait Device: Send + Sync {
     /// When the memory cannot be had.
     fn alloc(&self, elem: Elem, len: usize) -> Result<Buf>;
 
+    /// Memory for a binding that is [scratch](crate::kernels::Access::Scratch). A device whose kernels use none gives none: its
+    /// buffer is empty.
+    ///
+    /// # Errors
+    /// As [`Self::alloc`].
+    fn alloc_scratch(&self, len: usize) -> Result<Buf> {
+        self.alloc(Elem::Real, len)
+    }
+
     /// Copies host memory into a whole buffer.
     ///
     /// # Errors

@@ -254,7 +254,7 @@ fn scale_into<F: Real>(from: &[f64], scale: f64, to: &mut [F]) {
 /// The mean over all pairs `i < j`.
 ///
 /// `z` is `[n, d]`, `labels` and `weights` `[n]`, `loss` `[1]`, `dz` `[n, d]`: the gradient of `loss` by `z`. `part`, of
-/// [`P::parts`] elements, is scratch that GPUs keep partial sums in; here it is filled with zeros.
+/// [`P::parts`] elements, is scratch that GPUs keep partial sums in.
 pub static ALL: Kernel = all("contrastive_all", SWEEP, &all_bindings(Elem::Real));
 /// [`ALL`] of rows `z` stored as f16.
 pub static ALL_F16: Kernel = all("contrastive_all_f16", SWEEP_HALF, &all_bindings(Elem::F16));
@@ -268,7 +268,7 @@ const fn all_bindings(stored: Elem) -> [Binding; 6] {
         Binding::input("weights"),
         Binding::output("loss"),
         Binding::output("dz"),
-        Binding::output("part"),
+        Binding::scratch("part"),
     ]
 }
 
@@ -297,8 +297,7 @@ fn all_cost(p: &Params, stored: Elem) -> Cost {
 fn all_plain<F: Real>(args: Args<'_, F>) {
     let p: P = args.params();
     let (n, d) = (p.n as usize, p.d as usize);
-    let [z, labels, weights, loss, dz, part] = args.bufs();
-    part.output().fill(F::zero());
+    let [z, labels, weights, loss, dz, _] = args.bufs();
     let (labels, weights) = (labels.input(), p.weights(0, weights.input()));
     let (mut sum, mut total, mut grad) = (0.0, 0.0, vec![0.0; n * d]);
     z.widened(|z| {
@@ -336,7 +335,7 @@ pub static HALVES: Kernel = Kernel {
         Binding::index("pairing"),
         Binding::output("loss"),
         Binding::output("dz"),
-        Binding::output("part"),
+        Binding::scratch("part"),
     ],
     params: P::LAYOUT,
     cpu: CpuTwin { f32: halves, f64: halves },
@@ -352,8 +351,7 @@ pub static HALVES: Kernel = Kernel {
 fn halves<F: Real>(args: Args<'_, F>) {
     let p: P = args.params();
     let (n, m, d) = (p.n as usize, p.m as usize, p.d as usize);
-    let [z, labels, weights, pairing, loss, dz, part] = args.bufs();
-    part.output().fill(F::zero());
+    let [z, labels, weights, pairing, loss, dz, _] = args.bufs();
     let (z, labels, weights) = (z.input(), labels.input(), p.weights(0, weights.input()));
     let pairing = pairing.index();
     let pairs = || pairing.chunks_exact(2).take(m).map(|ij| (ij[0] as usize, ij[1] as usize));
@@ -408,7 +406,7 @@ const fn cross_bindings(stored: Elem) -> [Binding; 10] {
         Binding::output("loss"),
         Binding::output("dz"),
         Binding::output("dothers"),
-        Binding::output("part"),
+        Binding::scratch("part"),
     ]
 }
 
@@ -437,8 +435,7 @@ fn cross_cost(p: &Params, stored: Elem) -> Cost {
 fn cross_plain<F: Real>(args: Args<'_, F>) {
     let p: P = args.params();
     let (n, m, d) = (p.n as usize, p.m as usize, p.d as usize);
-    let [z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, part] = args.bufs();
-    part.output().fill(F::zero());
+    let [z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, _] = args.bufs();
     let (labels_z, weights_z) = (labels_z.input(), p.weights(0, weights_z.input()));
     let (labels_o, weights_o) = (labels_o.input(), p.weights(1, weights_o.input()));
     let (mut sum, mut total, mut gz, mut go) = (0.0, 0.0, vec![0.0; n * d], vec![0.0; m * d]);
@@ -893,8 +890,7 @@ fn cross_kept(work: Work, p: &P, z: Rows<'_>, others: Rows<'_>, progress: Progre
 
 fn all_tiled(args: Args<'_, f32>) {
     let (p, work): (P, _) = (args.params(), args.work);
-    let [z, labels, weights, loss, dz, part] = args.bufs();
-    part.output().fill(0.0);
+    let [z, labels, weights, loss, dz, _] = args.bufs();
     let weights = p.weights(0, weights.input());
     let (labels, dz) = (labels.input(), dz.output());
     let value = z.widened(|z| all_f32(work, &p, Rows { z, labels, weights, dz }, &mut unheard));
@@ -903,8 +899,7 @@ fn all_tiled(args: Args<'_, f32>) {
 
 fn cross_tiled(args: Args<'_, f32>) {
     let (p, work): (P, _) = (args.params(), args.work);
-    let [z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, part] = args.bufs();
-    part.output().fill(0.0);
+    let [z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, _] = args.bufs();
     let (of_z, dz) = ((labels_z.input(), p.weights(0, weights_z.input())), dz.output());
     let (of_o, dothers) = ((labels_o.input(), p.weights(1, weights_o.input())), dothers.output());
     let value = z.widened(|z| {

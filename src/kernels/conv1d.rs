@@ -199,10 +199,10 @@ fn bwd_x<F: Real>(args: Args<'_, F>) {
 }
 
 /// The gradient of the weight: `dw` sums `x · dy` over samples and positions. `part`, of [`P::parts`] elements, is scratch that GPUs
-/// keep the sums of each run in; here it is filled with zeros.
+/// keep the sums of each run in.
 pub static BWD_W: Kernel = Kernel {
     name: "conv1d_bwd_w",
-    bindings: &[Binding::input("x"), Binding::input("dy"), Binding::output("part"), Binding::output("dw")],
+    bindings: &[Binding::input("x"), Binding::input("dy"), Binding::scratch("part"), Binding::output("dw")],
     params: P::LAYOUT,
     cpu: CpuTwin {
         f32: |args| {
@@ -225,9 +225,8 @@ pub static BWD_W: Kernel = Kernel {
 
 fn bwd_w<F: Real>(args: Args<'_, F>) {
     let p: P = args.params();
-    let [x, dy, part, dw] = args.bufs();
+    let [x, dy, _, dw] = args.bufs();
     let (x, dy, dw) = (x.input(), dy.input(), dw.output());
-    part.output().fill(F::zero());
     dw.fill(F::zero());
     p.each_term(|at_y, at_w, at_x| dw[at_w] += x[at_x] * dy[at_y]);
 }

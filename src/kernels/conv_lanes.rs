@@ -947,8 +947,7 @@ pub(super) fn bwd_w(args: Args<'_, f32>, geometry: &Geometry, plain: fn(Args<'_,
     job.block = block.min(geometry.cout);
     let Some(len) = scratch_len(&job.scratch()) else { return plain(args) };
     let work = args.work;
-    let [x, dy, part, dw] = args.bufs();
-    part.output().fill(0.0);
+    let [x, dy, _, dw] = args.bufs();
     (job.x, job.dy) = (x.input(), dy.input());
     let dw = dw.output();
     // Each task's share has a place of its own, as long as a full block's.

@@ -56,6 +56,21 @@ pub enum Access {
     Out,
     /// Read and written in place: parameters, optimizer state, accumulators.
     InOut,
+    /// The kernel's own while it runs, for what one stage leaves to the next: what it holds before and after means nothing. A twin
+    /// that needs none leaves it as it is, as those for the CPU do.
+    Scratch,
+}
+
+impl Access {
+    /// Whether what the buffer holds before the launch counts.
+    pub const fn reads(self) -> bool {
+        matches!(self, Self::In | Self::InOut)
+    }
+
+    /// Whether what the buffer holds after the launch counts.
+    pub const fn writes(self) -> bool {
+        matches!(self, Self::Out | Self::InOut)
+    }
 }
 
 /// One buffer argument of a kernel.
@@ -89,6 +104,10 @@ impl Binding {
     /// A `u32` output.
     pub const fn index_output(name: &'static str) -> Self {
         Self { name, access: Access::Out, elem: Elem::Index }
+    }
+    /// Floating-point scratch.
+    pub const fn scratch(name: &'static str) -> Self {
+        Self { name, access: Access::Scratch, elem: Elem::Real }
     }
     /// A floating-point buffer updated in place.
     pub const fn inout(name: &'static str) -> Self {

@@ -7,36 +7,39 @@ use bytemuck::Pod;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// One cache line: a vector load that starts here never straddles two.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u64; 8]);
-
-/// A growing run of cache lines.
+/// A run of cache lines: a vector load that starts at one never straddles two. Words, not lines, are asked for, because only what
+/// needs no alignment comes as the system's own zeros, which cost nothing before they are touched.
 #[derive(Default)]
-pub struct Lines(Vec<Line>);
+pub struct Lines {
+    words: Vec<u64>,
+    /// Words before the first line.
+    skipped: usize,
+}
+
+const LINE: usize = 64;
 
 impl Lines {
-    fn needed<T>(len: usize) -> Option<usize> {
-        len.checked_mul(size_of::<T>()).map(|bytes| bytes.div_ceil(64))
-    }
-
     fn zeroed<T>(len: usize) -> Option<Self> {
-        let lines = Self::needed::<T>(len)?;
-        let mut v = Vec::new();
-        v.try_reserve_exact(lines).ok()?;
-        v.resize(lines, Line([0; 8]));
-        Some(Self(v))
+        let lines = len.checked_mul(size_of::<T>())?.div_ceil(LINE) + 1;
+        let words = lines.checked_mul(LINE)? / size_of::<u64>();
+        let words: Vec<u64> = bytemuck::allocation::try_zeroed_vec(words).ok()?;
+        let skipped = words.as_ptr().align_offset(LINE);
+        Some(Self { words, skipped })
     }
 
-    /// The first `len` elements, grown if need be; contents unspecified.
+    /// The first line.
+    fn start(&mut self) -> *mut u8 {
+        self.words[self.skipped..].as_mut_ptr().cast()
+    }
+
+    /// The first `len` elements, in new memory if need be; contents unspecified.
     pub fn slice_of<T: Pod>(&mut self, len: usize) -> &mut [T] {
-        let lines = Self::needed::<T>(len).expect("scratch length fits in memory");
-        if self.0.len() < lines {
-            self.0.resize(lines, Line([0; 8]));
+        let bytes = (self.words.len() - self.skipped) * size_of::<u64>();
+        if self.words.is_empty() || bytes < len.saturating_mul(size_of::<T>()) {
+            *self = Self::zeroed::<T>(len).expect("scratch fits in memory");
         }
-        // SAFETY: lines are plain bytes, aligned beyond any `T`, and long enough; `Pod` takes any bits.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), len) }
+        // SAFETY: words are plain bytes, lines aligned beyond any `T`, and long enough; `Pod` takes any bits.
+        unsafe { std::slice::from_raw_parts_mut(self.start().cast(), len) }
     }
 }
 
@@ -66,7 +69,7 @@ impl<F: Real> Storage<F> {
     }
 
     fn over(mut lines: Lines) -> Self {
-        Self { base: lines.0.as_mut_ptr().cast(), _lines: lines, float: PhantomData }
+        Self { base: lines.start(), _lines: lines, float: PhantomData }
     }
 
     /// Over a caller's memory.

@@ -142,6 +142,10 @@ impl<F: Real> Device for Cpu<F> {
         Ok(Buf::new(storage, elem, len))
     }
 
+    fn alloc_scratch(&self, _len: usize) -> Result<Buf> {
+        self.alloc(Elem::Real, 0)
+    }
+
     fn write(&self, dst: &Buf, src: Host<'_>) -> Result<()> {
         same_len("write", dst.len(), src.len())?;
         let storage = self.storage(dst)?;
