@@ -5,6 +5,8 @@
 //!     gpu ... cases [--small]                       every case against the f64 oracle; the small ones are for sanitizers
 //!     gpu ... kernels                               every kernel by itself, memory rotated beyond the cache
 //!     gpu ... step                                  the training step, as one graph and launch by launch
+//!     gpu ... large                                 the loss at N = 1,048,576, once, and the memory that it takes
+//!     gpu ... once [TEXT]                           every workload of `kernels` (whose name has TEXT) once, for a profiler
 
 #[path = "shared/step.rs"]
 mod shared;
@@ -12,9 +14,9 @@ mod shared;
 use etude::cases::{self, Case, Input, normal, uniform};
 #[cfg(feature = "cuda")]
 use etude::device::Cuda;
-use etude::device::{Cpu, Device, Launch};
+use etude::device::{Buf, Cpu, Device, Launch};
 use etude::graph::{Graph, Step, Var};
-use etude::kernels::{Cost, Kernel};
+use etude::kernels::{Cost, Elem, Kernel};
 use etude::ops::contrastive::{ContrastiveOptions, bins, contrastive};
 use etude::ops::conv1d::{ConvOptions1d, conv1d};
 use etude::ops::similarity::{Similarity, similarity};
@@ -42,14 +44,19 @@ fn run() -> Result<()> {
     let target = Target::new(device.map_or("cuda", String::as_str))?;
     let command = args.last().map_or("", String::as_str);
     let size = if has("--quick") || !target.is_card() { Size::Quick } else { Size::Full };
+    if let Some(at) = args.iter().position(|a| a == "once") {
+        return once(&target, size, args.get(at + 1).map_or("", String::as_str));
+    }
     match if has("cases") { "cases" } else { command } {
         "info" => say(target.info()?),
+        "large" => large(&target, size),
         "ceilings" => ceilings(&target, size),
         "cases" => run_cases(&target, has("--small")),
         "kernels" => kernels(&target, size),
         "step" => steps(&target),
         _ => {
-            Err(Error::config("gpu [--device cuda|cpu] [--quick] info|ceilings|cases [--small]|kernels|step"))
+            let commands = "info|ceilings|cases [--small]|kernels|step|large|once [TEXT]";
+            Err(Error::config(format!("gpu [--device cuda|cpu] [--quick] {commands}")))
         }
     }
 }
@@ -104,6 +111,15 @@ impl Target {
         }
     }
 
+    /// Bytes of the card's memory that are in use, by anybody.
+    fn used(&self) -> Result<usize> {
+        match self {
+            #[cfg(feature = "cuda")]
+            Self::Cuda(device) => device.memory_in_use(),
+            Self::Cpu(_) => Ok(0),
+        }
+    }
+
     fn info(&self) -> Result<Value> {
         let mut info = json!({"version": env!("CARGO_PKG_VERSION"), "build": env!("ETUDE_BUILD")});
         let card = match self {
@@ -125,7 +141,7 @@ impl Target {
 /// Waits for everything before: a read of one element.
 struct Fence<'a> {
     device: &'a dyn Device,
-    probe: etude::device::Buf,
+    probe: Buf,
 }
 
 impl<'a> Fence<'a> {
@@ -200,14 +216,14 @@ fn ceilings(target: &Target, size: Size) -> Result<()> {
     let fence = Fence::new(device)?;
     let n = if size == Size::Full { 1 << 28 } else { 1 << 20 };
     let mut g = Graph::new();
-    let x = device.alloc(etude::kernels::Elem::Real, n)?;
+    let x = device.alloc(Elem::Real, n)?;
     let x = g.bind(&x, &[n])?;
     let y = etude::ops::scale(&mut g, x, 2.0)?;
     let step = g.compile(device, &[y])?;
     let timing = fence.launches(step.recorded())?;
     say(row("copy", &timing, step.cost(), json!({"how": format!("elementwise_scale of {n} floats")})))?;
     let (n, d) = if size == Size::Full { (8192, 2048) } else { (256, 64) };
-    let mut steps = gram(target, Similarity::Dot, n, d, false)?;
+    let mut steps = gram(target, Similarity::Dot, n, d, Elem::Real, false);
     let step = steps()?;
     let timing = fence.launches(step.recorded())?;
     say(row(
@@ -250,13 +266,28 @@ fn run_cases(target: &Target, small: bool) -> Result<()> {
 /// Makes a step over memory of its own, again and again.
 type Make<'a> = Box<dyn FnMut() -> Result<Step> + 'a>;
 
-/// Similarities of N rows with themselves' negatives, and their gradients if asked for.
-fn gram<'a>(target: &'a Target, kind: Similarity, n: usize, d: usize, backward: bool) -> Result<Make<'a>> {
+/// The memory of rows as `stored`.
+fn upload(device: &dyn Device, rows: &[f64], stored: Elem) -> Result<Buf> {
+    let buf = device.alloc(stored, rows.len())?;
+    device.write(&buf, rows.into())?;
+    Ok(buf)
+}
+
+/// Similarities of N rows with N others, and their gradients if asked for.
+fn gram<'a>(
+    target: &'a Target,
+    kind: Similarity,
+    n: usize,
+    d: usize,
+    stored: Elem,
+    backward: bool,
+) -> Make<'a> {
     let device = target.device();
-    let (a, b) = (normal(1, n * d), normal(2, n * d));
-    Ok(Box::new(move || {
+    let mut rows = None;
+    Box::new(move || {
+        let (a, b) = rows.get_or_insert_with(|| (normal(1, n * d), normal(2, n * d)));
         let mut g = Graph::new();
-        let (a, b) = (device.upload(&a)?, device.upload(&b)?);
+        let (a, b) = (upload(device, a, stored)?, upload(device, b, stored)?);
         let (a, b) = (g.leaf(&a, None, &[n, d])?, g.leaf(&b, None, &[n, d])?);
         let y = similarity(&mut g, a, b, kind)?;
         let mut keep = vec![y];
@@ -265,21 +296,48 @@ fn gram<'a>(target: &'a Target, kind: Similarity, n: usize, d: usize, backward: 
             keep.extend([a, b].iter().filter_map(|&v| g.grad(v)));
         }
         g.compile(device, &keep)
-    }))
+    })
 }
 
-fn loss<'a>(target: &'a Target, n: usize, d: usize) -> Result<Make<'a>> {
+/// How embeddings lie.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Lie {
+    /// Every row for itself.
+    Random,
+    /// As training leaves them: five centres, one a label, and noise of 1e-3.
+    Clustered,
+}
+
+/// Such embeddings of N rows.
+fn embeddings(lie: Lie, n: usize, d: usize, labels: &[f32]) -> Vec<f64> {
+    let mut z = normal(1, n * d);
+    if lie == Lie::Clustered {
+        let centres = normal(3, 5 * d);
+        for (row, label) in z.chunks_exact_mut(d).zip(labels) {
+            let centre = &centres[*label as usize * d..];
+            row.iter_mut().zip(centre).for_each(|(v, c)| *v = c + 1e-3 * *v);
+        }
+    }
+    z
+}
+
+fn loss<'a>(target: &'a Target, n: usize, d: usize, stored: Elem, lie: Lie) -> Make<'a> {
     let device = target.device();
-    let (z, labels) = (normal(1, n * d), bins(&uniform(2, n), 5)?);
-    Ok(Box::new(move || {
+    let mut rows = None;
+    Box::new(move || {
+        if rows.is_none() {
+            let labels = bins(&uniform(2, n), 5)?;
+            rows = Some((embeddings(lie, n, d, &labels), labels));
+        }
+        let (z, labels) = rows.as_ref().ok_or_else(|| Error::config("no rows"))?;
         let mut g = Graph::new();
-        let (z, labels) = (device.upload(&z)?, device.upload(&labels)?);
+        let (z, labels) = (upload(device, z, stored)?, device.upload(labels)?);
         let (z, labels) = (g.leaf(&z, None, &[n, d])?, g.bind(&labels, &[n])?);
         let loss = contrastive(&mut g, z, labels, ContrastiveOptions::default())?;
         g.backward(loss)?;
         let keep: Vec<Var> = [Some(loss), g.grad(z)].into_iter().flatten().collect();
         g.compile(device, &keep)
-    }))
+    })
 }
 
 fn conv<'a>(target: &'a Target, x: [usize; 3], cout: usize, taps: usize, options: ConvOptions1d) -> Make<'a> {
@@ -289,19 +347,33 @@ fn conv<'a>(target: &'a Target, x: [usize; 3], cout: usize, taps: usize, options
     Box::new(move || Ok(case.prepare(device)?.step))
 }
 
-fn kernels(target: &Target, size: Size) -> Result<()> {
+/// What `kernels` times and `once` runs.
+fn workloads(target: &Target, size: Size) -> Vec<(String, Make<'_>)> {
     let full = size == Size::Full;
     let plain = ConvOptions1d::default();
     let strided = ConvOptions1d { stride: 3, ..plain };
     let mut work: Vec<(String, Make<'_>)> = Vec::new();
     let (n, d) = if full { (16384, 128) } else { (64, 16) };
-    for kind in [Similarity::Dot, Similarity::Cosine, Similarity::Euclidean] {
-        work.push((format!("similarity {kind:?} N={n} D={d}"), gram(target, kind, n, d, true)?));
+    for stored in [Elem::Real, Elem::Bf16] {
+        for kind in [Similarity::Dot, Similarity::Cosine, Similarity::Euclidean] {
+            let name = format!("similarity {kind:?} {} N={n} D={d}", called(stored));
+            work.push((name, gram(target, kind, n, d, stored, true)));
+        }
     }
-    let losses: &[(usize, usize)] =
-        if full { &[(1024, 16), (16384, 128), (65536, 128)] } else { &[(64, 16)] };
-    for &(n, d) in losses {
-        work.push((format!("loss N={n} D={d}"), loss(target, n, d)?));
+    let losses: &[(usize, usize)] = match size {
+        Size::Full => {
+            &[(1024, 16), (1024, 128), (4096, 16), (4096, 128), (16384, 16), (16384, 128), (65536, 128)]
+        }
+        Size::Quick => &[(64, 16)],
+    };
+    for stored in [Elem::Real, Elem::Bf16] {
+        for &(n, d) in losses {
+            for lie in [Lie::Random, Lie::Clustered] {
+                let lies = if lie == Lie::Random { "random" } else { "clustered" };
+                let name = format!("loss {} {lies} N={n} D={d}", called(stored));
+                work.push((name, loss(target, n, d, stored, lie)));
+            }
+        }
     }
     let batches: &[usize] = if full { &[64, 512] } else { &[2] };
     for &b in batches {
@@ -319,7 +391,45 @@ fn kernels(target: &Target, size: Size) -> Result<()> {
         let (name, device) = (format!("{} {}", case.stem, case.name), target.device());
         work.push((name, Box::new(move || Ok(case.prepare(device)?.step))));
     }
-    for (name, mut make) in work {
+    work
+}
+
+/// What a type of rows is called.
+fn called(stored: Elem) -> &'static str {
+    match stored {
+        Elem::F16 => "f16",
+        Elem::Bf16 => "bf16",
+        _ => "f32",
+    }
+}
+
+/// Every launch of every workload, for whoever watches; twice, the second time with everything loaded.
+fn once(target: &Target, size: Size, text: &str) -> Result<()> {
+    for (name, mut make) in workloads(target, size).into_iter().filter(|(name, _)| name.contains(text)) {
+        let mut step = make()?;
+        let fence = Fence::new(target.device())?;
+        let first = fence.time(|| step.run())?;
+        say(json!({"what": name, "first_us": first * 1e6, "second_us": fence.time(|| step.run())? * 1e6}))?;
+    }
+    Ok(())
+}
+
+/// The loss of a million rows in 16 bits, which must end, and what it takes beside its inputs.
+fn large(target: &Target, size: Size) -> Result<()> {
+    let (n, d) = if size == Size::Full { (1 << 20, 128) } else { (256, 16) };
+    let before = target.used()?;
+    let mut step = loss(target, n, d, Elem::Bf16, Lie::Random)()?;
+    let fence = Fence::new(target.device())?;
+    let seconds = fence.time(|| step.run())?;
+    let used = target.used()?.saturating_sub(before);
+    let inputs = 2 * n * d + 4 * n;
+    say(json!({"what": format!("loss bf16 random N={n} D={d}"), "seconds": seconds, "bytes_used": used,
+               "bytes_of_inputs": inputs, "bytes_of_gradient": 4 * n * d,
+               "tflop_s": 4.0 * (n as f64).powi(2) * d as f64 / seconds / 1e12}))
+}
+
+fn kernels(target: &Target, size: Size) -> Result<()> {
+    for (name, mut make) in workloads(target, size) {
         // A workload that fails must not hide the others.
         if let Err(error) = time_kernels(target, &name, &mut make) {
             say(json!({"what": name, "failed": error.to_string()}))?;

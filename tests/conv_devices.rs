@@ -1,6 +1,10 @@
 //! GPU convolutions of any shape and options, and at the edges of every tile, against the f64 oracle: WGSL on Vulkan, the
 //! CUDA sources on the CPU.
-#![cfg(any(feature = "wgpu", feature = "cuda-on-cpu"))]
+#![cfg(any(feature = "wgpu", feature = "cuda-on-cpu", feature = "cuda-on-card"))]
+
+#[cfg(any(feature = "cuda-on-cpu", feature = "cuda-on-card"))]
+#[path = "shared/cuda.rs"]
+mod cuda;
 
 use etude::cases::{Case, Input};
 use etude::device::Device;
@@ -17,8 +21,8 @@ fn devices() -> Vec<Box<dyn Device>> {
         let named = std::env::var_os(ADAPTER_VARIABLE).is_some();
         devices.push(Box::new(Wgpu::new(&if named { Select::Auto } else { Select::Software }).unwrap()));
     }
-    #[cfg(feature = "cuda-on-cpu")]
-    devices.push(Box::new(etude::device::cuda::CudaOnCpu::new().unwrap()));
+    #[cfg(any(feature = "cuda-on-cpu", feature = "cuda-on-card"))]
+    devices.extend(cuda::devices());
     devices
 }
 
@@ -111,10 +115,14 @@ fn any_shape_and_options() {
 
 /// What fills a tile beyond the terms of a sum adds nothing whatever is in memory: an infinity stays in its windows. WGSL may take
 /// numbers to be finite.
-#[cfg(feature = "cuda-on-cpu")]
+#[cfg(any(feature = "cuda-on-cpu", feature = "cuda-on-card"))]
 #[test]
 fn an_infinity_stays_in_its_windows() {
-    let device: &dyn Device = &etude::device::cuda::CudaOnCpu::new().unwrap();
+    cuda::devices().iter().for_each(|device| infinity_stays_in_its_windows(&**device));
+}
+
+#[cfg(any(feature = "cuda-on-cpu", feature = "cuda-on-card"))]
+fn infinity_stays_in_its_windows(device: &dyn Device) {
     let row = |n: usize, at: usize| -> Vec<f32> {
         (0..n).map(|i| if i == at { f32::INFINITY } else { 1.0 }).collect()
     };

@@ -1,9 +1,11 @@
-//! The network's CUDA kernels, run on the CPU, beyond the case table: shapes around every tile, and memory that starts at any
+//! The network's CUDA kernels, run on the CPU and on a card, beyond the case table: shapes around every tile, and memory that starts at any
 //! element.
-#![cfg(feature = "cuda-on-cpu")]
+#![cfg(any(feature = "cuda-on-cpu", feature = "cuda-on-card"))]
+
+#[path = "shared/cuda.rs"]
+mod cuda;
 
 use etude::cases::{Case, Input, Role, normal, relative, uniform};
-use etude::device::cuda::CudaOnCpu;
 use etude::device::{Cpu, Device};
 use etude::graph::Graph;
 use etude::ops::conv_block::{ConvBlock, Features, Mode, conv_block, mean_over_time};
@@ -52,10 +54,13 @@ fn stack([batch, cin, t]: [usize; 3], layers: Vec<[usize; 3]>, first: Role) -> C
 fn all_match(cases: Vec<Case>) {
     let faults: Vec<String> = cases
         .par_iter()
-        .filter_map(|case| match case.parity(&CudaOnCpu::new().unwrap()) {
+        .flat_map_iter(|case| cuda::devices().into_iter().map(move |device| (case, device)))
+        .filter_map(|(case, device)| match case.parity(&*device) {
             Ok((e, _)) if e <= case.tolerance => None,
-            Ok((e, at)) => Some(format!("{}: {e:e} at {at}, over {:e}", case.name, case.tolerance)),
-            Err(e) => Some(format!("{}: {e}", case.name)),
+            Ok((e, at)) => {
+                Some(format!("{}: {}: {e:e} at {at}, over {:e}", device.name(), case.name, case.tolerance))
+            }
+            Err(e) => Some(format!("{}: {}: {e}", device.name(), case.name)),
         })
         .collect();
     assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), cases.len(), faults.join("\n"));
@@ -127,10 +132,12 @@ fn memory_may_start_at_any_element() {
         [dx, dweight, dgamma, dbeta, dw].map(|b| device.download_f64(&b).unwrap()).to_vec()
     };
     let want = run(&Cpu::<f64>::new(1).unwrap(), 0);
-    for offset in 0..4 {
-        for (got, want) in run(&CudaOnCpu::new().unwrap(), offset).iter().zip(&want) {
-            let error = relative(got, want);
-            assert!(error < 1e-5, "offset {offset}: {error:e}");
+    for device in cuda::devices() {
+        for offset in 0..4 {
+            for (got, want) in run(&*device, offset).iter().zip(&want) {
+                let error = relative(got, want);
+                assert!(error < 1e-5, "{}: offset {offset}: {error:e}", device.name());
+            }
         }
     }
 }

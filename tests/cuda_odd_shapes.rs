@@ -1,10 +1,12 @@
-//! The CUDA sources of the small kernels, run on the CPU, at shapes around every tile, warp, line and split, with buffers
+//! The CUDA sources of the small kernels, run on the CPU and on a card, at shapes around every tile, warp, line and split, with buffers
 //! that start at a multiple of 16 bytes and with buffers that do not.
-#![cfg(feature = "cuda-on-cpu")]
+#![cfg(any(feature = "cuda-on-cpu", feature = "cuda-on-card"))]
+
+#[path = "shared/cuda.rs"]
+mod cuda;
 
 use etude::cases::{Case, Input, Role, normal, uniform};
 use etude::device::Cpu;
-use etude::device::cuda::CudaOnCpu;
 use etude::device::{Buf, Device, Host, HostMut, Launch, Plan};
 use etude::graph::{Graph, Var};
 use etude::kernels::Elem;
@@ -31,7 +33,7 @@ const ONE_SUM: &str = "a sum of N terms of either sign, itself 1e-7 of the root 
                        cancel to a hundredth of that root";
 
 /// A device whose every buffer starts one element after a multiple of 16 bytes.
-struct Unaligned(CudaOnCpu);
+struct Unaligned(Box<dyn Device>);
 
 impl Device for Unaligned {
     fn name(&self) -> String {
@@ -51,11 +53,15 @@ impl Device for Unaligned {
     }
 }
 
+/// Every device, and every one again with such buffers.
+fn both() -> Vec<Box<dyn Device>> {
+    let unaligned = |device| Box::new(Unaligned(device)) as Box<dyn Device>;
+    cuda::devices().into_iter().chain(cuda::devices().into_iter().map(unaligned)).collect()
+}
+
 fn check(cases: Vec<Case>) {
     let fault = |case: &Case| {
-        let devices: [Box<dyn Device>; 2] =
-            [Box::new(CudaOnCpu::new().unwrap()), Box::new(Unaligned(CudaOnCpu::new().unwrap()))];
-        devices.into_iter().find_map(|device| match case.parity(&*device) {
+        both().into_iter().find_map(|device| match case.parity(&*device) {
             Ok((e, _)) if e <= case.tolerance => None,
             Ok((e, at)) => {
                 Some(format!("{}: {}: {e:e} at {at}, over {:e}", case.name, device.name(), case.tolerance))
@@ -266,8 +272,7 @@ fn updates_of_odd_sizes() {
 #[test]
 fn top_k_are_the_cpus() {
     let cpu = Cpu::<f32>::new(1).unwrap();
-    let ours: [Box<dyn Device>; 2] =
-        [Box::new(CudaOnCpu::new().unwrap()), Box::new(Unaligned(CudaOnCpu::with_seed(1).unwrap()))];
+    let ours = both();
     for (n, m, d, k) in [
         (1, 1, 1, 1),
         (33, 5, 2, 5),

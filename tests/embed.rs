@@ -1,5 +1,9 @@
 //! Calls on a caller's memory give what the graph gives, bit for bit on every device, and copy nothing.
 
+#[cfg(any(feature = "cuda-on-cpu", feature = "cuda-on-card"))]
+#[path = "shared/cuda.rs"]
+mod cuda;
+
 use etude::cases::{normal, relative, uniform};
 use etude::contrastive::{ContrastiveOptions, Metric};
 use etude::device::{Buf, Cpu, Device};
@@ -52,8 +56,8 @@ fn devices() -> Vec<Box<dyn Device>> {
         let named = std::env::var_os(ADAPTER_VARIABLE).is_some();
         devices.push(Box::new(Wgpu::new(&if named { Select::Auto } else { Select::Software }).unwrap()));
     }
-    #[cfg(feature = "cuda-on-cpu")]
-    devices.push(Box::new(etude::device::cuda::CudaOnCpu::new().unwrap()));
+    #[cfg(any(feature = "cuda-on-cpu", feature = "cuda-on-card"))]
+    devices.extend(cuda::devices());
     devices
 }
 

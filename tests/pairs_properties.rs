@@ -1,7 +1,11 @@
 //! The pair kernels with all their options crossed at random, against the f64 oracle: the WGSL shaders, and the CUDA sources run on
 //! the CPU. What the case table leaves out: weights with every form, 16-bit rows with every option, masked rows full of NaN,
 //! duplicates, offsets, tiles of every width, and enough rows for the kernels' large variants.
-#![cfg(any(feature = "wgpu", feature = "cuda-on-cpu"))]
+#![cfg(any(feature = "wgpu", feature = "cuda-on-cpu", feature = "cuda-on-card"))]
+
+#[cfg(any(feature = "cuda-on-cpu", feature = "cuda-on-card"))]
+#[path = "shared/cuda.rs"]
+mod cuda;
 
 use etude::cases::{Case, Data, Input, Role, normal, uniform};
 use etude::device::{Cpu, Device};
@@ -15,8 +19,8 @@ use proptest::prelude::*;
 /// Every device under test. A new one each time: devices run one step at a time.
 fn devices() -> Vec<Box<dyn Device>> {
     let mut devices: Vec<Box<dyn Device>> = Vec::new();
-    #[cfg(feature = "cuda-on-cpu")]
-    devices.push(Box::new(etude::device::cuda::CudaOnCpu::new().unwrap()));
+    #[cfg(any(feature = "cuda-on-cpu", feature = "cuda-on-card"))]
+    devices.extend(cuda::devices());
     #[cfg(feature = "wgpu")]
     {
         use etude::device::wgpu::{ADAPTER_VARIABLE, Select, Wgpu};

@@ -503,6 +503,16 @@ impl Cuda {
         Ok((self.shared.address(buf)?, bytes::size(buf.elem()) * buf.len()))
     }
 
+    /// Bytes of the card's memory that are in use, by anybody.
+    ///
+    /// # Errors
+    /// When the driver does not answer.
+    pub fn memory_in_use(&self) -> Result<usize> {
+        self.synchronize()?;
+        let info = result::mem_get_info();
+        self.shared.check("asking for free memory", info).map(|(free, total)| total.saturating_sub(free))
+    }
+
     /// Waits until everything submitted is done.
     ///
     /// # Errors
