@@ -343,7 +343,7 @@ fn norm_of(thread: u32, i: u32, there: bool) -> f32 {
     var sum = 0.0;
     if there {
         for (var k = lane; k < d; k += QUADS) {
-            let v = f32(z[i * d + k]) / max(largest, 1e-38);
+            let v = f32(z[i * d + k]) / max(largest, 1.2e-38);
             sum += v * v;
         }
     }

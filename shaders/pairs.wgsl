@@ -118,5 +118,5 @@ fn projected(v: f32, radial: f32, inverse: f32) -> f32 {
 
 // 1 / norm from the largest size of an element and the sum of squares over it; 0 for a zero row.
 fn inverse_norm(largest: f32, squares: f32) -> f32 {
-    return select(0.0, 1.0 / sqrt(squares) / max(largest, 1e-38), largest >= 1e-38);
+    return select(0.0, 1.0 / sqrt(squares) / max(largest, 1.2e-38), largest >= 1.2e-38);
 }

@@ -31,7 +31,7 @@ fn norm_$(side: u32, i: u32, thread: u32) -> f32 {
     most = row_max(thread, most);
     var sum = 0.0;
     for (var k = thread % QUADS * 4u; k < d; k += TILE) {
-        let v = quad_$(side, i, k) / max(most, 1e-38);
+        let v = quad_$(side, i, k) / max(most, 1.2e-38);
         sum += dot(v, v);
     }
     return inverse_norm(most, row_sum(thread, QUADS, sum));

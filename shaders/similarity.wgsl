@@ -120,8 +120,8 @@ fn similarity_fwd(
         var va = quad_ab(0u, i0 + row, k + 4u * quad);
         var vb = quad_ab(1u, j0 + row, k + 4u * quad);
         if kind == COSINE {
-            va /= max(most_a, 1e-38);
-            vb /= max(most_b, 1e-38);
+            va /= max(most_a, 1.2e-38);
+            vb /= max(most_b, 1.2e-38);
             squares_a += dot(va, va);
             squares_b += dot(vb, vb);
         }

@@ -22,7 +22,7 @@ fn contrastive_$(
         }
         var sum = 0.0;
         for (var k = 0u; k < d; k++) {
-            let v = element_$(side, i * d + k) / max(largest, 1e-38);
+            let v = element_$(side, i * d + k) / max(largest, 1.2e-38);
             sum += v * v;
         }
         part_$[inverses() + row] = inverse_norm(largest, sum);

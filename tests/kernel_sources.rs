@@ -87,3 +87,28 @@ fn geometry_fits_every_launch_of_the_case_table() {
     let unseen: Vec<_> = kernels().map(|(_, k)| k.name).filter(|name| !seen.contains(name)).collect();
     assert!(unseen.is_empty(), "no case launches {unseen:?}");
 }
+
+/// Cards flush what is smaller than any normal number to zero: `largest >= 1e-38` is then true of a row of zeros.
+#[test]
+fn no_constant_is_smaller_than_any_normal_number() {
+    let files = ["kernels", "shaders", "src/kernels"].into_iter().flat_map(|dir| {
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(dir);
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path())
+    });
+    let mut faults = Vec::new();
+    for file in files.filter(|f| f.extension().is_some_and(|e| e != "md")) {
+        for (number, line) in std::fs::read_to_string(&file).unwrap().lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            let words = code.split(|c: char| !(c.is_ascii_alphanumeric() || ".-".contains(c)));
+            let small = |word: &str| {
+                let text = word.trim_end_matches(['f', 'F', 'h']).trim_start_matches('-');
+                let digits = text.starts_with(|c: char| c.is_ascii_digit()) && text.contains("e-");
+                digits && text.parse::<f64>().is_ok_and(|v| v > 0.0 && v < f64::from(f32::MIN_POSITIVE))
+            };
+            if words.into_iter().any(small) {
+                faults.push(format!("{}:{}: {line}", file.display(), number + 1));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
