@@ -171,6 +171,27 @@ fn child_runs_what_it_was_told_to() {
     }
 }
 
+/// cudarc waits for the whole context before its first stream, which ends a capture on any other thread.
+#[test]
+fn devices_start_while_other_threads_capture() {
+    if card().is_none() {
+        return;
+    }
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..8 {
+                    let device = card().unwrap();
+                    let d: &dyn Device = &device;
+                    let (a, y) = (d.upload(&[1.0f32, 2.0]).unwrap(), d.alloc(Elem::Real, 2).unwrap());
+                    add(d, &a, &a, &y).unwrap().run().unwrap();
+                    assert_eq!(d.download(&y).unwrap(), [2.0, 4.0]);
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn checked_and_profiled_runs_work_launch_by_launch() {
     let Some(device) = card() else { return };

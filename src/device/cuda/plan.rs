@@ -1,7 +1,7 @@
 //! Compiled lists of launches.
 
 use super::compile;
-use super::driver::{Memory, NAME, Shared, fault, lock};
+use super::driver::{Memory, NAME, OwnStream, Shared, fault, lock};
 use super::launch::Ready;
 use crate::Result;
 use crate::device::{Buf, Launch, Plan, bytes};
@@ -199,7 +199,8 @@ fn capture<'a>(shared: &Shared, launches: impl Iterator<Item = &'a Bound>) -> Re
         return Ok(None);
     }
     let what = "capturing a graph";
-    let aside = shared.check(what, shared.stream.context().new_stream())?;
+    let own = shared.check(what, OwnStream::new(shared.stream.context()))?;
+    let aside = own.borrowed(); // the graph keeps it, and is only ever launched in the device's stream
     let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
     shared.check(what, aside.begin_capture(mode))?;
     let submitted = launches
