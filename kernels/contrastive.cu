@@ -21,6 +21,7 @@
 
 #include "prelude.cuh"
 #include "pairs.cuh"
+#include "sweep.cuh"
 
 namespace {
 
@@ -40,14 +41,14 @@ constexpr unsigned ROWS_HALVES = 32;
 template <bool UNIT> struct Contrast {
     float margin, tau;
 
-    __device__ Term operator()(float t, float w, unsigned, unsigned, bool directed) const {
+    __device__ Term operator()(float t, float w, bool directed) const {
         if (UNIT) {
             const float dist = directed ? 0.5f * t : 1.0f;
             const float slope = w <= tau ? dist : -fmaxf(margin * w - dist, 0.0f);
             return {slope * slope, directed ? slope : 0.0f};
         }
         if (w <= tau) return {t, 1.0f};
-        const float over = t > 0.0f ? rsqrtf(t) : 0.0f;
+        const float over = t >= TINY ? rsqrt_approx(t) : 0.0f;
         const float h = fmaxf(margin * w - t * over, 0.0f);
         return {h * h, -h * over};
     }
@@ -117,10 +118,10 @@ template <bool PAIRS> __device__ inline double total_of(const Rows& rows) {
 // What a weighted sum over the pairs is divided by, as a factor; 0 where no pair counts.
 __device__ inline double share_of(const P& p, double total) { return total > 0.0 ? p.weight / total : 0.0; }
 
-// Each block's part to the last block, which writes the loss.
-__device__ inline void put_loss(double mine, float* part, unsigned parts, bool counts, double scale, float* loss, unsigned* ticket) {
+// The block's part, the `at`-th of `parts`, to the last block, which writes the loss.
+__device__ inline void put_loss(double mine, float* part, unsigned at, unsigned parts, bool counts, double scale, float* loss, unsigned* ticket) {
     const double sum = block_sum_f64(mine).all;
-    if (counts && threadIdx.x == 0) part[blockIdx.x] = static_cast<float>(sum);
+    if (counts && threadIdx.x == 0) part[at] = static_cast<float>(sum);
     if (!last_block(ticket)) return;
     double total = 0.0;
     for (unsigned b = threadIdx.x; b < parts; b += blockDim.x) total += __ldcg(part + b);
@@ -128,39 +129,33 @@ __device__ inline void put_loss(double mine, float* part, unsigned parts, bool c
     if (threadIdx.x == 0) loss[0] = static_cast<float>(scale * total);
 }
 
-// Rows a block owns; m is 0 where there is one set.
-__device__ inline unsigned own_rows(float, unsigned n, unsigned m) { return rows_of_block(static_cast<size_t>(n) + m); }
-template <class T> __device__ inline unsigned own_rows(T, unsigned, unsigned) { return ROWS_HALF; }
+// Where a launch over pairs keeps what: a loss for each block of rows of z and slice, then the slices' parts of the gradients.
+__device__ inline float* parts_of(float* part, const Cut& cut, unsigned blocks) { return part + div_up(blocks * cut.slices, 4) * 4; }
 
-template <bool UNIT>
-__device__ __forceinline__ double sweep_by(float, float4* memory, const Rows& a, const Rows& b, unsigned own, unsigned i0, const Pairs& pairs, float* out, const P& p) {
-    const Contrast<UNIT> of = {p.margin, p.tau};
-    const unsigned column = blockIdx.y * CHUNK;
-    return own == ROWS_FEW ? sweep<ROWS_FEW, UNIT>(memory, a, b, i0, column, p.d, pairs, out, of)
-                           : sweep<ROWS_MANY, UNIT>(memory, a, b, i0, column, p.d, pairs, out, of);
-}
-
-template <bool UNIT, class T>
-__device__ __forceinline__ double sweep_by(T, float4* memory, const Rows& a, const Rows& b, unsigned, unsigned i0, const Pairs& pairs, float* out, const P& p) {
-    return sweep_half<UNIT, T>(memory, a, b, i0, blockIdx.y * CHUNK, p.d, pairs, out, Contrast<UNIT>{p.margin, p.tau});
-}
-
-// The block's rows of the gradient by `a`; the thread's part of twice the sum of the losses.
+// The block's rows of the gradient by `a`, which are its `row0`-th and following of all; the thread's part of twice the sum of the losses.
 template <class T>
-__device__ __forceinline__ double sweep_of(float4* memory, const Rows& a, const Rows& b, unsigned own, unsigned block, const Pairs& pairs, float* out, const P& p) {
-    return p.metric == COSINE ? sweep_by<true>(T(), memory, a, b, own, block * own, pairs, out, p)
-                              : sweep_by<false>(T(), memory, a, b, own, block * own, pairs, out, p);
+__device__ __forceinline__ double sweep_of(float4* memory, const Rows& a, const Rows& b, unsigned block, unsigned row0, bool same, float scale, const Cut& cut, float* parts, float* out, const P& p, unsigned* ticket) {
+    const unsigned i0 = block * cut.own, column = blockIdx.y * CHUNK;
+    const size_t rows = static_cast<size_t>(p.n) + p.m;
+    const bool sliced = cut.slices > 1;
+    float* const to = sliced ? parts + (blockIdx.z * rows + row0) * p.d : out;
+    const double losses = p.metric == COSINE ? sweep_rows<true, T>(memory, a, b, i0, column, p.d, cut, blockIdx.z, same, scale, to, Contrast<true>{p.margin, p.tau})
+                                             : sweep_rows<false, T>(memory, a, b, i0, column, p.d, cut, blockIdx.z, same, scale, to, Contrast<false>{p.margin, p.tau});
+    if (sliced && last_block(ticket + 1 + gridDim.x * blockIdx.y + blockIdx.x, cut.slices)) {
+        add_slices(parts + static_cast<size_t>(row0) * p.d, cut, rows, i0, min(cut.own, a.n - i0), column, p.d, out);
+    }
+    return losses;
 }
 
 template <class T>
 __device__ inline void all(float4* memory, const T* z, const float* labels, const float* weights, float* loss, float* dz, float* part, const P& p, unsigned* ticket) {
     const Rows rows = samples_of(z, p.n, labels, p.weighted & 1 ? weights : nullptr);
     const double scale = share_of(p, total_of<true>(rows));
-    const Pairs pairs = {true, true, static_cast<float>(scale * p.grad_scale)};
-    const unsigned own = own_rows(T(), p.n, 0);
-    const double losses = sweep_of<T>(memory, rows, rows, own, blockIdx.x, pairs, dz, p);
+    const Cut cut = cut_of(p.n, 0, p.d);
+    const unsigned blocks = cut.blocks(p.n);
+    const double losses = sweep_of<T>(memory, rows, rows, blockIdx.x, 0, true, static_cast<float>(scale * p.grad_scale), cut, parts_of(part, cut, blocks), dz, p, ticket);
     // Each pair was met from both ends, and its loss is twice what counts.
-    put_loss(losses, part, div_up(p.n, own), blockIdx.y == 0, 0.25 * scale, loss, ticket);
+    put_loss(losses, part, blockIdx.z * blocks + blockIdx.x, blocks * cut.slices, blockIdx.y == 0, 0.25 * scale, loss, ticket);
 }
 
 template <class T>
@@ -168,14 +163,12 @@ __device__ inline void cross(float4* memory, const T* z, const float* labels_z, 
     const Rows of_z = samples_of(z, p.n, labels_z, p.weighted & 1 ? weights_z : nullptr);
     const Rows of_o = samples_of(others, p.m, labels_o, p.weighted & 2 ? weights_o : nullptr);
     const double scale = share_of(p, total_of<false>(of_z) * total_of<false>(of_o));
-    const Pairs pairs = {false, true, static_cast<float>(scale * p.grad_scale)};
-    const unsigned own = own_rows(T(), p.n, p.m), blocks = div_up(p.n, own);
+    const Cut cut = cut_of(p.n, p.m, p.d);
+    const unsigned blocks = cut.blocks(p.n);
     const bool second = blockIdx.x >= blocks;
-    const Rows mine = second ? of_o : of_z, theirs = second ? of_z : of_o;
-    float* const out = second ? dothers : dz;
-    const unsigned block = second ? blockIdx.x - blocks : blockIdx.x;
-    const double losses = sweep_of<T>(memory, mine, theirs, own, block, pairs, out, p);
-    put_loss(losses, part, blocks, !second && blockIdx.y == 0, 0.5 * scale, loss, ticket);
+    const double losses = sweep_of<T>(memory, second ? of_o : of_z, second ? of_z : of_o, second ? blockIdx.x - blocks : blockIdx.x, second ? p.n : 0, false,
+                                      static_cast<float>(scale * p.grad_scale), cut, parts_of(part, cut, blocks), second ? dothers : dz, p, ticket);
+    put_loss(losses, part, blockIdx.z * blocks + blockIdx.x, blocks * cut.slices, !second && blockIdx.y == 0, 0.5 * scale, loss, ticket);
 }
 
 __device__ inline float sum_of_eight(float v) {
@@ -189,45 +182,45 @@ __device__ inline float norm_of_eight(const float* row, unsigned d, bool there) 
     for (unsigned k = threadIdx.x % 8; there && k < d; k += 8) largest = fmaxf(largest, fabsf(row[k]));
     largest = largest_of_four(largest);
     largest = fmaxf(largest, __shfl_xor_sync(FULL, largest, 4));
-    const float over = 1.0f / fmaxf(largest, 1e-38f);
+    const float over = 1.0f / fmaxf(largest, TINY);
     for (unsigned k = threadIdx.x % 8; there && k < d; k += 8) sum += row[k] * over * (row[k] * over);
     sum = sum_of_eight(sum);
-    return largest >= 1e-38f ? over / sqrtf(sum) : 0.0f;
+    return largest >= TINY ? over / sqrtf(sum) : 0.0f;
 }
 
 } // namespace
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 2)
 contrastive_all(const float* __restrict__ z, const float* __restrict__ labels, const float* __restrict__ weights, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ part, P p, unsigned* ticket) {
     extern __shared__ float4 all_memory[];
     all(all_memory, z, labels, weights, loss, dz, part, p, ticket);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 3)
 contrastive_all_f16(const __half* __restrict__ z, const float* __restrict__ labels, const float* __restrict__ weights, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ part, P p, unsigned* ticket) {
     extern __shared__ float4 all_f16_memory[];
     all(all_f16_memory, z, labels, weights, loss, dz, part, p, ticket);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 3)
 contrastive_all_bf16(const __nv_bfloat16* __restrict__ z, const float* __restrict__ labels, const float* __restrict__ weights, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ part, P p, unsigned* ticket) {
     extern __shared__ float4 all_bf16_memory[];
     all(all_bf16_memory, z, labels, weights, loss, dz, part, p, ticket);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 2)
 contrastive_cross(const float* __restrict__ z, const float* __restrict__ labels_z, const float* __restrict__ weights_z, const float* __restrict__ others, const float* __restrict__ labels_o, const float* __restrict__ weights_o, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ dothers, float* __restrict__ part, P p, unsigned* ticket) {
     extern __shared__ float4 cross_memory[];
     cross(cross_memory, z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, part, p, ticket);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 3)
 contrastive_cross_f16(const __half* __restrict__ z, const float* __restrict__ labels_z, const float* __restrict__ weights_z, const __half* __restrict__ others, const float* __restrict__ labels_o, const float* __restrict__ weights_o, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ dothers, float* __restrict__ part, P p, unsigned* ticket) {
     extern __shared__ float4 cross_f16_memory[];
     cross(cross_f16_memory, z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, part, p, ticket);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 3)
 contrastive_cross_bf16(const __nv_bfloat16* __restrict__ z, const float* __restrict__ labels_z, const float* __restrict__ weights_z, const __nv_bfloat16* __restrict__ others, const float* __restrict__ labels_o, const float* __restrict__ weights_o, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ dothers, float* __restrict__ part, P p, unsigned* ticket) {
     extern __shared__ float4 cross_bf16_memory[];
     cross(cross_bf16_memory, z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, part, p, ticket);
@@ -291,7 +284,7 @@ contrastive_halves(const float* __restrict__ z, const float* __restrict__ labels
     Term of = {0.0f, 0.0f};
     if (there) {
         const float w = fabsf(labels[i] - labels[j]);
-        of = cosine ? Contrast<true>{p.margin, p.tau}(t, w, i, j, directed) : Contrast<false>{p.margin, p.tau}(t, w, i, j, directed);
+        of = cosine ? Contrast<true>{p.margin, p.tau}(t, w, directed) : Contrast<false>{p.margin, p.tau}(t, w, directed);
     }
     const float slope = static_cast<float>(scale * p.grad_scale) * (both * of.g);
     for (unsigned k = lane; i < p.n && k < p.d; k += 8) {
@@ -307,5 +300,5 @@ contrastive_halves(const float* __restrict__ z, const float* __restrict__ labels
     // A pair's loss counts for the row that is named first. A pairing that is none makes it NaN.
     double mine = lane == 0 && there && e % 2 == 0 ? static_cast<double>(both) * of.loss : 0.0;
     if (bad) mine = __int_as_float(0x7fc00000);
-    put_loss(mine, part, div_up(p.n, ROWS_HALVES), true, 0.5 * scale, loss, ticket);
+    put_loss(mine, part, blockIdx.x, div_up(p.n, ROWS_HALVES), true, 0.5 * scale, loss, ticket);
 }

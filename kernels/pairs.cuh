@@ -148,7 +148,7 @@ template <bool UNIT, class Get> __device__ inline float norm_of(unsigned quads, 
         for (unsigned q = first; q < quads; q += 4) largest = fmaxf(largest, largest4(get(q)));
         largest = largest_of_four(largest);
     }
-    const float over = 1.0f / fmaxf(largest, 1e-38f);
+    const float over = 1.0f / fmaxf(largest, TINY);
     float sum = 0.0f;
 #pragma unroll 4
     for (unsigned q = first; q < quads; q += 4) {
@@ -158,7 +158,7 @@ template <bool UNIT, class Get> __device__ inline float norm_of(unsigned quads, 
     }
     sum = sum_of_four(sum);
     if (!UNIT) return sum;
-    return largest >= 1e-38f ? over / sqrtf(sum) : 0.0f;
+    return largest >= TINY ? over / sqrtf(sum) : 0.0f;
 }
 
 // norm_of for `count` rows from memory.
@@ -683,10 +683,10 @@ __device__ __noinline__ double sweep_half(float4* memory, const Rows& a, const R
                                 const T* const z = b.row<T>(j0 + row, d);
 #pragma unroll 1
                                 for (unsigned k = 0; k < d; k++) largest = fmaxf(largest, fabsf(real(z[k])));
-                                const float over = 1.0f / fmaxf(largest, 1e-38f);
+                                const float over = 1.0f / fmaxf(largest, TINY);
 #pragma unroll 1
                                 for (unsigned k = 0; k < d; k++) sum = fmaf(real(z[k]) * over, real(z[k]) * over, sum);
-                                norm = largest >= 1e-38f ? over / sqrtf(sum) : 0.0f;
+                                norm = largest >= TINY ? over / sqrtf(sum) : 0.0f;
                             }
                         }
                         norm_j[row] = norm;

@@ -352,9 +352,16 @@ void multiply(Wait kind, Fiber** lanes) {
         }
         for (unsigned i = 0; i < 4; i++) d[group + 8 * (i >> 1)][2 * in + (i & 1)] = o.d[i];
     }
+    // Cards add a product's terms to the accumulator exactly enough and then cut off what does not fit, towards zero.
     for (unsigned i = 0; i < 16; i++) {
+        double sum[8];
+        for (unsigned j = 0; j < 8; j++) sum[j] = d[i][j];
         for (unsigned k = 0; k < depth; k++) {
-            for (unsigned j = 0; j < 8; j++) d[i][j] += a[i][k] * b[k][j];
+            for (unsigned j = 0; j < 8; j++) sum[j] += static_cast<double>(a[i][k]) * b[k][j];
+        }
+        for (unsigned j = 0; j < 8; j++) {
+            const float near = static_cast<float>(sum[j]);
+            d[i][j] = std::fabs(near) > std::fabs(sum[j]) && std::isfinite(near) ? std::nextafter(near, 0.0f) : near;
         }
     }
     for (unsigned lane = 0; lane < 32; lane++) {
