@@ -2,6 +2,7 @@
 //!
 //! - `step B T reps`: training steps of PCConvNet (MSE, SGD), batch by index from a resident data set
 //! - `loss N D reps`: contrastive loss over all pairs, value and gradient
+//! - `loss16 N D reps`: the same of rows stored in bf16
 //! - `conv B I O T K S reps`: conv1d of K taps and stride S from I to O channels, forward and backward
 //! - `dot N D reps`, `cosine N D reps`, `euclidean N D reps`: similarity matrix of N rows with N others, forward and backward
 //! - `rss N D`: peak memory of the loss beyond what the process had before
@@ -12,6 +13,7 @@ use etude::cases::normal;
 use etude::device::Cuda;
 use etude::device::{Buf, Cpu, Device};
 use etude::graph::{Graph, Step, Var};
+use etude::kernels::Elem;
 use etude::nn::{Learn, NetConfig, PcConvNet};
 use etude::ops::contrastive::{ContrastiveOptions, bins, contrastive};
 use etude::ops::conv1d::{ConvOptions1d, conv1d};
@@ -58,7 +60,8 @@ fn main() {
         let pairs = |kind| matrix(device, kind, number(1)?, number(2)?, number(3)?);
         let answer = (|| match words.first().copied() {
             Some("step") => step(device, warm_up, number(1)?, number(2)?, number(3)?),
-            Some("loss") => loss(device, number(1)?, number(2)?, number(3)?),
+            Some("loss") => loss(device, Elem::Real, number(1)?, number(2)?, number(3)?),
+            Some("loss16") => loss(device, Elem::Bf16, number(1)?, number(2)?, number(3)?),
             Some("conv") => {
                 let sizes = [number(1)?, number(2)?, number(3)?, number(4)?, number(5)?, number(6)?];
                 conv(device, sizes, number(7)?)
@@ -67,7 +70,7 @@ fn main() {
             Some("cosine") => pairs(Similarity::Cosine),
             Some("euclidean") => pairs(Similarity::Euclidean),
             Some("rss") => rss(device, number(1)?, number(2)?),
-            _ => Err(Error::config("step, loss, conv, dot, cosine, euclidean, rss or quit")),
+            _ => Err(Error::config("step, loss, loss16, conv, dot, cosine, euclidean, rss or quit")),
         })();
         match answer {
             Ok(answer) => println!("{answer}"),
@@ -105,9 +108,9 @@ fn step(device: &dyn Device, warm_up: usize, batch: usize, frames: usize, reps: 
     let data = device.upload(&normal(1, RESIDENT * frames))?;
     let ratings = device.upload(&etude::cases::uniform(2, RESIDENT))?;
     let alloc = |elem, n| device.alloc(elem, n);
-    let rows = alloc(etude::kernels::Elem::Index, 4 * batch)?;
-    let shift = alloc(etude::kernels::Elem::Real, batch)?;
-    let chosen = alloc(etude::kernels::Elem::Index, batch)?;
+    let rows = alloc(Elem::Index, 4 * batch)?;
+    let shift = alloc(Elem::Real, batch)?;
+    let chosen = alloc(Elem::Index, batch)?;
     let mut g = Graph::new();
     let vars = net.bind(&mut g, Learn::Yes, Learn::Yes)?;
     let bind = |g: &mut Graph, buf: &Buf, shape: &[usize]| g.bind(buf, shape);
@@ -154,9 +157,13 @@ fn wave(n: usize, d: usize) -> Vec<f64> {
     (0..n * d).map(at).collect()
 }
 
-fn loss(device: &dyn Device, n: usize, d: usize, reps: usize) -> Result<Value> {
+fn loss(device: &dyn Device, stored: Elem, n: usize, d: usize, reps: usize) -> Result<Value> {
     let ratings: Vec<f64> = (0..n).map(|i| (i as f64 * 0.618_033_988_749_894_9).fract()).collect();
-    let (z, labels) = (device.upload(&wave(n, d))?, device.upload(&bins(&ratings, 5)?)?);
+    // Rounded to f32 first, as the other sides do.
+    let rows: Vec<f64> = wave(n, d).into_iter().map(|v| f64::from(v as f32)).collect();
+    let z = device.alloc(stored, n * d)?;
+    device.write(&z, (&rows).into())?;
+    let labels = device.upload(&bins(&ratings, 5)?)?;
     let mut g = Graph::new();
     let (z, labels) = (g.leaf(&z, None, &[n, d])?, g.bind(&labels, &[n])?);
     let loss = contrastive(&mut g, z, labels, ContrastiveOptions { margin: 0.5, ..Default::default() })?;
@@ -211,7 +218,7 @@ fn matrix(device: &dyn Device, kind: Similarity, n: usize, d: usize, reps: usize
 
 fn rss(device: &dyn Device, n: usize, d: usize) -> Result<Value> {
     let base = peak_kb()?;
-    loss(device, n, d, 1)?;
+    loss(device, Elem::Real, n, d, 1)?;
     Ok(json!({"base_kb": base, "peak_kb": peak_kb()?}))
 }
 
