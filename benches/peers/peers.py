@@ -1152,7 +1152,8 @@ def report(r, names):
             notes.append(f"- {c['case']}: one side after the other, since several do not fit the memory together")
     notes += [f"- {case}: left out, no time" for case in r["left_out"]]
     print(table(["case", *names], rows))
-    print("\n".join([*notes, ""]) if notes else "", end="")
+    if notes:
+        print("\n".join(notes) + "\n")
     if "etude" in names:
         peers = names[1:]
         print("Time over Etude's, median of the rounds' own ratios (above 1: Etude is faster):\n")
