@@ -1042,6 +1042,8 @@ def drive(args):
     card = args.device == "cuda"
     if card:
         core = set()  # the host's threads serve the card, none is what is measured
+        # Several processes compile at a time; one number for all, which their cache may go by.
+        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "4")
     known = ON_CUDA if card or args.trial else ON_CPU
     cases = CASES_TO_TRY if args.trial else CASES_ON_CUDA if card else CASES
     if args.quick and not args.trial:
