@@ -117,17 +117,19 @@ __device__ inline float block_sum(float v) {
 }
 
 // Whether this block is the last of `blocks` to come here with this ticket: what the others wrote before is then visible to every
-// thread of it (read it with __ldcg). All threads must come here, once. After "threadFenceReduction" of NVIDIA's samples.
+// thread of it (read it with __ldcg). All threads must come here, once. One thread fences for all: the barrier orders what the block
+// wrote before the fence, the fence that before the ticket, for whoever draws a later one; on the other side the ticket comes before the
+// second fence, and the barrier after it hands on what that thread may see. As the barrier of a grid of NVIDIA's cooperative groups does.
 __device__ inline bool last_block(unsigned* ticket, unsigned blocks) {
     __shared__ unsigned last;
-    __threadfence();
     __syncthreads();
     if (threadIdx.x == 0) {
+        __threadfence();
         last = atomicAdd(ticket, 1u) == blocks - 1;
+        __threadfence();
         if (last) *ticket = 0;
     }
     __syncthreads();
-    __threadfence();
     return last != 0;
 }
 
