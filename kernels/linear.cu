@@ -9,7 +9,9 @@
 //
 // Threads: a block owns a tile of 32 x 32 outputs. Of y and dx a thread owns 2 x 2, 16 apart, and both factors pass through shared
 // memory 32 terms at a time. Of dw a thread owns 4 x 4, 8 apart, over a quarter of the batch, 128 rows of which are in shared memory at
-// once; the quarters are added in order. Of db a block owns 32, which 8 threads each sum. In bwd these are four ranges of the grid.
+// once; the quarters are added in order. A narrow dw, of at most 4096 elements, would be few such blocks with a long walk over the batch
+// each: there a block owns 8 x 8, a thread 4 x 4 over every 64th row, from memory into registers. Of db a block owns 32 or fewer; all its
+// threads share the batch. In bwd these are ranges of the grid.
 // Rows in shared memory are 33 floats apart, so that neither loads nor reads conflict.
 //
 // Cost: 2 B I O flops forward and as many for each of dx and dw; every buffer moves once. The head of the network (64 -> 32 -> 1 at
@@ -41,6 +43,10 @@ constexpr unsigned PITCH = TILE + 1;
 // Rows of the batch that dw takes at once, and the threads' shares of them.
 constexpr unsigned ROWS = 128;
 constexpr unsigned SHARES = 4;
+// A dw of at most NARROW elements is cut into patches of PATCH x PATCH, of whose rows a thread reads AT_ONCE together.
+constexpr unsigned NARROW = 4096;
+constexpr unsigned PATCH = 8;
+constexpr unsigned AT_ONCE = 4;
 
 __device__ inline unsigned tiles(unsigned n) { return (n + TILE - 1) / TILE; }
 
@@ -83,25 +89,46 @@ __device__ inline void read_x(float (&v)[4], const float* __restrict__ x, unsign
     for (unsigned e = 0; e < 4; ++e) v[e] = scaled(v[e], at % 4 + e < 4 ? factor(word, at + e, p) : factor(next, at + e, p));
 }
 
-__device__ inline float dz(const float* __restrict__ y, const float* __restrict__ dy, unsigned row, unsigned output, P p) {
-    const unsigned at = row * p.outputs + output;
-    const float d = dy[at];
-    if (p.activation == RELU) return y[at] > 0.0f ? d : 0.0f;
-    if (p.activation == SIGMOID) return d * y[at] * (1.0f - y[at]);
-    return d;
+// dy f'(y)
+__device__ inline float dz_of(float y, float dy, P p) {
+    if (p.activation == RELU) return y > 0.0f ? dy : 0.0f;
+    if (p.activation == SIGMOID) return dy * y * (1.0f - y);
+    return dy;
 }
 
-// Adds 32 products of the tile to a thread's sums: rows (0, 0, 16, 16) and columns (0, 16, 0, 16) from its own.
-__device__ inline void multiply(float (&sums)[4], const float (&left)[TILE * PITCH], const float (&right)[TILE * PITCH]) {
+// Both loads are under way before either is looked at.
+__device__ inline float dz(const float* __restrict__ y, const float* __restrict__ dy, unsigned row, unsigned output, P p) {
+    const unsigned at = row * p.outputs + output;
+    const float v = p.activation != 0 ? y[at] : 0.0f, d = dy[at];
+    return dz_of(v, d, p);
+}
+
+// Four neighbours of a row of y or dy, zeros beyond its end and beyond the batch.
+__device__ inline void read_outputs(float (&v)[4], const float* __restrict__ from, unsigned row, unsigned output, bool aligned, P p) {
+    const unsigned count = row < p.batch && output < p.outputs ? min(p.outputs - output, 4u) : 0, at = row * p.outputs + output;
+    if (count == 4 && aligned) {
+        const float4 q = at4(from, at);
+        v[0] = q.x, v[1] = q.y, v[2] = q.z, v[3] = q.w;
+    } else {
+#pragma unroll
+        for (unsigned e = 0; e < 4; ++e) v[e] = e < count ? from[at + e] : 0.0f;
+    }
+}
+
+// Adds `terms` products of the tile, and zeros up to a multiple of 8, to a thread's sums: rows (0, 0, 16, 16) and columns (0, 16, 0, 16)
+// from its own.
+__device__ inline void multiply(float (&sums)[4], const float (&left)[TILE * PITCH], const float (&right)[TILE * PITCH], unsigned terms) {
     const float* l = left + threadIdx.x / 16 * PITCH;
     const float* r = right + threadIdx.x % 16 * PITCH;
-#pragma unroll 8
-    for (unsigned k = 0; k < TILE; ++k) {
-        const float l0 = l[k], l1 = l[16 * PITCH + k], r0 = r[k], r1 = r[16 * PITCH + k];
-        sums[0] += l0 * r0;
-        sums[1] += l0 * r1;
-        sums[2] += l1 * r0;
-        sums[3] += l1 * r1;
+    for (unsigned start = 0; start < min(terms, TILE); start += 8) {
+#pragma unroll
+        for (unsigned k = start; k < start + 8; ++k) {
+            const float l0 = l[k], l1 = l[16 * PITCH + k], r0 = r[k], r1 = r[16 * PITCH + k];
+            sums[0] += l0 * r0;
+            sums[1] += l0 * r1;
+            sums[2] += l1 * r0;
+            sums[3] += l1 * r1;
+        }
     }
 }
 
@@ -118,7 +145,7 @@ __device__ inline void tile_of_dx(unsigned row, unsigned column, const unsigned*
             right[j * PITCH + i] = start + i < p.outputs && column + j < p.inputs ? w[(start + i) * p.inputs + column + j] : 0.0f;
         }
         __syncthreads();
-        multiply(sums, left, right);
+        multiply(sums, left, right, p.outputs - start);
     }
 #pragma unroll
     for (unsigned i = 0; i < 4; ++i) {
@@ -180,21 +207,73 @@ __device__ inline void tile_of_dw(unsigned row, unsigned column, const unsigned*
     }
 }
 
-// 32 elements of db: eight threads each, every 8th row, then the eight sums in order.
+// A patch of a narrow dw: rows of outputs, columns of inputs, terms over the batch; a thread owns 4 x 4 over every 64th row.
+__device__ inline void patch_of_dw(unsigned row, unsigned column, const unsigned* __restrict__ state, const float* __restrict__ x, const float* __restrict__ y,
+                                   const float* __restrict__ dy, float* __restrict__ dw, P p, float* shares) {
+    const unsigned ours = threadIdx.x % 2 * 4, mine = threadIdx.x / 2 % 2 * 4;
+    const bool aligned = p.outputs % 4 == 0 && aligned16(y, dy);
+    float sums[4][4] = {};
+    for (unsigned start = threadIdx.x / 4; start < p.batch; start += AT_ONCE * BLOCK / 4) {
+        float r[AT_ONCE][4], d[AT_ONCE][4], v[AT_ONCE][4] = {};
+#pragma unroll
+        for (unsigned j = 0; j < AT_ONCE; ++j) {
+            const unsigned of = start + j * BLOCK / 4;
+            read_outputs(d[j], dy, of, row + mine, aligned, p);
+            if (p.activation != 0) read_outputs(v[j], y, of, row + mine, aligned, p);
+            read_x(r[j], x, of, column + ours, state, p);
+        }
+#pragma unroll
+        for (unsigned j = 0; j < AT_ONCE; ++j) {
+#pragma unroll
+            for (unsigned a = 0; a < 4; ++a) {
+                const float l = dz_of(v[j][a], d[j][a], p);
+#pragma unroll
+                for (unsigned b = 0; b < 4; ++b) sums[a][b] += l * r[j][b];
+            }
+        }
+    }
+    // Eight threads of a warp meet in a butterfly, the warps in shared memory.
+#pragma unroll
+    for (unsigned a = 0; a < 4; ++a) {
+#pragma unroll
+        for (unsigned b = 0; b < 4; ++b) {
+#pragma unroll
+            for (unsigned offset = 16; offset >= 4; offset /= 2) sums[a][b] += __shfl_xor_sync(FULL, sums[a][b], offset);
+            if (threadIdx.x % 32 < 4) shares[(threadIdx.x / 32 * PATCH + mine + a) * PATCH + ours + b] = sums[a][b];
+        }
+    }
+    __syncthreads();
+    const unsigned r = row + threadIdx.x / PATCH, c = column + threadIdx.x % PATCH;
+    if (threadIdx.x >= PATCH * PATCH || r >= p.outputs || c >= p.inputs) return;
+    float sum = 0.0f;
+#pragma unroll
+    for (unsigned warp = 0; warp < BLOCK / 32; ++warp) sum += shares[warp * PATCH * PATCH + threadIdx.x];
+    dw[r * p.inputs + c] = sum;
+}
+
+// Up to 32 elements of db, `wide` side by side; the other threads share the batch, those of a warp meet in a butterfly, the warps in
+// shared memory.
 __device__ inline void run_of_db(unsigned start, const float* __restrict__ y, const float* __restrict__ dy, float* __restrict__ db, P p,
                                  float (&parts)[TILE * PITCH]) {
-    const unsigned output = start + threadIdx.x % TILE;
+    unsigned wide = 1;
+    while (wide < min(p.outputs - start, TILE)) wide *= 2;
+    const unsigned output = start + threadIdx.x % wide, shares = BLOCK / wide;
+    const bool there = output < p.outputs;
     float part = 0.0f;
-    if (output < p.outputs) {
-#pragma unroll 8
-        for (unsigned row = threadIdx.x / TILE; row < p.batch; row += BLOCK / TILE) part += dz(y, dy, row, output, p);
+    for (unsigned first = threadIdx.x / wide; first < p.batch; first += 8 * shares) {
+        float d[8];
+#pragma unroll
+        for (unsigned j = 0; j < 8; ++j) d[j] = there && first + j * shares < p.batch ? dz(y, dy, first + j * shares, output, p) : 0.0f;
+#pragma unroll
+        for (unsigned j = 0; j < 8; ++j) part += d[j];
     }
-    parts[threadIdx.x] = part;
+    for (unsigned offset = 16; offset >= wide; offset /= 2) part += __shfl_xor_sync(FULL, part, offset);
+    if (threadIdx.x % 32 < wide) parts[threadIdx.x] = part;
     __syncthreads();
-    if (threadIdx.x < TILE && output < p.outputs) {
+    if (threadIdx.x < wide && there) {
         float sum = 0.0f;
 #pragma unroll
-        for (unsigned i = threadIdx.x; i < BLOCK; i += TILE) sum += parts[i];
+        for (unsigned i = threadIdx.x; i < BLOCK; i += 32) sum += parts[i];
         db[output] = sum;
     }
 }
@@ -223,7 +302,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) linear_fwd(const u
         }
         __syncthreads();
         // 3. Their products.
-        multiply(sums, left, right);
+        multiply(sums, left, right, p.inputs - start);
     }
     // 4. Bias, activation, out.
 #pragma unroll
@@ -245,14 +324,18 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) linear_bwd(const u
     float (&tile_left)[TILE * PITCH] = reinterpret_cast<float (&)[TILE * PITCH]>(left);
     float (&tile_right)[TILE * PITCH] = reinterpret_cast<float (&)[TILE * PITCH]>(right);
     const unsigned across = tiles(p.inputs), number = blockIdx.x;
-    const unsigned x_tiles = p.wanted & WANT_X ? tiles(p.batch) * across : 0, w_tiles = p.wanted & WANT_W ? tiles(p.outputs) * across : 0;
+    const bool narrow = p.outputs * p.inputs <= NARROW;
+    const unsigned patches = (p.inputs + PATCH - 1) / PATCH, of_w = narrow ? (p.outputs + PATCH - 1) / PATCH * patches : tiles(p.outputs) * across;
+    const unsigned x_tiles = p.wanted & WANT_X ? tiles(p.batch) * across : 0, w_tiles = p.wanted & WANT_W ? of_w : 0;
     const unsigned b_runs = p.wanted & WANT_B ? tiles(p.outputs) : 0;
     if (number == 0 && threadIdx.x == 0) {
         if (x_tiles == 0) dx[0] = 0.0f;
         if (w_tiles == 0) dw[0] = 0.0f;
         if (b_runs == 0) db[0] = 0.0f;
     }
-    if (number < w_tiles) {
+    if (number < w_tiles && narrow) {
+        patch_of_dw(number / patches * PATCH, number % patches * PATCH, state, x, y, dy, dw, p, left);
+    } else if (number < w_tiles) {
         tile_of_dw(number / across * TILE, number % across * TILE, state, x, y, dy, dw, p, left, right);
     } else if (number - w_tiles < x_tiles) {
         const unsigned tile = number - w_tiles;

@@ -126,7 +126,7 @@ fn scale_by<F: Real>(v: &mut [F], factors: &[F]) {
     }
 }
 
-/// Most elements of a `dw` that the shader cuts into patches of `PATCH × PATCH`.
+/// Most elements of a `dw` that is cut into patches of `PATCH × PATCH`.
 const NARROW: u32 = 4096;
 const PATCH: u32 = 8;
 
@@ -140,14 +140,7 @@ fn fwd_tiles(p: &Params) -> [u32; 3] {
     [tiles(p.batch) * tiles(p.outputs), 1, 1]
 }
 
-/// Tiles of `dx`, `of_w` of `dw`, and runs of `db`.
-fn bwd_tiles(p: &P, of_w: u32) -> [u32; 3] {
-    let of = |what, n| if p.wants(what) { n } else { 0 };
-    let x = of(WANT_X, tiles(p.batch) * tiles(p.inputs));
-    // One at least: it sets what is not wanted to 0.
-    [(x + of(WANT_W, of_w) + of(WANT_B, tiles(p.outputs))).max(1), 1, 1]
-}
-
+/// Tiles of `dx`, patches or tiles of `dw`, and runs of `db`.
 fn bwd_groups(p: &Params) -> [u32; 3] {
     let p: P = p.get();
     let of_w = if p.outputs * p.inputs <= NARROW {
@@ -155,12 +148,10 @@ fn bwd_groups(p: &Params) -> [u32; 3] {
     } else {
         tiles(p.outputs) * tiles(p.inputs)
     };
-    bwd_tiles(&p, of_w)
-}
-
-fn bwd_blocks(p: &Params) -> [u32; 3] {
-    let p: P = p.get();
-    bwd_tiles(&p, tiles(p.outputs) * tiles(p.inputs))
+    let of = |what, n| if p.wants(what) { n } else { 0 };
+    let x = of(WANT_X, tiles(p.batch) * tiles(p.inputs));
+    // One at least: it sets what is not wanted to 0.
+    [(x + of(WANT_W, of_w) + of(WANT_B, tiles(p.outputs))).max(1), 1, 1]
 }
 
 /// `y = f(m(x)·wᵀ + b)`.
@@ -248,7 +239,7 @@ pub static BWD: Kernel = Kernel {
     params: P::LAYOUT,
     cpu: CpuTwin { f32: |args| bwd(args, dropout::drop_f32), f64: |args| bwd(args, dropout::drop_f64) },
     groups: &[bwd_groups],
-    cuda: Some(Cuda::new(256, bwd_blocks)),
+    cuda: Some(Cuda::new(256, bwd_groups)),
     cost: |p: &Params| {
         let p: P = p.get();
         let [b, i, o] = p.dims();
