@@ -11,27 +11,27 @@
 //
 // Shapes: x, da_in [blocks, Cin, T, 16], y, da [blocks, Cout, Tout, 16], sixteen samples side by side; weight, dw
 // [Cout, Cin, K]; norm [4, C] scale, shift, mean, 1/sigma; back [6, C] norm, p, q. Samples beyond the batch enter no sum and
-// receive da = 0. part is scratch: of fwd and pool_bwd [2, C, parts], two sums of each tile or block; of bwd [slices, Cout,
-// Cin, K] partial dw and then [2, Cin, parts].
+// receive da = 0. part is scratch: of fwd [2, C, parts] mean and squares about it of each tile, then their counts [parts]; of pool_bwd
+// [2, C, parts] two sums of each block; of bwd [tiles, slices, taps, pairs, 4] partial dw as a block of dw holds it, then [2, Cin, parts].
 //
 // Threads. Four neighbours of a warp read the 64-byte line of sixteen samples, 16 bytes each, and all arithmetic is on those
 // four samples: stride costs nothing, and one weight from shared memory serves four multiply-adds.
 // - fwd: a block owns 16 samples, a tile of positions and of channels; a thread one position of 4 or 8 channels. The input
 //   passes through shared memory, normalised once on the way, in runs of channels and taps: one run in a small network.
-//   Statistics are those of the tile, then of the squares about the tile's own mean, from the registers.
+//   Statistics are those of a warp about its own mean, from the registers, and then of the tile.
 // - bwd: two kinds of blocks side by side. A block of dw owns a tile of weights and a slice of all (16 samples, positions); a
 //   thread up to 8 taps of 4 output channels and one input channel, and a share of the slice; the shares meet in shuffles, the
-//   warps in shared memory. A block of da_in owns 16 samples, a tile of positions s/stride and 16 input channels or fewer; a
-//   thread all residues s mod stride (up to 3, else one after the other) of one position and 4 channels, so that dy, which each
-//   kind makes as it stages it, is read once from shared memory for 12 weights.
-// - The last block merges what the others left in part: a warp a channel, a thread four weights; slices are few enough that this
-//   is a microsecond.
+//   warps in shared memory, the slices in the last block of the tile. A block of da_in owns 16 samples, a tile of positions s/stride and
+//   16 input channels or fewer; a thread one residue s mod stride of one position and 4 channels, or in a large launch up to 3
+//   residues, so that dy, which each kind makes as it stages it, is read once from shared memory for 12 weights.
+// - The last block, or the last of a tile, merges what the others left in part, with all its threads.
 //
 // Cost, with M = B Tout Cout Cin K: fwd 2 M flops, bwd 4 M (bwd_w 2 M); bytes x + y forward, 2 (x + y + da) + da_in backward. A step
 // of the paper's network at B = 512, T = 1000 is 193 MFLOP and some 50 MB through the second cache, 17 MB of them different: by an
-// H100's data sheet (67 TFLOP/s, 3.35 TB/s) 3 us of arithmetic and 15 us of bytes, were they all from memory. (Not measured yet.) So
-// launches and the chain of loads of one block bind, at B = 64 as at B = 512: hence few launches, small tiles, many blocks. Blocks
-// of dw and of da_in both read y and da, the second time from the cache: the price for tiles that fit any width.
+// H100's data sheet (67 TFLOP/s, 3.35 TB/s) 3 us of arithmetic and 15 us of bytes, were they all from memory. So launches and the
+// chain of loads of one block bind, at B = 64 as at B = 512: hence few launches, small tiles, many blocks, and in a block all loads of a
+// stage under way before the first is used, none of them behind a division or another load. Blocks of dw and of da_in both read y and da,
+// the second time from the cache: the price for tiles that fit any width.
 #include "prelude.cuh"
 
 namespace {
@@ -52,8 +52,9 @@ struct P {
 
 constexpr unsigned BLOCK = 128;
 constexpr unsigned WARPS = BLOCK / 32;
-// Blocks that a multiprocessor should hold: at most 128 registers a thread.
+// Blocks that a multiprocessor should hold: at most 128 registers a thread, or 168.
 constexpr unsigned RESIDENT = 4;
+constexpr unsigned RESIDENT_BWD = 3;
 constexpr unsigned LANES = 16;
 // Quads of samples in a line.
 constexpr unsigned QUADS = 4;
@@ -61,11 +62,17 @@ constexpr unsigned QUADS = 4;
 constexpr unsigned RUN = 8;
 // Quads of shared memory for the runs of channels.
 constexpr unsigned STAGE = 2048;
-// Channels that a warp of the last block takes at once.
+// Positions of a warp of fwd and of da_in.
+constexpr unsigned WARP_ROWS = 32 / QUADS;
+// Loads of a thread that are under way together.
+constexpr unsigned FLIGHT = 8;
+// The same of the means over time.
 constexpr unsigned AT_ONCE = 4;
-// Blocks of dw that a launch should have, and most of its slices.
-constexpr unsigned SHARES = 128;
-constexpr unsigned SLICES = 32;
+// Blocks of dw that a launch should have, and most slices of its tiles.
+constexpr unsigned SHARES = 256;
+constexpr unsigned SLICES = 192;
+// Blocks of da_in from which on each takes all residues.
+constexpr unsigned ENOUGH = 264;
 
 __device__ inline unsigned over(unsigned n, unsigned by) { return (n + by - 1) / by; }
 
@@ -76,12 +83,21 @@ __device__ inline unsigned power(unsigned n, unsigned most) {
     return p;
 }
 
+// n / by for n below 2^20, from 1 / by: a division of integers is twenty instructions one after the other.
+__device__ inline unsigned quotient(unsigned n, float inverse) { return static_cast<unsigned>((static_cast<float>(n) + 0.5f) * inverse); }
+
 __device__ inline float4 zero4() { return make_float4(0.0f, 0.0f, 0.0f, 0.0f); }
 
 // Four samples of a line. A window may start at any float.
 __device__ inline float4 line(const float* from, bool aligned) {
     if (aligned) return *reinterpret_cast<const float4*>(from);
     return make_float4(from[0], from[1], from[2], from[3]);
+}
+
+// As line, of what this launch wrote.
+__device__ inline float4 written_line(const float* from, bool aligned) {
+    if (aligned) return __ldcg(reinterpret_cast<const float4*>(from));
+    return make_float4(__ldcg(from), __ldcg(from + 1), __ldcg(from + 2), __ldcg(from + 3));
 }
 
 __device__ inline void put_line(float* to, float4 v, bool aligned) {
@@ -117,23 +133,60 @@ __device__ inline int live_of(P p, unsigned block, unsigned quad) {
     return static_cast<int>(lanes_of(p, block)) - static_cast<int>(4 * quad);
 }
 
-// The sums v[e] over the `team` neighbouring threads (whole warps) that this one belongs to, in all of them. All threads must come here.
-template <unsigned N> __device__ inline void team_sum(float (&v)[N], unsigned team) {
-    __shared__ float parts[WARPS][N];
-    const unsigned warp = threadIdx.x / 32, warps = team / 32, first = warp / warps * warps;
+// Leaves the sums v[e] over each warp in sums[warp][e]. All threads must come here, once.
+template <unsigned N> __device__ inline void warp_sums(float (&v)[N], float* sums) {
 #pragma unroll
     for (unsigned e = 0; e < N; ++e) v[e] = warp_sum(v[e]);
-    if (warps == 1) return;
-    __syncthreads(); // whoever still reads the sums before
     if (threadIdx.x % 32 == 0) {
 #pragma unroll
-        for (unsigned e = 0; e < N; ++e) parts[warp][e] = v[e];
+        for (unsigned e = 0; e < N; ++e) sums[threadIdx.x / 32 * N + e] = v[e];
     }
     __syncthreads();
+}
+
+// Threads side by side that share a channel when a block merges the parts of `channels`; at least 4.
+__device__ inline unsigned sharers(unsigned channels) { return 32 / power(over(channels, WARPS), 8); }
+
+// The sum over `width` neighbours, in each of them.
+__device__ inline float shared_sum(float v, unsigned width) {
+    for (unsigned offset = width / 2; offset > 0; offset /= 2) v += __shfl_xor_sync(FULL, v, offset);
+    return v;
+}
+
+// A run of channels of a feature map on its way to shared memory; element q of it is (channel, position, quad).
+struct Run {
+    const float* __restrict__ x;
+    unsigned block;    // of sixteen samples
+    unsigned i0;       // first channel
+    unsigned ni;       // channels that there are
+    unsigned t0;       // first position of the convolution, and tap
+    unsigned k0;
+    unsigned step;     // positions of the run from one of the convolution to the next
+    unsigned taps;
+    unsigned row;      // quads of a channel
+    float inverse;     // 1 / row
+    bool aligned;
+};
+
+// Sets out scale and shift of the run's channels, a float4 each; 0 beyond the last.
+__device__ inline void copy_norm(float4* to, const float* __restrict__ norm, unsigned i0, unsigned count, P p) {
+    for (unsigned q = threadIdx.x; p.affine && q < 2 * count; q += BLOCK) {
+        const unsigned i = i0 + q / 2;
+        copy_async4(reinterpret_cast<float*>(to) + q / 2 * 4 + q % 2, norm + (i < p.cin ? q % 2 * p.cin + i : 0), i < p.cin);
+    }
+}
+
+// Elements q0, q0 + BLOCK, ...; 0 beyond the frames, which only positions read that are dropped.
+__device__ inline void load_run(float4 (&to)[FLIGHT], const Run& run, unsigned q0, P p) {
 #pragma unroll
-    for (unsigned e = 0; e < N; ++e) {
-        v[e] = 0.0f;
-        for (unsigned w = first; w < first + warps; ++w) v[e] += parts[w][e];
+    for (unsigned j = 0; j < FLIGHT; ++j) {
+        const unsigned q = q0 + j * BLOCK, i = quotient(q, run.inverse), at = (q - i * run.row) / QUADS;
+        const unsigned frame =
+            run.k0 + (run.step == p.stride ? run.t0 * p.stride + at : (run.t0 + at / run.taps) * p.stride + at % run.taps);
+        to[j] = zero4();
+        if (i < run.ni && frame < p.t) {
+            to[j] = line(run.x + (static_cast<size_t>(run.block * p.cin + run.i0 + i) * p.t + frame) * LANES + 4 * (q % QUADS), run.aligned);
+        }
     }
 }
 
@@ -160,7 +213,7 @@ __device__ inline Fwd fwd_of(P p) {
     f.taps = min(p.k, RUN);
     f.step = min(p.stride, f.taps);
     f.reach = (f.rows - 1) * f.step + f.taps;
-    f.channels = min(max(STAGE / (f.reach * QUADS + f.taps * f.per * f.groups / 4), 1u), p.cin);
+    f.channels = min(max(STAGE / (f.reach * QUADS + 1 + f.taps * f.per * f.groups / 4), 1u), p.cin);
     f.tiles = over(p.tout, f.rows);
     f.across = over(p.cout, f.per * f.groups);
     return f;
@@ -169,45 +222,54 @@ __device__ inline Fwd fwd_of(P p) {
 // A tile of y, and its sums. PER channels a thread, TAPS taps a run, known to be the kernel's own unless 8.
 template <unsigned PER, unsigned TAPS>
 __device__ inline void fwd_tile(const float* __restrict__ x, const float* __restrict__ norm_in, const float* __restrict__ weight,
-                                float* __restrict__ y, float* __restrict__ part, P p, const Fwd& f, float4* shared) {
+                                float* __restrict__ y, float* __restrict__ part, P p, const Fwd& f, float4* shared, float* sums) {
     // 1. This block's samples, positions and channels; this thread's.
     const unsigned number = blockIdx.x, block = number / f.across / f.tiles;
     const unsigned tile = number / f.across % f.tiles, first = number % f.across * f.groups * PER;
     const unsigned quad = threadIdx.x % QUADS, row = threadIdx.x / QUADS % f.rows, group = threadIdx.x / (QUADS * f.rows);
     const unsigned t0 = tile * f.rows, t = t0 + row, wide = f.groups * PER;
     const bool aligned = aligned16(x), put_aligned = aligned16(y);
-    float* ws = reinterpret_cast<float*>(shared + f.channels * f.reach * QUADS);
+    float4* norms = shared + f.channels * f.reach * QUADS;
+    float* ws = reinterpret_cast<float*>(norms + f.channels);
     float4 acc[PER];
 #pragma unroll
     for (unsigned e = 0; e < PER; ++e) acc[e] = zero4();
 
+    const unsigned row_quads = f.reach * QUADS;
+    const float inverse = 1.0f / static_cast<float>(row_quads);
     for (unsigned i0 = 0; i0 < p.cin; i0 += f.channels) {
         const unsigned ni = min(f.channels, p.cin - i0);
         for (unsigned k0 = 0; k0 < p.k; k0 += f.taps) {
             const unsigned nk = TAPS == RUN ? min(f.taps, p.k - k0) : TAPS;
             if (i0 + k0 > 0) __syncthreads();
-            // 2. The input as the convolution sees it, a run of channels; weights [channel][tap][output channel].
-            for (unsigned q = threadIdx.x; q < f.reach * QUADS; q += BLOCK) {
-                const unsigned at = q / QUADS;
-                const unsigned frame = k0 + (f.step == p.stride ? t0 * p.stride + at : (t0 + at / f.taps) * p.stride + at % f.taps);
-                const float* from = x + (static_cast<size_t>(block * p.cin + i0) * p.t + frame) * LANES + 4 * (q % QUADS);
-#pragma unroll 4
-                for (unsigned i = 0; i < ni; ++i) {
-                    float4 v = zero4();
-                    if (frame < p.t) {
-                        v = line(from + static_cast<size_t>(i) * p.t * LANES, aligned);
-                        if (p.affine) v = activated(v, norm_in[i0 + i], norm_in[p.cin + i0 + i]);
-                    }
-                    shared[i * f.reach * QUADS + q] = v;
-                }
-            }
+            // 2. Weights [channel][tap][output channel] set out, then the input as the convolution sees it, a run of channels.
             // In a thread the output channel stays the same; taps of a channel lie side by side where they are one run.
             const unsigned c = first + threadIdx.x % wide;
-            const float* from = weight + (static_cast<size_t>(c) * p.cin + i0) * p.k + k0;
-#pragma unroll 4
+            const float* from = weight + (static_cast<size_t>(min(c, p.cout - 1)) * p.cin + i0) * p.k + k0;
             for (unsigned q = threadIdx.x / wide; q < ni * f.taps; q += BLOCK / wide) {
                 const bool there = c < p.cout && (p.k <= RUN || q % RUN < nk);
-                ws[q * wide + threadIdx.x % wide] = there ? from[p.k <= RUN ? q : q / RUN * p.k + q % RUN] : 0.0f;
+                copy_async4(ws + q * wide + threadIdx.x % wide, from + (!there ? 0 : p.k <= RUN ? q : q / RUN * p.k + q % RUN), there);
+            }
+            copy_norm(norms, norm_in, i0, ni, p);
+            copy_commit();
+            const Run run = {x, block, i0, ni, t0, k0, f.step, f.taps, row_quads, inverse, aligned};
+            for (unsigned base = 0; base < ni * row_quads; base += FLIGHT * BLOCK) {
+                float4 v[FLIGHT];
+                load_run(v, run, base + threadIdx.x, p);
+                if (base == 0) {
+                    copy_wait<0>();
+                    __syncthreads();
+                }
+#pragma unroll
+                for (unsigned j = 0; j < FLIGHT; ++j) {
+                    const unsigned q = base + threadIdx.x + j * BLOCK;
+                    if (q >= ni * row_quads) break;
+                    if (p.affine) {
+                        const float4 norm = norms[quotient(q, inverse)];
+                        v[j] = activated(v[j], norm.x, norm.y);
+                    }
+                    shared[q] = v[j];
+                }
             }
             __syncthreads();
             // 3. Their products.
@@ -240,40 +302,52 @@ __device__ inline void fwd_tile(const float* __restrict__ x, const float* __rest
         }
     }
     if (!p.train) return;
-    // 5. The tile's sums, and its squares about its own mean.
+    // 5. Mean of the values and their squares about it: of a warp, then of the tile (Chan, Golub, LeVeque 1979).
     const int live = t < p.tout ? live_of(p, block, quad) : 0;
-    const float count = static_cast<float>(lanes_of(p, block) * min(f.rows, p.tout - t0));
-    float sum[PER], squares[PER];
-#pragma unroll
-    for (unsigned e = 0; e < PER; ++e) sum[e] = dot4(kept(acc[e], live), make_float4(1.0f, 1.0f, 1.0f, 1.0f));
-    team_sum(sum, QUADS * f.rows);
+    const unsigned warps = f.rows / WARP_ROWS, there = p.tout - t0;
+    const float lanes = static_cast<float>(lanes_of(p, block));
+    const auto count_of = [&](unsigned warp) { return lanes * static_cast<float>(min(there - min(there, warp * WARP_ROWS), WARP_ROWS)); };
+    const float count = count_of(threadIdx.x / 32 % warps), inverse_count = 1.0f / fmaxf(count, 1.0f);
+    float two[2 * PER];
 #pragma unroll
     for (unsigned e = 0; e < PER; ++e) {
-        const float mean = sum[e] / count;
-        const float4 d = kept(make_float4(acc[e].x - mean, acc[e].y - mean, acc[e].z - mean, acc[e].w - mean), live);
-        squares[e] = dot4(d, d);
+        two[e] = warp_sum(dot4(kept(acc[e], live), make_float4(1.0f, 1.0f, 1.0f, 1.0f))) * inverse_count;
     }
-    team_sum(squares, QUADS * f.rows);
-    if (row == 0 && quad == 0) {
-        const unsigned parts = over(p.batch, LANES) * f.tiles, at = block * f.tiles + tile;
 #pragma unroll
-        for (unsigned e = 0; e < PER; ++e) {
-            if (c0 + e < p.cout) {
-                part[static_cast<size_t>(c0 + e) * parts + at] = sum[e];
-                part[static_cast<size_t>(p.cout + c0 + e) * parts + at] = squares[e];
-            }
-        }
+    for (unsigned e = 0; e < PER; ++e) {
+        const float mean = two[e];
+        const float4 d = kept(make_float4(acc[e].x - mean, acc[e].y - mean, acc[e].z - mean, acc[e].w - mean), live);
+        two[PER + e] = warp_sum(dot4(d, d));
     }
+    if (threadIdx.x % 32 == 0) {
+#pragma unroll
+        for (unsigned e = 0; e < 2 * PER; ++e) sums[threadIdx.x / 32 * 2 * PER + e] = two[e];
+    }
+    __syncthreads();
+    const unsigned parts = over(p.batch, LANES) * f.tiles, at = block * f.tiles + tile, c = first + threadIdx.x;
+    if (threadIdx.x >= wide || c >= p.cout) return;
+    const float* of = sums + threadIdx.x / PER * warps * 2 * PER + threadIdx.x % PER;
+    const float n = lanes * static_cast<float>(min(f.rows, there));
+    float mean = 0.0f, squares = 0.0f;
+    for (unsigned w = 0; w < warps; ++w) mean += count_of(w) * of[w * 2 * PER];
+    mean /= n;
+    for (unsigned w = 0; w < warps; ++w) {
+        const float d = of[w * 2 * PER] - mean;
+        squares += of[w * 2 * PER + PER] + count_of(w) * d * d;
+    }
+    part[static_cast<size_t>(c) * parts + at] = mean;
+    part[static_cast<size_t>(p.cout + c) * parts + at] = squares;
+    if (c == 0) part[static_cast<size_t>(2 * p.cout) * parts + at] = n;
 }
 
 template <unsigned PER>
 __device__ inline void fwd_taps(const float* __restrict__ x, const float* __restrict__ norm_in, const float* __restrict__ weight,
-                                float* __restrict__ y, float* __restrict__ part, P p, const Fwd& f, float4* shared) {
+                                float* __restrict__ y, float* __restrict__ part, P p, const Fwd& f, float4* shared, float* sums) {
     switch (p.k) {
-    case 3: return fwd_tile<PER, 3>(x, norm_in, weight, y, part, p, f, shared);
-    case 5: return fwd_tile<PER, 5>(x, norm_in, weight, y, part, p, f, shared);
-    case 7: return fwd_tile<PER, 7>(x, norm_in, weight, y, part, p, f, shared);
-    default: return fwd_tile<PER, RUN>(x, norm_in, weight, y, part, p, f, shared);
+    case 3: return fwd_tile<PER, 3>(x, norm_in, weight, y, part, p, f, shared, sums);
+    case 5: return fwd_tile<PER, 5>(x, norm_in, weight, y, part, p, f, shared, sums);
+    case 7: return fwd_tile<PER, 7>(x, norm_in, weight, y, part, p, f, shared, sums);
+    default: return fwd_tile<PER, RUN>(x, norm_in, weight, y, part, p, f, shared, sums);
     }
 }
 
@@ -285,96 +359,102 @@ __device__ inline void put_norm(float* norm, unsigned c, P p, float gamma, float
     norm[3 * p.cout + c] = inv;
 }
 
-// Merges the statistics of all tiles (Chan, Golub, LeVeque 1979): a warp takes AT_ONCE channels, so that their loads are under way
-// together; each lane merges every 32nd tile, then the lanes a butterfly.
+// Merges the statistics of all tiles: the mean of all, then the squares about it. Neighbours share a channel, each every `width`th tile.
 __device__ inline void merge_statistics(const float* part, unsigned parts, const float* __restrict__ gamma, const float* __restrict__ beta,
-                                        float* __restrict__ running_mean, float* __restrict__ running_var, float* __restrict__ norm, P p, const Fwd& f) {
-    const unsigned lane = threadIdx.x % 32;
-    for (unsigned c0 = threadIdx.x / 32 * AT_ONCE; c0 < p.cout; c0 += WARPS * AT_ONCE) {
-        float n = 0.0f;
-        float mean[AT_ONCE] = {}, squares[AT_ONCE] = {};
-        for (unsigned at = lane; at < parts; at += 32) {
-            const float count = static_cast<float>(lanes_of(p, at / f.tiles) * min(f.rows, p.tout - at % f.tiles * f.rows));
-            const float share = count / (n + count);
+                                        float* __restrict__ running_mean, float* __restrict__ running_var, float* __restrict__ norm, P p) {
+    const unsigned width = sharers(p.cout), lane = threadIdx.x % width;
+    const float n = static_cast<float>(p.batch) * static_cast<float>(p.tout);
+    const float* counts = part + static_cast<size_t>(2 * p.cout) * parts;
+    for (unsigned c0 = 0; c0 < p.cout; c0 += BLOCK / width) {
+        const unsigned c = min(c0 + threadIdx.x / width, p.cout - 1);
+        const float* means = part + static_cast<size_t>(c) * parts;
+        const float* squared = part + static_cast<size_t>(p.cout + c) * parts;
+        const float of_gamma = gamma[c], of_beta = beta[c], old_mean = running_mean[c], old_var = running_var[c];
+        float mean = 0.0f, squares = 0.0f;
+        for (unsigned at = lane; at < parts; at += FLIGHT * width) {
+            float v[FLIGHT], w[FLIGHT];
 #pragma unroll
-            for (unsigned e = 0; e < AT_ONCE; ++e) {
-                const unsigned c = min(c0 + e, p.cout - 1);
-                const float delta = __ldcg(part + static_cast<size_t>(c) * parts + at) / count - mean[e];
-                mean[e] += delta * share;
-                squares[e] += __ldcg(part + static_cast<size_t>(p.cout + c) * parts + at) + delta * delta * n * share;
+            for (unsigned j = 0; j < FLIGHT; ++j) {
+                const unsigned of = at + j * width;
+                v[j] = of < parts ? __ldcg(means + of) : 0.0f;
+                w[j] = of < parts ? __ldcg(counts + of) : 0.0f;
             }
-            n += count;
+#pragma unroll
+            for (unsigned j = 0; j < FLIGHT; ++j) mean += w[j] * v[j];
         }
+        mean = shared_sum(mean, width) / n;
+        for (unsigned at = lane; at < parts; at += FLIGHT * width) {
+            float v[FLIGHT], w[FLIGHT], s[FLIGHT];
 #pragma unroll
-        for (unsigned offset = 16; offset > 0; offset /= 2) {
-            const float count = __shfl_xor_sync(FULL, n, offset), share = n + count > 0.0f ? count / (n + count) : 0.0f;
-#pragma unroll
-            for (unsigned e = 0; e < AT_ONCE; ++e) {
-                const float delta = __shfl_xor_sync(FULL, mean[e], offset) - mean[e];
-                squares[e] += __shfl_xor_sync(FULL, squares[e], offset) + delta * delta * n * share;
-                mean[e] += delta * share;
+            for (unsigned j = 0; j < FLIGHT; ++j) {
+                const unsigned of = at + j * width;
+                v[j] = of < parts ? __ldcg(means + of) : 0.0f;
+                w[j] = of < parts ? __ldcg(counts + of) : 0.0f;
+                s[j] = of < parts ? __ldcg(squared + of) : 0.0f;
             }
-            n += count;
-        }
 #pragma unroll
-        for (unsigned e = 0; e < AT_ONCE; ++e) {
-            const unsigned c = c0 + e;
-            if (lane != 0 || c >= p.cout) continue;
-            put_norm(norm, c, p, gamma[c], beta[c], mean[e], squares[e] / n);
-            running_mean[c] = (1.0f - p.momentum) * running_mean[c] + p.momentum * mean[e];
-            running_var[c] = (1.0f - p.momentum) * running_var[c] + p.momentum * squares[e] / (n - 1.0f);
+            for (unsigned j = 0; j < FLIGHT; ++j) squares += s[j] + w[j] * (v[j] - mean) * (v[j] - mean);
         }
+        squares = shared_sum(squares, width);
+        if (lane != 0 || c0 + threadIdx.x / width >= p.cout) continue;
+        put_norm(norm, c, p, of_gamma, of_beta, mean, squares / n);
+        running_mean[c] = (1.0f - p.momentum) * old_mean + p.momentum * mean;
+        running_var[c] = (1.0f - p.momentum) * old_var + p.momentum * squares / (n - 1.0f);
     }
 }
 
 // ---------------------------------------------------------------- what ends a backward launch
 
-// From the sums of dz and dz (y - mean) over `parts` tiles, of `channels` channels with n values each.
+// From the sums of dz and dz (y - mean) over `parts` tiles, of `channels` channels with n values each; as merge_statistics.
 __device__ inline void norm_bwd(const float* part, unsigned parts, const float* __restrict__ norm, float* __restrict__ dgamma,
                                 float* __restrict__ dbeta, float* __restrict__ back, unsigned channels, float n) {
-    const unsigned lane = threadIdx.x % 32;
-    for (unsigned c0 = threadIdx.x / 32 * AT_ONCE; c0 < channels; c0 += WARPS * AT_ONCE) {
-        float dz[AT_ONCE] = {}, dzy[AT_ONCE] = {};
-        for (unsigned at = lane; at < parts; at += 32) {
+    const unsigned width = sharers(channels), lane = threadIdx.x % width;
+    for (unsigned c0 = 0; c0 < channels; c0 += BLOCK / width) {
+        const unsigned c = min(c0 + threadIdx.x / width, channels - 1);
+        const float scale = norm[c], shift = norm[channels + c], mean = norm[2 * channels + c], inv = norm[3 * channels + c];
+        float dz = 0.0f, dzy = 0.0f;
+        for (unsigned at = lane; at < parts; at += FLIGHT * width) {
+            float v[FLIGHT], w[FLIGHT];
 #pragma unroll
-            for (unsigned e = 0; e < AT_ONCE; ++e) {
-                const unsigned c = min(c0 + e, channels - 1);
-                dz[e] += __ldcg(part + static_cast<size_t>(c) * parts + at);
-                dzy[e] += __ldcg(part + static_cast<size_t>(channels + c) * parts + at);
+            for (unsigned j = 0; j < FLIGHT; ++j) {
+                const unsigned of = at + j * width;
+                v[j] = of < parts ? __ldcg(part + static_cast<size_t>(c) * parts + of) : 0.0f;
+                w[j] = of < parts ? __ldcg(part + static_cast<size_t>(channels + c) * parts + of) : 0.0f;
             }
-        }
 #pragma unroll
-        for (unsigned e = 0; e < AT_ONCE; ++e) {
-            const unsigned c = c0 + e;
-            dz[e] = warp_sum(dz[e]);
-            dzy[e] = warp_sum(dzy[e]);
-            if (c >= channels) continue;
-            const float scale = norm[c], inv = norm[3 * channels + c];
-            if (lane < 4) back[lane * channels + c] = norm[lane * channels + c];
-            if (lane == 0) {
-                dgamma[c] = dzy[e] * inv;
-                dbeta[c] = dz[e];
-                back[4 * channels + c] = -scale * inv * inv * dzy[e] / n;
-                back[5 * channels + c] = -scale * dz[e] / n;
-            }
+            for (unsigned j = 0; j < FLIGHT; ++j) dz += v[j], dzy += w[j];
         }
+        dz = shared_sum(dz, width);
+        dzy = shared_sum(dzy, width);
+        if (lane != 0 || c0 + threadIdx.x / width >= channels) continue;
+        dgamma[c] = dzy * inv;
+        dbeta[c] = dz;
+        back[c] = scale;
+        back[channels + c] = shift;
+        back[2 * channels + c] = mean;
+        back[3 * channels + c] = inv;
+        back[4 * channels + c] = -scale * inv * inv * dzy / n;
+        back[5 * channels + c] = -scale * dz / n;
     }
 }
 
 // ---------------------------------------------------------------- backward
 
-// What makes dy of a channel.
-struct Channel {
-    float scale, shift, mean, p, q;
-};
+// What makes dy of a channel, as two float4 in shared memory: scale, shift, mean, unused; p, q, unused.
+constexpr unsigned CONSTANTS = 8;
 
-__device__ inline Channel channel(const float* __restrict__ back, unsigned c, unsigned cout) {
-    return {back[c], back[cout + c], back[2 * cout + c], back[4 * cout + c], back[5 * cout + c]};
+// Sets out the constants of `count` channels from c0 on; 0 beyond the last.
+__device__ inline void copy_constants(float4* to, const float* __restrict__ back, unsigned c0, unsigned count, unsigned cout) {
+    for (unsigned q = threadIdx.x; q < count * CONSTANTS; q += BLOCK) {
+        const unsigned c = c0 + q / CONSTANTS, e = q % CONSTANTS;
+        const bool there = c < cout && (e < 3 || e == 4 || e == 5);
+        copy_async4(reinterpret_cast<float*>(to) + q, back + (there ? e * cout + c : 0), there);
+    }
 }
 
-__device__ inline float made(Channel ch, float da, float y) {
-    const float dz = ch.scale * y + ch.shift > 0.0f ? da : 0.0f;
-    return ch.scale * dz + (ch.p * (y - ch.mean) + ch.q);
+__device__ inline float made(float4 s, float4 r, float da, float y) {
+    const float dz = s.x * y + s.y > 0.0f ? da : 0.0f;
+    return s.x * dz + (r.x * (y - s.z) + r.y);
 }
 
 // What both kinds of blocks read.
@@ -386,14 +466,10 @@ struct Inputs {
     const float* __restrict__ norm_in;
 };
 
-// Four samples of dy, 0 beyond the batch, the channels and the frames.
-__device__ inline float4 dy_line(const Inputs& in, P p, unsigned block, unsigned c, unsigned t, unsigned quad, bool aligned) {
-    if (c >= p.cout || t >= p.tout) return zero4();
-    const size_t at = (static_cast<size_t>(block * p.cout + c) * p.tout + t) * LANES + 4 * quad;
-    const float4 da = line(in.da + at, aligned), y = line(in.y + at, aligned);
-    const Channel ch = channel(in.back, c, p.cout);
-    const float4 dy = make_float4(made(ch, da.x, y.x), made(ch, da.y, y.y), made(ch, da.z, y.z), made(ch, da.w, y.w));
-    return kept(dy, live_of(p, block, quad));
+// Four samples of dy of the c-th channel with constants; the first `live` are kept.
+__device__ inline float4 dy_of(const float4* constants, unsigned c, float4 da, float4 y, int live) {
+    const float4 s = constants[2 * c], r = constants[2 * c + 1];
+    return kept(make_float4(made(s, r, da.x, y.x), made(s, r, da.y, y.y), made(s, r, da.z, y.z), made(s, r, da.w, y.w)), live);
 }
 
 // How the weight gradient is cut; as `Dw` in src/kernels/conv_block.rs.
@@ -409,6 +485,7 @@ struct Dw {
     unsigned stages; // of all (16 samples, positions)
     unsigned each;   // stages of a slice
     unsigned slices;
+    unsigned weights; // of a tile, as float4
 };
 
 __device__ inline Dw dw_of(P p) {
@@ -424,11 +501,13 @@ __device__ inline Dw dw_of(P p) {
     d.stages = over(p.batch, LANES) * over(p.tout, d.spots);
     d.each = over(d.stages, min(max(SHARES / d.tiles, 1u), SLICES));
     d.slices = over(d.stages, d.each);
+    d.weights = d.taps * d.quads * d.ins;
     return d;
 }
 
-// Partial dw of block `number`: a tile of weights over a slice.
-template <unsigned TAPS> __device__ inline void dw_tile(unsigned number, const Inputs& in, float* __restrict__ part, P p, const Dw& d, float4* shared) {
+// Partial dw of a tile of weights over a slice, and the sum of all by the last of the tile's blocks.
+template <unsigned TAPS>
+__device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, float* __restrict__ dw, P p, const Dw& d, float4* shared, unsigned* ticket) {
     // 1. This block's slice and weights; this thread's: output channels g, g + quads, ..., so that a warp's reads of shared memory
     // fall on different banks.
     const unsigned slice = number / d.tiles, tile = number % d.tiles;
@@ -437,38 +516,61 @@ template <unsigned TAPS> __device__ inline void dw_tile(unsigned number, const I
     const unsigned nk = min(d.taps, p.k - k0), pairs = d.quads * d.ins;
     const unsigned pair = threadIdx.x % pairs, share = threadIdx.x / pairs, shares = BLOCK / pairs;
     const unsigned g = pair % d.quads, i = pair / d.quads;
-    const unsigned dy_pitch = d.spots * QUADS + 1, a_pitch = d.reach * QUADS + 1, per_block = over(p.tout, d.spots);
+    const unsigned dy_row = d.spots * QUADS, a_row = d.reach * QUADS, dy_pitch = dy_row + 1, a_pitch = a_row + 1, per_block = over(p.tout, d.spots);
+    const unsigned dy_count = 4 * d.quads * dy_row, a_count = d.ins * a_row;
+    const float dy_inverse = 1.0f / static_cast<float>(dy_row), a_inverse = 1.0f / static_cast<float>(a_row);
     const bool aligned = aligned16(in.da, in.y), x_aligned = aligned16(in.x);
     float4* dys = shared;
     float4* as = shared + 4 * d.quads * dy_pitch;
+    float4* constants = as + d.ins * a_pitch;
+    float4* norms = constants + 4 * d.quads * (CONSTANTS / 4);
     float acc[TAPS][4];
 #pragma unroll
     for (unsigned tap = 0; tap < TAPS; ++tap) {
 #pragma unroll
         for (unsigned e = 0; e < 4; ++e) acc[tap][e] = 0.0f;
     }
+    copy_constants(constants, in.back, c0, 4 * d.quads, p.cout);
+    copy_norm(norms, in.norm_in, i0, d.ins, p);
+    copy_commit();
     const unsigned end = min((slice + 1) * d.each, d.stages);
     for (unsigned stage = slice * d.each; stage < end; ++stage) {
         const unsigned block = stage / per_block, t0 = stage % per_block * d.spots;
-        // 2. dy and the input as the convolution saw it.
-        __syncthreads();
-        for (unsigned q = threadIdx.x; q < d.spots * QUADS; q += BLOCK) {
-#pragma unroll 4
-            for (unsigned c = 0; c < 4 * d.quads; ++c) {
-                dys[c * dy_pitch + q] = dy_line(in, p, block, c0 + c, t0 + q / QUADS, q % QUADS, aligned);
-            }
-        }
-        for (unsigned q = threadIdx.x; q < d.reach * QUADS; q += BLOCK) {
-            const unsigned at = q / QUADS;
-            const unsigned frame = k0 + (d.step == p.stride ? t0 * p.stride + at : (t0 + at / d.taps) * p.stride + at % d.taps);
-#pragma unroll 4
-            for (unsigned j = 0; j < d.ins; ++j) {
-                float4 v = zero4();
-                if (frame < p.t && i0 + j < p.cin) {
-                    v = line(in.x + (static_cast<size_t>(block * p.cin + i0 + j) * p.t + frame) * LANES + 4 * (q % QUADS), x_aligned);
-                    if (p.affine) v = activated(v, in.norm_in[i0 + j], in.norm_in[p.cin + i0 + j]);
+        const Run run = {in.x, block, i0, min(d.ins, p.cin - i0), t0, k0, d.step, d.taps, a_row, a_inverse, x_aligned};
+        // 2. dy and the input as the convolution saw it: in most shapes all of a stage is under way before the first of it is stored.
+        for (unsigned base = 0; base < max(a_count, 2 * dy_count); base += FLIGHT * BLOCK) {
+            const unsigned q0 = base + threadIdx.x, r0 = base / 2 + threadIdx.x;
+            float4 a[FLIGHT];
+            float4 da[FLIGHT / 2], y[FLIGHT / 2];
+            load_run(a, run, q0, p);
+#pragma unroll
+            for (unsigned j = 0; j < FLIGHT / 2; ++j) {
+                const unsigned q = r0 + j * BLOCK, of = quotient(q, dy_inverse), c = c0 + of, t = t0 + (q - of * dy_row) / QUADS;
+                da[j] = y[j] = zero4();
+                if (q < dy_count && c < p.cout && t < p.tout) {
+                    const size_t at = (static_cast<size_t>(block * p.cout + c) * p.tout + t) * LANES + 4 * (q % QUADS);
+                    da[j] = line(in.da + at, aligned);
+                    y[j] = line(in.y + at, aligned);
                 }
-                as[j * a_pitch + q] = kept(v, live_of(p, block, q % QUADS));
+            }
+            if (base == 0) {
+                copy_wait<0>();
+                __syncthreads(); // the constants are there; whoever still reads the stage before
+            }
+#pragma unroll
+            for (unsigned j = 0; j < FLIGHT; ++j) {
+                const unsigned q = q0 + j * BLOCK;
+                if (q >= a_count) break;
+                const unsigned i_of = quotient(q, a_inverse);
+                const float4 norm = norms[i_of];
+                as[q + i_of] = kept(p.affine ? activated(a[j], norm.x, norm.y) : a[j], live_of(p, block, q % QUADS));
+            }
+#pragma unroll
+            for (unsigned j = 0; j < FLIGHT / 2; ++j) {
+                const unsigned q = r0 + j * BLOCK, c = quotient(q, dy_inverse);
+                if (q >= dy_count) break;
+                const int live = t0 + (q - c * dy_row) / QUADS < p.tout ? live_of(p, block, q % QUADS) : 0;
+                dys[q + c] = dy_of(constants, c, da[j], y[j], live);
             }
         }
         __syncthreads();
@@ -488,11 +590,11 @@ template <unsigned TAPS> __device__ inline void dw_tile(unsigned number, const I
         }
     }
     // 4. The shares of a warp meet in a butterfly, the warps in shared memory.
+    for (unsigned offset = 16; offset >= pairs; offset /= 2) {
 #pragma unroll
-    for (unsigned tap = 0; tap < TAPS; ++tap) {
+        for (unsigned tap = 0; tap < TAPS; ++tap) {
 #pragma unroll
-        for (unsigned e = 0; e < 4; ++e) {
-            for (unsigned offset = 16; offset >= pairs; offset /= 2) acc[tap][e] += __shfl_xor_sync(FULL, acc[tap][e], offset);
+            for (unsigned e = 0; e < 4; ++e) acc[tap][e] += __shfl_xor_sync(FULL, acc[tap][e], offset);
         }
     }
     __syncthreads();
@@ -502,47 +604,53 @@ template <unsigned TAPS> __device__ inline void dw_tile(unsigned number, const I
         for (unsigned tap = 0; tap < TAPS; ++tap) shared[(warp * TAPS + tap) * pairs + lane] = make_float4(acc[tap][0], acc[tap][1], acc[tap][2], acc[tap][3]);
     }
     __syncthreads();
-    const float* sums = reinterpret_cast<const float*>(shared);
-    for (unsigned q = threadIdx.x; q < TAPS * pairs * 4; q += BLOCK) {
-        const unsigned e = q % 4, of = q / 4 % pairs, tap = q / 4 / pairs;
-        float sum = 0.0f;
+    float* sums = part + static_cast<size_t>(tile) * d.slices * d.weights * 4;
+    const bool part_aligned = aligned16(part);
+    for (unsigned q = threadIdx.x; q < d.weights; q += BLOCK) {
+        float4 sum = shared[q];
 #pragma unroll
-        for (unsigned w = 0; w < WARPS; ++w) sum += sums[w * TAPS * pairs * 4 + q];
-        const unsigned c = c0 + of % d.quads + e * d.quads, j = i0 + of / d.quads;
-        if (tap < nk && c < p.cout && j < p.cin) {
-            part[((static_cast<size_t>(slice) * p.cout + c) * p.cin + j) * p.k + k0 + tap] = sum;
-        }
+        for (unsigned w = 1; w < WARPS; ++w) add_product(sum, 1.0f, shared[w * TAPS * pairs + q]);
+        put_line(sums + (static_cast<size_t>(slice) * d.weights + q) * 4, sum, part_aligned);
     }
-}
-
-__device__ inline void dw_block(unsigned number, const Inputs& in, float* __restrict__ part, P p, const Dw& d, float4* shared) {
-    switch (p.k) {
-    case 3: return dw_tile<3>(number, in, part, p, d, shared);
-    case 5: return dw_tile<5>(number, in, part, p, d, shared);
-    case 7: return dw_tile<7>(number, in, part, p, d, shared);
-    default: return dw_tile<RUN>(number, in, part, p, d, shared);
-    }
-}
-
-// dw = sum over slices, in order, by all threads of the last block.
-__device__ inline void sum_slices(const float* part, float* __restrict__ dw, P p, const Dw& d) {
-    const unsigned weights = p.cout * p.cin * p.k;
-    if (weights % 4 == 0 && aligned16(part, dw)) {
-        for (unsigned at = threadIdx.x; at < weights / 4; at += BLOCK) {
-            float4 sum = zero4();
-#pragma unroll 16
-            for (unsigned s = 0; s < d.slices; ++s) {
-                add_product(sum, 1.0f, __ldcg(reinterpret_cast<const float4*>(part + static_cast<size_t>(s) * weights) + at));
+    if (!last_block(ticket + tile, d.slices)) return;
+    // 5. The sum over slices: `groups` threads share four weights, each every groups-th slice, then one adds theirs up in order.
+    const unsigned width = power(d.weights, BLOCK), groups = BLOCK / width, mine = threadIdx.x % width, group = threadIdx.x / width;
+    for (unsigned q0 = 0; q0 < d.weights; q0 += width) {
+        const unsigned q = q0 + mine;
+        float4 sum = zero4();
+        for (unsigned s0 = group; s0 < d.slices; s0 += FLIGHT * groups) {
+            float4 v[FLIGHT];
+#pragma unroll
+            for (unsigned j = 0; j < FLIGHT; ++j) {
+                const unsigned s = s0 + j * groups;
+                v[j] = zero4();
+                if (s < d.slices && q < d.weights) v[j] = written_line(sums + (static_cast<size_t>(s) * d.weights + q) * 4, part_aligned);
             }
-            reinterpret_cast<float4*>(dw)[at] = sum;
+#pragma unroll
+            for (unsigned j = 0; j < FLIGHT; ++j) add_product(sum, 1.0f, v[j]);
         }
-        return;
+        __syncthreads();
+        shared[threadIdx.x] = sum; // the smallest stage has room for a block's
+        __syncthreads();
+        if (group > 0 || q >= d.weights) continue;
+        for (unsigned other = 1; other < groups; ++other) add_product(sum, 1.0f, shared[other * width + mine]);
+        const float of[4] = {sum.x, sum.y, sum.z, sum.w};
+        const unsigned tap = q / pairs, j = i0 + q % pairs / d.quads;
+        if (tap >= nk || j >= p.cin) continue;
+#pragma unroll
+        for (unsigned e = 0; e < 4; ++e) {
+            const unsigned c = c0 + q % d.quads + e * d.quads;
+            if (c < p.cout) dw[(static_cast<size_t>(c) * p.cin + j) * p.k + k0 + tap] = of[e];
+        }
     }
-    for (unsigned at = threadIdx.x; at < weights; at += BLOCK) {
-        float sum = 0.0f;
-#pragma unroll 8
-        for (unsigned s = 0; s < d.slices; ++s) sum += __ldcg(part + static_cast<size_t>(s) * weights + at);
-        dw[at] = sum;
+}
+
+__device__ inline void dw_block(unsigned number, const Inputs& in, float* part, float* __restrict__ dw, P p, const Dw& d, float4* shared, unsigned* ticket) {
+    switch (p.k) {
+    case 3: return dw_tile<3>(number, in, part, dw, p, d, shared, ticket);
+    case 5: return dw_tile<5>(number, in, part, dw, p, d, shared, ticket);
+    case 7: return dw_tile<7>(number, in, part, dw, p, d, shared, ticket);
+    default: return dw_tile<RUN>(number, in, part, dw, p, d, shared, ticket);
     }
 }
 
@@ -550,7 +658,8 @@ __device__ inline void sum_slices(const float* part, float* __restrict__ dw, P p
 struct Dx {
     unsigned groups;    // threads side by side in input channels, of which each owns 4
     unsigned rows;      // positions s / stride of a block
-    unsigned residues;  // of a pass
+    unsigned residues;  // s mod stride, of a block
+    unsigned turns;     // blocks that share the residues
     unsigned taps;      // taps of a residue in a run
     unsigned reach;     // positions of dy of a run
     unsigned channels;  // output channels of a run
@@ -562,108 +671,133 @@ __device__ inline Dx dx_of(P p) {
     Dx d;
     d.groups = power(over(p.cin, 4), 4);
     d.rows = BLOCK / QUADS / d.groups;
-    d.residues = p.stride <= 3 ? p.stride : 1;
-    d.taps = min(over(p.k, p.stride), RUN);
-    d.reach = d.rows + d.taps - 1;
-    d.channels = min(max(STAGE / (d.reach * QUADS + d.taps * d.residues * d.groups), 1u), p.cout);
     d.tiles = over(over(p.t, p.stride), d.rows);
     d.across = over(p.cin, 4 * d.groups);
+    d.residues = p.stride <= 3 && over(p.batch, LANES) * d.tiles * d.across >= ENOUGH ? p.stride : 1;
+    d.turns = d.residues == 1 ? min(p.stride, p.t) : 1;
+    d.taps = min(over(p.k, p.stride), RUN);
+    d.reach = d.rows + d.taps - 1;
+    d.channels = min(max(STAGE / (d.reach * QUADS + d.taps * d.residues * d.groups + CONSTANTS / 4), 1u), p.cout);
     return d;
 }
 
-// da_in of block `number`, and the sums of the layer before. RES residues at once.
+// da_in of block `number`, RES residues of it, and the sums of the layer before.
 template <unsigned RES>
 __device__ inline void dx_tile(unsigned number, const Inputs& in, const float* __restrict__ weight, float* __restrict__ da_in, float* __restrict__ part,
-                               P p, const Dx& d, float4* shared) {
-    // 1. This block's samples, positions and channels; this thread's.
-    const unsigned block = number / d.across / d.tiles, tile = number / d.across % d.tiles, i0 = number % d.across * 4 * d.groups;
+                               P p, const Dx& d, float4* shared, float* sums) {
+    // 1. This block's samples, positions, residues and channels; this thread's.
+    const unsigned parts = over(p.batch, LANES) * d.tiles * d.turns, at_part = number / d.across, i0 = number % d.across * 4 * d.groups;
+    const unsigned r0 = at_part % d.turns, block = at_part / d.turns / d.tiles, j0 = at_part / d.turns % d.tiles * d.rows;
     const unsigned quad = threadIdx.x % QUADS, row = threadIdx.x / QUADS % d.rows, group = threadIdx.x / (QUADS * d.rows);
-    const unsigned j0 = tile * d.rows, ours = i0 + 4 * group, wide = 4 * d.groups, longest = over(p.k, p.stride);
+    const unsigned ours = i0 + 4 * group, wide = 4 * d.groups, longest = over(p.k, p.stride);
+    const unsigned dy_row = d.reach * QUADS;
+    const float inverse = 1.0f / static_cast<float>(dy_row);
     const int live = live_of(p, block, quad);
     const bool aligned = aligned16(in.da, in.y), x_aligned = aligned16(in.x), put_aligned = aligned16(da_in);
-    float4* ws = shared + d.channels * d.reach * QUADS;
-    float sums[8] = {};
-    for (unsigned r0 = 0; r0 < min(p.stride, p.t); r0 += RES) {
-        float4 acc[RES][4];
+    float4* ws = shared + d.channels * dy_row;
+    float4* constants = ws + d.channels * d.taps * RES * d.groups;
+    float4 acc[RES][4];
 #pragma unroll
-        for (unsigned r = 0; r < RES; ++r) {
+    for (unsigned r = 0; r < RES; ++r) {
 #pragma unroll
-            for (unsigned e = 0; e < 4; ++e) acc[r][e] = zero4();
-        }
-        for (unsigned c0 = 0; c0 < p.cout; c0 += d.channels) {
-            const unsigned nc = min(d.channels, p.cout - c0);
-            for (unsigned m0 = 0; m0 < longest; m0 += d.taps) {
-                // 2. dy of the positions that the run's taps reach, latest last; weights [channel][m][residue][input channel].
-                __syncthreads();
-                for (unsigned q = threadIdx.x; q < d.reach * QUADS; q += BLOCK) {
+        for (unsigned e = 0; e < 4; ++e) acc[r][e] = zero4();
+    }
+    for (unsigned c0 = 0; c0 < p.cout; c0 += d.channels) {
+        const unsigned nc = min(d.channels, p.cout - c0);
+        for (unsigned m0 = 0; m0 < longest; m0 += d.taps) {
+            // 2. Weights [channel][m][residue][input channel] and constants set out; dy of the positions that the run's taps reach, latest last.
+            if (c0 + m0 > 0) __syncthreads();
+            copy_constants(constants, in.back, c0, nc, p.cout);
+            const unsigned i = i0 + threadIdx.x % wide;
+            for (unsigned q = threadIdx.x / wide; q < nc * d.taps * RES; q += BLOCK / wide) {
+                const unsigned c = c0 + q / RES / d.taps, m = q / RES % d.taps, tap = r0 + q % RES + p.stride * (m0 + m);
+                const bool there = tap < p.k && i < p.cin;
+                copy_async4(reinterpret_cast<float*>(ws) + q * wide + threadIdx.x % wide,
+                            weight + (there ? (static_cast<size_t>(c) * p.cin + i) * p.k + tap : 0), there);
+            }
+            copy_commit();
+            constexpr unsigned COUNT = RES == 1 ? FLIGHT : FLIGHT / 2;
+            for (unsigned base = 0; base < nc * dy_row; base += COUNT * BLOCK) {
+                float4 da[COUNT], y[COUNT];
+#pragma unroll
+                for (unsigned j = 0; j < COUNT; ++j) {
                     // Before frame 0 this wraps, and is beyond the frames.
-                    const unsigned t = j0 + q / QUADS - (m0 + d.taps - 1);
-#pragma unroll 4
-                    for (unsigned c = 0; c < nc; ++c) {
-                        shared[c * d.reach * QUADS + q] = dy_line(in, p, block, c0 + c, t, q % QUADS, aligned);
+                    const unsigned q = base + threadIdx.x + j * BLOCK, c = quotient(q, inverse), t = j0 + (q - c * dy_row) / QUADS - (m0 + d.taps - 1);
+                    da[j] = y[j] = zero4();
+                    if (c < nc && t < p.tout) {
+                        const size_t at = (static_cast<size_t>(block * p.cout + c0 + c) * p.tout + t) * LANES + 4 * quad;
+                        da[j] = line(in.da + at, aligned);
+                        y[j] = line(in.y + at, aligned);
                     }
                 }
-                float* to = reinterpret_cast<float*>(ws);
-                const unsigned i = i0 + threadIdx.x % wide;
-#pragma unroll 4
-                for (unsigned q = threadIdx.x / wide; q < nc * d.taps * RES; q += BLOCK / wide) {
-                    const unsigned c = c0 + q / RES / d.taps, m = q / RES % d.taps, tap = r0 + q % RES + p.stride * (m0 + m);
-                    const bool there = tap < p.k && i < p.cin;
-                    to[q * wide + threadIdx.x % wide] = there ? weight[(static_cast<size_t>(c) * p.cin + i) * p.k + tap] : 0.0f;
+                if (base == 0) {
+                    copy_wait<0>();
+                    __syncthreads();
                 }
-                __syncthreads();
-                // 3. Their products.
-                const unsigned nm = min(d.taps, longest - m0);
-                for (unsigned c = 0; c < nc; ++c) {
-                    for (unsigned m = 0; m < nm; ++m) {
-                        const float4 v = shared[(c * d.reach + row + d.taps - 1 - m) * QUADS + quad];
 #pragma unroll
-                        for (unsigned r = 0; r < RES; ++r) {
-                            if (r0 + r + p.stride * (m0 + m) >= p.k) break;
-                            const float4 w = ws[((c * d.taps + m) * RES + r) * d.groups + group];
-                            add_product(acc[r][0], w.x, v);
-                            add_product(acc[r][1], w.y, v);
-                            add_product(acc[r][2], w.z, v);
-                            add_product(acc[r][3], w.w, v);
-                        }
+                for (unsigned j = 0; j < COUNT; ++j) {
+                    const unsigned q = base + threadIdx.x + j * BLOCK, c = quotient(q, inverse), t = j0 + (q - c * dy_row) / QUADS - (m0 + d.taps - 1);
+                    if (c >= nc) break;
+                    shared[q] = dy_of(constants, c, da[j], y[j], t < p.tout ? live : 0);
+                }
+            }
+            __syncthreads();
+            // 3. Their products.
+            const unsigned nm = min(d.taps, longest - m0);
+            for (unsigned c = 0; c < nc; ++c) {
+#pragma unroll 3
+                for (unsigned m = 0; m < nm; ++m) {
+                    const float4 v = shared[(c * d.reach + row + d.taps - 1 - m) * QUADS + quad];
+#pragma unroll
+                    for (unsigned r = 0; r < RES; ++r) {
+                        // Of a tap beyond the last the weight is 0.
+                        const float4 w = ws[((c * d.taps + m) * RES + r) * d.groups + group];
+                        add_product(acc[r][0], w.x, v);
+                        add_product(acc[r][1], w.y, v);
+                        add_product(acc[r][2], w.z, v);
+                        add_product(acc[r][3], w.w, v);
                     }
                 }
             }
         }
-        // 4. Out; nothing flows to lanes beyond the batch.
+    }
+    // 4. Out; nothing flows to lanes beyond the batch. What the sums need is read before anything is written.
+    float scale[4], shift[4], mean[4];
 #pragma unroll
-        for (unsigned r = 0; r < RES; ++r) {
-            const unsigned s = (j0 + row) * p.stride + r0 + r;
-            if (s >= p.t) continue;
+    for (unsigned e = 0; e < 4; ++e) {
+        const bool there = p.affine && ours + e < p.cin;
+        scale[e] = there ? in.norm_in[ours + e] : 0.0f;
+        shift[e] = there ? in.norm_in[p.cin + ours + e] : 0.0f;
+        mean[e] = there ? in.norm_in[2 * p.cin + ours + e] : 0.0f;
+    }
+    float both[8] = {};
 #pragma unroll
-            for (unsigned e = 0; e < 4; ++e) {
-                if (ours + e >= p.cin) continue;
-                const size_t at = (static_cast<size_t>(block * p.cin + ours + e) * p.t + s) * LANES + 4 * quad;
-                const float4 v = kept(acc[r][e], live);
-                put_line(da_in + at, v, put_aligned);
-                if (!p.affine) continue;
-                const float4 x = line(in.x + at, x_aligned);
-                const float scale = in.norm_in[ours + e], shift = in.norm_in[p.cin + ours + e], mean = in.norm_in[2 * p.cin + ours + e];
-                const float4 dz = make_float4(scale * x.x + shift > 0.0f ? v.x : 0.0f, scale * x.y + shift > 0.0f ? v.y : 0.0f,
-                                              scale * x.z + shift > 0.0f ? v.z : 0.0f, scale * x.w + shift > 0.0f ? v.w : 0.0f);
-                sums[e] += (dz.x + dz.y) + (dz.z + dz.w);
-                sums[4 + e] += dot4(dz, make_float4(x.x - mean, x.y - mean, x.z - mean, x.w - mean));
-            }
+    for (unsigned r = 0; r < RES; ++r) {
+        const unsigned s = (j0 + row) * p.stride + r0 + r;
+        const size_t at = (static_cast<size_t>(block * p.cin + ours) * p.t + s) * LANES + 4 * quad, channel = static_cast<size_t>(p.t) * LANES;
+        float4 x[4];
+#pragma unroll
+        for (unsigned e = 0; e < 4; ++e) x[e] = p.affine && s < p.t && ours + e < p.cin ? line(in.x + at + e * channel, x_aligned) : zero4();
+#pragma unroll
+        for (unsigned e = 0; e < 4; ++e) {
+            if (s >= p.t || ours + e >= p.cin) break;
+            const float4 v = kept(acc[r][e], live);
+            put_line(da_in + at + e * channel, v, put_aligned);
+            const float4 dz = make_float4(scale[e] * x[e].x + shift[e] > 0.0f ? v.x : 0.0f, scale[e] * x[e].y + shift[e] > 0.0f ? v.y : 0.0f,
+                                          scale[e] * x[e].z + shift[e] > 0.0f ? v.z : 0.0f, scale[e] * x[e].w + shift[e] > 0.0f ? v.w : 0.0f);
+            both[e] += (dz.x + dz.y) + (dz.z + dz.w);
+            both[4 + e] += dot4(dz, make_float4(x[e].x - mean[e], x[e].y - mean[e], x[e].z - mean[e], x[e].w - mean[e]));
         }
     }
     // 5. The sums of the layer before.
     if (!p.affine) return;
-    team_sum(sums, QUADS * d.rows);
-    if (row == 0 && quad == 0) {
-        const unsigned parts = over(p.batch, LANES) * d.tiles, at = block * d.tiles + tile;
-#pragma unroll
-        for (unsigned e = 0; e < 4; ++e) {
-            if (ours + e < p.cin) {
-                part[static_cast<size_t>(ours + e) * parts + at] = sums[e];
-                part[static_cast<size_t>(p.cin + ours + e) * parts + at] = sums[4 + e];
-            }
-        }
-    }
+    warp_sums(both, sums);
+    const unsigned c = threadIdx.x % wide, warps = d.rows / WARP_ROWS;
+    if (threadIdx.x >= 2 * wide || i0 + c >= p.cin) return;
+    const float* of = sums + c / 4 * warps * 8 + threadIdx.x / wide * 4 + c % 4;
+    float sum = 0.0f;
+    for (unsigned w = 0; w < warps; ++w) sum += of[w * 8];
+    part[static_cast<size_t>(threadIdx.x / wide * p.cin + i0 + c) * parts + at_part] = sum;
 }
 
 // Frames of a sample that the mean over time includes.
@@ -678,11 +812,12 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
                    const float* __restrict__ beta, float* __restrict__ running_mean, float* __restrict__ running_var, float* __restrict__ y,
                    float* part, float* __restrict__ norm, P p, unsigned* ticket) {
     extern __shared__ float4 fwd_shared[];
+    __shared__ float sums[WARPS * 2 * 8];
     const Fwd f = fwd_of(p);
     if (f.per == 8) {
-        fwd_taps<8>(x, norm_in, weight, y, part, p, f, fwd_shared);
+        fwd_taps<8>(x, norm_in, weight, y, part, p, f, fwd_shared, sums);
     } else {
-        fwd_taps<4>(x, norm_in, weight, y, part, p, f, fwd_shared);
+        fwd_taps<4>(x, norm_in, weight, y, part, p, f, fwd_shared, sums);
     }
     if (!p.train) {
         if (blockIdx.x > 0) return;
@@ -690,7 +825,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
         return;
     }
     if (!last_block(ticket)) return;
-    merge_statistics(part, over(p.batch, LANES) * f.tiles, gamma, beta, running_mean, running_var, norm, p, f);
+    merge_statistics(part, over(p.batch, LANES) * f.tiles, gamma, beta, running_mean, running_var, norm, p);
 }
 
 // A block owns sixteen samples and a channel; a thread four samples of every 32nd position.
@@ -709,13 +844,22 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) conv_block_pool_fw
         longest = max(longest, frames[e]);
     }
     float4 sum = zero4();
-#pragma unroll 4
-    for (unsigned t = threadIdx.x / QUADS; t < longest; t += BLOCK / QUADS) {
-        const float4 a = activated(line(y + (static_cast<size_t>(blockIdx.x) * p.tout + t) * LANES + 4 * quad, aligned), scale, shift);
-        sum.x += t < frames[0] ? a.x : 0.0f;
-        sum.y += t < frames[1] ? a.y : 0.0f;
-        sum.z += t < frames[2] ? a.z : 0.0f;
-        sum.w += t < frames[3] ? a.w : 0.0f;
+    for (unsigned t0 = threadIdx.x / QUADS; t0 < longest; t0 += AT_ONCE * BLOCK / QUADS) {
+        float4 v[AT_ONCE];
+#pragma unroll
+        for (unsigned j = 0; j < AT_ONCE; ++j) {
+            const unsigned t = t0 + j * BLOCK / QUADS;
+            v[j] = t < longest ? line(y + (static_cast<size_t>(blockIdx.x) * p.tout + t) * LANES + 4 * quad, aligned) : zero4();
+        }
+#pragma unroll
+        for (unsigned j = 0; j < AT_ONCE; ++j) {
+            const unsigned t = t0 + j * BLOCK / QUADS;
+            const float4 a = activated(v[j], scale, shift);
+            sum.x += t < frames[0] ? a.x : 0.0f;
+            sum.y += t < frames[1] ? a.y : 0.0f;
+            sum.z += t < frames[2] ? a.z : 0.0f;
+            sum.w += t < frames[3] ? a.w : 0.0f;
+        }
     }
 #pragma unroll
     for (unsigned offset = 16; offset >= QUADS; offset /= 2) {
@@ -742,6 +886,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
     conv_block_pool_bwd(const float* __restrict__ d_embedding, const float* __restrict__ y, const float* __restrict__ norm, const float* __restrict__ lengths,
                         float* __restrict__ da, float* part, float* __restrict__ dgamma, float* __restrict__ dbeta, float* __restrict__ back, P p,
                         unsigned* ticket) {
+    __shared__ float sums[WARPS * 2];
     const unsigned block = blockIdx.x / p.cout, c = blockIdx.x % p.cout, quad = threadIdx.x % QUADS, blocks = over(p.batch, LANES);
     const bool aligned = aligned16(y, da);
     const float scale = norm[c], shift = norm[p.cout + c], mean = norm[2 * p.cout + c];
@@ -754,60 +899,67 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
         frames[e] = e < live ? frames_of(p, lengths, sample) : 0;
         share[e] = e < live ? d_embedding[static_cast<size_t>(sample) * p.cout + c] / static_cast<float>(frames[e]) : 0.0f;
     }
-    float sums[2] = {};
-#pragma unroll 4
-    for (unsigned t = threadIdx.x / QUADS; t < p.tout; t += BLOCK / QUADS) {
-        const size_t at = (static_cast<size_t>(blockIdx.x) * p.tout + t) * LANES + 4 * quad;
-        const float4 v = line(y + at, aligned);
-        const float4 d = make_float4(t < frames[0] ? share[0] : 0.0f, t < frames[1] ? share[1] : 0.0f, t < frames[2] ? share[2] : 0.0f,
-                                     t < frames[3] ? share[3] : 0.0f);
-        put_line(da + at, d, aligned);
-        const float4 dz = make_float4(scale * v.x + shift > 0.0f ? d.x : 0.0f, scale * v.y + shift > 0.0f ? d.y : 0.0f,
-                                      scale * v.z + shift > 0.0f ? d.z : 0.0f, scale * v.w + shift > 0.0f ? d.w : 0.0f);
-        sums[0] += (dz.x + dz.y) + (dz.z + dz.w);
-        sums[1] += dot4(dz, make_float4(v.x - mean, v.y - mean, v.z - mean, v.w - mean));
+    float both[2] = {};
+    for (unsigned t0 = threadIdx.x / QUADS; t0 < p.tout; t0 += AT_ONCE * BLOCK / QUADS) {
+        const size_t at = (static_cast<size_t>(blockIdx.x) * p.tout + t0) * LANES + 4 * quad;
+        float4 v[AT_ONCE];
+#pragma unroll
+        for (unsigned j = 0; j < AT_ONCE; ++j) {
+            v[j] = t0 + j * BLOCK / QUADS < p.tout ? line(y + at + j * (BLOCK / QUADS * LANES), aligned) : zero4();
+        }
+#pragma unroll
+        for (unsigned j = 0; j < AT_ONCE; ++j) {
+            const unsigned t = t0 + j * BLOCK / QUADS;
+            if (t >= p.tout) break;
+            const float4 d = make_float4(t < frames[0] ? share[0] : 0.0f, t < frames[1] ? share[1] : 0.0f, t < frames[2] ? share[2] : 0.0f,
+                                         t < frames[3] ? share[3] : 0.0f);
+            put_line(da + at + j * (BLOCK / QUADS * LANES), d, aligned);
+            const float4 dz = make_float4(scale * v[j].x + shift > 0.0f ? d.x : 0.0f, scale * v[j].y + shift > 0.0f ? d.y : 0.0f,
+                                          scale * v[j].z + shift > 0.0f ? d.z : 0.0f, scale * v[j].w + shift > 0.0f ? d.w : 0.0f);
+            both[0] += (dz.x + dz.y) + (dz.z + dz.w);
+            both[1] += dot4(dz, make_float4(v[j].x - mean, v[j].y - mean, v[j].z - mean, v[j].w - mean));
+        }
     }
-    team_sum(sums, BLOCK);
-    if (threadIdx.x < 2) part[(static_cast<size_t>(threadIdx.x) * p.cout + c) * blocks + block] = sums[threadIdx.x];
+    warp_sums(both, sums);
+    if (threadIdx.x < 2) {
+        float sum = 0.0f;
+#pragma unroll
+        for (unsigned w = 0; w < WARPS; ++w) sum += sums[w * 2 + threadIdx.x];
+        part[(static_cast<size_t>(threadIdx.x) * p.cout + c) * blocks + block] = sum;
+    }
     if (last_block(ticket)) norm_bwd(part, blocks, norm, dgamma, dbeta, back, p.cout, static_cast<float>(p.batch) * static_cast<float>(p.tout));
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
+extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT_BWD)
     conv_block_bwd(const float* __restrict__ da, const float* __restrict__ y, const float* __restrict__ back, const float* __restrict__ x,
                    const float* __restrict__ norm_in, const float* __restrict__ weight, float* __restrict__ da_in, float* part, float* __restrict__ dw,
                    float* __restrict__ dgamma_in, float* __restrict__ dbeta_in, float* __restrict__ back_in, P p, unsigned* ticket) {
     extern __shared__ float4 bwd_shared[];
+    __shared__ float warps[WARPS * 8];
     const Inputs in = {da, y, back, x, norm_in};
     const Dw d = dw_of(p);
-    const Dx e = dx_of(p);
-    float* sums = part + static_cast<size_t>(d.slices) * p.cout * p.cin * p.k;
     if (blockIdx.x < d.tiles * d.slices) {
-        dw_block(blockIdx.x, in, part, p, d, bwd_shared);
-    } else {
-        const unsigned number = blockIdx.x - d.tiles * d.slices;
-        switch (e.residues) {
-        case 2: dx_tile<2>(number, in, weight, da_in, sums, p, e, bwd_shared); break;
-        case 3: dx_tile<3>(number, in, weight, da_in, sums, p, e, bwd_shared); break;
-        default: dx_tile<1>(number, in, weight, da_in, sums, p, e, bwd_shared); break;
-        }
+        dw_block(blockIdx.x, in, part, dw, p, d, bwd_shared, ticket);
+        return;
     }
-    if (!last_block(ticket)) return;
-    sum_slices(part, dw, p, d);
-    if (p.affine) {
-        const float n = static_cast<float>(p.batch) * static_cast<float>(p.t);
-        norm_bwd(sums, over(p.batch, LANES) * e.tiles, norm_in, dgamma_in, dbeta_in, back_in, p.cin, n);
-    } else if (threadIdx.x == 0) {
-        dgamma_in[0] = 0.0f;
-        dbeta_in[0] = 0.0f;
-        back_in[0] = 0.0f;
+    const Dx e = dx_of(p);
+    const unsigned number = blockIdx.x - d.tiles * d.slices, parts = over(p.batch, LANES) * e.tiles * e.turns;
+    float* sums = part + static_cast<size_t>(d.tiles) * d.slices * d.weights * 4;
+    switch (e.residues) {
+    case 2: dx_tile<2>(number, in, weight, da_in, sums, p, e, bwd_shared, warps); break;
+    case 3: dx_tile<3>(number, in, weight, da_in, sums, p, e, bwd_shared, warps); break;
+    default: dx_tile<1>(number, in, weight, da_in, sums, p, e, bwd_shared, warps); break;
+    }
+    if (!p.affine) {
+        if (number == 0 && threadIdx.x == 0) dgamma_in[0] = dbeta_in[0] = back_in[0] = 0.0f;
+    } else if (last_block(ticket + d.tiles, parts * e.across)) {
+        norm_bwd(sums, parts, norm_in, dgamma_in, dbeta_in, back_in, p.cin, static_cast<float>(p.batch) * static_cast<float>(p.t));
     }
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) conv_block_bwd_w(const float* __restrict__ da, const float* __restrict__ y, const float* __restrict__ back,
+extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT_BWD) conv_block_bwd_w(const float* __restrict__ da, const float* __restrict__ y, const float* __restrict__ back,
                                                                      const float* __restrict__ x, const float* __restrict__ norm_in, float* part,
                                                                      float* __restrict__ dw, P p, unsigned* ticket) {
     extern __shared__ float4 bwd_w_shared[];
-    const Dw d = dw_of(p);
-    dw_block(blockIdx.x, Inputs{da, y, back, x, norm_in}, part, p, d, bwd_w_shared);
-    if (last_block(ticket)) sum_slices(part, dw, p, d);
+    dw_block(blockIdx.x, Inputs{da, y, back, x, norm_in}, part, dw, p, dw_of(p), bwd_w_shared, ticket);
 }

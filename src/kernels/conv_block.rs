@@ -103,8 +103,8 @@ impl P {
     }
     /// Elements of `part` of [`FWD`].
     pub fn part_fwd(&self) -> usize {
-        // CUDA's tiles: at least one for each block of samples.
-        self.blocks() * Fwd::of(self).tiles as usize * 2 * self.cout as usize
+        // CUDA's tiles, at least one for each block of samples: two sums of each channel and a count.
+        self.blocks() * Fwd::of(self).tiles as usize * (2 * self.cout as usize + 1)
     }
     /// Elements of `part` of [`POOL_BWD`].
     pub fn part_pool(&self) -> usize {
@@ -112,8 +112,10 @@ impl P {
     }
     /// Elements of `part` of [`BWD`] and [`BWD_W`].
     pub fn part_bwd(&self) -> usize {
-        let slices = self.chunks().max(Dw::of(self).slices as usize);
-        slices * self.weights() + self.blocks() * Dx::of(self).tiles as usize * 2 * self.cin as usize
+        let (dw, dx) = (Dw::of(self), Dx::of(self));
+        let weights = (self.chunks() * self.weights())
+            .max(dw.tiles as usize * dw.slices as usize * dw.weights as usize * 4);
+        weights + self.blocks() * (dx.tiles * dx.turns) as usize * 2 * self.cin as usize
     }
     fn cost(p: &Params, flops: impl Fn(usize) -> usize, x: usize, y: usize) -> Cost {
         let p: Self = p.get();
@@ -177,9 +179,13 @@ const QUADS: u32 = 4;
 /// Float4s of shared memory for the runs of channels.
 const STAGE: u32 = 2048;
 /// Blocks of the weight gradient that a launch should have.
-const SHARES: u32 = 128;
-/// Most partial weight gradients.
-const SLICES: u32 = 32;
+const SHARES: u32 = 256;
+/// Most slices of a tile of it.
+const SLICES: u32 = 192;
+/// Blocks of the input's gradient from which on each takes all residues.
+const ENOUGH: u32 = 264;
+/// Floats that make the gradient of a channel's convolution.
+const CONSTANTS: u32 = 8;
 /// Bytes of a float4.
 const FLOAT4: u32 = 16;
 
@@ -203,7 +209,7 @@ impl Fwd {
         let taps = p.k.min(RUN);
         let step = p.stride.min(taps);
         let reach = (rows - 1) * step + taps;
-        let a_channel = reach * QUADS + taps * per * groups / 4;
+        let a_channel = reach * QUADS + 1 + taps * per * groups / 4;
         let channels = (STAGE / a_channel).max(1).min(p.cin);
         Self {
             tiles: p.tout.div_ceil(rows),
@@ -217,6 +223,7 @@ impl Fwd {
 struct Dw {
     tiles: u32,
     slices: u32,
+    weights: u32,
     shared: u32,
 }
 
@@ -237,15 +244,21 @@ impl Dw {
         let tiles = p.cout.div_ceil(4 * quads) * p.cin.div_ceil(ins) * p.k.div_ceil(RUN);
         let stages = p.blocks() as u32 * p.tout.div_ceil(spots);
         let each = stages.div_ceil((SHARES / tiles).clamp(1, SLICES));
-        let staged = 4 * quads * (spots * QUADS + 1) + ins * (reach * QUADS + 1);
+        let staged = 4 * quads * (spots * QUADS + 1 + CONSTANTS / 4) + ins * (reach * QUADS + 2);
         let sums = BLOCK / 32 * RUN * quads * ins;
-        Self { tiles, slices: stages.div_ceil(each), shared: staged.max(sums) * FLOAT4 }
+        Self {
+            tiles,
+            slices: stages.div_ceil(each),
+            weights: taps * quads * ins,
+            shared: staged.max(sums) * FLOAT4,
+        }
     }
 }
 
 /// Tiles of the gradient of the input, as [`Fwd`].
 struct Dx {
     tiles: u32,
+    turns: u32,
     across: u32,
     shared: u32,
 }
@@ -254,15 +267,15 @@ impl Dx {
     fn of(p: &P) -> Self {
         let groups = power(p.cin.div_ceil(4), 4);
         let rows = BLOCK / QUADS / groups;
-        let residues = if p.stride <= 3 { p.stride } else { 1 };
+        let tiles = p.t.div_ceil(p.stride).div_ceil(rows);
+        let across = p.cin.div_ceil(4 * groups);
+        let enough = p.blocks() as u32 * tiles * across >= ENOUGH;
+        let residues = if p.stride <= 3 && enough { p.stride } else { 1 };
+        let turns = if residues == 1 { p.stride.min(p.t) } else { 1 };
         let taps = p.k.div_ceil(p.stride).min(RUN);
-        let a_channel = (rows + taps - 1) * QUADS + taps * residues * groups;
+        let a_channel = (rows + taps - 1) * QUADS + taps * residues * groups + CONSTANTS / 4;
         let channels = (STAGE / a_channel).max(1).min(p.cout);
-        Self {
-            tiles: p.t.div_ceil(p.stride).div_ceil(rows),
-            across: p.cin.div_ceil(4 * groups),
-            shared: channels * a_channel * FLOAT4,
-        }
+        Self { tiles, turns, across, shared: channels * a_channel * FLOAT4 }
     }
 }
 
@@ -277,7 +290,7 @@ fn dw_blocks(p: &Params) -> [u32; 3] {
 }
 fn bwd_blocks(p: &Params) -> [u32; 3] {
     let d = Dx::of(&p.get());
-    [dw_blocks(p)[0] + p.get::<P>().blocks() as u32 * d.tiles * d.across, 1, 1]
+    [dw_blocks(p)[0] + p.get::<P>().blocks() as u32 * d.tiles * d.turns * d.across, 1, 1]
 }
 
 /// Workgroups of 256 threads for `weights`, then for `channels`, a thread each.
@@ -377,7 +390,9 @@ pub static BWD: Kernel = kernel(
             by_sum(p.weights() as u32, p.cin)
         },
     ],
-    Cuda::new(BLOCK, bwd_blocks).shared(|p| Dw::of(&p.get()).shared.max(Dx::of(&p.get()).shared)).ticket(),
+    Cuda::new(BLOCK, bwd_blocks)
+        .shared(|p| Dw::of(&p.get()).shared.max(Dx::of(&p.get()).shared))
+        .tickets(|p| Dw::of(&p.get()).tiles + 1),
     |p| P::cost(p, |m| 4 * m, 2, 2),
 );
 
@@ -388,7 +403,7 @@ pub static BWD_W: Kernel = kernel(
     bwd_w_f32,
     plain::bwd_w,
     &[by_weight, |p| by_sum(p.get::<P>().weights() as u32, 0)],
-    Cuda::new(BLOCK, dw_blocks).shared(|p| Dw::of(&p.get()).shared).ticket(),
+    Cuda::new(BLOCK, dw_blocks).shared(|p| Dw::of(&p.get()).shared).tickets(|p| Dw::of(&p.get()).tiles),
     |p| P::cost(p, |m| 2 * m, 1, 2),
 );
 
