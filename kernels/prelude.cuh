@@ -126,8 +126,10 @@ __device__ inline bool last_block(unsigned* ticket, unsigned blocks) {
     if (threadIdx.x == 0) {
         __threadfence();
         last = atomicAdd(ticket, 1u) == blocks - 1;
-        __threadfence();
-        if (last) *ticket = 0;
+        if (last != 0) {
+            __threadfence();
+            *ticket = 0;
+        }
     }
     __syncthreads();
     return last != 0;
