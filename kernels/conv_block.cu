@@ -76,14 +76,16 @@ constexpr unsigned ENOUGH = 264;
 
 __device__ inline unsigned over(unsigned n, unsigned by) { return (n + by - 1) / by; }
 
-// The least of 1, 2, 4, ... that is n or more, at most `most`.
-__device__ inline unsigned power(unsigned n, unsigned most) {
-    unsigned p = 1;
-    while (p < n && p < most) p *= 2;
-    return p;
-}
+// The least of 1, 2, 4, ... that is n or more, at most `most`, one of them; n is at least 1.
+__device__ inline unsigned power(unsigned n, unsigned most) { return n >= most ? most : n == 1 ? 1 : 2u << (31 - __clz(static_cast<int>(n - 1))); }
 
-// n / by for n below 2^20, from 1 / by: a division of integers is twenty instructions one after the other.
+// A division of integers is twenty instructions one after the other. For a power of two `by`: n / by, rounded up, and n % by.
+__device__ inline unsigned halved(unsigned n, unsigned by) { return n >> (31 - __clz(static_cast<int>(by))); }
+__device__ inline unsigned over_power(unsigned n, unsigned by) { return halved(n + by - 1, by); }
+__device__ inline unsigned rest(unsigned n, unsigned by) { return n & (by - 1); }
+
+// n / by for n below 2^20, from 1 / by.
+__device__ inline float inverse_of(unsigned by) { return __fdividef(1.0f, static_cast<float>(by)); }
 __device__ inline unsigned quotient(unsigned n, float inverse) { return static_cast<unsigned>((static_cast<float>(n) + 0.5f) * inverse); }
 
 __device__ inline float4 zero4() { return make_float4(0.0f, 0.0f, 0.0f, 0.0f); }
@@ -113,6 +115,13 @@ __device__ inline void add_product(float4& sum, float w, float4 v) {
 }
 
 __device__ inline float dot4(float4 a, float4 b) { return (a.x * b.x + a.y * b.y) + (a.z * b.z + a.w * b.w); }
+
+__device__ inline void add_dot(float& sum, float4 a, float4 b) {
+    sum += a.x * b.x;
+    sum += a.y * b.y;
+    sum += a.z * b.z;
+    sum += a.w * b.w;
+}
 
 __device__ inline float relu(float v, float scale, float shift) { return fmaxf(scale * v + shift, 0.0f); }
 
@@ -145,7 +154,7 @@ template <unsigned N> __device__ inline void warp_sums(float (&v)[N], float* sum
 }
 
 // Threads side by side that share a channel when a block merges the parts of `channels`; at least 4.
-__device__ inline unsigned sharers(unsigned channels) { return 32 / power(over(channels, WARPS), 8); }
+__device__ inline unsigned sharers(unsigned channels) { return halved(32, power(over(channels, WARPS), 8)); }
 
 // The sum over `width` neighbours, in each of them.
 __device__ inline float shared_sum(float v, unsigned width) {
@@ -156,15 +165,14 @@ __device__ inline float shared_sum(float v, unsigned width) {
 // A run of channels of a feature map on its way to shared memory; element q of it is (channel, position, quad).
 struct Run {
     const float* __restrict__ x;
-    unsigned block;    // of sixteen samples
-    unsigned i0;       // first channel
-    unsigned ni;       // channels that there are
-    unsigned t0;       // first position of the convolution, and tap
-    unsigned k0;
-    unsigned step;     // positions of the run from one of the convolution to the next
-    unsigned taps;
-    unsigned row;      // quads of a channel
-    float inverse;     // 1 / row
+    unsigned block;  // of sixteen samples
+    unsigned i0;     // first channel
+    unsigned ni;     // channels that there are
+    unsigned frame;  // first frame
+    unsigned gap;    // frames that no tap reads, after each `taps`
+    unsigned row;    // quads of a channel
+    float by_row;    // 1 / row
+    float by_taps;   // 1 / taps
     bool aligned;
 };
 
@@ -180,9 +188,8 @@ __device__ inline void copy_norm(float4* to, const float* __restrict__ norm, uns
 __device__ inline void load_run(float4 (&to)[FLIGHT], const Run& run, unsigned q0, P p) {
 #pragma unroll
     for (unsigned j = 0; j < FLIGHT; ++j) {
-        const unsigned q = q0 + j * BLOCK, i = quotient(q, run.inverse), at = (q - i * run.row) / QUADS;
-        const unsigned frame =
-            run.k0 + (run.step == p.stride ? run.t0 * p.stride + at : (run.t0 + at / run.taps) * p.stride + at % run.taps);
+        const unsigned q = q0 + j * BLOCK, i = quotient(q, run.by_row), at = (q - i * run.row) / QUADS;
+        const unsigned frame = run.frame + at + quotient(at, run.by_taps) * run.gap;
         to[j] = zero4();
         if (i < run.ni && frame < p.t) {
             to[j] = line(run.x + (static_cast<size_t>(run.block * p.cin + run.i0 + i) * p.t + frame) * LANES + 4 * (q % QUADS), run.aligned);
@@ -208,14 +215,14 @@ struct Fwd {
 __device__ inline Fwd fwd_of(P p) {
     Fwd f;
     f.per = p.cout > 16 ? 8 : 4;
-    f.groups = power(over(p.cout, f.per), 4);
-    f.rows = BLOCK / QUADS / f.groups;
+    f.groups = power(over_power(p.cout, f.per), 4);
+    f.rows = halved(BLOCK / QUADS, f.groups);
     f.taps = min(p.k, RUN);
     f.step = min(p.stride, f.taps);
     f.reach = (f.rows - 1) * f.step + f.taps;
-    f.channels = min(max(STAGE / (f.reach * QUADS + 1 + f.taps * f.per * f.groups / 4), 1u), p.cin);
-    f.tiles = over(p.tout, f.rows);
-    f.across = over(p.cout, f.per * f.groups);
+    f.channels = min(max(quotient(STAGE, inverse_of(f.reach * QUADS + 1 + f.taps * f.per * f.groups / 4)), 1u), p.cin);
+    f.tiles = over_power(p.tout, f.rows);
+    f.across = over_power(p.cout, f.per * f.groups);
     return f;
 }
 
@@ -224,9 +231,9 @@ template <unsigned PER, unsigned TAPS>
 __device__ inline void fwd_tile(const float* __restrict__ x, const float* __restrict__ norm_in, const float* __restrict__ weight,
                                 float* __restrict__ y, float* __restrict__ part, P p, const Fwd& f, float4* shared, float* sums) {
     // 1. This block's samples, positions and channels; this thread's.
-    const unsigned number = blockIdx.x, block = number / f.across / f.tiles;
-    const unsigned tile = number / f.across % f.tiles, first = number % f.across * f.groups * PER;
-    const unsigned quad = threadIdx.x % QUADS, row = threadIdx.x / QUADS % f.rows, group = threadIdx.x / (QUADS * f.rows);
+    const unsigned at_part = f.across == 1 ? blockIdx.x : blockIdx.x / f.across, first = (blockIdx.x - at_part * f.across) * f.groups * PER;
+    const unsigned block = at_part / f.tiles, tile = at_part - block * f.tiles;
+    const unsigned quad = threadIdx.x % QUADS, row = rest(threadIdx.x / QUADS, f.rows), group = halved(threadIdx.x / QUADS, f.rows);
     const unsigned t0 = tile * f.rows, t = t0 + row, wide = f.groups * PER;
     const bool aligned = aligned16(x), put_aligned = aligned16(y);
     float4* norms = shared + f.channels * f.reach * QUADS;
@@ -236,7 +243,7 @@ __device__ inline void fwd_tile(const float* __restrict__ x, const float* __rest
     for (unsigned e = 0; e < PER; ++e) acc[e] = zero4();
 
     const unsigned row_quads = f.reach * QUADS;
-    const float inverse = 1.0f / static_cast<float>(row_quads);
+    const float inverse = inverse_of(row_quads), taps_inverse = inverse_of(f.taps);
     for (unsigned i0 = 0; i0 < p.cin; i0 += f.channels) {
         const unsigned ni = min(f.channels, p.cin - i0);
         for (unsigned k0 = 0; k0 < p.k; k0 += f.taps) {
@@ -244,15 +251,15 @@ __device__ inline void fwd_tile(const float* __restrict__ x, const float* __rest
             if (i0 + k0 > 0) __syncthreads();
             // 2. Weights [channel][tap][output channel] set out, then the input as the convolution sees it, a run of channels.
             // In a thread the output channel stays the same; taps of a channel lie side by side where they are one run.
-            const unsigned c = first + threadIdx.x % wide;
+            const unsigned c = first + rest(threadIdx.x, wide);
             const float* from = weight + (static_cast<size_t>(min(c, p.cout - 1)) * p.cin + i0) * p.k + k0;
-            for (unsigned q = threadIdx.x / wide; q < ni * f.taps; q += BLOCK / wide) {
+            for (unsigned q = halved(threadIdx.x, wide); q < ni * f.taps; q += halved(BLOCK, wide)) {
                 const bool there = c < p.cout && (p.k <= RUN || q % RUN < nk);
-                copy_async4(ws + q * wide + threadIdx.x % wide, from + (!there ? 0 : p.k <= RUN ? q : q / RUN * p.k + q % RUN), there);
+                copy_async4(ws + q * wide + rest(threadIdx.x, wide), from + (!there ? 0 : p.k <= RUN ? q : q / RUN * p.k + q % RUN), there);
             }
             copy_norm(norms, norm_in, i0, ni, p);
             copy_commit();
-            const Run run = {x, block, i0, ni, t0, k0, f.step, f.taps, row_quads, inverse, aligned};
+            const Run run = {x, block, i0, ni, k0 + t0 * p.stride, p.stride - f.step, row_quads, inverse, taps_inverse, aligned};
             for (unsigned base = 0; base < ni * row_quads; base += FLIGHT * BLOCK) {
                 float4 v[FLIGHT];
                 load_run(v, run, base + threadIdx.x, p);
@@ -307,7 +314,7 @@ __device__ inline void fwd_tile(const float* __restrict__ x, const float* __rest
     const unsigned warps = f.rows / WARP_ROWS, there = p.tout - t0;
     const float lanes = static_cast<float>(lanes_of(p, block));
     const auto count_of = [&](unsigned warp) { return lanes * static_cast<float>(min(there - min(there, warp * WARP_ROWS), WARP_ROWS)); };
-    const float count = count_of(threadIdx.x / 32 % warps), inverse_count = 1.0f / fmaxf(count, 1.0f);
+    const float count = count_of(rest(threadIdx.x / 32, warps)), inverse_count = 1.0f / fmaxf(count, 1.0f);
     float two[2 * PER];
 #pragma unroll
     for (unsigned e = 0; e < PER; ++e) {
@@ -324,7 +331,7 @@ __device__ inline void fwd_tile(const float* __restrict__ x, const float* __rest
         for (unsigned e = 0; e < 2 * PER; ++e) sums[threadIdx.x / 32 * 2 * PER + e] = two[e];
     }
     __syncthreads();
-    const unsigned parts = over(p.batch, LANES) * f.tiles, at = block * f.tiles + tile, c = first + threadIdx.x;
+    const unsigned parts = over(p.batch, LANES) * f.tiles, c = first + threadIdx.x;
     if (threadIdx.x >= wide || c >= p.cout) return;
     const float* of = sums + threadIdx.x / PER * warps * 2 * PER + threadIdx.x % PER;
     const float n = lanes * static_cast<float>(min(f.rows, there));
@@ -335,9 +342,9 @@ __device__ inline void fwd_tile(const float* __restrict__ x, const float* __rest
         const float d = of[w * 2 * PER] - mean;
         squares += of[w * 2 * PER + PER] + count_of(w) * d * d;
     }
-    part[static_cast<size_t>(c) * parts + at] = mean;
-    part[static_cast<size_t>(p.cout + c) * parts + at] = squares;
-    if (c == 0) part[static_cast<size_t>(2 * p.cout) * parts + at] = n;
+    part[static_cast<size_t>(c) * parts + at_part] = mean;
+    part[static_cast<size_t>(p.cout + c) * parts + at_part] = squares;
+    if (c == 0) part[static_cast<size_t>(2 * p.cout) * parts + at_part] = n;
 }
 
 template <unsigned PER>
@@ -362,11 +369,11 @@ __device__ inline void put_norm(float* norm, unsigned c, P p, float gamma, float
 // Merges the statistics of all tiles: the mean of all, then the squares about it. Neighbours share a channel, each every `width`th tile.
 __device__ inline void merge_statistics(const float* part, unsigned parts, const float* __restrict__ gamma, const float* __restrict__ beta,
                                         float* __restrict__ running_mean, float* __restrict__ running_var, float* __restrict__ norm, P p) {
-    const unsigned width = sharers(p.cout), lane = threadIdx.x % width;
+    const unsigned width = sharers(p.cout), lane = rest(threadIdx.x, width), abreast = halved(BLOCK, width), ours = halved(threadIdx.x, width);
     const float n = static_cast<float>(p.batch) * static_cast<float>(p.tout);
     const float* counts = part + static_cast<size_t>(2 * p.cout) * parts;
-    for (unsigned c0 = 0; c0 < p.cout; c0 += BLOCK / width) {
-        const unsigned c = min(c0 + threadIdx.x / width, p.cout - 1);
+    for (unsigned c0 = 0; c0 < p.cout; c0 += abreast) {
+        const unsigned c = min(c0 + ours, p.cout - 1);
         const float* means = part + static_cast<size_t>(c) * parts;
         const float* squared = part + static_cast<size_t>(p.cout + c) * parts;
         const float of_gamma = gamma[c], of_beta = beta[c], old_mean = running_mean[c], old_var = running_var[c];
@@ -396,7 +403,7 @@ __device__ inline void merge_statistics(const float* part, unsigned parts, const
             for (unsigned j = 0; j < FLIGHT; ++j) squares += s[j] + w[j] * (v[j] - mean) * (v[j] - mean);
         }
         squares = shared_sum(squares, width);
-        if (lane != 0 || c0 + threadIdx.x / width >= p.cout) continue;
+        if (lane != 0 || c0 + ours >= p.cout) continue;
         put_norm(norm, c, p, of_gamma, of_beta, mean, squares / n);
         running_mean[c] = (1.0f - p.momentum) * old_mean + p.momentum * mean;
         running_var[c] = (1.0f - p.momentum) * old_var + p.momentum * squares / (n - 1.0f);
@@ -408,9 +415,9 @@ __device__ inline void merge_statistics(const float* part, unsigned parts, const
 // From the sums of dz and dz (y - mean) over `parts` tiles, of `channels` channels with n values each; as merge_statistics.
 __device__ inline void norm_bwd(const float* part, unsigned parts, const float* __restrict__ norm, float* __restrict__ dgamma,
                                 float* __restrict__ dbeta, float* __restrict__ back, unsigned channels, float n) {
-    const unsigned width = sharers(channels), lane = threadIdx.x % width;
-    for (unsigned c0 = 0; c0 < channels; c0 += BLOCK / width) {
-        const unsigned c = min(c0 + threadIdx.x / width, channels - 1);
+    const unsigned width = sharers(channels), lane = rest(threadIdx.x, width), abreast = halved(BLOCK, width), ours = halved(threadIdx.x, width);
+    for (unsigned c0 = 0; c0 < channels; c0 += abreast) {
+        const unsigned c = min(c0 + ours, channels - 1);
         const float scale = norm[c], shift = norm[channels + c], mean = norm[2 * channels + c], inv = norm[3 * channels + c];
         float dz = 0.0f, dzy = 0.0f;
         for (unsigned at = lane; at < parts; at += FLIGHT * width) {
@@ -426,7 +433,7 @@ __device__ inline void norm_bwd(const float* part, unsigned parts, const float* 
         }
         dz = shared_sum(dz, width);
         dzy = shared_sum(dzy, width);
-        if (lane != 0 || c0 + threadIdx.x / width >= channels) continue;
+        if (lane != 0 || c0 + ours >= channels) continue;
         dgamma[c] = dzy * inv;
         dbeta[c] = dz;
         back[c] = scale;
@@ -497,9 +504,9 @@ __device__ inline Dw dw_of(P p) {
     d.step = min(p.stride, d.taps);
     d.spots = d.step > 3 ? 8 : d.quads * d.ins == 1 ? 32 : 16;
     d.reach = (d.spots - 1) * d.step + d.taps;
-    d.tiles = over(p.cout, 4 * d.quads) * over(p.cin, d.ins) * d.runs;
-    d.stages = over(p.batch, LANES) * over(p.tout, d.spots);
-    d.each = over(d.stages, min(max(SHARES / d.tiles, 1u), SLICES));
+    d.tiles = over_power(p.cout, 4 * d.quads) * over_power(p.cin, d.ins) * d.runs;
+    d.stages = over(p.batch, LANES) * over_power(p.tout, d.spots);
+    d.each = over(d.stages, min(max(quotient(SHARES, inverse_of(d.tiles)), 1u), SLICES));
     d.slices = over(d.stages, d.each);
     d.weights = d.taps * d.quads * d.ins;
     return d;
@@ -510,15 +517,16 @@ template <unsigned TAPS>
 __device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, float* __restrict__ dw, P p, const Dw& d, float4* shared, unsigned* ticket) {
     // 1. This block's slice and weights; this thread's: output channels g, g + quads, ..., so that a warp's reads of shared memory
     // fall on different banks.
-    const unsigned slice = number / d.tiles, tile = number % d.tiles;
-    const unsigned k0 = tile % d.runs * RUN, across = over(p.cin, d.ins);
-    const unsigned i0 = tile / d.runs % across * d.ins, c0 = tile / d.runs / across * 4 * d.quads;
+    const unsigned slice = d.tiles == 1 ? number : number / d.tiles, tile = number - slice * d.tiles;
+    const unsigned of_pairs = d.runs == 1 ? tile : tile / d.runs, k0 = (tile - of_pairs * d.runs) * RUN, across = over_power(p.cin, d.ins);
+    const unsigned of_channels = across == 1 ? of_pairs : of_pairs / across;
+    const unsigned i0 = (of_pairs - of_channels * across) * d.ins, c0 = of_channels * 4 * d.quads;
     const unsigned nk = min(d.taps, p.k - k0), pairs = d.quads * d.ins;
-    const unsigned pair = threadIdx.x % pairs, share = threadIdx.x / pairs, shares = BLOCK / pairs;
-    const unsigned g = pair % d.quads, i = pair / d.quads;
-    const unsigned dy_row = d.spots * QUADS, a_row = d.reach * QUADS, dy_pitch = dy_row + 1, a_pitch = a_row + 1, per_block = over(p.tout, d.spots);
+    const unsigned pair = rest(threadIdx.x, pairs), share = halved(threadIdx.x, pairs), shares = halved(BLOCK, pairs);
+    const unsigned g = rest(pair, d.quads), i = halved(pair, d.quads);
+    const unsigned dy_row = d.spots * QUADS, a_row = d.reach * QUADS, dy_pitch = dy_row + 1, a_pitch = a_row + 1, per_block = over_power(p.tout, d.spots);
     const unsigned dy_count = 4 * d.quads * dy_row, a_count = d.ins * a_row;
-    const float dy_inverse = 1.0f / static_cast<float>(dy_row), a_inverse = 1.0f / static_cast<float>(a_row);
+    const float a_inverse = inverse_of(a_row), taps_inverse = inverse_of(d.taps);
     const bool aligned = aligned16(in.da, in.y), x_aligned = aligned16(in.x);
     float4* dys = shared;
     float4* as = shared + 4 * d.quads * dy_pitch;
@@ -535,8 +543,8 @@ __device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, f
     copy_commit();
     const unsigned end = min((slice + 1) * d.each, d.stages);
     for (unsigned stage = slice * d.each; stage < end; ++stage) {
-        const unsigned block = stage / per_block, t0 = stage % per_block * d.spots;
-        const Run run = {in.x, block, i0, min(d.ins, p.cin - i0), t0, k0, d.step, d.taps, a_row, a_inverse, x_aligned};
+        const unsigned block = stage / per_block, t0 = (stage - block * per_block) * d.spots;
+        const Run run = {in.x, block, i0, min(d.ins, p.cin - i0), k0 + t0 * p.stride, p.stride - d.step, a_row, a_inverse, taps_inverse, x_aligned};
         // 2. dy and the input as the convolution saw it: in most shapes all of a stage is under way before the first of it is stored.
         for (unsigned base = 0; base < max(a_count, 2 * dy_count); base += FLIGHT * BLOCK) {
             const unsigned q0 = base + threadIdx.x, r0 = base / 2 + threadIdx.x;
@@ -545,7 +553,7 @@ __device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, f
             load_run(a, run, q0, p);
 #pragma unroll
             for (unsigned j = 0; j < FLIGHT / 2; ++j) {
-                const unsigned q = r0 + j * BLOCK, of = quotient(q, dy_inverse), c = c0 + of, t = t0 + (q - of * dy_row) / QUADS;
+                const unsigned q = r0 + j * BLOCK, c = c0 + halved(q, dy_row), t = t0 + rest(q, dy_row) / QUADS;
                 da[j] = y[j] = zero4();
                 if (q < dy_count && c < p.cout && t < p.tout) {
                     const size_t at = (static_cast<size_t>(block * p.cout + c) * p.tout + t) * LANES + 4 * (q % QUADS);
@@ -567,9 +575,9 @@ __device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, f
             }
 #pragma unroll
             for (unsigned j = 0; j < FLIGHT / 2; ++j) {
-                const unsigned q = r0 + j * BLOCK, c = quotient(q, dy_inverse);
+                const unsigned q = r0 + j * BLOCK, c = halved(q, dy_row);
                 if (q >= dy_count) break;
-                const int live = t0 + (q - c * dy_row) / QUADS < p.tout ? live_of(p, block, q % QUADS) : 0;
+                const int live = t0 + rest(q, dy_row) / QUADS < p.tout ? live_of(p, block, q % QUADS) : 0;
                 dys[q + c] = dy_of(constants, c, da[j], y[j], live);
             }
         }
@@ -579,13 +587,13 @@ __device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, f
             float4 dy[4];
 #pragma unroll
             for (unsigned e = 0; e < 4; ++e) dy[e] = dys[(g + e * d.quads) * dy_pitch + q];
-            const float4* a = as + i * a_pitch + q / QUADS * d.step * QUADS + q % QUADS;
+            const float4* a = as + i * a_pitch + q / QUADS * (d.step * QUADS) + q % QUADS;
 #pragma unroll
             for (unsigned tap = 0; tap < TAPS; ++tap) {
                 if (TAPS == RUN && tap >= nk) break;
                 const float4 v = a[tap * QUADS];
 #pragma unroll
-                for (unsigned e = 0; e < 4; ++e) acc[tap][e] += dot4(dy[e], v);
+                for (unsigned e = 0; e < 4; ++e) add_dot(acc[tap][e], dy[e], v);
             }
         }
     }
@@ -614,20 +622,20 @@ __device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, f
     }
     if (!last_block(ticket + tile, d.slices)) return;
     // 5. The sum over slices: `groups` threads share four weights, each every groups-th slice, then one adds theirs up in order.
-    const unsigned width = power(d.weights, BLOCK), groups = BLOCK / width, mine = threadIdx.x % width, group = threadIdx.x / width;
+    const unsigned width = power(d.weights, BLOCK), groups = halved(BLOCK, width), mine = rest(threadIdx.x, width), group = halved(threadIdx.x, width);
     for (unsigned q0 = 0; q0 < d.weights; q0 += width) {
         const unsigned q = q0 + mine;
         float4 sum = zero4();
-        for (unsigned s0 = group; s0 < d.slices; s0 += FLIGHT * groups) {
-            float4 v[FLIGHT];
+        for (unsigned s0 = group; s0 < d.slices; s0 += 2 * FLIGHT * groups) {
+            float4 v[2 * FLIGHT];
 #pragma unroll
-            for (unsigned j = 0; j < FLIGHT; ++j) {
+            for (unsigned j = 0; j < 2 * FLIGHT; ++j) {
                 const unsigned s = s0 + j * groups;
                 v[j] = zero4();
                 if (s < d.slices && q < d.weights) v[j] = written_line(sums + (static_cast<size_t>(s) * d.weights + q) * 4, part_aligned);
             }
 #pragma unroll
-            for (unsigned j = 0; j < FLIGHT; ++j) add_product(sum, 1.0f, v[j]);
+            for (unsigned j = 0; j < 2 * FLIGHT; ++j) add_product(sum, 1.0f, v[j]);
         }
         __syncthreads();
         shared[threadIdx.x] = sum; // the smallest stage has room for a block's
@@ -635,11 +643,11 @@ __device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, f
         if (group > 0 || q >= d.weights) continue;
         for (unsigned other = 1; other < groups; ++other) add_product(sum, 1.0f, shared[other * width + mine]);
         const float of[4] = {sum.x, sum.y, sum.z, sum.w};
-        const unsigned tap = q / pairs, j = i0 + q % pairs / d.quads;
+        const unsigned tap = halved(q, pairs), j = i0 + halved(rest(q, pairs), d.quads);
         if (tap >= nk || j >= p.cin) continue;
 #pragma unroll
         for (unsigned e = 0; e < 4; ++e) {
-            const unsigned c = c0 + q % d.quads + e * d.quads;
+            const unsigned c = c0 + rest(q, d.quads) + e * d.quads;
             if (c < p.cout) dw[(static_cast<size_t>(c) * p.cin + j) * p.k + k0 + tap] = of[e];
         }
     }
@@ -670,14 +678,14 @@ struct Dx {
 __device__ inline Dx dx_of(P p) {
     Dx d;
     d.groups = power(over(p.cin, 4), 4);
-    d.rows = BLOCK / QUADS / d.groups;
-    d.tiles = over(over(p.t, p.stride), d.rows);
-    d.across = over(p.cin, 4 * d.groups);
+    d.rows = halved(BLOCK / QUADS, d.groups);
+    d.tiles = over_power(over(p.t, p.stride), d.rows);
+    d.across = over_power(p.cin, 4 * d.groups);
     d.residues = p.stride <= 3 && over(p.batch, LANES) * d.tiles * d.across >= ENOUGH ? p.stride : 1;
     d.turns = d.residues == 1 ? min(p.stride, p.t) : 1;
     d.taps = min(over(p.k, p.stride), RUN);
     d.reach = d.rows + d.taps - 1;
-    d.channels = min(max(STAGE / (d.reach * QUADS + d.taps * d.residues * d.groups + CONSTANTS / 4), 1u), p.cout);
+    d.channels = min(max(quotient(STAGE, inverse_of(d.reach * QUADS + d.taps * d.residues * d.groups + CONSTANTS / 4)), 1u), p.cout);
     return d;
 }
 
@@ -686,12 +694,13 @@ template <unsigned RES>
 __device__ inline void dx_tile(unsigned number, const Inputs& in, const float* __restrict__ weight, float* __restrict__ da_in, float* __restrict__ part,
                                P p, const Dx& d, float4* shared, float* sums) {
     // 1. This block's samples, positions, residues and channels; this thread's.
-    const unsigned parts = over(p.batch, LANES) * d.tiles * d.turns, at_part = number / d.across, i0 = number % d.across * 4 * d.groups;
-    const unsigned r0 = at_part % d.turns, block = at_part / d.turns / d.tiles, j0 = at_part / d.turns % d.tiles * d.rows;
-    const unsigned quad = threadIdx.x % QUADS, row = threadIdx.x / QUADS % d.rows, group = threadIdx.x / (QUADS * d.rows);
+    const unsigned parts = over(p.batch, LANES) * d.tiles * d.turns, at_part = d.across == 1 ? number : number / d.across;
+    const unsigned i0 = (number - at_part * d.across) * 4 * d.groups, of_tile = d.turns == 1 ? at_part : at_part / d.turns, r0 = at_part - of_tile * d.turns;
+    const unsigned block = of_tile / d.tiles, j0 = (of_tile - block * d.tiles) * d.rows;
+    const unsigned quad = threadIdx.x % QUADS, row = rest(threadIdx.x / QUADS, d.rows), group = halved(threadIdx.x / QUADS, d.rows);
     const unsigned ours = i0 + 4 * group, wide = 4 * d.groups, longest = over(p.k, p.stride);
     const unsigned dy_row = d.reach * QUADS;
-    const float inverse = 1.0f / static_cast<float>(dy_row);
+    const float inverse = inverse_of(dy_row), taps_inverse = inverse_of(d.taps);
     const int live = live_of(p, block, quad);
     const bool aligned = aligned16(in.da, in.y), x_aligned = aligned16(in.x), put_aligned = aligned16(da_in);
     float4* ws = shared + d.channels * dy_row;
@@ -702,21 +711,38 @@ __device__ inline void dx_tile(unsigned number, const Inputs& in, const float* _
 #pragma unroll
         for (unsigned e = 0; e < 4; ++e) acc[r][e] = zero4();
     }
+    // What the sums at the end need; of one residue it is on its way meanwhile, of more it would not fit the registers.
+    const unsigned s0 = (j0 + row) * p.stride + r0;
+    const size_t x_at = (static_cast<size_t>(block * p.cin + ours) * p.t + s0) * LANES + 4 * quad, channel = static_cast<size_t>(p.t) * LANES;
+    float scale[4], shift[4], mean[4];
+    float4 x[RES][4];
+    const auto read_x = [&] {
+#pragma unroll
+        for (unsigned e = 0; e < 4; ++e) {
+            const bool there = p.affine && ours + e < p.cin;
+            scale[e] = there ? in.norm_in[ours + e] : 0.0f;
+            shift[e] = there ? in.norm_in[p.cin + ours + e] : 0.0f;
+            mean[e] = there ? in.norm_in[2 * p.cin + ours + e] : 0.0f;
+#pragma unroll
+            for (unsigned r = 0; r < RES; ++r) x[r][e] = there && s0 + r < p.t ? line(in.x + x_at + r * LANES + e * channel, x_aligned) : zero4();
+        }
+    };
+    if (RES == 1) read_x();
     for (unsigned c0 = 0; c0 < p.cout; c0 += d.channels) {
         const unsigned nc = min(d.channels, p.cout - c0);
         for (unsigned m0 = 0; m0 < longest; m0 += d.taps) {
             // 2. Weights [channel][m][residue][input channel] and constants set out; dy of the positions that the run's taps reach, latest last.
             if (c0 + m0 > 0) __syncthreads();
             copy_constants(constants, in.back, c0, nc, p.cout);
-            const unsigned i = i0 + threadIdx.x % wide;
-            for (unsigned q = threadIdx.x / wide; q < nc * d.taps * RES; q += BLOCK / wide) {
-                const unsigned c = c0 + q / RES / d.taps, m = q / RES % d.taps, tap = r0 + q % RES + p.stride * (m0 + m);
+            const unsigned i = i0 + rest(threadIdx.x, wide);
+            for (unsigned q = halved(threadIdx.x, wide); q < nc * d.taps * RES; q += halved(BLOCK, wide)) {
+                const unsigned c = quotient(q / RES, taps_inverse), m = q / RES - c * d.taps, tap = r0 + q % RES + p.stride * (m0 + m);
                 const bool there = tap < p.k && i < p.cin;
-                copy_async4(reinterpret_cast<float*>(ws) + q * wide + threadIdx.x % wide,
-                            weight + (there ? (static_cast<size_t>(c) * p.cin + i) * p.k + tap : 0), there);
+                copy_async4(reinterpret_cast<float*>(ws) + q * wide + rest(threadIdx.x, wide),
+                            weight + (there ? (static_cast<size_t>(c0 + c) * p.cin + i) * p.k + tap : 0), there);
             }
             copy_commit();
-            constexpr unsigned COUNT = RES == 1 ? FLIGHT : FLIGHT / 2;
+            constexpr unsigned COUNT = RES == 1 ? 9 : 3; // nine are all of 16 channels
             for (unsigned base = 0; base < nc * dy_row; base += COUNT * BLOCK) {
                 float4 da[COUNT], y[COUNT];
 #pragma unroll
@@ -761,43 +787,31 @@ __device__ inline void dx_tile(unsigned number, const Inputs& in, const float* _
             }
         }
     }
-    // 4. Out; nothing flows to lanes beyond the batch. What the sums need is read before anything is written.
-    float scale[4], shift[4], mean[4];
-#pragma unroll
-    for (unsigned e = 0; e < 4; ++e) {
-        const bool there = p.affine && ours + e < p.cin;
-        scale[e] = there ? in.norm_in[ours + e] : 0.0f;
-        shift[e] = there ? in.norm_in[p.cin + ours + e] : 0.0f;
-        mean[e] = there ? in.norm_in[2 * p.cin + ours + e] : 0.0f;
-    }
+    if (RES > 1) read_x();
+    // 4. Out; nothing flows to lanes beyond the batch.
     float both[8] = {};
 #pragma unroll
     for (unsigned r = 0; r < RES; ++r) {
-        const unsigned s = (j0 + row) * p.stride + r0 + r;
-        const size_t at = (static_cast<size_t>(block * p.cin + ours) * p.t + s) * LANES + 4 * quad, channel = static_cast<size_t>(p.t) * LANES;
-        float4 x[4];
-#pragma unroll
-        for (unsigned e = 0; e < 4; ++e) x[e] = p.affine && s < p.t && ours + e < p.cin ? line(in.x + at + e * channel, x_aligned) : zero4();
 #pragma unroll
         for (unsigned e = 0; e < 4; ++e) {
-            if (s >= p.t || ours + e >= p.cin) break;
-            const float4 v = kept(acc[r][e], live);
-            put_line(da_in + at + e * channel, v, put_aligned);
-            const float4 dz = make_float4(scale[e] * x[e].x + shift[e] > 0.0f ? v.x : 0.0f, scale[e] * x[e].y + shift[e] > 0.0f ? v.y : 0.0f,
-                                          scale[e] * x[e].z + shift[e] > 0.0f ? v.z : 0.0f, scale[e] * x[e].w + shift[e] > 0.0f ? v.w : 0.0f);
+            if (s0 + r >= p.t || ours + e >= p.cin) break;
+            const float4 v = kept(acc[r][e], live), a = x[r][e];
+            put_line(da_in + x_at + r * LANES + e * channel, v, put_aligned);
+            const float4 dz = make_float4(scale[e] * a.x + shift[e] > 0.0f ? v.x : 0.0f, scale[e] * a.y + shift[e] > 0.0f ? v.y : 0.0f,
+                                          scale[e] * a.z + shift[e] > 0.0f ? v.z : 0.0f, scale[e] * a.w + shift[e] > 0.0f ? v.w : 0.0f);
             both[e] += (dz.x + dz.y) + (dz.z + dz.w);
-            both[4 + e] += dot4(dz, make_float4(x[e].x - mean[e], x[e].y - mean[e], x[e].z - mean[e], x[e].w - mean[e]));
+            both[4 + e] += dot4(dz, make_float4(a.x - mean[e], a.y - mean[e], a.z - mean[e], a.w - mean[e]));
         }
     }
     // 5. The sums of the layer before.
     if (!p.affine) return;
     warp_sums(both, sums);
-    const unsigned c = threadIdx.x % wide, warps = d.rows / WARP_ROWS;
+    const unsigned c = rest(threadIdx.x, wide), warps = d.rows / WARP_ROWS, what = halved(threadIdx.x, wide);
     if (threadIdx.x >= 2 * wide || i0 + c >= p.cin) return;
-    const float* of = sums + c / 4 * warps * 8 + threadIdx.x / wide * 4 + c % 4;
+    const float* of = sums + c / 4 * warps * 8 + what * 4 + c % 4;
     float sum = 0.0f;
     for (unsigned w = 0; w < warps; ++w) sum += of[w * 8];
-    part[static_cast<size_t>(threadIdx.x / wide * p.cin + i0 + c) * parts + at_part] = sum;
+    part[static_cast<size_t>(what * p.cin + i0 + c) * parts + at_part] = sum;
 }
 
 // Frames of a sample that the mean over time includes.
