@@ -214,13 +214,13 @@ contrastive_cross(const float* __restrict__ z, const float* __restrict__ labels_
     cross(cross_memory, z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, part, p, ticket);
 }
 
-extern "C" __global__ void __launch_bounds__(128, 3)
+extern "C" __global__ void __launch_bounds__(128, 2)
 contrastive_cross_f16(const __half* __restrict__ z, const float* __restrict__ labels_z, const float* __restrict__ weights_z, const __half* __restrict__ others, const float* __restrict__ labels_o, const float* __restrict__ weights_o, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ dothers, float* __restrict__ part, P p, unsigned* ticket) {
     extern __shared__ float4 cross_f16_memory[];
     cross(cross_f16_memory, z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, part, p, ticket);
 }
 
-extern "C" __global__ void __launch_bounds__(128, 3)
+extern "C" __global__ void __launch_bounds__(128, 2)
 contrastive_cross_bf16(const __nv_bfloat16* __restrict__ z, const float* __restrict__ labels_z, const float* __restrict__ weights_z, const __nv_bfloat16* __restrict__ others, const float* __restrict__ labels_o, const float* __restrict__ weights_o, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ dothers, float* __restrict__ part, P p, unsigned* ticket) {
     extern __shared__ float4 cross_bf16_memory[];
     cross(cross_bf16_memory, z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, part, p, ticket);

@@ -260,12 +260,12 @@ __device__ inline float most(float) { return 3e38f; }
 __device__ inline float4 given(const float* row, unsigned k, unsigned d, bool whole) { return whole ? at4(row, k) : quad_of(row, k, d); }
 template <class T> __device__ inline float4 given(const T* row, unsigned k, unsigned d, bool) { return quad_of(row, k, d); }
 
-// What a lane knows of its two rows i, `group` and `group` + 8 of its warp's.
+// What a lane knows of its two rows i, `first` and `first` + 8.
 struct Owned {
-    unsigned i[2];
+    unsigned first;
     float norm[2];   // squared; of a cosine one over it, 0 for a zero row
     float length[2]; // of a cosine
-    float weight[2], label[2];
+    float label[2];
 };
 // And of the tile's rows j, in shared memory.
 struct Others {
@@ -281,8 +281,8 @@ __device__ __forceinline__ void exact(float (&t)[BLOCKS][4], const Rows& a, cons
     for (unsigned n = 0; n < BLOCKS; n++)
 #pragma unroll
         for (unsigned e = 0; e < 4; e++) t[n][e] = 0.0f;
-    const T* const x0 = a.row<T>(min(my.i[0], a.n - 1), d);
-    const T* const x1 = a.row<T>(min(my.i[1], a.n - 1), d);
+    const T* const x0 = a.row<T>(min(my.first, a.n - 1), d);
+    const T* const x1 = a.row<T>(min(my.first + 8, a.n - 1), d);
 #pragma unroll 1
     for (unsigned k = 0; k < d; k += 4) {
         float4 x[2] = {given(x0, k, d, whole), given(x1, k, d, whole)};
@@ -362,6 +362,7 @@ template <bool COSINE, class T, class F> __device__ __noinline__ void general(Ge
     float(&acc)[COLUMNS][4] = tile.acc;
     if (tile.near) exact<COSINE, T>(t, a, b, my, their, j0, d);
     const unsigned lane = threadIdx.x % 32, in = lane % 4;
+    const float weight_i[2] = {a.weight(my.first), a.weight(my.first + 8)};
     Found found = {};
     Left<T> left;
     float apart[BLOCKS][4];
@@ -374,8 +375,8 @@ template <bool COSINE, class T, class F> __device__ __noinline__ void general(Ge
             float g[2], product[2];
 #pragma unroll
             for (unsigned e = 0; e < 2; e++) {
-                const unsigned col = 8 * n + 2 * in + e, i = my.i[h], j = j0 + col;
-                const float ni = my.norm[h], nj = their.norm[col], both = same && i == j ? 0.0f : my.weight[h] * their.weight[col];
+                const unsigned col = 8 * n + 2 * in + e, i = my.first + 8 * h, j = j0 + col;
+                const float ni = my.norm[h], nj = their.norm[col], both = same && i == j ? 0.0f : weight_i[h] * their.weight[col];
                 const bool counts = both > 0.0f, directed = !COSINE || (ni > 0.0f && nj > 0.0f);
                 float te = t[n][2 * h + e], inward = 0.5f * te;
                 bool given = false;
@@ -503,14 +504,12 @@ __device__ __noinline__ double sweep_rows(float4* memory, const Rows a, const Ro
     }
     __syncthreads();
     Owned my;
+    my.first = i0 + 16 * down + group;
 #pragma unroll
     for (unsigned h = 0; h < 2; h++) {
-        const unsigned row = 16 * down + 8 * h + group;
-        my.i[h] = i0 + row;
-        my.norm[h] = first < end ? norm_i[row] : 0.0f;
+        my.norm[h] = first < end ? norm_i[16 * down + group + 8 * h] : 0.0f;
         my.length[h] = COSINE && my.norm[h] > 0.0f ? 1.0f / my.norm[h] : 0.0f;
-        my.weight[h] = a.weight(i0 + row);
-        my.label[h] = my.i[h] < a.n ? a.labels[my.i[h]] : 0.0f;
+        my.label[h] = my.first + 8 * h < a.n ? a.labels[my.first + 8 * h] : 0.0f;
     }
     unsigned now = 0;
     for (unsigned round = first; round < end; round++) {
@@ -567,7 +566,8 @@ __device__ __noinline__ double sweep_rows(float4* memory, const Rows a, const Ro
                 bool cancelled = !(te > cancels(T()) * squares) || (COSINE && !(by > 1e-24f && by < 1e24f));
                 if (!all) {
                     const unsigned col = 8 * n + 2 * in + e % 2;
-                    cancelled = cancelled && my.weight[e / 2] * their.weight[col] > 0.0f && !(same && my.i[e / 2] == j + col);
+                    const unsigned r = my.first + 4 * (e - e % 2);
+                    cancelled = cancelled && a.weight(r) * their.weight[col] > 0.0f && !(same && r == j + col);
                 }
                 near |= cancelled;
                 t[n][e] = te;
