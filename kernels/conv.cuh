@@ -641,13 +641,141 @@ __device__ inline void weight_tile(const Conv<AXES>& c, float* room, const float
     }
 }
 
+// A tile of bwd_w where channels are few: rows and terms of a warp, in the registers of each lane.
+constexpr unsigned FEW = 8;
+constexpr unsigned FEW_SUMS = FEW * FEW;
+// Such tiles of a block at most; warps beyond them share out its places.
+constexpr unsigned FEW_TILES = 4;
+
+// Adds 2·HALF sums of each lane over the warp: lane l is left with those at 2·l and 2·l + 1.
+template <unsigned HALF> __device__ inline void halve(float (&sums)[FEW_SUMS]) {
+    const bool upper = (threadIdx.x & HALF / 2) != 0;
+#pragma unroll
+    for (unsigned i = 0; i < HALF; ++i) {
+        const float keep = upper ? sums[i + HALF] : sums[i], give = upper ? sums[i] : sums[i + HALF];
+        sums[i] = keep + __shfl_xor_sync(FULL, give, static_cast<int>(HALF / 2));
+    }
+    if constexpr (HALF > 2) halve<HALF / 2>(sums);
+}
+
+// The gradient of the weight where channels are few, and bytes, their latency and the adding up are all there is to do. A lane reads the
+// 8 values of dy and the 8 of x of a place straight from memory (neighbours read neighbours; what taps share is in the nearest cache),
+// two places at a time so that 32 reads are under way, and multiplies them into 64 sums. Lanes are added by halving: each hands on
+// the half of its sums that the other keeps. `part` is [splits, blocks of tiles, tiles, 64] from its first multiple of 16 bytes on.
+template <int AXES>
+__device__ inline void few_weights(const Conv<AXES>& c, float4* room, const float* __restrict__ x, const float* __restrict__ dy, float* part,
+                                   float* dw, unsigned* ticket) {
+    const Product<AXES> p = Product<AXES>::forward(c);
+    const unsigned places = p.places(), sources = p.sources(), terms = c.cin * p.taps();
+    const unsigned across = div_up(terms, FEW), down = div_up(c.cout, FEW), tiles = c.groups * down * across;
+    const unsigned members = tiles > 2 ? FEW_TILES : tiles, owners = div_up(tiles, members), shares = WEIGHT_THREADS / 32 / members;
+    const unsigned number = block_number(), own = number % owners, split = number / owners;
+    if (split >= c.splits) return;
+    const unsigned thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
+
+    float sums[FEW_SUMS] = {};
+    const unsigned tile = own * members + warp % members, share = warp / members;
+    if (tile < tiles) {
+        const unsigned term = tile % across * FEW, channel = tile / across % down * FEW, group = tile / across / down;
+        const unsigned rows = min(c.cout - channel, FEW);
+        Term<AXES> mine = {}, t[FEW];
+        unsigned unused;
+        mine.step[0] = OUTSIDE;
+        if (lane < FEW && term + lane < terms) mine = p.term(term + lane, unused);
+#pragma unroll
+        for (unsigned j = 0; j < FEW; ++j) {
+            t[j].offset = __shfl_sync(FULL, mine.offset, j);
+#pragma unroll
+            for (int a = 0; a < AXES; ++a) t[j].step[a] = __shfl_sync(FULL, mine.step[a], j);
+        }
+
+        constexpr unsigned AT_ONCE = 2;
+        const unsigned step = 32 * shares;
+        const size_t all = static_cast<size_t>(c.batch) * places;
+        const size_t run = ((all + step - 1) / step + c.splits - 1) / c.splits * step, first = split * run;
+        const unsigned count = first < all ? static_cast<unsigned>(min(run, all - first)) : 0;
+        for (unsigned i = share * 32; i < count; i += AT_ONCE * step) {
+            float up[AT_ONCE][FEW], under[AT_ONCE][FEW];
+#pragma unroll
+            for (unsigned u = 0; u < AT_ONCE; ++u) {
+                const unsigned at = i + u * step + lane, place = static_cast<unsigned>(first + at);
+                const unsigned sample = place / places * c.groups + group;
+                unsigned to, from, start[AXES];
+                p.place(place % places, to, start, from);
+                to += (sample * c.cout + channel) * places;
+                from += sample * c.cin * sources;
+#pragma unroll
+                for (unsigned j = 0; j < FEW; ++j) {
+                    up[u][j] = at < count && j < rows ? dy[static_cast<unsigned>(to + j * places)] : 0.0f;
+                    under[u][j] = at < count && p.inside(start, t[j]) ? x[static_cast<unsigned>(from + t[j].offset)] : 0.0f;
+                }
+            }
+#pragma unroll
+            for (unsigned u = 0; u < AT_ONCE; ++u) {
+#pragma unroll
+                for (unsigned j = 0; j < FEW_SUMS; ++j) sums[j] += up[u][j / FEW] * under[u][j % FEW];
+            }
+        }
+    }
+    halve<FEW_SUMS / 2>(sums);
+    float* const floats = reinterpret_cast<float*>(room);
+    *reinterpret_cast<float2*>(floats + warp * FEW_SUMS + 2 * lane) = make_float2(sums[0], sums[1]);
+    __syncthreads();
+
+    // Element e of the block's sums: of all shares, and where it is in dw.
+    const unsigned elements = members * FEW_SUMS;
+    const auto write = [&](unsigned e, float v) {
+        const unsigned of = own * members + e / FEW_SUMS, group = of / across / down;
+        const unsigned row = of / across % down * FEW + e / FEW % FEW, column = of % across * FEW + e % FEW;
+        if (group < c.groups && row < c.cout && column < terms) dw[(group * c.cout + row) * terms + column] = v;
+    };
+    float* const parts = reinterpret_cast<float*>((reinterpret_cast<size_t>(part) + 15) / 16 * 16) + own * elements;
+    if (thread < elements) {
+        float sum = floats[thread];
+        for (unsigned s = 1; s < shares; ++s) sum += floats[s * elements + thread];
+        if (c.splits > 1) {
+            parts[static_cast<size_t>(split) * owners * elements + thread] = sum;
+        } else {
+            write(thread, sum);
+        }
+    }
+    if (c.splits == 1) {
+        if (number == 0 && thread == 0) part[0] = 0.0f;
+        return;
+    }
+
+    // Teams of the last block's threads add every so manieth run, four sums a thread and sixteen reads under way.
+    if (!last_block(ticket + own, c.splits)) return;
+    constexpr unsigned READS = 16;
+    const unsigned quads = elements / 4, teams = WEIGHT_THREADS / quads, quad = thread % quads;
+    float sum[4] = {};
+    for (unsigned s = thread / quads; s < c.splits; s += READS * teams) {
+        float4 v[READS];
+#pragma unroll
+        for (unsigned i = 0; i < READS; ++i) {
+            const unsigned from = s + i * teams;
+            v[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            if (from < c.splits) v[i] = __ldcg(reinterpret_cast<const float4*>(parts + static_cast<size_t>(from) * owners * elements) + quad);
+        }
+#pragma unroll
+        for (unsigned i = 0; i < READS; ++i) sum[0] += v[i].x, sum[1] += v[i].y, sum[2] += v[i].z, sum[3] += v[i].w;
+    }
+    room[thread] = make_float4(sum[0], sum[1], sum[2], sum[3]);
+    __syncthreads();
+    if (thread < elements) {
+        float total = 0.0f;
+        for (unsigned t = 0; t < teams; ++t) total += floats[t * elements + thread];
+        write(thread, total);
+    }
+}
+
 // The tile of a block of bwd_w, by the channels of a group of the output.
 template <int AXES>
 __device__ inline void weight_gradient(const Conv<AXES>& c, float4* room, const float* x, const float* dy, float* part, float* dw,
                                        unsigned* ticket) {
     float* const floats = reinterpret_cast<float*>(room);
     if (c.cout <= 16) {
-        weight_tile<ExactWeights<8, 32, 4, 4, 64>>(c, floats, x, dy, part, dw, ticket);
+        few_weights(c, room, x, dy, part, dw, ticket);
     } else if (c.tf32) {
         weight_tile<Tf32Weights>(c, floats, x, dy, part, dw, ticket);
     } else {

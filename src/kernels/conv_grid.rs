@@ -33,13 +33,13 @@ const fn channels(rows: usize) -> usize {
     }
 }
 
-/// Channels, terms and places of a tile of the CUDA twin of `bwd_w`, by the output channels of a group.
-const fn weight_tile(rows: usize) -> [usize; 3] {
-    match rows {
-        0..=16 => [8, 32, 64],
-        _ => [64, 64, 32],
-    }
-}
+/// Channels and terms of a tile of the CUDA twin of `bwd_w`, and its places.
+const WEIGHT_TILE: usize = 64;
+const WEIGHT_PLACES: usize = 32;
+/// Channels and terms of its tile where channels are few.
+const FEW: usize = 8;
+/// Such tiles of a block at most.
+const FEW_TILES: usize = 4;
 
 /// Blocks that the gradient of the weight is cut into where it can be: one for each multiprocessor of a large card.
 const BLOCKS: usize = 132;
@@ -84,9 +84,11 @@ impl Geometry {
         (BLOCKS / self.cuda_weight_tiles()).clamp(1, runs) as u32
     }
 
-    /// Elements of the partial gradients of the weight; one, not used, where there is a single run.
+    /// Elements of the partial gradients of the weight; one, not used, where there is a single run. Whole tiles where channels
+    /// are few, and what it takes to start at a multiple of 16 bytes.
     pub(super) fn parts(&self, splits: u32) -> usize {
-        if splits > 1 { splits as usize * self.elements()[1] } else { 1 }
+        let each = if self.few() { self.cuda_weight_tiles() * self.few_tiles() * FEW * FEW } else { self.elements()[1] };
+        if splits > 1 { splits as usize * each + 3 } else { 1 }
     }
 
     fn wgsl_tiles(&self, channels: usize, positions: usize) -> usize {
@@ -132,10 +134,23 @@ impl Geometry {
     pub(super) fn cuda_shared(rows: usize) -> u32 {
         (4 * STAGES * (channels(rows) * (DEPTH + 4) + DEPTH * (SPAN + 8))) as u32
     }
-    /// Tiles of the CUDA twin of `bwd_w`, each with a ticket.
+    /// Whether the CUDA twin of `bwd_w` takes the way of few channels.
+    fn few(&self) -> bool {
+        self.cout <= 16
+    }
+    fn weight_tiles(&self, side: usize) -> usize {
+        self.groups * self.cout.div_ceil(side) * self.row().div_ceil(side)
+    }
+    /// Tiles that its blocks then own.
+    fn few_tiles(&self) -> usize {
+        match self.weight_tiles(FEW) {
+            tiles @ 0..=2 => tiles,
+            _ => FEW_TILES,
+        }
+    }
+    /// What the blocks of the CUDA twin of `bwd_w` own on one run of places, each with a ticket: a tile, or a few small ones.
     pub(super) fn cuda_weight_tiles(&self) -> usize {
-        let [rows, terms, _] = weight_tile(self.cout);
-        self.groups * self.cout.div_ceil(rows) * self.row().div_ceil(terms)
+        if self.few() { self.weight_tiles(FEW).div_ceil(self.few_tiles()) } else { self.weight_tiles(WEIGHT_TILE) }
     }
     /// Blocks of the CUDA twin of `bwd_w`.
     pub(super) fn cuda_bwd_w(&self, splits: u32) -> [u32; 3] {
@@ -143,7 +158,9 @@ impl Geometry {
     }
     /// Bytes of shared memory of a block of it.
     pub(super) fn cuda_bwd_w_shared(&self) -> u32 {
-        let [rows, terms, places] = weight_tile(self.cout);
-        (4 * STAGES * (rows + terms) * (places + 4)) as u32
+        if self.few() {
+            return 16 * WEIGHT_THREADS;
+        }
+        (4 * STAGES * 2 * WEIGHT_TILE * (WEIGHT_PLACES + 4)) as u32
     }
 }
