@@ -193,9 +193,7 @@ pub static FWD: Kernel = Kernel {
         f64: fwd,
     },
     groups: &[|p| geometry(p).wgsl_fwd()],
-    cuda: Some(
-        Cuda::new(THREADS, |p| geometry(p).cuda_fwd()).shared(|p| Geometry::cuda_shared(geometry(p).cout)),
-    ),
+    cuda: Some(Cuda::new(THREADS, |p| geometry(p).cuda_fwd()).shared(|p| geometry(p).cuda_shared(false))),
     cost: |p| {
         let p: P = p.get();
         let bias = if p.bias != 0 { p.cout as usize } else { 0 };
@@ -226,9 +224,7 @@ pub static BWD_X: Kernel = Kernel {
         f64: bwd_x,
     },
     groups: &[|p| geometry(p).wgsl_bwd_x()],
-    cuda: Some(
-        Cuda::new(THREADS, |p| geometry(p).cuda_bwd_x()).shared(|p| Geometry::cuda_shared(geometry(p).cin)),
-    ),
+    cuda: Some(Cuda::new(THREADS, |p| geometry(p).cuda_bwd_x()).shared(|p| geometry(p).cuda_shared(true))),
     cost: backward_cost,
 };
 

@@ -19,6 +19,24 @@ const SPAN: usize = 128;
 const DEPTH: usize = 16;
 /// Slices in flight.
 const STAGES: usize = 3;
+/// Blocks that fill a large card, two for each multiprocessor.
+const FILLED: usize = 264;
+/// Slots of weights that a block of the narrow way keeps for a row, at most.
+const SLOTS: usize = 1024;
+/// The largest stride that it has a table of the phases of.
+const LARGEST_STRIDE: usize = 16;
+
+/// How the narrow way goes about a product.
+struct Narrow {
+    /// Rows and places of a thread, and how many threads share out the terms of a place.
+    rows: usize,
+    places: usize,
+    shares: usize,
+    /// Slots of weights and terms that a block keeps in shared memory.
+    slots: usize,
+    terms: usize,
+}
+
 /// Threads of a block of `bwd_w`.
 pub(super) const WEIGHT_THREADS: u32 = 256;
 /// Threads of a block of `bwd_b`.
@@ -45,6 +63,10 @@ const FEW_TILES: usize = 4;
 const BLOCKS: usize = 132;
 /// Positions of a run of that gradient below which cutting further costs more than it brings.
 const RUN: usize = 128;
+
+fn greatest_common(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { greatest_common(b, a % b) }
+}
 
 /// `n` blocks or workgroups over x and y; a kernel finds nothing to do in those beyond.
 fn fold(n: usize) -> [u32; 3] {
@@ -87,7 +109,11 @@ impl Geometry {
     /// Elements of the partial gradients of the weight; one, not used, where there is a single run. Whole tiles where channels
     /// are few, and what it takes to start at a multiple of 16 bytes.
     pub(super) fn parts(&self, splits: u32) -> usize {
-        let each = if self.few() { self.cuda_weight_tiles() * self.few_tiles() * FEW * FEW } else { self.elements()[1] };
+        let each = if self.few() {
+            self.cuda_weight_tiles() * self.few_tiles() * FEW * FEW
+        } else {
+            self.elements()[1]
+        };
         if splits > 1 { splits as usize * each + 3 } else { 1 }
     }
 
@@ -118,21 +144,85 @@ impl Geometry {
         [(self.groups * self.cout) as u32, 1, 1]
     }
 
+    /// How `fwd` or `bwd_x` goes the narrow way, if it does.
+    fn narrow(&self, backward: bool) -> Option<Narrow> {
+        let axes = &self.axes;
+        let period = |a: usize| {
+            if backward { axes[a].stride / greatest_common(axes[a].stride, axes[a].dilation) } else { 1 }
+        };
+        let turns = |a: usize| axes[a].kernel.div_ceil(period(a));
+        let each = self.product(|a| turns(a) * period(a));
+        let (rows, inner) = if backward { (self.cin, self.cout) } else { (self.cout, self.cin) };
+        if (inner + 1) * each > SLOTS || backward && axes.iter().any(|a| a.stride > LARGEST_STRIDE) {
+            return None;
+        }
+        let [phases, places] = if backward { self.phases() } else { [1, self.outputs()] };
+        let wide = (self.batch * places).div_ceil(SPAN)
+            * phases
+            * self.groups
+            * rows.div_ceil(if rows <= 32 { 32 } else { 64 });
+        if rows > 16 && wide >= FILLED / 4 {
+            return None;
+        }
+        let (at_once, most) = match rows {
+            1 => (1, 4),
+            5..=16 => (8, 2),
+            _ => (4, 4),
+        };
+        let all = self.batch * if backward { self.inputs() } else { self.outputs() };
+        let blocks = |span: usize| all.div_ceil(span) * self.groups * rows.div_ceil(at_once);
+        let terms = inner * self.product(turns);
+        let threads = THREADS as usize;
+        let places = if blocks(threads * most) >= FILLED { most } else { 1 };
+        let batch = if places > 2 { 4 } else { 8 };
+        let mut shares = 1;
+        while places == 1
+            && shares < threads / 32
+            && terms > shares * batch
+            && blocks(threads / shares) < FILLED
+        {
+            shares *= 2;
+        }
+        let terms = terms.next_multiple_of(shares * batch);
+        let slots = if backward { (inner + 1) * each } else { terms };
+        Some(Narrow { rows: at_once, places, shares, slots: slots.next_multiple_of(4), terms })
+    }
+    /// Blocks of the narrow way.
+    fn narrow_blocks(&self, n: &Narrow, rows: usize, positions: usize) -> [u32; 3] {
+        fold(self.groups * rows.div_ceil(n.rows) * positions.div_ceil(THREADS as usize * n.places / n.shares))
+    }
+
     fn cuda_tiles(&self, rows: usize, positions: usize) -> usize {
         self.groups * rows.div_ceil(channels(rows)) * positions.div_ceil(SPAN)
     }
     /// Blocks of the CUDA twin of `fwd`.
     pub(super) fn cuda_fwd(&self) -> [u32; 3] {
-        fold(self.cuda_tiles(self.cout, self.batch * self.outputs()))
+        match self.narrow(false) {
+            Some(n) => self.narrow_blocks(&n, self.cout, self.batch * self.outputs()),
+            None => fold(self.cuda_tiles(self.cout, self.batch * self.outputs())),
+        }
     }
     /// Blocks of the CUDA twin of `bwd_x`.
     pub(super) fn cuda_bwd_x(&self) -> [u32; 3] {
+        if let Some(n) = self.narrow(true) {
+            return self.narrow_blocks(&n, self.cin, self.batch * self.inputs());
+        }
         let [phases, places] = self.phases();
         fold(self.cuda_tiles(self.cin, self.batch * places) * phases)
     }
-    /// Bytes of shared memory of a block of the CUDA twin of `fwd` or `bwd_x`, whose result has `rows` channels a group.
-    pub(super) fn cuda_shared(rows: usize) -> u32 {
-        (4 * STAGES * (channels(rows) * (DEPTH + 4) + DEPTH * (SPAN + 8))) as u32
+    /// Bytes of shared memory of a block of the CUDA twin of `fwd` or `bwd_x`.
+    pub(super) fn cuda_shared(&self, backward: bool) -> u32 {
+        let floats = match self.narrow(backward) {
+            // A term is six words at most.
+            Some(n) => {
+                n.slots * n.rows + 6 * n.terms + if n.shares > 1 { THREADS as usize * n.rows } else { 0 }
+            }
+            None => {
+                let rows = if backward { self.cin } else { self.cout };
+                STAGES * (channels(rows) * (DEPTH + 4) + DEPTH * (SPAN + 8))
+            }
+        };
+        4 * floats as u32
     }
     /// Whether the CUDA twin of `bwd_w` takes the way of few channels.
     fn few(&self) -> bool {
@@ -150,7 +240,11 @@ impl Geometry {
     }
     /// What the blocks of the CUDA twin of `bwd_w` own on one run of places, each with a ticket: a tile, or a few small ones.
     pub(super) fn cuda_weight_tiles(&self) -> usize {
-        if self.few() { self.weight_tiles(FEW).div_ceil(self.few_tiles()) } else { self.weight_tiles(WEIGHT_TILE) }
+        if self.few() {
+            self.weight_tiles(FEW).div_ceil(self.few_tiles())
+        } else {
+            self.weight_tiles(WEIGHT_TILE)
+        }
     }
     /// Blocks of the CUDA twin of `bwd_w`.
     pub(super) fn cuda_bwd_w(&self, splits: u32) -> [u32; 3] {
