@@ -26,6 +26,7 @@ namespace {
 constexpr unsigned THREADS = 128; // of fwd and bwd_x
 constexpr unsigned SPAN = 128; // places of a tile: one a thread
 constexpr unsigned DEPTH = 16; // terms of a slice
+constexpr unsigned PARTS = 4; // of a slice: copies of one are between the products of another
 constexpr unsigned STAGES = 3; // slices in flight
 constexpr unsigned WEIGHT_PITCH = DEPTH + 4;
 constexpr unsigned VALUE_PITCH = SPAN + 8;
@@ -115,6 +116,11 @@ template <int AXES> struct alignas(AXES == 1 ? 8 : 16) Term {
     unsigned offset, step[AXES];
 };
 
+// A term by its channel of the source and its tap on each axis.
+template <int AXES> struct Digits {
+    unsigned inner, turn[AXES];
+};
+
 // The product behind the convolution, or behind one phase of the gradient of its input.
 template <int AXES> struct Product {
     unsigned rows, inner; // channels of the result and of the source, in a group
@@ -158,19 +164,40 @@ template <int AXES> struct Product {
         return n;
     }
 
-    // Term e of a row: what it meets, and its weight's place from the row's first.
-    __device__ Term<AXES> term(unsigned e, unsigned& weight) const {
-        const unsigned each = taps();
-        Term<AXES> t = {e / each * sources(), {}};
-        weight = e / each * inner_step;
-        unsigned tap = e % each, plane = 1, kernel = 1;
+    // The digits of term e of a row; there need be no taps.
+    __device__ Digits<AXES> digits(unsigned e) const {
+        Digits<AXES> d;
+        for (int a = AXES - 1; a >= 0; --a) {
+            const unsigned taps = max(line[a].taps, 1u);
+            d.turn[a] = e % taps;
+            e /= taps;
+        }
+        d.inner = e;
+        return d;
+    }
+    // Those of the sum of two terms.
+    __device__ Digits<AXES> sum(const Digits<AXES>& e, const Digits<AXES>& f) const {
+        Digits<AXES> d;
+        bool carry = false;
+        for (int a = AXES - 1; a >= 0; --a) {
+            const unsigned turn = e.turn[a] + f.turn[a] + carry;
+            carry = turn >= line[a].taps;
+            d.turn[a] = carry ? turn - line[a].taps : turn;
+        }
+        d.inner = e.inner + f.inner + carry;
+        return d;
+    }
+
+    // What a term meets, and its weight's place from its row's first.
+    __device__ Term<AXES> term(const Digits<AXES>& d, unsigned& weight) const {
+        Term<AXES> t = {d.inner * sources(), {}};
+        weight = d.inner * inner_step;
+        unsigned plane = 1, kernel = 1;
         for (int a = AXES - 1; a >= 0; --a) {
             const Line& l = line[a];
-            const unsigned r = a == 0 ? tap : tap % l.taps;
-            if (a > 0) tap /= l.taps;
-            t.step[a] = r * l.jump;
+            t.step[a] = d.turn[a] * l.jump;
             t.offset += t.step[a] * plane;
-            weight += (l.tap_first + r * l.tap_step) * kernel;
+            weight += (l.tap_first + d.turn[a] * l.tap_step) * kernel;
             plane *= l.source;
             kernel *= l.kernel;
         }
@@ -278,22 +305,21 @@ template <unsigned CHANNELS_, unsigned ROWS, unsigned COLUMNS> struct Exact {
         column = (warp / (DOWN / 4) * 8 + lane % 8) * 4;
     }
 
-    __device__ void multiply(const float* weights, const float* values) {
+    // A part of a slice, of four terms.
+    __device__ void multiply(const float* weights, const float* values, unsigned part) {
+        const unsigned k = part * (DEPTH / PARTS);
+        float a[ROWS][4];
 #pragma unroll
-        for (unsigned k = 0; k < DEPTH; k += 4) {
-            float a[ROWS][4];
+        for (unsigned i = 0; i < ROWS; ++i) load4(a[i], &weights[(row + i * DOWN) * WEIGHT_PITCH + k]);
 #pragma unroll
-            for (unsigned i = 0; i < ROWS; ++i) load4(a[i], &weights[(row + i * DOWN) * WEIGHT_PITCH + k]);
+        for (unsigned e = 0; e < 4; ++e) {
+            float b[COLUMNS / 4][4];
 #pragma unroll
-            for (unsigned e = 0; e < 4; ++e) {
-                float b[COLUMNS / 4][4];
+            for (unsigned j = 0; j < COLUMNS / 4; ++j) load4(b[j], &values[(k + e) * VALUE_PITCH + column + j * 4 * ACROSS]);
 #pragma unroll
-                for (unsigned j = 0; j < COLUMNS / 4; ++j) load4(b[j], &values[(k + e) * VALUE_PITCH + column + j * 4 * ACROSS]);
+            for (unsigned i = 0; i < ROWS; ++i) {
 #pragma unroll
-                for (unsigned i = 0; i < ROWS; ++i) {
-#pragma unroll
-                    for (unsigned j = 0; j < COLUMNS; ++j) sums[i][j] += a[i][e] * b[j / 4][j % 4];
-                }
+                for (unsigned j = 0; j < COLUMNS; ++j) sums[i][j] += a[i][e] * b[j / 4][j % 4];
             }
         }
     }
@@ -326,9 +352,10 @@ template <unsigned CHANNELS_> struct Tf32 {
         column = warp / (CHANNELS / 32) * 8 * N;
     }
 
-    __device__ void multiply(const float* weights, const float* values) {
-#pragma unroll
-        for (unsigned k = 0; k < DEPTH; k += 8) {
+    // The tensor cores take two parts at once.
+    __device__ void multiply(const float* weights, const float* values, unsigned part) {
+        const unsigned k = part * (DEPTH / PARTS);
+        if (k % 8 == 0) {
             multiply_tf32(sums, &weights[row * WEIGHT_PITCH + k], WEIGHT_PITCH, &values[k * VALUE_PITCH + column], VALUE_PITCH, 1);
         }
     }
@@ -343,7 +370,10 @@ template <unsigned CHANNELS_> struct Tf32 {
 
 // What a block keeps beside the slices.
 template <int AXES> struct Tables {
-    Term<AXES> terms[STAGES][DEPTH];
+    alignas(16) Term<AXES> terms[STAGES][DEPTH];
+    unsigned weights[STAGES][DEPTH]; // and where theirs are from their row's first
+    Product<AXES> product;
+    Digits<AXES> next[DEPTH], slice; // terms of the slice to come, each its thread's alone, and from one slice to the next
     unsigned where[SPAN]; // the thread's place in the result
 };
 
@@ -376,66 +406,92 @@ __device__ inline void tile(const Conv<AXES>& c, Tables<AXES>& tables, float* ro
     unsigned to, from, start[AXES];
     p.place(place % places, to, start, from);
     from += sample * p.inner * p.sources();
-    tables.where[thread] = mine ? sample * p.rows * results + to : NOWHERE;
+    tables.where[thread] = mine ? (sample * p.rows + channel) * results + to : NOWHERE;
 
-    // Slice s goes through prepare, a barrier, stage, a wait and another barrier.
-    unsigned weight_at = 0;
-    const unsigned row_first = BACKWARD ? group * p.inner * p.inner_step : group * p.rows * p.row_step;
+    // Slice s goes through prepare, a barrier, its copies, a wait and another barrier; what lies beyond the last is zeros.
+    const unsigned rows = min(p.rows - channel, T::CHANNELS), bias_first = group * p.rows + channel;
+    const unsigned row_first = (BACKWARD ? group * p.inner * p.inner_step : group * p.rows * p.row_step) + channel * p.row_step;
+    if (thread < DEPTH) tables.next[thread] = p.digits(thread);
+    if (thread == 0) {
+        tables.product = p;
+        tables.slice = p.digits(DEPTH);
+    }
+    __syncthreads();
     const auto prepare = [&](unsigned s) {
-        const unsigned e = s * DEPTH + column;
-        Term<AXES> t = {};
-        t.step[0] = OUTSIDE;
-        if (e < terms) t = p.term(e, weight_at);
-        if (thread < DEPTH) tables.terms[s % STAGES][column] = t;
+        if (thread >= DEPTH) return;
+        const Digits<AXES> d = tables.next[thread];
+        Term<AXES> t = tables.product.term(d, tables.weights[s % STAGES][thread]);
+        if (s * DEPTH + thread >= terms) t.step[0] = OUTSIDE;
+        tables.terms[s % STAGES][thread] = t;
+        tables.next[thread] = tables.product.sum(d, tables.slice);
     };
-    const auto stage = [&](unsigned s) {
+    // Weights of a row lie in the order of the terms of the convolution, so that 16 bytes go at once where they may.
+    const bool wide = !BACKWARD && terms % 4 == 0 && aligned16(weight);
+    const auto copy_weights = [&](unsigned s) {
         float* const weights = room + s % STAGES * STAGE;
-        float* const values = weights + T::CHANNELS * WEIGHT_PITCH;
+        if (wide) {
+            const unsigned e = s * DEPTH + thread % (DEPTH / 4) * 4;
+#pragma unroll
+            for (unsigned i = 0; i < T::CHANNELS; i += 4 * THREADS / DEPTH) {
+                const unsigned row = thread / (DEPTH / 4) + i;
+                if (row >= T::CHANNELS) break;
+                copy_async16(&weights[row * WEIGHT_PITCH + e % DEPTH], weight + row_first + row * p.row_step + e, e < terms && row < rows);
+            }
+            return;
+        }
         const bool inside = s * DEPTH + column < terms;
+        const unsigned weight_at = tables.weights[s % STAGES][column];
 #pragma unroll
         for (unsigned i = 0; i < T::CHANNELS; i += THREADS / DEPTH) {
             const unsigned row = thread / DEPTH + i;
-            const unsigned at = row_first + (channel + row) * p.row_step + weight_at;
-            copy_async4(&weights[row * WEIGHT_PITCH + column], weight + at, inside && channel + row < p.rows);
-        }
-        // Eight reads before eight copies: shared memory keeps their order, so that each would wait for the one before.
-#pragma unroll
-        for (unsigned half = 0; half < DEPTH; half += 8) {
-            Term<AXES> t[8];
-#pragma unroll
-            for (unsigned e = 0; e < 8; ++e) t[e] = tables.terms[s % STAGES][half + e];
-#pragma unroll
-            for (unsigned e = 0; e < 8; ++e) {
-                const unsigned at = from + t[e].offset;
-                copy_async4(&values[(half + e) * VALUE_PITCH + thread], source + at, mine && p.inside(start, t[e]));
-            }
+            const unsigned at = row_first + row * p.row_step + weight_at;
+            copy_async4(&weights[row * WEIGHT_PITCH + column], weight + at, inside && row < rows);
         }
     };
-    const unsigned slices = div_up(terms, DEPTH);
+    const auto copy_values = [&](unsigned s, unsigned part) {
+        constexpr unsigned EACH = DEPTH / PARTS;
+        float* const values = room + s % STAGES * STAGE + T::CHANNELS * WEIGHT_PITCH;
+        // All reads before the first copy: shared memory keeps their order, so that each would wait for the one before.
+        Term<AXES> t[EACH];
+#pragma unroll
+        for (unsigned i = 0; i < EACH; ++i) t[i] = tables.terms[s % STAGES][part * EACH + i];
+#pragma unroll
+        for (unsigned i = 0; i < EACH; ++i) {
+            const unsigned at = from + t[i].offset;
+            copy_async4(&values[(part * EACH + i) * VALUE_PITCH + thread], source + at, mine && p.inside(start, t[i]));
+        }
+    };
     for (unsigned s = 0; s < STAGES - 1; ++s) {
         prepare(s);
         __syncthreads();
-        if (s < slices) stage(s);
+        copy_weights(s);
+#pragma unroll
+        for (unsigned part = 0; part < PARTS; ++part) copy_values(s, part);
         copy_commit();
     }
     prepare(STAGES - 1);
 
     T sums;
+    const unsigned slices = div_up(terms, DEPTH);
     for (unsigned s = 0; s < slices; ++s) {
         copy_wait<STAGES - 2>();
         __syncthreads();
-        if (s + STAGES - 1 < slices) stage(s + STAGES - 1);
+        copy_weights(s + STAGES - 1);
+        const float* weights = room + s % STAGES * STAGE;
+#pragma unroll
+        for (unsigned part = 0; part < PARTS; ++part) {
+            copy_values(s + STAGES - 1, part);
+            sums.multiply(weights, weights + T::CHANNELS * WEIGHT_PITCH, part);
+        }
         copy_commit();
         prepare(s + STAGES);
-        const float* weights = room + s % STAGES * STAGE;
-        sums.multiply(weights, weights + T::CHANNELS * WEIGHT_PITCH);
     }
 
     sums.each([&](unsigned row, unsigned at, float (&v)[T::RUN]) {
-        if (channel + row >= p.rows) return;
-        const float add = bias ? bias[group * p.rows + channel + row] : 0.0f;
+        if (row >= rows) return;
+        const float add = bias ? bias[bias_first + row] : 0.0f;
         for (float& out : v) out += add;
-        store(result, &tables.where[at], (channel + row) * results, v);
+        store(result, &tables.where[at], row * results, v);
     });
 }
 
@@ -656,13 +712,12 @@ __device__ inline void narrow_rows(const Conv<AXES>& c, float4* room, const floa
     const unsigned tiles = c.groups * div_up(BACKWARD ? c.cin : c.cout, ROWS);
     const size_t places = static_cast<size_t>(c.batch) * (BACKWARD ? c.inputs() : c.outputs());
     const unsigned terms = (BACKWARD ? c.cout : c.cin) * Taps<BACKWARD, AXES>(c).seen;
-    const auto blocks = [&](unsigned span) { return (places + span - 1) / span * tiles; };
-    if (blocks(THREADS * MOST) >= FILLED) {
+    if ((places + THREADS * MOST - 1) / (THREADS * MOST) * tiles >= FILLED) {
         narrow_tile<BACKWARD, ROWS, MOST>(c, 1, room, source, weight, bias, result);
         return;
     }
     unsigned shares = 1;
-    while (shares < THREADS / 32 && terms > shares * batch(1) && blocks(THREADS / shares) < FILLED) shares *= 2;
+    while (shares < THREADS / 32 && terms > shares * batch(1) && (places * shares + THREADS - 1) / THREADS * tiles < FILLED) shares *= 2;
     narrow_tile<BACKWARD, ROWS, 1>(c, shares, room, source, weight, bias, result);
 }
 
@@ -683,7 +738,7 @@ template <bool BACKWARD, int AXES> __device__ inline bool narrow(const Conv<AXES
 
 // The tile of a block of fwd or bwd_x, by the channels of a group of the result.
 template <bool BACKWARD, int AXES>
-__device__ inline void convolve(const Conv<AXES>& c, float4* room, const float* source, const float* weight, const float* bias,
+__device__ __forceinline__ void convolve(const Conv<AXES>& c, float4* room, const float* source, const float* weight, const float* bias,
                                 float* result) {
     __shared__ Tables<AXES> tables;
     float* const floats = reinterpret_cast<float*>(room);
@@ -806,7 +861,7 @@ __device__ inline void weight_tile(const Conv<AXES>& c, float* room, const float
         Term<AXES> t = {};
         unsigned weight;
         t.step[0] = OUTSIDE;
-        if (term + thread < terms) t = p.term(term + thread, weight);
+        if (term + thread < terms) t = p.term(p.digits(term + thread), weight);
         table[thread] = t;
     }
     __syncthreads();
@@ -939,7 +994,7 @@ __device__ inline void few_weights(const Conv<AXES>& c, float4* room, const floa
         Term<AXES> mine = {}, t[FEW];
         unsigned unused;
         mine.step[0] = OUTSIDE;
-        if (lane < FEW && term + lane < terms) mine = p.term(term + lane, unused);
+        if (lane < FEW && term + lane < terms) mine = p.term(p.digits(term + lane), unused);
 #pragma unroll
         for (unsigned j = 0; j < FEW; ++j) {
             t[j].offset = __shfl_sync(FULL, mine.offset, j);

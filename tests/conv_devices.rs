@@ -83,6 +83,26 @@ fn channels_and_positions_around_every_tile() {
     check(&devices, &case2d(2, [2, 17, 18], [[9, 3, 2, 1, 1], [7, 2, 1, 1, 2]]));
 }
 
+/// What CUDA does by tiles in shared memory: places by the thousand or sums of a thousand terms where rows are few, strides beyond the
+/// table of phases, rows of weights that are multiples of 16 bytes and that are not.
+#[test]
+fn tiles_that_fill_a_card_and_long_sums() {
+    let devices = devices();
+    for precision in [Precision::F32, Precision::Tf32] {
+        for (ci, co) in [(17, 33), (18, 24), (40, 36)] {
+            check(&devices, &case1d(67, [1, ci, co], [129, 2, 1, 0, 1], precision));
+            check(&devices, &case1d(67, [1, ci, co], [261, 4, 2, 3, 3], precision));
+        }
+        for (ci, co) in [(2, 3), (18, 40), (66, 5)] {
+            check(&devices, &case1d(3, [1, ci, co], [90, 3, 17, 2, 1], precision));
+        }
+        check(&devices, &case1d(2, [1, 9, 3], [130, 120, 1, 4, 1], precision));
+        check(&devices, &case1d(2, [1, 3, 9], [240, 120, 2, 0, 1], precision));
+    }
+    check(&devices, &case2d(9, [2, 20, 34], [[33, 2, 1, 1, 1], [29, 3, 1, 0, 2]]));
+    check(&devices, &case2d(2, [1, 33, 18], [[40, 3, 18, 1, 1], [23, 2, 2, 1, 1]]));
+}
+
 /// Rows of 16-byte multiples, in samples that tiles cross; runs of the weight's gradient that end inside a slice, and that
 /// are left empty.
 #[test]
