@@ -721,19 +721,24 @@ __device__ inline void narrow_rows(const Conv<AXES>& c, float4* room, const floa
     narrow_tile<BACKWARD, ROWS, 1>(c, shares, room, source, weight, bias, result);
 }
 
-// Whether a product goes the narrow way.
-template <bool BACKWARD, int AXES> __device__ inline bool narrow(const Conv<AXES>& c) {
-    const Taps<BACKWARD, AXES> taps(c);
-    const unsigned rows = BACKWARD ? c.cin : c.cout;
-    if (static_cast<size_t>((BACKWARD ? c.cout : c.cin) + 1) * taps.each > SLOTS) return false;
+// Tiles of `channels` rows that a product makes.
+template <bool BACKWARD, int AXES> __device__ inline size_t wide_tiles(const Conv<AXES>& c, unsigned channels) {
     size_t phases = 1, places = c.batch;
     for (const Axis& a : c.axis) {
-        if (BACKWARD && a.stride > LARGEST_STRIDE) return false;
         phases *= BACKWARD ? min(a.stride, a.input) : 1;
         places *= BACKWARD ? div_up(a.input, a.stride) : a.output;
     }
-    const unsigned channels = rows <= 32 ? 32 : 64;
-    return rows <= 16 || (places + SPAN - 1) / SPAN * phases * c.groups * div_up(rows, channels) < FILLED / 4;
+    return (places + SPAN - 1) / SPAN * phases * c.groups * div_up(BACKWARD ? c.cin : c.cout, channels);
+}
+
+// Whether a product goes the narrow way.
+template <bool BACKWARD, int AXES> __device__ inline bool narrow(const Conv<AXES>& c) {
+    if (static_cast<size_t>((BACKWARD ? c.cout : c.cin) + 1) * Taps<BACKWARD, AXES>(c).each > SLOTS) return false;
+    for (const Axis& a : c.axis) {
+        if (BACKWARD && a.stride > LARGEST_STRIDE) return false;
+    }
+    const unsigned rows = BACKWARD ? c.cin : c.cout;
+    return rows <= 16 || wide_tiles<BACKWARD>(c, rows <= 32 ? 32 : 64) < FILLED / 4;
 }
 
 // The tile of a block of fwd or bwd_x, by the channels of a group of the result.
@@ -753,7 +758,7 @@ __device__ __forceinline__ void convolve(const Conv<AXES>& c, float4* room, cons
         }
     } else if (rows <= 8) {
         tile<BACKWARD, Exact<8, 2, 4>>(c, tables, floats, source, weight, bias, result);
-    } else if (rows <= 32) {
+    } else if (rows <= 32 || wide_tiles<BACKWARD>(c, 64) < FILLED / 4 * 3) {
         if (c.tf32) {
             tile<BACKWARD, Tf32<32>>(c, tables, floats, source, weight, bias, result);
         } else {

@@ -42,15 +42,6 @@ pub(super) const WEIGHT_THREADS: u32 = 256;
 /// Threads of a block of `bwd_b`.
 pub(super) const BIAS_THREADS: u32 = 512;
 
-/// Channels of a tile of the CUDA twins of `fwd` and `bwd_x`, by the channels of a group.
-const fn channels(rows: usize) -> usize {
-    match rows {
-        0..=8 => 8,
-        9..=32 => 32,
-        _ => 64,
-    }
-}
-
 /// Channels and terms of a tile of the CUDA twin of `bwd_w`, and its places.
 const WEIGHT_TILE: usize = 64;
 const WEIGHT_PLACES: usize = 32;
@@ -156,12 +147,7 @@ impl Geometry {
         if (inner + 1) * each > SLOTS || backward && axes.iter().any(|a| a.stride > LARGEST_STRIDE) {
             return None;
         }
-        let [phases, places] = if backward { self.phases() } else { [1, self.outputs()] };
-        let wide = (self.batch * places).div_ceil(SPAN)
-            * phases
-            * self.groups
-            * rows.div_ceil(if rows <= 32 { 32 } else { 64 });
-        if rows > 16 && wide >= FILLED / 4 {
+        if rows > 16 && self.wide_tiles(backward, if rows <= 32 { 32 } else { 64 }) >= FILLED / 4 {
             return None;
         }
         let (at_once, most) = match rows {
@@ -192,23 +178,34 @@ impl Geometry {
         fold(self.groups * rows.div_ceil(n.rows) * positions.div_ceil(THREADS as usize * n.places / n.shares))
     }
 
-    fn cuda_tiles(&self, rows: usize, positions: usize) -> usize {
-        self.groups * rows.div_ceil(channels(rows)) * positions.div_ceil(SPAN)
+    /// Tiles of `channels` rows that `fwd` or `bwd_x` makes.
+    fn wide_tiles(&self, backward: bool, channels: usize) -> usize {
+        let (rows, [phases, places]) =
+            if backward { (self.cin, self.phases()) } else { (self.cout, [1, self.outputs()]) };
+        (self.batch * places).div_ceil(SPAN) * phases * self.groups * rows.div_ceil(channels)
+    }
+    /// Channels of such a tile: fewer where there are not enough to fill a card.
+    fn channels(&self, backward: bool) -> usize {
+        match if backward { self.cin } else { self.cout } {
+            0..=8 => 8,
+            9..=32 => 32,
+            _ if self.wide_tiles(backward, 64) < FILLED / 4 * 3 => 32,
+            _ => 64,
+        }
     }
     /// Blocks of the CUDA twin of `fwd`.
     pub(super) fn cuda_fwd(&self) -> [u32; 3] {
         match self.narrow(false) {
             Some(n) => self.narrow_blocks(&n, self.cout, self.batch * self.outputs()),
-            None => fold(self.cuda_tiles(self.cout, self.batch * self.outputs())),
+            None => fold(self.wide_tiles(false, self.channels(false))),
         }
     }
     /// Blocks of the CUDA twin of `bwd_x`.
     pub(super) fn cuda_bwd_x(&self) -> [u32; 3] {
-        if let Some(n) = self.narrow(true) {
-            return self.narrow_blocks(&n, self.cin, self.batch * self.inputs());
+        match self.narrow(true) {
+            Some(n) => self.narrow_blocks(&n, self.cin, self.batch * self.inputs()),
+            None => fold(self.wide_tiles(true, self.channels(true))),
         }
-        let [phases, places] = self.phases();
-        fold(self.cuda_tiles(self.cin, self.batch * places) * phases)
     }
     /// Bytes of shared memory of a block of the CUDA twin of `fwd` or `bwd_x`.
     pub(super) fn cuda_shared(&self, backward: bool) -> u32 {
@@ -217,10 +214,7 @@ impl Geometry {
             Some(n) => {
                 n.slots * n.rows + 6 * n.terms + if n.shares > 1 { THREADS as usize * n.rows } else { 0 }
             }
-            None => {
-                let rows = if backward { self.cin } else { self.cout };
-                STAGES * (channels(rows) * (DEPTH + 4) + DEPTH * (SPAN + 8))
-            }
+            None => STAGES * (self.channels(backward) * (DEPTH + 4) + DEPTH * (SPAN + 8)),
         };
         4 * floats as u32
     }
