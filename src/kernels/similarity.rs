@@ -23,7 +23,7 @@
 //! distance, are computed each on its own in f64.
 
 use super::pairwise::{
-    Aligned, Lanes, Layout, TILE, centre, combine, cuda, lay_out, padded, products, row_len, side_len,
+    Aligned, Lanes, Layout, TILE, centre, combine, lay_out, padded, products, row_len, side_len,
 };
 use super::simd::LANES;
 use super::{Binding, Cost, Cuda, Elem, Kernel, params};
@@ -62,6 +62,65 @@ params! {
 const SQUARE: u32 = 128;
 /// Rows of `a` that a block of the CUDA twin of [`TOPK`] owns.
 const TOP_ROWS: u32 = 64;
+
+/// Columns that the CUDA twins of [`FWD`] and [`BWD`] stage at once.
+const STEP: u32 = 16;
+/// Rows of both sets below which a block of the CUDA twin of [`BWD`] owns few of them.
+const FEW_ROWS: u64 = 16384;
+
+/// Floats between two columns of so many staged rows.
+const fn pitch(rows: u32) -> u32 {
+    rows + 4
+}
+
+/// Floats of a stage of `k` columns of a tile of pairs: `wm` of eight warps over 32 rows each, the others over 64 columns each.
+const fn pairs(wm: u32, k: u32) -> u32 {
+    k * (pitch(32 * wm) + pitch(64 * (8 / wm)))
+}
+
+/// How the eight warps of a block of the CUDA twin of [`BWD`] share its work: over rows, columns, and rows of the other set.
+struct Sweep {
+    wm: u32,
+    wn: u32,
+    wk: u32,
+}
+
+impl Sweep {
+    fn of(p: &P) -> Self {
+        if u64::from(p.n) + u64::from(p.m) < FEW_ROWS {
+            Self { wm: 1, wn: 1, wk: 8 }
+        } else {
+            Self { wm: 4, wn: 2, wk: 1 }
+        }
+    }
+
+    fn rows(&self) -> u32 {
+        32 * self.wm
+    }
+
+    fn columns(&self) -> u32 {
+        64 * self.wn
+    }
+
+    fn blocks(&self, p: &P) -> u32 {
+        p.n.div_ceil(self.rows()) + p.m.div_ceil(self.rows())
+    }
+
+    /// Floats of shared memory.
+    fn floats(&self, kind: Similarity) -> u32 {
+        let (rows, columns) = (self.rows(), self.columns());
+        let k = if self.wk == 8 { 2 * STEP } else { STEP };
+        let shares = if self.wk == 1 { 0 } else { self.wk / 2 * self.wm * self.wn * 2048 };
+        if kind == Similarity::Euclidean {
+            let (across, k_pairs) = (64 * (8 / self.wm), if self.wm == 1 { STEP / 2 } else { STEP });
+            let stage = pairs(self.wm, k_pairs).max(k * pitch(columns)).max(shares.div_ceil(3));
+            // Stages, half a tile's coefficients, norms, and sums.
+            3 * stage + across / 2 * rows + rows + across + 256
+        } else {
+            3 * k * (pitch(rows) + pitch(columns)) + shares + 256
+        }
+    }
+}
 
 impl P {
     fn kind(&self) -> Similarity {
@@ -108,8 +167,12 @@ const fn fwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
                 let p: P = p.get();
                 [p.n.div_ceil(SQUARE) * p.m.div_ceil(SQUARE), 1, 1]
             })
-            // Both sides' panels of 8 quads, twice, and their norms.
-            .shared(|_| 4 * 8 * 16 * SQUARE + 8 * SQUARE),
+            .shared(match bindings[0].elem {
+                // Three stages of both sides' columns, and norms.
+                Elem::Real => |_| 4 * (3 * pairs(4, STEP) + 2 * SQUARE),
+                // Both sides' panels of 8 chunks, twice, and norms.
+                _ => |_| 4 * 8 * 16 * SQUARE + 8 * SQUARE,
+            }),
         ),
         cost: |p| {
             let [n, m, d] = p.get::<P>().dims();
@@ -149,13 +212,17 @@ const fn bwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
             }],
         },
         cuda: Some(
-            Cuda::new(cuda::BLOCK, |p| {
+            Cuda::new(256, |p| {
                 let p: P = p.get();
-                cuda::grid([p.n, p.m], p.d, false)
+                [Sweep::of(&p).blocks(&p), p.d.div_ceil(Sweep::of(&p).columns()), 1]
             })
             .shared(|p| {
                 let p: P = p.get();
-                cuda::shared([p.n, p.m], p.d, false)
+                4 * Sweep::of(&p).floats(p.kind())
+            })
+            .tickets(|p| {
+                let p: P = p.get();
+                Sweep::of(&p).blocks(&p)
             }),
         ),
         cost: |p| {
