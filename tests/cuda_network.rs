@@ -80,7 +80,9 @@ fn layers_of_odd_shapes_match_the_oracle() {
         let first = if i % 3 == 0 { Role::Constant } else { Role::Grad };
         stack([batches[i % 5], channels[(7 * i + 1) % 6], shortest + i % 4], layers, first)
     });
-    all_match(cases.collect());
+    // So many blocks that each takes all residues of its positions.
+    let many = [3, 2].map(|stride| stack([1060, 1, 300], vec![[2, 3, stride], [1, 2, 1]], Role::Grad));
+    all_match(cases.chain(many).collect());
 }
 
 #[test]
