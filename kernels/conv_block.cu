@@ -770,19 +770,26 @@ __device__ inline void dx_tile(unsigned number, const Inputs& in, const float* _
             __syncthreads();
             // 3. Their products.
             const unsigned nm = min(d.taps, longest - m0);
-            for (unsigned c = 0; c < nc; ++c) {
-#pragma unroll 3
-                for (unsigned m = 0; m < nm; ++m) {
-                    const float4 v = shared[(c * d.reach + row + d.taps - 1 - m) * QUADS + quad];
+            const auto product = [&](unsigned c, unsigned m) {
+                const float4 v = shared[(c * d.reach + row + d.taps - 1 - m) * QUADS + quad];
 #pragma unroll
-                    for (unsigned r = 0; r < RES; ++r) {
-                        // Of a tap beyond the last the weight is 0.
-                        const float4 w = ws[((c * d.taps + m) * RES + r) * d.groups + group];
-                        add_product(acc[r][0], w.x, v);
-                        add_product(acc[r][1], w.y, v);
-                        add_product(acc[r][2], w.z, v);
-                        add_product(acc[r][3], w.w, v);
-                    }
+                for (unsigned r = 0; r < RES; ++r) {
+                    // Of a tap beyond the last the weight is 0.
+                    const float4 w = ws[((c * d.taps + m) * RES + r) * d.groups + group];
+                    add_product(acc[r][0], w.x, v);
+                    add_product(acc[r][1], w.y, v);
+                    add_product(acc[r][2], w.z, v);
+                    add_product(acc[r][3], w.w, v);
+                }
+            };
+            // The three taps of a residue of the network's own layers side by side. (Of a loop to nm that it was to unroll by three, nvcc 13.0
+            // leaves out what is no multiple of three.)
+            if (nm == 3) {
+                for (unsigned c = 0; c < nc; ++c) product(c, 0), product(c, 1), product(c, 2);
+            } else {
+                for (unsigned c = 0; c < nc; ++c) {
+#pragma unroll 1
+                    for (unsigned m = 0; m < nm; ++m) product(c, m);
                 }
             }
         }
