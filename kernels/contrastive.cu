@@ -9,9 +9,10 @@
 //   cross   every pair of z [n, d] and others [m, d], labels and weights of each           -> loss [1], dz [n, d], dothers [m, d]
 //   halves  pairing [m, 2] of z [n, d], each row in one pair at most                       -> loss [1], dz [n, d]
 //
-// all, cross: the sweep of pairs.cuh over both ends of every pair; cross first owns rows of z, then of the others. 3 d multiply-adds a
-// pair and end and some 20 operations for its coefficient; (n + m) d read from memory once, from the second cache once a block. The
-// multiply-adds bind it. part receives a loss for each block of rows; the last block adds them up.
+// all, cross: the sweep of sweep.cuh over both ends of every pair; cross first owns rows of z, then of the others. Tensor cores, 6 d multiply-adds a
+// pair and end in f32 (3xTF32) and 3 d in 16 bits, and some 20 operations for its coefficient; (n + m) d read from memory once, from the
+// second cache once a block. In 16 bits the operations bind it, in f32 the multiply-adds. part receives a loss for each block of rows and slice, and the
+// slices' parts of the gradients; the last block adds the losses up.
 //
 // halves: a block owns 32 rows, eight threads each: it looks for them in the pairing, and each row computes its pair's distance and its
 // own gradient. Bound by launch and latency.

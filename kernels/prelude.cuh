@@ -154,6 +154,26 @@ __device__ inline float rsqrt_approx(float v) {
 #endif
 }
 
+// Two numbers, rounded to 16 bits, x in the lower half.
+__device__ inline unsigned round_f16x2(float x, float y) {
+#ifdef ETUDE_ON_CPU
+    return __half_as_ushort(__float2half_rn(x)) | static_cast<unsigned>(__half_as_ushort(__float2half_rn(y))) << 16;
+#else
+    unsigned out;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(y), "f"(x));
+    return out;
+#endif
+}
+__device__ inline unsigned round_bf16x2(float x, float y) {
+#ifdef ETUDE_ON_CPU
+    return __bfloat16_as_ushort(__float2bfloat16_rn(x)) | static_cast<unsigned>(__bfloat16_as_ushort(__float2bfloat16_rn(y))) << 16;
+#else
+    unsigned out;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(y), "f"(x));
+    return out;
+#endif
+}
+
 // The logistic function; the exponential is only taken of what is not positive, so it never overflows.
 __device__ inline float sigmoid(float x) {
     const float e = expf(-fabsf(x));

@@ -26,8 +26,13 @@
 
 namespace {
 
+constexpr unsigned BLOCK = 128;
+constexpr unsigned WARPS = BLOCK / 32;
+// Rows j of a tile, columns of a chunk.
+constexpr unsigned TILE = 32;
+constexpr unsigned CHUNK = 128;
 // Blocks below which the tiles are cut into slices, and most of them.
-constexpr unsigned ENOUGH = 256;
+constexpr unsigned ENOUGH = 768;
 constexpr unsigned SLICES = 8;
 // Rows in all from which every warp of a block has rows of its own.
 constexpr unsigned MANY = 8192;
@@ -55,6 +60,10 @@ __device__ inline Cut cut_of(unsigned n, unsigned m, unsigned d) {
     c.slices = min(max(ENOUGH / blocks, 1u), min(SLICES, div_up(c.rounds, 2)));
     return c;
 }
+
+template <class T> struct alignas(4) Two {
+    T v[2];
+};
 
 // ---- Rows in shared memory, in units of 16 bytes, 2^log of them to a row.
 
@@ -91,11 +100,13 @@ template <class T> __device__ inline float4 staged(T, const float4* rows, unsign
     return make_float4(real(v.v[0]), real(v.v[1]), real(v.v[2]), real(v.v[3]));
 }
 
-__device__ inline float value(float, const float4* rows, unsigned log, unsigned row, unsigned k) {
-    return reinterpret_cast<const float*>(rows)[4 * pitch_of(0.0f, log) * row + k];
-}
-template <class T> __device__ inline float value(T, const float4* rows, unsigned log, unsigned row, unsigned k) {
-    return real(reinterpret_cast<const T*>(rows)[8 * place_half(row, k / 8, log) + k % 8]);
+// The lane's columns of blocks m and m + 1 of eight: two of each in turn, as column_of.
+__device__ inline float4 own_columns(float, const float4* rows, unsigned log, unsigned row, unsigned m) { return staged(0.0f, rows, log, row, 2 * m + threadIdx.x % 4); }
+template <class T> __device__ inline float4 own_columns(T, const float4* rows, unsigned log, unsigned row, unsigned m) {
+    const unsigned* const words = reinterpret_cast<const unsigned*>(rows) + threadIdx.x % 4;
+    const unsigned u = words[4 * place_half(row, m, log)], v = words[4 * place_half(row, m + 1, log)];
+    const Two<T> x = *reinterpret_cast<const Two<T>*>(&u), y = *reinterpret_cast<const Two<T>*>(&v);
+    return make_float4(real(x.v[0]), real(y.v[0]), real(x.v[1]), real(y.v[1]));
 }
 
 // Where a lane's accumulator `s` of either row in block m of eight columns stands. In f32 a lane's columns of two blocks are four
@@ -158,20 +169,38 @@ template <class T> __device__ inline void gram_tile(T, float (&gram)[BLOCKS][4],
     const unsigned lane = threadIdx.x % 32;
     const uint4* const x = reinterpret_cast<const uint4*>(zi);
     const uint4* const y = reinterpret_cast<const uint4*>(zj);
+#pragma unroll 1
+    for (unsigned from = 0; from < columns; from += 64) {
+        float sum[BLOCKS][4] = {};
+        const unsigned end = div_up(min(from + 64, columns), 8);
 #pragma unroll 2
-    for (unsigned c = 0; c < div_up(columns, 8); c += 2) {
-        unsigned a[4], b[BLOCKS / 2][4];
-        load_matrices(a, x + place_half(row + lane % 16, c + lane / 16, log));
+        for (unsigned c = from / 8; c < end; c += 2) {
+            unsigned a[4], b[BLOCKS / 2][4];
+            load_matrices(a, x + place_half(row + lane % 16, c + lane / 16, log));
 #pragma unroll
-        for (unsigned h = 0; h < BLOCKS / 2; h++)
-            load_matrices(b[h], y + place_half(16 * h + lane % 8 + lane / 16 * 8, c + lane / 8 % 2, log));
+            for (unsigned h = 0; h < BLOCKS / 2; h++)
+                load_matrices(b[h], y + place_half(16 * h + lane % 8 + lane / 16 * 8, c + lane / 8 % 2, log));
 #pragma unroll
-        for (unsigned n = 0; n < BLOCKS; n++) {
-            const unsigned of[2] = {b[n / 2][n % 2 * 2], b[n / 2][n % 2 * 2 + 1]};
-            multiply(gram[n], a, of, T());
+            for (unsigned n = 0; n < BLOCKS; n++) {
+                const unsigned of[2] = {b[n / 2][n % 2 * 2], b[n / 2][n % 2 * 2 + 1]};
+                multiply(sum[n], a, of, T());
+            }
         }
+#pragma unroll
+        for (unsigned n = 0; n < BLOCKS; n++)
+#pragma unroll
+            for (unsigned e = 0; e < 4; e++) gram[n][e] += sum[n][e];
     }
 }
+
+// Two numbers as one register of an operand, and back.
+__device__ inline unsigned both_rounded(float x, float y, __half) { return round_f16x2(x, y); }
+__device__ inline unsigned both_rounded(float x, float y, __nv_bfloat16) { return round_bf16x2(x, y); }
+__device__ inline float2 both_real(unsigned v, __half) {
+    const Two<__half> two = *reinterpret_cast<const Two<__half>*>(&v);
+    return make_float2(real(two.v[0]), real(two.v[1]));
+}
+__device__ inline float2 both_real(unsigned v, __nv_bfloat16) { return make_float2(__uint_as_float(v << 16), __uint_as_float(v & 0xffff0000u)); }
 
 // ---- Step 3's left operand: the coefficients of a tile.
 template <class T> struct Left {
@@ -179,13 +208,13 @@ template <class T> struct Left {
 
     // The coefficients of two neighbouring columns; what they are rounded to.
     __device__ float2 put(unsigned n, unsigned h, float g0, float g1) {
-        const T like = rounded(0.0f, T());
-        const T h0 = rounded(g0, like), h1 = rounded(g1, like);
-        const float u0 = real(h0), u1 = real(h1);
-        const T l0 = rounded(g0 - u0, like), l1 = rounded(g1 - u1, like);
-        high[n][h] = packed(h0, h1);
-        low[n][h] = packed(l0, l1);
-        return make_float2(u0 + real(l0), u1 + real(l1));
+        const unsigned upper = both_rounded(g0, g1, T());
+        const float2 u = both_real(upper, T());
+        const unsigned lower = both_rounded(g0 - u.x, g1 - u.y, T());
+        const float2 l = both_real(lower, T());
+        high[n][h] = upper;
+        low[n][h] = lower;
+        return make_float2(u.x + l.x, u.y + l.y);
     }
 };
 template <> struct Left<float> {
@@ -258,7 +287,13 @@ __device__ inline float most(float) { return 3e38f; }
 
 // Four columns of a row in memory.
 __device__ inline float4 given(const float* row, unsigned k, unsigned d, bool whole) { return whole ? at4(row, k) : quad_of(row, k, d); }
-template <class T> __device__ inline float4 given(const T* row, unsigned k, unsigned d, bool) { return quad_of(row, k, d); }
+template <class T> __device__ inline float4 given(const T* row, unsigned k, unsigned d, bool whole) {
+    if (!whole) return quad_of(row, k, d);
+    const Four<T> four = *reinterpret_cast<const Four<T>*>(row + k);
+    return make_float4(real(four.v[0]), real(four.v[1]), real(four.v[2]), real(four.v[3]));
+}
+// Whether each fourth column of every row is on four of its size.
+template <class T> __device__ inline bool on_fours(const T* z, unsigned d) { return d % 4 == 0 && reinterpret_cast<size_t>(z) % (4 * sizeof(T)) == 0; }
 
 // What a lane knows of its two rows i, `first` and `first` + 8.
 struct Owned {
@@ -276,7 +311,7 @@ struct Others {
 template <bool COSINE, class T>
 __device__ __forceinline__ void exact(float (&t)[BLOCKS][4], const Rows& a, const Rows& b, const Owned& my, const Others& their, unsigned j0, unsigned d) {
     const unsigned in = threadIdx.x % 4;
-    const bool whole = on_quads(a.z, d) && on_quads(b.z, d);
+    const bool whole = on_fours(a.row<T>(0, d), d) && on_fours(b.row<T>(0, d), d);
 #pragma unroll
     for (unsigned n = 0; n < BLOCKS; n++)
 #pragma unroll
@@ -359,7 +394,6 @@ template <bool COSINE, class T, class F> __device__ __noinline__ void general(Ge
     const unsigned j0 = tile.j0, d = tile.d, width = tile.width, log = tile.log, row = tile.row;
     const float4 *const zi = tile.zi, *const zj = tile.zj;
     float(&t)[BLOCKS][4] = tile.t;
-    float(&acc)[COLUMNS][4] = tile.acc;
     if (tile.near) exact<COSINE, T>(t, a, b, my, their, j0, d);
     const unsigned lane = threadIdx.x % 32, in = lane % 4;
     const float weight_i[2] = {a.weight(my.first), a.weight(my.first + 8)};
@@ -409,6 +443,7 @@ template <bool COSINE, class T, class F> __device__ __noinline__ void general(Ge
     tile.found = found;
     if (!__any_sync(FULL, any)) return;
     // Column after column of the tile, for whichever of the warp's rows it stands apart.
+    float sum[COLUMNS][4] = {};
 #pragma unroll 1
     for (unsigned c = 0; c < TILE; c++) {
         const unsigned of = c / 8 * 4 + c % 2;
@@ -429,18 +464,23 @@ template <bool COSINE, class T, class F> __device__ __noinline__ void general(Ge
             return bits >> 2 * h & 1 ? nj * (x - y) : fmaf(my.norm[h], x, -(nj * y));
         };
 #pragma unroll
-        for (unsigned m = 0; m < COLUMNS; m++) {
-            if (m % 2 == 0 && 8 * m >= width) break;
+        for (unsigned m = 0; m < COLUMNS; m += 2) {
+            if (8 * m >= width) break;
+            const float4 y = own_columns(T(), zj, log, c, m);
 #pragma unroll
-            for (unsigned s = 0; s < 2; s++) {
-                const unsigned k = column_of(T(), m, s);
-                const float y = value(T(), zj, log, c, k);
-                // A pair that does not stand apart adds nothing, whatever its rows hold.
-                if (v[0] != 0.0f) acc[m][s] -= v[0] * difference(0, value(T(), zi, log, row, k), y);
-                if (v[1] != 0.0f) acc[m][2 + s] -= v[1] * difference(1, value(T(), zi, log, row + 8, k), y);
+            for (unsigned h = 0; h < 2; h++) {
+                const float4 x = own_columns(T(), zi, log, row + 8 * h, m);
+                sum[m][2 * h] = fmaf(v[h], difference(h, x.x, y.x), sum[m][2 * h]);
+                sum[m + 1][2 * h] = fmaf(v[h], difference(h, x.y, y.y), sum[m + 1][2 * h]);
+                sum[m][2 * h + 1] = fmaf(v[h], difference(h, x.z, y.z), sum[m][2 * h + 1]);
+                sum[m + 1][2 * h + 1] = fmaf(v[h], difference(h, x.w, y.w), sum[m + 1][2 * h + 1]);
             }
         }
     }
+#pragma unroll
+    for (unsigned m = 0; m < COLUMNS; m++)
+#pragma unroll
+        for (unsigned e = 0; e < 4; e++) tile.acc[m][e] -= sum[m][e];
 }
 
 // What is known of `count` staged rows j from `first` on: `lanes` neighbouring threads a row, of whole warps.
@@ -553,7 +593,7 @@ __device__ __noinline__ double sweep_rows(float4* memory, const Rows a, const Ro
         const Others their = {norm_j + TILE * across, weight_j + TILE * across, label_j + TILE * across};
         const bool crosses = same && j < i + 16 && i < j + TILE;
         const bool all = light && !crosses && j + TILE <= b.n && i + 16 <= a.n;
-        bool near = false;
+        bool near = false, undirected = false;
         float t[BLOCKS][4];
 #pragma unroll
         for (unsigned n = 0; n < BLOCKS; n++) {
@@ -562,21 +602,22 @@ __device__ __noinline__ double sweep_rows(float4* memory, const Rows a, const Ro
             for (unsigned e = 0; e < 4; e++) {
                 const float nj = e % 2 == 0 ? norm.x : norm.y, ni = my.norm[e / 2], by = ni * nj, squares = COSINE ? 2.0f : ni + nj;
                 const float te = COSINE ? fmaf(-2.0f * by, gram[n][e], 2.0f) : fmaf(-2.0f, gram[n][e], squares);
-                // Not a number counts as near, and so does a cosine whose product may be too large or small for f32, or has no direction.
-                bool cancelled = !(te > cancels(T()) * squares) || (COSINE && !(by > 1e-24f && by < 1e24f));
-                if (!all) {
-                    const unsigned col = 8 * n + 2 * in + e % 2;
-                    const unsigned r = my.first + 4 * (e - e % 2);
-                    cancelled = cancelled && a.weight(r) * their.weight[col] > 0.0f && !(same && r == j + col);
+                // Not a number counts as near, and so does a cosine whose product may be too large or small for f32; zero rows, which those that are
+                // masked or beyond the last are staged as, do not.
+                if (COSINE) {
+                    undirected |= (ni == 0.0f) | (nj == 0.0f);
+                    near |= (!(te > cancels(T()) * 2.0f) | !(by > 1e-24f) | !(by < 1e24f)) & (ni != 0.0f) & (nj != 0.0f);
+                } else {
+                    near |= !(te > cancels(T()) * squares) & (squares != 0.0f);
                 }
-                near |= cancelled;
                 t[n][e] = te;
             }
         }
         near = __any_sync(FULL, near);
         Left<T> left;
         Found found;
-        bool done = all && !near;
+        // A zero row has no direction.
+        bool done = all && !near && !(COSINE && __any_sync(FULL, undirected));
         if (done) {
             found = plain<COSINE, T>(t, gram, left, my, their, term);
             done = sizeof(T) == 4 || !__any_sync(FULL, found.large);

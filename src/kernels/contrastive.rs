@@ -112,7 +112,7 @@ impl Cut {
     /// Rows of a tile, columns of a chunk.
     const TILE: u32 = 32;
     const CHUNK: u32 = 128;
-    const ENOUGH: u32 = 256;
+    const ENOUGH: u32 = 768;
     const SLICES: u32 = 8;
     const MANY: u64 = 8192;
 

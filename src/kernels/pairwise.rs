@@ -17,55 +17,6 @@ use super::simd::{F32x16, LANES};
 /// Rows and columns of a tile: 9 KiB of coefficients, and whole blocks of every shape below.
 pub const TILE: usize = 48;
 
-/// Geometry of the sweep in `kernels/pairs.cuh`, whose names these are.
-pub mod cuda {
-    /// Threads.
-    pub const BLOCK: u32 = 128;
-    /// Rows `j` of a tile.
-    const TILE: u32 = 32;
-    /// Columns of a chunk.
-    const CHUNK: u32 = 128;
-    const ROWS_FEW: u32 = 32;
-    const ROWS_MANY: u32 = 64;
-    const FEW: u64 = 8192;
-    const ROWS_HALF: u32 = BLOCK / 2;
-
-    /// Rows that a block owns, where rows are f32 or of 16 bits; the second set is empty where there is one.
-    fn own(sets: [u32; 2], half: bool) -> u32 {
-        let rows: u64 = sets.into_iter().map(u64::from).sum();
-        match half {
-            false if rows < FEW => ROWS_FEW,
-            false => ROWS_MANY,
-            true => ROWS_HALF,
-        }
-    }
-
-    /// Blocks over the rows of both sets, and over the columns.
-    pub fn grid(sets: [u32; 2], d: u32, half: bool) -> [u32; 3] {
-        let own = own(sets, half);
-        [sets.into_iter().map(|n| n.div_ceil(own)).sum(), d.div_ceil(CHUNK), 1]
-    }
-
-    /// Bytes of shared memory: the block's rows and two tiles, coefficients (which 16-bit rows keep in registers), and what is
-    /// known of each row.
-    pub fn shared(sets: [u32; 2], d: u32, half: bool) -> u32 {
-        let own = own(sets, half);
-        if half {
-            let pitch = if d <= 64 { 64 } else { CHUNK };
-            2 * (own + 2 * TILE) * pitch + 4 * (3 * own + 3 * TILE)
-        } else {
-            let pitch = if d <= 32 {
-                32
-            } else if d <= 64 {
-                64
-            } else {
-                CHUNK
-            };
-            4 * ((own + 2 * TILE) * pitch + TILE * (own + 4) + 6 * own + 3 * TILE)
-        }
-    }
-}
-
 /// `n` rounded up to whole vectors.
 pub const fn padded(n: usize) -> usize {
     n.next_multiple_of(LANES)
