@@ -34,7 +34,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 fn foreign(
     thresholds: wgpu::MemoryBudgetThresholds,
     limits: impl FnOnce(&mut wgpu::Limits),
-) -> (wgpu::Adapter, wgpu::Device, wgpu::Queue) {
+) -> Result<(wgpu::Adapter, wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends: wgpu::Backends::PRIMARY,
         memory_budget_thresholds: thresholds,
@@ -49,13 +49,12 @@ fn foreign(
     limits(&mut required);
     let (device, queue) = block_on(
         adapter.request_device(&wgpu::DeviceDescriptor { required_limits: required, ..Default::default() }),
-    )
-    .unwrap();
-    (adapter, device, queue)
+    )?;
+    Ok((adapter, device, queue))
 }
 
 fn limited(limits: impl FnOnce(&mut wgpu::Limits)) -> Wgpu {
-    let (adapter, device, queue) = foreign(Default::default(), limits);
+    let (adapter, device, queue) = foreign(Default::default(), limits).unwrap();
     Wgpu::from_parts(&adapter, device, queue)
 }
 
@@ -188,11 +187,14 @@ fn buffers_beyond_the_limits_and_beyond_memory_are_errors() {
     small.alloc(Elem::Real, 1 << 18).unwrap();
 
     let nothing = wgpu::MemoryBudgetThresholds { for_resource_creation: Some(0), for_device_loss: None };
-    let (adapter, device, queue) = foreign(nothing, |_| {});
-    let full = Wgpu::from_parts(&adapter, device, queue);
-    // Only drivers that report a budget can be limited this way.
-    if let Err(e) = full.alloc(Elem::Real, 1 << 20) {
-        assert!(e.to_string().contains("out of memory"), "{e}");
+    // Only drivers that report a budget can be limited this way; a card's refuses wgpu's own few buffers already.
+    match foreign(nothing, |_| {}) {
+        Err(e) => assert!(e.to_string().contains("memory"), "{e}"),
+        Ok((adapter, device, queue)) => {
+            if let Err(e) = Wgpu::from_parts(&adapter, device, queue).alloc(Elem::Real, 1 << 20) {
+                assert!(e.to_string().contains("out of memory"), "{e}");
+            }
+        }
     }
 }
 
@@ -257,7 +259,7 @@ fn buffers_of_another_device_are_refused() {
 
 #[test]
 fn works_on_a_callers_device_and_buffers() {
-    let (adapter, raw, queue) = foreign(Default::default(), |_| {});
+    let (adapter, raw, queue) = foreign(Default::default(), |_| {}).unwrap();
     let device = Wgpu::from_parts(&adapter, raw.clone(), queue.clone());
     let d: &dyn Device = &device;
     let theirs = raw.create_buffer(&wgpu::BufferDescriptor {
@@ -294,13 +296,15 @@ fn works_on_a_callers_device_and_buffers() {
 #[test]
 fn a_callers_tensors_may_begin_anywhere() {
     for own_alignment in [true, false] {
-        let least = foreign(Default::default(), |_| {}).0.limits().min_storage_buffer_offset_alignment;
+        let least =
+            foreign(Default::default(), |_| {}).unwrap().0.limits().min_storage_buffer_offset_alignment;
         assert!(least < 256, "this adapter cannot show it");
         let (adapter, raw, queue) = foreign(Default::default(), |l| {
             if own_alignment {
                 l.min_storage_buffer_offset_alignment = least;
             }
-        });
+        })
+        .unwrap();
         let device = Wgpu::from_parts(&adapter, raw.clone(), queue.clone());
         let d: &dyn Device = &device;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
