@@ -6,15 +6,16 @@
 // implicit GEMM (Chetlur et al. 2014), whose right side is gathered as it is staged. For the gradient of the input, places of one
 // phase of the stride see the same taps and see `dy` with stride 1 (the sub-pixel view of a transposed convolution, Shi et al. 2016).
 //
-// A block owns 8, 32 or 64 rows (whichever the group fills) by SPAN places, and stages DEPTH (inner, tap) terms at a time,
-// STAGES − 1 slices ahead, by asynchronous copies. Thread i gathers place i: neighbours read neighbours, and what a place is
+// Three ways lead there. Where rows or places are few, latency is what binds: narrow_tile and few_weights read straight from memory, much at
+// once. Otherwise a block owns 8, 32 or 64 rows (what the group fills, and the card) by SPAN places, and stages DEPTH (inner, tap) terms at a
+// time, STAGES − 1 slices ahead, by asynchronous copies that stand between the products of the slice at hand. Thread i gathers place i: neighbours read neighbours, and what a place is
 // gets divided out once. A thread multiplies 2 × 4, 8 × 4 or 8 × 8 sums in registers from 16-byte reads of shared
 // memory: weights lie with their terms side by side, DEPTH + 4 apart, values with their places side by side. With tf32 a warp
 // owns 32 rows by 32 or 64 places in mma fragments; both layouts are free of bank conflicts there too (pitches of 20 and 136). Tiles
 // of 8 rows would leave half of a fragment empty and stay f32.
 //
 // The gradient of the weight is a third product, over places: dw[row, (inner, tap)] = Σ_places dy[row, place] · x[inner, place moved by tap].
-// There a block owns 64 × 64 weights (8 × 32 where channels are few) on one of `splits` runs of places. Both operands lie with
+// There a block owns 64 × 64 weights (where channels are few, up to four times 8 × 8) on one of `splits` runs of places. Both operands lie with
 // their places side by side, so that staging copies straight and fragments are 16 bytes along the sum. Groups of threads share
 // out each slice and are added as a tree; the runs are added in order by the last block of the tile to finish.
 //
@@ -448,6 +449,8 @@ __device__ inline void tile(const Conv<AXES>& c, Tables<AXES>& tables, float* ro
             copy_async4(&weights[row * WEIGHT_PITCH + column], weight + at, inside && row < rows);
         }
     };
+    // Two axes of a phase are more than the registers hold beside the sums.
+    const Product<AXES>& ends = BACKWARD && AXES > 1 ? tables.product : p;
     const auto copy_values = [&](unsigned s, unsigned part) {
         constexpr unsigned EACH = DEPTH / PARTS;
         float* const values = room + s % STAGES * STAGE + T::CHANNELS * WEIGHT_PITCH;
@@ -458,7 +461,7 @@ __device__ inline void tile(const Conv<AXES>& c, Tables<AXES>& tables, float* ro
 #pragma unroll
         for (unsigned i = 0; i < EACH; ++i) {
             const unsigned at = from + t[i].offset;
-            copy_async4(&values[(part * EACH + i) * VALUE_PITCH + thread], source + at, mine && p.inside(start, t[i]));
+            copy_async4(&values[(part * EACH + i) * VALUE_PITCH + thread], source + at, mine && ends.inside(start, t[i]));
         }
     };
     for (unsigned s = 0; s < STAGES - 1; ++s) {

@@ -6,8 +6,8 @@
 //   bwd_b  db[c] = Σ_n Σ_o dy[n,c,o]
 // over the channels i of output channel c's group; x and dy are 0 beyond their ends.
 //
-// Shapes: x, dx [batch, cin, t]; w, dw [cout, cin / groups, k]; b, db [cout]; y, dy [batch, cout, out]; part [splits, weights],
-// or one element where splits is 1. Without a bias another buffer is bound in its place and not read.
+// Shapes: x, dx [batch, cin, t]; w, dw [cout, cin / groups, k]; b, db [cout]; y, dy [batch, cout, out]; part as P::parts of the
+// row has it, or one element where splits is 1. Without a bias another buffer is bound in its place and not read.
 //
 // conv.cuh has the tiles, who owns what, and what bounds them. Cost: 2·batch·cout·out·cin/groups·k flops each for fwd, bwd_x and
 // bwd_w, every buffer once; bwd_w also writes and reads `part`.

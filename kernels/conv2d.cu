@@ -7,8 +7,8 @@
 // over the channels i of output channel c's group, where o, k and t are pairs (row, column) and every product and sum with
 // them goes by its axis; x and dy are 0 beyond their edges.
 //
-// Shapes: x, dx [batch, cin, h, w]; w, dw [cout, cin / groups, kh, kw]; b, db [cout]; y, dy [batch, cout, oh, ow]; part [splits,
-// weights], or one element where splits is 1. Without a bias another buffer is bound in its place and not read.
+// Shapes: x, dx [batch, cin, h, w]; w, dw [cout, cin / groups, kh, kw]; b, db [cout]; y, dy [batch, cout, oh, ow]; part as P::parts
+// of the row has it, or one element where splits is 1. Without a bias another buffer is bound in its place and not read.
 //
 // conv.cuh has the tiles, who owns what, and what bounds them. Cost: 2·batch·cout·oh·ow·cin/groups·kh·kw flops each for fwd, bwd_x and
 // bwd_w, every buffer once; bwd_w also writes and reads `part`.
