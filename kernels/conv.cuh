@@ -6,12 +6,12 @@
 // implicit GEMM (Chetlur et al. 2014), whose right side is gathered as it is staged. For the gradient of the input, places of one
 // phase of the stride see the same taps and see `dy` with stride 1 (the sub-pixel view of a transposed convolution, Shi et al. 2016).
 //
-// Three ways lead there. Where rows or places are few, latency is what binds: narrow_tile and few_weights read straight from memory, much at
-// once. Otherwise a block owns 8, 32 or 64 rows (what the group fills, and the card) by SPAN places, and stages DEPTH (inner, tap) terms at a
-// time, STAGES − 1 slices ahead, by asynchronous copies that stand between the products of the slice at hand. Thread i gathers place i: neighbours read neighbours, and what a place is
-// gets divided out once. A thread multiplies 2 × 4, 8 × 4 or 8 × 8 sums in registers from 16-byte reads of shared
-// memory: weights lie with their terms side by side, DEPTH + 4 apart, values with their places side by side. With tf32 a warp
-// owns 32 rows by 32 or 64 places in mma fragments; both layouts are free of bank conflicts there too (pitches of 20 and 136). Tiles
+// Two ways lead there. Where rows or places are few, latency is what binds, and narrow_tile and few_weights read straight from memory, much
+// at once. Otherwise a block owns 8, 32 or 64 rows (what the group fills, and the card) by SPAN places, and stages DEPTH (inner, tap) terms
+// at a time, STAGES − 1 slices ahead, by asynchronous copies that stand between the products of the slice at hand. Thread i gathers place i:
+// neighbours read neighbours, and what a place is gets divided out once. A thread multiplies 2 × 4, 8 × 4 or 8 × 8 sums in registers from
+// 16-byte reads of shared memory: weights lie with their terms side by side, DEPTH + 4 apart, values with their places side by side. With tf32
+// a warp owns 32 rows by 32 or 64 places in mma fragments; both layouts are free of bank conflicts there too (pitches of 20 and 136). Tiles
 // of 8 rows would leave half of a fragment empty and stay f32.
 //
 // The gradient of the weight is a third product, over places: dw[row, (inner, tap)] = Σ_places dy[row, place] · x[inner, place moved by tap].
