@@ -6,12 +6,12 @@
 // implicit GEMM (Chetlur et al. 2014), whose right side is gathered as it is staged. For the gradient of the input, places of one
 // phase of the stride see the same taps and see `dy` with stride 1 (the sub-pixel view of a transposed convolution, Shi et al. 2016).
 //
-// Two ways lead there. Where rows or places are few, latency is what binds, and narrow_tile and few_weights read straight from memory, much
-// at once. Otherwise a block owns 8, 32 or 64 rows (what the group fills, and the card) by SPAN places, and stages DEPTH (inner, tap) terms
-// at a time, STAGES − 1 slices ahead, by asynchronous copies that stand between the products of the slice at hand. Thread i gathers place i:
-// neighbours read neighbours, and what a place is gets divided out once. A thread multiplies 2 × 4, 8 × 4 or 8 × 8 sums in registers from
-// 16-byte reads of shared memory: weights lie with their terms side by side, DEPTH + 4 apart, values with their places side by side. With tf32
-// a warp owns 32 rows by 32 or 64 places in mma fragments; both layouts are free of bank conflicts there too (pitches of 20 and 136). Tiles
+// Two ways lead there. Where latency is what binds, with rows few or tiles, narrow_tile and few_weights read straight from memory, much
+// at once. Otherwise a block owns 8, 32 or 64 rows (whichever the group fills) by SPAN places, and stages DEPTH (inner, tap) terms at a time,
+// STAGES − 1 slices ahead, by asynchronous copies. Thread i gathers place i: neighbours read neighbours, and what a place is
+// gets divided out once. A thread multiplies 2 × 4, 8 × 4 or 8 × 8 sums in registers from 16-byte reads of shared
+// memory: weights lie with their terms side by side, DEPTH + 4 apart, values with their places side by side. With tf32 a warp
+// owns 32 rows by 32 or 64 places in mma fragments; both layouts are free of bank conflicts there too (pitches of 20 and 136). Tiles
 // of 8 rows would leave half of a fragment empty and stay f32.
 //
 // The gradient of the weight is a third product, over places: dw[row, (inner, tap)] = Σ_places dy[row, place] · x[inner, place moved by tap].
@@ -27,7 +27,6 @@ namespace {
 constexpr unsigned THREADS = 128; // of fwd and bwd_x
 constexpr unsigned SPAN = 128; // places of a tile: one a thread
 constexpr unsigned DEPTH = 16; // terms of a slice
-constexpr unsigned PARTS = 4; // of a slice: copies of one are between the products of another
 constexpr unsigned STAGES = 3; // slices in flight
 constexpr unsigned WEIGHT_PITCH = DEPTH + 4;
 constexpr unsigned VALUE_PITCH = SPAN + 8;
@@ -35,6 +34,7 @@ constexpr unsigned VALUE_PITCH = SPAN + 8;
 constexpr unsigned FILLED = 264; // blocks that fill a large card, two for each multiprocessor
 constexpr unsigned SLOTS = 1024; // of weights that a block of the narrow way keeps for a row, at most
 constexpr unsigned LARGEST_STRIDE = 16; // and whose phases it has a table of
+constexpr unsigned LONG_FORWARD = 48, LONG_BACKWARD = 256; // terms of a sum that are worth its beginning where tiles are few
 
 constexpr unsigned WEIGHT_THREADS = 256; // of bwd_w
 constexpr unsigned BIAS_THREADS = 512; // of bwd_b
@@ -117,11 +117,6 @@ template <int AXES> struct alignas(AXES == 1 ? 8 : 16) Term {
     unsigned offset, step[AXES];
 };
 
-// A term by its channel of the source and its tap on each axis.
-template <int AXES> struct Digits {
-    unsigned inner, turn[AXES];
-};
-
 // The product behind the convolution, or behind one phase of the gradient of its input.
 template <int AXES> struct Product {
     unsigned rows, inner; // channels of the result and of the source, in a group
@@ -165,40 +160,19 @@ template <int AXES> struct Product {
         return n;
     }
 
-    // The digits of term e of a row; there need be no taps.
-    __device__ Digits<AXES> digits(unsigned e) const {
-        Digits<AXES> d;
-        for (int a = AXES - 1; a >= 0; --a) {
-            const unsigned taps = max(line[a].taps, 1u);
-            d.turn[a] = e % taps;
-            e /= taps;
-        }
-        d.inner = e;
-        return d;
-    }
-    // Those of the sum of two terms.
-    __device__ Digits<AXES> sum(const Digits<AXES>& e, const Digits<AXES>& f) const {
-        Digits<AXES> d;
-        bool carry = false;
-        for (int a = AXES - 1; a >= 0; --a) {
-            const unsigned turn = e.turn[a] + f.turn[a] + carry;
-            carry = turn >= line[a].taps;
-            d.turn[a] = carry ? turn - line[a].taps : turn;
-        }
-        d.inner = e.inner + f.inner + carry;
-        return d;
-    }
-
-    // What a term meets, and its weight's place from its row's first.
-    __device__ Term<AXES> term(const Digits<AXES>& d, unsigned& weight) const {
-        Term<AXES> t = {d.inner * sources(), {}};
-        weight = d.inner * inner_step;
-        unsigned plane = 1, kernel = 1;
+    // Term e of a row: what it meets, and its weight's place from the row's first.
+    __device__ Term<AXES> term(unsigned e, unsigned& weight) const {
+        const unsigned each = taps();
+        Term<AXES> t = {e / each * sources(), {}};
+        weight = e / each * inner_step;
+        unsigned tap = e % each, plane = 1, kernel = 1;
         for (int a = AXES - 1; a >= 0; --a) {
             const Line& l = line[a];
-            t.step[a] = d.turn[a] * l.jump;
+            const unsigned r = a == 0 ? tap : tap % l.taps;
+            if (a > 0) tap /= l.taps;
+            t.step[a] = r * l.jump;
             t.offset += t.step[a] * plane;
-            weight += (l.tap_first + d.turn[a] * l.tap_step) * kernel;
+            weight += (l.tap_first + r * l.tap_step) * kernel;
             plane *= l.source;
             kernel *= l.kernel;
         }
@@ -306,21 +280,22 @@ template <unsigned CHANNELS_, unsigned ROWS, unsigned COLUMNS> struct Exact {
         column = (warp / (DOWN / 4) * 8 + lane % 8) * 4;
     }
 
-    // A part of a slice, of four terms.
-    __device__ void multiply(const float* weights, const float* values, unsigned part) {
-        const unsigned k = part * (DEPTH / PARTS);
-        float a[ROWS][4];
+    __device__ void multiply(const float* weights, const float* values) {
 #pragma unroll
-        for (unsigned i = 0; i < ROWS; ++i) load4(a[i], &weights[(row + i * DOWN) * WEIGHT_PITCH + k]);
+        for (unsigned k = 0; k < DEPTH; k += 4) {
+            float a[ROWS][4];
 #pragma unroll
-        for (unsigned e = 0; e < 4; ++e) {
-            float b[COLUMNS / 4][4];
+            for (unsigned i = 0; i < ROWS; ++i) load4(a[i], &weights[(row + i * DOWN) * WEIGHT_PITCH + k]);
 #pragma unroll
-            for (unsigned j = 0; j < COLUMNS / 4; ++j) load4(b[j], &values[(k + e) * VALUE_PITCH + column + j * 4 * ACROSS]);
+            for (unsigned e = 0; e < 4; ++e) {
+                float b[COLUMNS / 4][4];
 #pragma unroll
-            for (unsigned i = 0; i < ROWS; ++i) {
+                for (unsigned j = 0; j < COLUMNS / 4; ++j) load4(b[j], &values[(k + e) * VALUE_PITCH + column + j * 4 * ACROSS]);
 #pragma unroll
-                for (unsigned j = 0; j < COLUMNS; ++j) sums[i][j] += a[i][e] * b[j / 4][j % 4];
+                for (unsigned i = 0; i < ROWS; ++i) {
+#pragma unroll
+                    for (unsigned j = 0; j < COLUMNS; ++j) sums[i][j] += a[i][e] * b[j / 4][j % 4];
+                }
             }
         }
     }
@@ -353,10 +328,9 @@ template <unsigned CHANNELS_> struct Tf32 {
         column = warp / (CHANNELS / 32) * 8 * N;
     }
 
-    // The tensor cores take two parts at once.
-    __device__ void multiply(const float* weights, const float* values, unsigned part) {
-        const unsigned k = part * (DEPTH / PARTS);
-        if (k % 8 == 0) {
+    __device__ void multiply(const float* weights, const float* values) {
+#pragma unroll
+        for (unsigned k = 0; k < DEPTH; k += 8) {
             multiply_tf32(sums, &weights[row * WEIGHT_PITCH + k], WEIGHT_PITCH, &values[k * VALUE_PITCH + column], VALUE_PITCH, 1);
         }
     }
@@ -371,10 +345,7 @@ template <unsigned CHANNELS_> struct Tf32 {
 
 // What a block keeps beside the slices.
 template <int AXES> struct Tables {
-    alignas(16) Term<AXES> terms[STAGES][DEPTH];
-    unsigned weights[STAGES][DEPTH]; // and where theirs are from their row's first
-    Product<AXES> product;
-    Digits<AXES> next[DEPTH], slice; // terms of the slice to come, each its thread's alone, and from one slice to the next
+    Term<AXES> terms[STAGES][DEPTH];
     unsigned where[SPAN]; // the thread's place in the result
 };
 
@@ -407,94 +378,66 @@ __device__ inline void tile(const Conv<AXES>& c, Tables<AXES>& tables, float* ro
     unsigned to, from, start[AXES];
     p.place(place % places, to, start, from);
     from += sample * p.inner * p.sources();
-    tables.where[thread] = mine ? (sample * p.rows + channel) * results + to : NOWHERE;
+    tables.where[thread] = mine ? sample * p.rows * results + to : NOWHERE;
 
-    // Slice s goes through prepare, a barrier, its copies, a wait and another barrier; what lies beyond the last is zeros.
-    const unsigned rows = min(p.rows - channel, T::CHANNELS), bias_first = group * p.rows + channel;
-    const unsigned row_first = (BACKWARD ? group * p.inner * p.inner_step : group * p.rows * p.row_step) + channel * p.row_step;
-    if (thread < DEPTH) tables.next[thread] = p.digits(thread);
-    if (thread == 0) {
-        tables.product = p;
-        tables.slice = p.digits(DEPTH);
-    }
-    __syncthreads();
+    // Slice s goes through prepare, a barrier, stage, a wait and another barrier.
+    unsigned weight_at = 0;
+    const unsigned row_first = BACKWARD ? group * p.inner * p.inner_step : group * p.rows * p.row_step;
     const auto prepare = [&](unsigned s) {
-        if (thread >= DEPTH) return;
-        const Digits<AXES> d = tables.next[thread];
-        Term<AXES> t = tables.product.term(d, tables.weights[s % STAGES][thread]);
-        if (s * DEPTH + thread >= terms) t.step[0] = OUTSIDE;
-        tables.terms[s % STAGES][thread] = t;
-        tables.next[thread] = tables.product.sum(d, tables.slice);
+        const unsigned e = s * DEPTH + column;
+        Term<AXES> t = {};
+        t.step[0] = OUTSIDE;
+        if (e < terms) t = p.term(e, weight_at);
+        if (thread < DEPTH) tables.terms[s % STAGES][column] = t;
     };
-    // Weights of a row lie in the order of the terms of the convolution, so that 16 bytes go at once where they may.
-    const bool wide = !BACKWARD && terms % 4 == 0 && aligned16(weight);
-    const auto copy_weights = [&](unsigned s) {
+    const auto stage = [&](unsigned s) {
         float* const weights = room + s % STAGES * STAGE;
-        if (wide) {
-            const unsigned e = s * DEPTH + thread % (DEPTH / 4) * 4;
-#pragma unroll
-            for (unsigned i = 0; i < T::CHANNELS; i += 4 * THREADS / DEPTH) {
-                const unsigned row = thread / (DEPTH / 4) + i;
-                if (row >= T::CHANNELS) break;
-                copy_async16(&weights[row * WEIGHT_PITCH + e % DEPTH], weight + row_first + row * p.row_step + e, e < terms && row < rows);
-            }
-            return;
-        }
+        float* const values = weights + T::CHANNELS * WEIGHT_PITCH;
         const bool inside = s * DEPTH + column < terms;
-        const unsigned weight_at = tables.weights[s % STAGES][column];
 #pragma unroll
         for (unsigned i = 0; i < T::CHANNELS; i += THREADS / DEPTH) {
             const unsigned row = thread / DEPTH + i;
-            const unsigned at = row_first + row * p.row_step + weight_at;
-            copy_async4(&weights[row * WEIGHT_PITCH + column], weight + at, inside && row < rows);
+            const unsigned at = row_first + (channel + row) * p.row_step + weight_at;
+            copy_async4(&weights[row * WEIGHT_PITCH + column], weight + at, inside && channel + row < p.rows);
+        }
+        // Eight reads before eight copies: shared memory keeps their order, so that each would wait for the one before.
+#pragma unroll
+        for (unsigned half = 0; half < DEPTH; half += 8) {
+            Term<AXES> t[8];
+#pragma unroll
+            for (unsigned e = 0; e < 8; ++e) t[e] = tables.terms[s % STAGES][half + e];
+#pragma unroll
+            for (unsigned e = 0; e < 8; ++e) {
+                const unsigned at = from + t[e].offset;
+                copy_async4(&values[(half + e) * VALUE_PITCH + thread], source + at, mine && p.inside(start, t[e]));
+            }
         }
     };
-    // Two axes of a phase are more than the registers hold beside the sums.
-    const Product<AXES>& ends = BACKWARD && AXES > 1 ? tables.product : p;
-    const auto copy_values = [&](unsigned s, unsigned part) {
-        constexpr unsigned EACH = DEPTH / PARTS;
-        float* const values = room + s % STAGES * STAGE + T::CHANNELS * WEIGHT_PITCH;
-        // All reads before the first copy: shared memory keeps their order, so that each would wait for the one before.
-        Term<AXES> t[EACH];
-#pragma unroll
-        for (unsigned i = 0; i < EACH; ++i) t[i] = tables.terms[s % STAGES][part * EACH + i];
-#pragma unroll
-        for (unsigned i = 0; i < EACH; ++i) {
-            const unsigned at = from + t[i].offset;
-            copy_async4(&values[(part * EACH + i) * VALUE_PITCH + thread], source + at, mine && ends.inside(start, t[i]));
-        }
-    };
+    const unsigned slices = div_up(terms, DEPTH);
     for (unsigned s = 0; s < STAGES - 1; ++s) {
         prepare(s);
         __syncthreads();
-        copy_weights(s);
-#pragma unroll
-        for (unsigned part = 0; part < PARTS; ++part) copy_values(s, part);
+        if (s < slices) stage(s);
         copy_commit();
     }
     prepare(STAGES - 1);
 
     T sums;
-    const unsigned slices = div_up(terms, DEPTH);
     for (unsigned s = 0; s < slices; ++s) {
         copy_wait<STAGES - 2>();
         __syncthreads();
-        copy_weights(s + STAGES - 1);
-        const float* weights = room + s % STAGES * STAGE;
-#pragma unroll
-        for (unsigned part = 0; part < PARTS; ++part) {
-            copy_values(s + STAGES - 1, part);
-            sums.multiply(weights, weights + T::CHANNELS * WEIGHT_PITCH, part);
-        }
+        if (s + STAGES - 1 < slices) stage(s + STAGES - 1);
         copy_commit();
         prepare(s + STAGES);
+        const float* weights = room + s % STAGES * STAGE;
+        sums.multiply(weights, weights + T::CHANNELS * WEIGHT_PITCH);
     }
 
     sums.each([&](unsigned row, unsigned at, float (&v)[T::RUN]) {
-        if (row >= rows) return;
-        const float add = bias ? bias[bias_first + row] : 0.0f;
+        if (channel + row >= p.rows) return;
+        const float add = bias ? bias[group * p.rows + channel + row] : 0.0f;
         for (float& out : v) out += add;
-        store(result, &tables.where[at], row * results, v);
+        store(result, &tables.where[at], (channel + row) * results, v);
     });
 }
 
@@ -715,38 +658,44 @@ __device__ inline void narrow_rows(const Conv<AXES>& c, float4* room, const floa
     const unsigned tiles = c.groups * div_up(BACKWARD ? c.cin : c.cout, ROWS);
     const size_t places = static_cast<size_t>(c.batch) * (BACKWARD ? c.inputs() : c.outputs());
     const unsigned terms = (BACKWARD ? c.cout : c.cin) * Taps<BACKWARD, AXES>(c).seen;
-    if ((places + THREADS * MOST - 1) / (THREADS * MOST) * tiles >= FILLED) {
+    const auto blocks = [&](unsigned span) { return (places + span - 1) / span * tiles; };
+    if (blocks(THREADS * MOST) >= FILLED) {
         narrow_tile<BACKWARD, ROWS, MOST>(c, 1, room, source, weight, bias, result);
         return;
     }
     unsigned shares = 1;
-    while (shares < THREADS / 32 && terms > shares * batch(1) && (places * shares + THREADS - 1) / THREADS * tiles < FILLED) shares *= 2;
+    while (shares < THREADS / 32 && terms > shares * batch(1) && blocks(THREADS / shares) < FILLED) shares *= 2;
     narrow_tile<BACKWARD, ROWS, 1>(c, shares, room, source, weight, bias, result);
 }
 
-// Tiles of `channels` rows that a product makes.
-template <bool BACKWARD, int AXES> __device__ inline size_t wide_tiles(const Conv<AXES>& c, unsigned channels) {
-    size_t phases = 1, places = c.batch;
-    for (const Axis& a : c.axis) {
-        phases *= BACKWARD ? min(a.stride, a.input) : 1;
-        places *= BACKWARD ? div_up(a.input, a.stride) : a.output;
-    }
-    return (places + SPAN - 1) / SPAN * phases * c.groups * div_up(BACKWARD ? c.cin : c.cout, channels);
-}
-
-// Whether a product goes the narrow way.
+// Whether a product goes the narrow way. Its blocks take long to begin, those of the gradient longer, for their phases. So either there must
+// be enough of them, where rows are few, or too few tiles, each summing for long. What is cheap to tell comes first: tiles begin with this too.
 template <bool BACKWARD, int AXES> __device__ inline bool narrow(const Conv<AXES>& c) {
-    if (static_cast<size_t>((BACKWARD ? c.cout : c.cin) + 1) * Taps<BACKWARD, AXES>(c).each > SLOTS) return false;
+    const unsigned rows = BACKWARD ? c.cin : c.cout, inner = BACKWARD ? c.cout : c.cin;
+    const unsigned at_once = rows == 1 ? 1 : rows > 4 && rows <= 16 ? 8 : 4;
+    const size_t all = static_cast<size_t>(c.batch) * (BACKWARD ? c.inputs() : c.outputs());
+    const unsigned span = THREADS * (!BACKWARD ? 1 : at_once == 8 ? 2 : 4);
+    const size_t blocks = (all + span - 1) / span * c.groups * div_up(rows, at_once);
+    if (rows > 16 || blocks < (BACKWARD ? FILLED : FILLED / 2)) {
+        size_t phases = 1, places = c.batch, terms = static_cast<size_t>(inner) * c.taps(), least = BACKWARD ? LONG_BACKWARD : LONG_FORWARD;
+        for (const Axis& a : c.axis) least *= BACKWARD ? a.stride : 1;
+        if (terms < least) return false;
+        for (const Axis& a : c.axis) {
+            phases *= BACKWARD ? min(a.stride, a.input) : 1;
+            places *= BACKWARD ? div_up(a.input, a.stride) : a.output;
+        }
+        const unsigned channels = rows <= 8 ? 8 : rows <= 32 ? 32 : 64;
+        if ((places + SPAN - 1) / SPAN * phases * c.groups * div_up(rows, channels) >= FILLED / 8) return false;
+    }
     for (const Axis& a : c.axis) {
         if (BACKWARD && a.stride > LARGEST_STRIDE) return false;
     }
-    const unsigned rows = BACKWARD ? c.cin : c.cout;
-    return rows <= 16 || wide_tiles<BACKWARD>(c, rows <= 32 ? 32 : 64) < FILLED / 4;
+    return static_cast<size_t>(inner + 1) * Taps<BACKWARD, AXES>(c).each <= SLOTS;
 }
 
 // The tile of a block of fwd or bwd_x, by the channels of a group of the result.
 template <bool BACKWARD, int AXES>
-__device__ __forceinline__ void convolve(const Conv<AXES>& c, float4* room, const float* source, const float* weight, const float* bias,
+__device__ inline void convolve(const Conv<AXES>& c, float4* room, const float* source, const float* weight, const float* bias,
                                 float* result) {
     __shared__ Tables<AXES> tables;
     float* const floats = reinterpret_cast<float*>(room);
@@ -761,7 +710,7 @@ __device__ __forceinline__ void convolve(const Conv<AXES>& c, float4* room, cons
         }
     } else if (rows <= 8) {
         tile<BACKWARD, Exact<8, 2, 4>>(c, tables, floats, source, weight, bias, result);
-    } else if (rows <= 32 || wide_tiles<BACKWARD>(c, 64) < FILLED / 4 * 3) {
+    } else if (rows <= 32) {
         if (c.tf32) {
             tile<BACKWARD, Tf32<32>>(c, tables, floats, source, weight, bias, result);
         } else {
@@ -869,7 +818,7 @@ __device__ inline void weight_tile(const Conv<AXES>& c, float* room, const float
         Term<AXES> t = {};
         unsigned weight;
         t.step[0] = OUTSIDE;
-        if (term + thread < terms) t = p.term(p.digits(term + thread), weight);
+        if (term + thread < terms) t = p.term(term + thread, weight);
         table[thread] = t;
     }
     __syncthreads();
@@ -1002,7 +951,7 @@ __device__ inline void few_weights(const Conv<AXES>& c, float4* room, const floa
         Term<AXES> mine = {}, t[FEW];
         unsigned unused;
         mine.step[0] = OUTSIDE;
-        if (lane < FEW && term + lane < terms) mine = p.term(p.digits(term + lane), unused);
+        if (lane < FEW && term + lane < terms) mine = p.term(term + lane, unused);
 #pragma unroll
         for (unsigned j = 0; j < FEW; ++j) {
             t[j].offset = __shfl_sync(FULL, mine.offset, j);

@@ -25,6 +25,9 @@ const FILLED: usize = 264;
 const SLOTS: usize = 1024;
 /// The largest stride that it has a table of the phases of.
 const LARGEST_STRIDE: usize = 16;
+/// Terms of a sum that are worth the beginning of its blocks where tiles are few.
+const LONG_FORWARD: usize = 48;
+const LONG_BACKWARD: usize = 256;
 
 /// How the narrow way goes about a product.
 struct Narrow {
@@ -41,6 +44,15 @@ struct Narrow {
 pub(super) const WEIGHT_THREADS: u32 = 256;
 /// Threads of a block of `bwd_b`.
 pub(super) const BIAS_THREADS: u32 = 512;
+
+/// Channels of a tile of the CUDA twins of `fwd` and `bwd_x`, by the channels of a group.
+const fn channels(rows: usize) -> usize {
+    match rows {
+        0..=8 => 8,
+        9..=32 => 32,
+        _ => 64,
+    }
+}
 
 /// Channels and terms of a tile of the CUDA twin of `bwd_w`, and its places.
 const WEIGHT_TILE: usize = 64;
@@ -147,9 +159,6 @@ impl Geometry {
         if (inner + 1) * each > SLOTS || backward && axes.iter().any(|a| a.stride > LARGEST_STRIDE) {
             return None;
         }
-        if rows > 16 && self.wide_tiles(backward, if rows <= 32 { 32 } else { 64 }) >= FILLED / 4 {
-            return None;
-        }
         let (at_once, most) = match rows {
             1 => (1, 4),
             5..=16 => (8, 2),
@@ -157,8 +166,19 @@ impl Geometry {
         };
         let all = self.batch * if backward { self.inputs() } else { self.outputs() };
         let blocks = |span: usize| all.div_ceil(span) * self.groups * rows.div_ceil(at_once);
-        let terms = inner * self.product(turns);
         let threads = THREADS as usize;
+        // Blocks take long to begin: there must be enough of them, or too few tiles, each summing for long.
+        let enough = if backward { blocks(threads * most) >= FILLED } else { blocks(threads) >= FILLED / 2 };
+        if rows > 16 || !enough {
+            let least =
+                if backward { LONG_BACKWARD * self.product(|a| axes[a].stride) } else { LONG_FORWARD };
+            let positions = if backward { self.phases() } else { [1, self.outputs()] };
+            let tiles = self.cuda_tiles(rows, self.batch * positions[1]) * positions[0];
+            if inner * self.product(|a| axes[a].kernel) < least || tiles >= FILLED / 8 {
+                return None;
+            }
+        }
+        let terms = inner * self.product(turns);
         let places = if blocks(threads * most) >= FILLED { most } else { 1 };
         let batch = if places > 2 { 4 } else { 8 };
         let mut shares = 1;
@@ -178,34 +198,23 @@ impl Geometry {
         fold(self.groups * rows.div_ceil(n.rows) * positions.div_ceil(THREADS as usize * n.places / n.shares))
     }
 
-    /// Tiles of `channels` rows that `fwd` or `bwd_x` makes.
-    fn wide_tiles(&self, backward: bool, channels: usize) -> usize {
-        let (rows, [phases, places]) =
-            if backward { (self.cin, self.phases()) } else { (self.cout, [1, self.outputs()]) };
-        (self.batch * places).div_ceil(SPAN) * phases * self.groups * rows.div_ceil(channels)
-    }
-    /// Channels of such a tile: fewer where there are not enough to fill a card.
-    fn channels(&self, backward: bool) -> usize {
-        match if backward { self.cin } else { self.cout } {
-            0..=8 => 8,
-            9..=32 => 32,
-            _ if self.wide_tiles(backward, 64) < FILLED / 4 * 3 => 32,
-            _ => 64,
-        }
+    fn cuda_tiles(&self, rows: usize, positions: usize) -> usize {
+        self.groups * rows.div_ceil(channels(rows)) * positions.div_ceil(SPAN)
     }
     /// Blocks of the CUDA twin of `fwd`.
     pub(super) fn cuda_fwd(&self) -> [u32; 3] {
         match self.narrow(false) {
             Some(n) => self.narrow_blocks(&n, self.cout, self.batch * self.outputs()),
-            None => fold(self.wide_tiles(false, self.channels(false))),
+            None => fold(self.cuda_tiles(self.cout, self.batch * self.outputs())),
         }
     }
     /// Blocks of the CUDA twin of `bwd_x`.
     pub(super) fn cuda_bwd_x(&self) -> [u32; 3] {
-        match self.narrow(true) {
-            Some(n) => self.narrow_blocks(&n, self.cin, self.batch * self.inputs()),
-            None => fold(self.wide_tiles(true, self.channels(true))),
+        if let Some(n) = self.narrow(true) {
+            return self.narrow_blocks(&n, self.cin, self.batch * self.inputs());
         }
+        let [phases, places] = self.phases();
+        fold(self.cuda_tiles(self.cin, self.batch * places) * phases)
     }
     /// Bytes of shared memory of a block of the CUDA twin of `fwd` or `bwd_x`.
     pub(super) fn cuda_shared(&self, backward: bool) -> u32 {
@@ -214,7 +223,10 @@ impl Geometry {
             Some(n) => {
                 n.slots * n.rows + 6 * n.terms + if n.shares > 1 { THREADS as usize * n.rows } else { 0 }
             }
-            None => STAGES * (self.channels(backward) * (DEPTH + 4) + DEPTH * (SPAN + 8)),
+            None => {
+                let rows = if backward { self.cin } else { self.cout };
+                STAGES * (channels(rows) * (DEPTH + 4) + DEPTH * (SPAN + 8))
+            }
         };
         4 * floats as u32
     }
