@@ -103,6 +103,22 @@ fn tiles_that_fill_a_card_and_long_sums() {
     check(&devices, &case2d(2, [1, 33, 18], [[40, 3, 18, 1, 1], [23, 2, 2, 1, 1]]));
 }
 
+/// What CUDA does without tiles: few places with sums of hundreds of terms, and blocks enough to fill a card with few rows in each.
+#[test]
+fn long_sums_of_few_places_and_many_of_few_rows() {
+    let devices = devices();
+    for rows in [1, 3, 7, 20, 70] {
+        check(&devices, &case1d(2, [1, rows, 45], [60, 6, 1, 1, 2], Precision::F32));
+        check(&devices, &case1d(1, [1, rows, 90], [71, 6, 2, 3, 1], Precision::F32));
+        check(&devices, &case1d(2, [1, 45, rows], [61, 3, 2, 1, 1], Precision::Tf32));
+        check(&devices, &case2d(1, [1, rows, 45], [[7, 3, 1, 1, 1], [9, 2, 1, 1, 1]]));
+    }
+    for c in [[17, 1, 1], [17, 2, 3], [9, 9, 10]] {
+        check(&devices, &case1d(5, c, [1801, 3, 2, 1, 1], Precision::F32));
+        check(&devices, &case1d(9, c, [1003, 2, 1, 0, 3], Precision::F32));
+    }
+}
+
 /// Rows of 16-byte multiples, in samples that tiles cross; runs of the weight's gradient that end inside a slice, and that
 /// are left empty.
 #[test]
