@@ -6,7 +6,7 @@
 // implicit GEMM (Chetlur et al. 2014), whose right side is gathered as it is staged. For the gradient of the input, places of one
 // phase of the stride see the same taps and see `dy` with stride 1 (the sub-pixel view of a transposed convolution, Shi et al. 2016).
 //
-// Two ways lead there. Where latency is what binds, with rows few or tiles, narrow_tile and few_weights read straight from memory, much
+// Two ways lead there. Where rows or tiles are few, latency is what binds, and narrow_tile and few_weights read straight from memory, much
 // at once. Otherwise a block owns 8, 32 or 64 rows (whichever the group fills) by SPAN places, and stages DEPTH (inner, tap) terms at a time,
 // STAGES − 1 slices ahead, by asynchronous copies. Thread i gathers place i: neighbours read neighbours, and what a place is
 // gets divided out once. A thread multiplies 2 × 4, 8 × 4 or 8 × 8 sums in registers from 16-byte reads of shared
