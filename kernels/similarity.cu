@@ -208,7 +208,7 @@ template <class T> __device__ __noinline__ float inverse_norm(const T* z, unsign
     float largest = 0.0f, sum = 0.0f;
 #pragma unroll 4
     for (unsigned k = 0; k < d; k++) largest = fmaxf(largest, fabsf(real(z[k])));
-    if (!(largest >= 1e-38f)) return 0.0f;
+    if (!(largest >= TINY)) return 0.0f;
     const float over = 1.0f / largest;
 #pragma unroll 4
     for (unsigned k = 0; k < d; k++) {

@@ -614,6 +614,20 @@ __device__ __noinline__ double sweep_rows(float4* memory, const Rows a, const Ro
             }
         }
         near = __any_sync(FULL, near);
+        if (near && crosses) {
+            // A row is near itself, which is no pair: only the others count.
+            bool others = false;
+#pragma unroll
+            for (unsigned n = 0; n < BLOCKS; n++) {
+#pragma unroll
+                for (unsigned e = 0; e < 4; e++) {
+                    const unsigned col = 8 * n + 2 * in + e % 2;
+                    const float squares = COSINE ? 2.0f : my.norm[e / 2] + their.norm[col];
+                    others |= !(t[n][e] > cancels(T()) * squares) & (squares != 0.0f) & (my.first + 4 * (e - e % 2) != j + col);
+                }
+            }
+            near = __any_sync(FULL, others);
+        }
         Left<T> left;
         Found found;
         // A zero row has no direction.

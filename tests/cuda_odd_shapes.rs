@@ -16,7 +16,7 @@ use etude::ops::gather::{Layout, WindowOptions, gather_rows, gather_window};
 use etude::ops::loss::{LossOptions, bce, bce_with_logits, mse};
 use etude::ops::optim::{Adam, Sgd, adam, sgd};
 use etude::ops::pool::{masked_mean_time, mean_time};
-use etude::ops::similarity::Similarity;
+use etude::ops::similarity::{Similarity, similarity};
 use etude::similarity::DeviceTopK;
 use rayon::prelude::*;
 
@@ -265,6 +265,20 @@ fn updates_of_odd_sizes() {
         }
     }
     check(cases);
+}
+
+/// From 16,384 rows in all the gradients take larger blocks.
+#[test]
+fn gradients_of_many_rows() {
+    let kinds = [Similarity::Dot, Similarity::Cosine, Similarity::SquaredEuclidean, Similarity::Euclidean];
+    let case = |kind: Similarity| {
+        let inputs = vec![Input::normal(1, &[16_390, 130]), Input::normal(2, &[17, 130])];
+        Case::new("similarity", format!("{kind:?} of many rows"), inputs, move |g, v| {
+            similarity(g, v[0], v[1], kind)
+        })
+        .within(1e-5, "sums of 16,390 terms")
+    };
+    check(Vec::from(kinds.map(case)));
 }
 
 /// Exactly what the CPU gives where every similarity is a whole number ties too, and a row of NaN: around the 64 rows and 128
