@@ -377,9 +377,9 @@ __device__ inline void merge_statistics(const float* part, unsigned parts, const
         const float* means = part + static_cast<size_t>(c) * parts;
         const float* squared = part + static_cast<size_t>(p.cout + c) * parts;
         const float of_gamma = gamma[c], of_beta = beta[c];
-        // What a thread beyond the last channel would read, another is about to write.
-        const bool there = c0 + ours < p.cout;
-        const float old_mean = there ? running_mean[c] : 0.0f, old_var = there ? running_var[c] : 0.0f;
+        // Whoever writes them is the only one to read them.
+        const bool writes = lane == 0 && c0 + ours < p.cout;
+        const float old_mean = writes ? running_mean[c] : 0.0f, old_var = writes ? running_var[c] : 0.0f;
         float mean = 0.0f, squares = 0.0f;
         for (unsigned at = lane; at < parts; at += FLIGHT * width) {
             float v[FLIGHT], w[FLIGHT];
@@ -406,7 +406,7 @@ __device__ inline void merge_statistics(const float* part, unsigned parts, const
             for (unsigned j = 0; j < FLIGHT; ++j) squares += s[j] + w[j] * (v[j] - mean) * (v[j] - mean);
         }
         squares = shared_sum(squares, width);
-        if (lane != 0 || !there) continue;
+        if (!writes) continue;
         put_norm(norm, c, p, of_gamma, of_beta, mean, squares / n);
         running_mean[c] = (1.0f - p.momentum) * old_mean + p.momentum * mean;
         running_var[c] = (1.0f - p.momentum) * old_var + p.momentum * squares / (n - 1.0f);

@@ -170,7 +170,7 @@ const ENOUGH: u32 = 256;
 
 impl P {
     /// Elements of `part` in the rows over all pairs and across two sets: in WGSL a loss for each tile of `z` and slice, for the cosine
-    /// the norms, across sets the weights, and with slices the sums of each; in CUDA what [`Cut::parts`] says.
+    /// the norms, across sets the weights, and with slices the sums of each; in CUDA a loss for each block and slice, and the slices' parts of the gradients.
     pub fn parts(&self) -> usize {
         let (slices, rows) = (self.slices() as usize, self.n as usize + self.m as usize);
         let copies = usize::from(self.cosine()) + usize::from(self.weighted != 0 && self.m > 0);
