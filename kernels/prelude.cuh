@@ -20,22 +20,10 @@ __device__ inline float __half2float(__half v) {
     return out;
 }
 
-__device__ inline __half __float2half_rn(float v) {
-    __half out;
-    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out.bits) : "f"(v));
-    return out;
-}
-
 __device__ inline unsigned short __half_as_ushort(__half v) { return v.bits; }
 
 __device__ inline float __bfloat162float(__nv_bfloat16 v) {
     return __uint_as_float(static_cast<unsigned>(v.bits) << 16);
-}
-
-__device__ inline __nv_bfloat16 __float2bfloat16_rn(float v) {
-    __nv_bfloat16 out;
-    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(out.bits) : "f"(v));
-    return out;
 }
 
 __device__ inline unsigned short __bfloat16_as_ushort(__nv_bfloat16 v) { return v.bits; }

@@ -18,7 +18,7 @@
 // and some 20 operations a pair on the CUDA cores.
 //
 // Accuracy. The tensor cores truncate their sums: accumulators take 64 columns, or one tile, and are then added in f32. The
-// squared distance cancels where a pair is near: a tile with a pair nearer than CANCELS of the squared norms computes all of its
+// squared distance cancels where a pair is near: a tile with a pair nearer than `cancels` of the squared norms computes all of its
 // distances from differences. Step 3's two sums cancel too: pairs nearer than NEAR add g_ij (z_i - z_j) on their own, and with them a
 // coefficient that 16 bits cannot hold. A cosine pair whose t is below 1e-5 is taken from the rows as given (`refine`).
 //

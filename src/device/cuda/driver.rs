@@ -201,41 +201,6 @@ fn explain(what: &str, error: DriverError) -> String {
     format!("{what}: {} ({advice})", compile::text(name))
 }
 
-/// A stream of ours. Before its first one, cudarc's `new_stream` waits for all of the context, which ends the captures of every
-/// other thread: theirs then fail, and so does this.
-pub(super) struct OwnStream {
-    stream: sys::CUstream,
-    context: Arc<CudaContext>,
-}
-
-// SAFETY: the driver takes a stream from any thread.
-unsafe impl Send for OwnStream {}
-// SAFETY: as above.
-unsafe impl Sync for OwnStream {}
-
-impl OwnStream {
-    pub(super) fn new(context: &Arc<CudaContext>) -> Result<Self, DriverError> {
-        context.bind_to_thread()?;
-        let stream = result::stream::create(result::stream::StreamKind::NonBlocking)?;
-        Ok(Self { stream, context: Arc::clone(context) })
-    }
-
-    /// For calls of cudarc's; nobody may use it once `self` is dropped.
-    pub(super) fn borrowed(&self) -> Arc<CudaStream> {
-        // SAFETY: a stream of this context; whoever calls keeps `self` as long.
-        unsafe { self.context.wrap_borrowed_stream(self.stream) }
-    }
-}
-
-impl Drop for OwnStream {
-    fn drop(&mut self) {
-        if self.context.bind_to_thread().is_ok() {
-            // SAFETY: ours, destroyed once; what it still runs goes on to its end.
-            let _ = unsafe { result::stream::destroy(self.stream) };
-        }
-    }
-}
-
 /// A card of NVIDIA's through the CUDA driver. Clones share it.
 ///
 /// A plan's launches are captured once as a CUDA graph; [`Plan::run`] submits it. Everything happens in the order of one
@@ -248,8 +213,6 @@ pub struct Cuda {
 /// What a device, its buffers and its plans share.
 pub(super) struct Shared {
     pub(super) stream: Arc<CudaStream>,
-    /// What `stream` borrows, unless it is a caller's.
-    _own: Option<OwnStream>,
     pub(super) card: CardReport,
     /// Whether memory comes in the stream's order.
     pools: bool,
@@ -429,8 +392,10 @@ impl Cuda {
     pub fn new(ordinal: usize) -> Result<Self> {
         let context = context(ordinal)?;
         let fail = |e| fault(format!("card {ordinal}: {}", explain("starting", e)));
-        let own = OwnStream::new(&context).map_err(fail)?;
-        Self::start(own.borrowed(), Some(own))
+        // Else cudarc waits for all of the context before its first stream, which ends the captures of every other thread.
+        // SAFETY: nothing here lets cudarc order streams by its events, and the handle of the context is this device's own.
+        unsafe { context.disable_event_tracking() };
+        Self::from_parts(context.new_stream().map_err(fail)?)
     }
 
     /// As [`Self::new`], on a raw `CUstream` of the card's primary context, the one that the CUDA runtime uses; null is the
@@ -455,10 +420,6 @@ impl Cuda {
     /// # Errors
     /// When the card cannot be used.
     pub fn from_parts(stream: Arc<CudaStream>) -> Result<Self> {
-        Self::start(stream, None)
-    }
-
-    fn start(stream: Arc<CudaStream>, own: Option<OwnStream>) -> Result<Self> {
         let context = stream.context();
         let card = report(context.ordinal(), driver()?)?;
         usable(&card)?;
@@ -471,7 +432,6 @@ impl Cuda {
         Ok(Self {
             shared: Arc::new(Shared {
                 stream,
-                _own: own,
                 card,
                 pools,
                 shared_memory,

@@ -1,14 +1,16 @@
 //! Compiled lists of launches.
 
 use super::compile;
-use super::driver::{Memory, NAME, OwnStream, Shared, fault, lock};
+use super::driver::{Memory, NAME, Shared, fault, lock};
 use super::launch::Ready;
 use crate::Result;
 use crate::device::{Buf, Launch, Plan, bytes};
 use crate::kernels::{Kernel, REGISTRY};
 use cudarc::driver::sys::{CUevent_flags, CUfunction_attribute as Attribute, CUgraphInstantiate_flags};
 use cudarc::driver::sys::{CUstream, CUstreamCaptureMode};
-use cudarc::driver::{CudaEvent, CudaFunction, CudaGraph, CudaModule, DriverError, result};
+use cudarc::driver::{
+    CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaModule, CudaStream, DriverError, result,
+};
 use cudarc::nvrtc::Ptx;
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -191,6 +193,36 @@ impl CudaPlan {
     }
 }
 
+/// A stream of ours in whatever context. cudarc's `new_stream` may wait for all of the context first, which ends the captures of
+/// every other thread.
+struct Aside {
+    stream: CUstream,
+    context: Arc<CudaContext>,
+}
+
+impl Aside {
+    fn new(context: &Arc<CudaContext>) -> Result<Self, DriverError> {
+        context.bind_to_thread()?;
+        let stream = result::stream::create(result::stream::StreamKind::NonBlocking)?;
+        Ok(Self { stream, context: Arc::clone(context) })
+    }
+
+    /// For calls of cudarc's; nobody may use it once `self` is dropped.
+    fn borrowed(&self) -> Arc<CudaStream> {
+        // SAFETY: a stream of this context; whoever calls keeps `self` as long.
+        unsafe { self.context.wrap_borrowed_stream(self.stream) }
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if self.context.bind_to_thread().is_ok() {
+            // SAFETY: ours, destroyed once.
+            let _ = unsafe { result::stream::destroy(self.stream) };
+        }
+    }
+}
+
 /// The launches in order as one graph. Captured in a stream of its own, so that a caller's stream, and buffers that
 /// other threads free meanwhile, stay out of it.
 fn capture<'a>(shared: &Shared, launches: impl Iterator<Item = &'a Bound>) -> Result<Option<CudaGraph>> {
@@ -199,7 +231,7 @@ fn capture<'a>(shared: &Shared, launches: impl Iterator<Item = &'a Bound>) -> Re
         return Ok(None);
     }
     let what = "capturing a graph";
-    let own = shared.check(what, OwnStream::new(shared.stream.context()))?;
+    let own = shared.check(what, Aside::new(shared.stream.context()))?;
     let aside = own.borrowed(); // the graph keeps it, and is only ever launched in the device's stream
     let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
     shared.check(what, aside.begin_capture(mode))?;
