@@ -16,7 +16,7 @@ use etude::cases::{self, Case, Input, normal, uniform};
 use etude::device::Cuda;
 use etude::device::{Buf, Cpu, Device, Launch};
 use etude::graph::{Graph, Step, Var};
-use etude::kernels::{Cost, Elem, Kernel};
+use etude::kernel::{Cost, Elem, Kernel};
 use etude::ops::contrastive::{ContrastiveOptions, bins, contrastive};
 use etude::ops::conv1d::{ConvOptions1d, conv1d};
 use etude::ops::similarity::{Similarity, similarity};

@@ -5,7 +5,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use etude::Result;
 use etude::cases;
 use etude::device::Cpu;
-use etude::kernels::{peak, simd::Simd};
+use etude::kernels::peak;
+use etude::simd::Simd;
 use std::hint::black_box;
 use std::time::Instant;
 

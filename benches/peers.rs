@@ -13,7 +13,7 @@ use etude::cases::normal;
 use etude::device::Cuda;
 use etude::device::{Buf, Cpu, Device};
 use etude::graph::{Graph, Step, Var};
-use etude::kernels::Elem;
+use etude::kernel::Elem;
 use etude::nn::{Learn, NetConfig, PcConvNet};
 use etude::ops::contrastive::{ContrastiveOptions, bins, contrastive};
 use etude::ops::conv1d::{ConvOptions1d, conv1d};

@@ -3,8 +3,8 @@
 //!
 //!     cargo run --release --example raw_wgpu
 
-use etude::kernels::contrastive::{ALL, Metric, P};
-use etude::kernels::{Access, Kernel, Params, Scalar};
+use etude::kernel::{Access, Kernel, Params, Scalar};
+use etude::kernels::contrastive::{ALL, ContrastiveParams, Metric};
 use std::num::NonZeroU64;
 use std::task::{Context, Poll, Waker};
 use wgpu::util::{BufferInitDescriptor, DeviceExt};
@@ -90,7 +90,7 @@ fn launch(
         let mut pass = encoder.begin_compute_pass(&Default::default());
         pass.set_bind_group(0, &groups[0].1, &[]);
         pass.set_bind_group(1, &groups[1].1, &[]);
-        for (stage, count) in kernel.groups.iter().enumerate() {
+        for (stage, count) in kernel.workgroups.iter().enumerate() {
             let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(kernel.name),
                 layout: Some(&layout),
@@ -121,7 +121,7 @@ fn main() -> Result<()> {
 
     let z: Vec<f32> = (0..ROWS * COLUMNS).map(|i| (0.37 * i as f32).sin()).collect();
     let labels: Vec<f32> = (0..ROWS).map(|i| (i % 5) as f32).collect();
-    let p = P {
+    let p = ContrastiveParams {
         n: ROWS as u32,
         m: 0,
         d: COLUMNS as u32,

@@ -13,7 +13,7 @@ namespace {
 
 constexpr unsigned BLOCK = 256, SPAN = 1024;
 
-struct P {
+struct ActivationParams {
     unsigned n;
     float slope;
 };
@@ -43,20 +43,20 @@ __device__ inline void map2(const float* __restrict__ x, const float* __restrict
 
 } // namespace
 
-extern "C" __global__ void __launch_bounds__(BLOCK) activation_relu_fwd(const float* __restrict__ x, float* __restrict__ y, P p) {
+extern "C" __global__ void __launch_bounds__(BLOCK) activation_relu_fwd(const float* __restrict__ x, float* __restrict__ y, ActivationParams p) {
     map(x, y, p.n, [&](float v) { return v > 0.0f ? v : p.slope * v; });
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
-    activation_relu_bwd(const float* __restrict__ x, const float* __restrict__ dy, float* __restrict__ dx, P p) {
+    activation_relu_bwd(const float* __restrict__ x, const float* __restrict__ dy, float* __restrict__ dx, ActivationParams p) {
     map2(x, dy, dx, p.n, [&](float v, float d) { return v > 0.0f ? d : p.slope * d; });
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK) activation_sigmoid_fwd(const float* __restrict__ x, float* __restrict__ y, P p) {
+extern "C" __global__ void __launch_bounds__(BLOCK) activation_sigmoid_fwd(const float* __restrict__ x, float* __restrict__ y, ActivationParams p) {
     map(x, y, p.n, [](float v) { return sigmoid(v); });
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
-    activation_sigmoid_bwd(const float* __restrict__ y, const float* __restrict__ dy, float* __restrict__ dx, P p) {
+    activation_sigmoid_bwd(const float* __restrict__ y, const float* __restrict__ dy, float* __restrict__ dx, ActivationParams p) {
     map2(y, dy, dx, p.n, [](float v, float d) { return d * v * (1.0f - v); });
 }

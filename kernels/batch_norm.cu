@@ -28,7 +28,7 @@
 
 namespace {
 
-struct P {
+struct BatchNormParams {
     unsigned batch;
     unsigned channels;
     unsigned inner;
@@ -47,16 +47,16 @@ constexpr unsigned LINE = 32;
 constexpr int AHEAD = 8;
 
 // Channels that a block owns.
-__device__ inline unsigned group(P p) {
+__device__ inline unsigned group(BatchNormParams p) {
     return min((LINE + p.inner - 1) / p.inner, p.channels);
 }
 
-__device__ inline unsigned splits(P p) {
+__device__ inline unsigned splits(BatchNormParams p) {
     return (p.batch * p.inner - 1) / p.split + 1;
 }
 
 // Values of split i of a channel.
-__device__ inline unsigned split_count(P p, unsigned i) {
+__device__ inline unsigned split_count(BatchNormParams p, unsigned i) {
     return min(p.split, p.batch * p.inner - i * p.split);
 }
 
@@ -88,7 +88,7 @@ struct Walk {
 };
 
 // V is 1 or, for quads, 4: then S is a multiple of 4 and no less than LINE.
-template <int V> __device__ inline Walk walk(P p) {
+template <int V> __device__ inline Walk walk(BatchNormParams p) {
     Walk w;
     const unsigned thread = threadIdx.x, all = splits(p), row = p.channels * p.inner;
     w.i = blockIdx.x % all;
@@ -122,7 +122,7 @@ template <int V> __device__ inline Walk walk(P p) {
 }
 
 // Whether quads are read: by all of a launch or by none.
-template <class... T> __device__ inline bool by_quads(P p, const T*... buffers) {
+template <class... T> __device__ inline bool by_quads(BatchNormParams p, const T*... buffers) {
     return p.inner >= LINE && p.inner % 4 == 0 && aligned16(buffers...);
 }
 
@@ -144,7 +144,7 @@ template <int V> __device__ inline void store(float* to, const float* v) {
 }
 
 // The sum over all threads of a channel, for each of them; all threads of the block must come here.
-__device__ inline float channel_sum(const Walk& w, P p, float v) {
+__device__ inline float channel_sum(const Walk& w, BatchNormParams p, float v) {
     if (w.rows == 0) return block_sum(v);
     __shared__ float values[BLOCK];
     __shared__ float totals[LINE];
@@ -163,7 +163,7 @@ __device__ inline float channel_sum(const Walk& w, P p, float v) {
 }
 
 // What `part` holds of a channel, added up by a warp: sum over the splits of `term(its values, first number, second)`.
-template <class F> __device__ inline float merge(const float* part, unsigned channel, P p, F term) {
+template <class F> __device__ inline float merge(const float* part, unsigned channel, BatchNormParams p, F term) {
     const unsigned all = splits(p);
     float sum = 0.0f;
     for (unsigned i = threadIdx.x % 32; i < all; i += 32) {
@@ -204,7 +204,7 @@ struct Stats {
     }
 };
 
-template <int V> __device__ void stats(const float* __restrict__ x, float* __restrict__ part, P p) {
+template <int V> __device__ void stats(const float* __restrict__ x, float* __restrict__ part, BatchNormParams p) {
     Walk w = walk<V>(p);
     const float pivot = x[(w.first + w.c) * p.inner];
 
@@ -264,7 +264,7 @@ __device__ inline void each(Walk w, const float* __restrict__ x, const float* __
 template <int V>
 __device__ void train_fwd(const float* __restrict__ x, const float* __restrict__ part, const float* __restrict__ gamma,
                           const float* __restrict__ beta, float* __restrict__ running_mean,
-                          float* __restrict__ running_var, float* __restrict__ y, float* __restrict__ saved, P p) {
+                          float* __restrict__ running_var, float* __restrict__ y, float* __restrict__ saved, BatchNormParams p) {
     __shared__ Shared found;
     const Walk w = walk<V>(p);
     const float n = static_cast<float>(p.batch * p.inner);
@@ -303,7 +303,7 @@ __device__ void train_fwd(const float* __restrict__ x, const float* __restrict__
 
 // Sums dy xh and dy into `part`; writes dx = slope dy on the way where there is a dx.
 template <int V>
-__device__ void sums(const Walk& w, const float* __restrict__ x, const float* __restrict__ dy, float* part, float* dx, P p,
+__device__ void sums(const Walk& w, const float* __restrict__ x, const float* __restrict__ dy, float* part, float* dx, BatchNormParams p,
                      float pivot, float centre, float rstd, float slope) {
     float with_x = 0.0f, alone = 0.0f;
     each<V>(w, x, dy, [&](unsigned at, const float* v, const float* d) {
@@ -327,7 +327,7 @@ __device__ void sums(const Walk& w, const float* __restrict__ x, const float* __
 
 template <int V>
 __device__ void train_sums(const float* __restrict__ x, const float* __restrict__ saved, const float* __restrict__ dy,
-                           float* __restrict__ part, P p) {
+                           float* __restrict__ part, BatchNormParams p) {
     const Walk w = walk<V>(p);
     const unsigned c = w.first + w.c;
     sums<V>(w, x, dy, part, nullptr, p, x[c * p.inner], saved[c], saved[p.channels + c], 0.0f);
@@ -344,7 +344,7 @@ __device__ inline float second_of(float, float, float b) {
 template <int V>
 __device__ void train_bwd(const float* __restrict__ x, const float* __restrict__ part, const float* __restrict__ gamma,
                           const float* __restrict__ saved, const float* __restrict__ dy, float* __restrict__ dx,
-                          float* __restrict__ dgamma, float* __restrict__ dbeta, P p) {
+                          float* __restrict__ dgamma, float* __restrict__ dbeta, BatchNormParams p) {
     __shared__ Shared found;
     const Walk w = walk<V>(p);
 
@@ -375,7 +375,7 @@ __device__ void train_bwd(const float* __restrict__ x, const float* __restrict__
 template <int V>
 __device__ void eval_fwd(const float* __restrict__ x, const float* __restrict__ gamma, const float* __restrict__ beta,
                          const float* __restrict__ running_mean, const float* __restrict__ running_var,
-                         float* __restrict__ y, P p) {
+                         float* __restrict__ y, BatchNormParams p) {
     const Walk w = walk<V>(p);
     const unsigned c = w.first + w.c;
     const float mean = running_mean[c], scale = gamma[c] / sqrtf(running_var[c] + p.eps), shift = beta[c];
@@ -390,7 +390,7 @@ __device__ void eval_fwd(const float* __restrict__ x, const float* __restrict__ 
 template <int V>
 __device__ void eval_bwd(const float* __restrict__ x, const float* __restrict__ gamma,
                          const float* __restrict__ running_mean, const float* __restrict__ running_var,
-                         const float* __restrict__ dy, float* part, float* dx, P p) {
+                         const float* __restrict__ dy, float* part, float* dx, BatchNormParams p) {
     const Walk w = walk<V>(p);
     const unsigned c = w.first + w.c;
     const float rstd = 1.0f / sqrtf(running_var[c] + p.eps);
@@ -400,7 +400,7 @@ __device__ void eval_bwd(const float* __restrict__ x, const float* __restrict__ 
 } // namespace
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
-    batch_norm_stats(const float* __restrict__ x, float* __restrict__ part, P p) {
+    batch_norm_stats(const float* __restrict__ x, float* __restrict__ part, BatchNormParams p) {
     if (by_quads(p, x)) {
         stats<4>(x, part, p);
     } else {
@@ -411,7 +411,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 extern "C" __global__ void __launch_bounds__(BLOCK)
     batch_norm_train_fwd(const float* __restrict__ x, const float* __restrict__ part, const float* __restrict__ gamma,
                          const float* __restrict__ beta, float* __restrict__ running_mean, float* __restrict__ running_var,
-                         float* __restrict__ y, float* __restrict__ saved, P p) {
+                         float* __restrict__ y, float* __restrict__ saved, BatchNormParams p) {
     if (by_quads(p, x, y)) {
         train_fwd<4>(x, part, gamma, beta, running_mean, running_var, y, saved, p);
     } else {
@@ -421,7 +421,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
     batch_norm_sums(const float* __restrict__ x, const float* __restrict__ saved, const float* __restrict__ dy,
-                    float* __restrict__ part, P p) {
+                    float* __restrict__ part, BatchNormParams p) {
     if (by_quads(p, x, dy)) {
         train_sums<4>(x, saved, dy, part, p);
     } else {
@@ -432,7 +432,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 extern "C" __global__ void __launch_bounds__(BLOCK)
     batch_norm_train_bwd(const float* __restrict__ x, const float* __restrict__ part, const float* __restrict__ gamma,
                          const float* __restrict__ saved, const float* __restrict__ dy, float* __restrict__ dx,
-                         float* __restrict__ dgamma, float* __restrict__ dbeta, P p) {
+                         float* __restrict__ dgamma, float* __restrict__ dbeta, BatchNormParams p) {
     if (by_quads(p, x, dy, dx)) {
         train_bwd<4>(x, part, gamma, saved, dy, dx, dgamma, dbeta, p);
     } else {
@@ -443,7 +443,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 extern "C" __global__ void __launch_bounds__(BLOCK)
     batch_norm_eval_fwd(const float* __restrict__ x, const float* __restrict__ gamma, const float* __restrict__ beta,
                         const float* __restrict__ running_mean, const float* __restrict__ running_var,
-                        float* __restrict__ y, P p) {
+                        float* __restrict__ y, BatchNormParams p) {
     if (by_quads(p, x, y)) {
         eval_fwd<4>(x, gamma, beta, running_mean, running_var, y, p);
     } else {
@@ -455,7 +455,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
     batch_norm_eval_bwd(const float* __restrict__ x, const float* __restrict__ gamma,
                         const float* __restrict__ running_mean, const float* __restrict__ running_var,
                         const float* __restrict__ dy, float* __restrict__ part, float* __restrict__ dx,
-                        float* __restrict__ dgamma, float* __restrict__ dbeta, P p, unsigned* ticket) {
+                        float* __restrict__ dgamma, float* __restrict__ dbeta, BatchNormParams p, unsigned* ticket) {
     if (by_quads(p, x, dy, dx)) {
         eval_bwd<4>(x, gamma, running_mean, running_var, dy, part, dx, p);
     } else {

@@ -26,7 +26,7 @@
 
 namespace {
 
-struct P {
+struct ContrastiveParams {
     unsigned n, m, d, metric;
     float margin, tau, weight;
     unsigned weighted;
@@ -117,7 +117,7 @@ template <bool PAIRS> __device__ inline double total_of(const Rows& rows) {
 }
 
 // What a weighted sum over the pairs is divided by, as a factor; 0 where no pair counts.
-__device__ inline double share_of(const P& p, double total) { return total > 0.0 ? p.weight / total : 0.0; }
+__device__ inline double share_of(const ContrastiveParams& p, double total) { return total > 0.0 ? p.weight / total : 0.0; }
 
 // The block's part, the `at`-th of `parts`, to the last block, which writes the loss.
 __device__ inline void put_loss(double mine, float* part, unsigned at, unsigned parts, bool counts, double scale, float* loss, unsigned* ticket) {
@@ -135,7 +135,7 @@ __device__ inline float* parts_of(float* part, const Cut& cut, unsigned blocks) 
 
 // The block's rows of the gradient by `a`, which are its `row0`-th and following of all; the thread's part of twice the sum of the losses.
 template <class T>
-__device__ __forceinline__ double sweep_of(float4* memory, const Rows& a, const Rows& b, unsigned block, unsigned row0, bool same, float scale, const Cut& cut, float* parts, float* out, const P& p, unsigned* ticket) {
+__device__ __forceinline__ double sweep_of(float4* memory, const Rows& a, const Rows& b, unsigned block, unsigned row0, bool same, float scale, const Cut& cut, float* parts, float* out, const ContrastiveParams& p, unsigned* ticket) {
     const unsigned i0 = block * cut.own, column = blockIdx.y * CHUNK;
     const size_t rows = static_cast<size_t>(p.n) + p.m;
     const bool sliced = cut.slices > 1;
@@ -149,7 +149,7 @@ __device__ __forceinline__ double sweep_of(float4* memory, const Rows& a, const 
 }
 
 template <class T>
-__device__ inline void all(float4* memory, const T* z, const float* labels, const float* weights, float* loss, float* dz, float* part, const P& p, unsigned* ticket) {
+__device__ inline void all(float4* memory, const T* z, const float* labels, const float* weights, float* loss, float* dz, float* part, const ContrastiveParams& p, unsigned* ticket) {
     const Rows rows = samples_of(z, p.n, labels, p.weighted & 1 ? weights : nullptr);
     const double scale = share_of(p, total_of<true>(rows));
     const Cut cut = cut_of(p.n, 0, p.d);
@@ -160,7 +160,7 @@ __device__ inline void all(float4* memory, const T* z, const float* labels, cons
 }
 
 template <class T>
-__device__ inline void cross(float4* memory, const T* z, const float* labels_z, const float* weights_z, const T* others, const float* labels_o, const float* weights_o, float* loss, float* dz, float* dothers, float* part, const P& p, unsigned* ticket) {
+__device__ inline void cross(float4* memory, const T* z, const float* labels_z, const float* weights_z, const T* others, const float* labels_o, const float* weights_o, float* loss, float* dz, float* dothers, float* part, const ContrastiveParams& p, unsigned* ticket) {
     const Rows of_z = samples_of(z, p.n, labels_z, p.weighted & 1 ? weights_z : nullptr);
     const Rows of_o = samples_of(others, p.m, labels_o, p.weighted & 2 ? weights_o : nullptr);
     const double scale = share_of(p, total_of<false>(of_z) * total_of<false>(of_o));
@@ -192,43 +192,43 @@ __device__ inline float norm_of_eight(const float* row, unsigned d, bool there) 
 } // namespace
 
 extern "C" __global__ void __launch_bounds__(128, 2)
-contrastive_all(const float* __restrict__ z, const float* __restrict__ labels, const float* __restrict__ weights, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ part, P p, unsigned* ticket) {
+contrastive_all(const float* __restrict__ z, const float* __restrict__ labels, const float* __restrict__ weights, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ part, ContrastiveParams p, unsigned* ticket) {
     extern __shared__ float4 all_memory[];
     all(all_memory, z, labels, weights, loss, dz, part, p, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 3)
-contrastive_all_f16(const __half* __restrict__ z, const float* __restrict__ labels, const float* __restrict__ weights, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ part, P p, unsigned* ticket) {
+contrastive_all_f16(const __half* __restrict__ z, const float* __restrict__ labels, const float* __restrict__ weights, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ part, ContrastiveParams p, unsigned* ticket) {
     extern __shared__ float4 all_f16_memory[];
     all(all_f16_memory, z, labels, weights, loss, dz, part, p, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 3)
-contrastive_all_bf16(const __nv_bfloat16* __restrict__ z, const float* __restrict__ labels, const float* __restrict__ weights, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ part, P p, unsigned* ticket) {
+contrastive_all_bf16(const __nv_bfloat16* __restrict__ z, const float* __restrict__ labels, const float* __restrict__ weights, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ part, ContrastiveParams p, unsigned* ticket) {
     extern __shared__ float4 all_bf16_memory[];
     all(all_bf16_memory, z, labels, weights, loss, dz, part, p, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 2)
-contrastive_cross(const float* __restrict__ z, const float* __restrict__ labels_z, const float* __restrict__ weights_z, const float* __restrict__ others, const float* __restrict__ labels_o, const float* __restrict__ weights_o, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ dothers, float* __restrict__ part, P p, unsigned* ticket) {
+contrastive_cross(const float* __restrict__ z, const float* __restrict__ labels_z, const float* __restrict__ weights_z, const float* __restrict__ others, const float* __restrict__ labels_o, const float* __restrict__ weights_o, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ dothers, float* __restrict__ part, ContrastiveParams p, unsigned* ticket) {
     extern __shared__ float4 cross_memory[];
     cross(cross_memory, z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, part, p, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 2)
-contrastive_cross_f16(const __half* __restrict__ z, const float* __restrict__ labels_z, const float* __restrict__ weights_z, const __half* __restrict__ others, const float* __restrict__ labels_o, const float* __restrict__ weights_o, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ dothers, float* __restrict__ part, P p, unsigned* ticket) {
+contrastive_cross_f16(const __half* __restrict__ z, const float* __restrict__ labels_z, const float* __restrict__ weights_z, const __half* __restrict__ others, const float* __restrict__ labels_o, const float* __restrict__ weights_o, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ dothers, float* __restrict__ part, ContrastiveParams p, unsigned* ticket) {
     extern __shared__ float4 cross_f16_memory[];
     cross(cross_f16_memory, z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, part, p, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 2)
-contrastive_cross_bf16(const __nv_bfloat16* __restrict__ z, const float* __restrict__ labels_z, const float* __restrict__ weights_z, const __nv_bfloat16* __restrict__ others, const float* __restrict__ labels_o, const float* __restrict__ weights_o, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ dothers, float* __restrict__ part, P p, unsigned* ticket) {
+contrastive_cross_bf16(const __nv_bfloat16* __restrict__ z, const float* __restrict__ labels_z, const float* __restrict__ weights_z, const __nv_bfloat16* __restrict__ others, const float* __restrict__ labels_o, const float* __restrict__ weights_o, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ dothers, float* __restrict__ part, ContrastiveParams p, unsigned* ticket) {
     extern __shared__ float4 cross_bf16_memory[];
     cross(cross_bf16_memory, z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, part, p, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-contrastive_halves(const float* __restrict__ z, const float* __restrict__ labels, const float* __restrict__ weights, const unsigned* __restrict__ pairing, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ part, P p, unsigned* ticket) {
+contrastive_halves(const float* __restrict__ z, const float* __restrict__ labels, const float* __restrict__ weights, const unsigned* __restrict__ pairing, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ part, ContrastiveParams p, unsigned* ticket) {
     // How often each row is in the pairing, and where last; how many indices are no row.
     __shared__ unsigned count[ROWS_HALVES + 1];
     __shared__ unsigned last[ROWS_HALVES];

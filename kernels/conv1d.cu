@@ -6,7 +6,7 @@
 //   bwd_b  db[c] = Σ_n Σ_o dy[n,c,o]
 // over the channels i of output channel c's group; x and dy are 0 beyond their ends.
 //
-// Shapes: x, dx [batch, cin, t]; w, dw [cout, cin / groups, k]; b, db [cout]; y, dy [batch, cout, out]; part as P::parts of the
+// Shapes: x, dx [batch, cin, t]; w, dw [cout, cin / groups, k]; b, db [cout]; y, dy [batch, cout, out]; part as Conv1dParams::parts of the
 // row has it, or one element where splits is 1. Without a bias another buffer is bound in its place and not read.
 //
 // conv.cuh has the tiles, who owns what, and what bounds them. Cost: 2·batch·cout·out·cin/groups·k flops each for fwd, bwd_x and
@@ -17,11 +17,11 @@
 
 namespace {
 
-struct P {
+struct Conv1dParams {
     unsigned batch, cin, cout, groups, t, k, out, stride, padding, dilation, bias, splits, tf32;
 };
 
-__device__ inline Conv<1> conv(const P& p) {
+__device__ inline Conv<1> conv(const Conv1dParams& p) {
     return {p.batch, p.groups, p.cin / p.groups, p.cout / p.groups, {{p.t, p.out, p.k, p.stride, p.padding, p.dilation}}, p.splits,
             p.tf32 != 0};
 }
@@ -29,25 +29,25 @@ __device__ inline Conv<1> conv(const P& p) {
 } // namespace
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    conv1d_fwd(const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ b, float* __restrict__ y, P p) {
+    conv1d_fwd(const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ b, float* __restrict__ y, Conv1dParams p) {
     extern __shared__ float4 room[];
     convolve<false>(conv(p), room, x, w, p.bias ? b : nullptr, y);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    conv1d_bwd_x(const float* __restrict__ dy, const float* __restrict__ w, float* __restrict__ dx, P p) {
+    conv1d_bwd_x(const float* __restrict__ dy, const float* __restrict__ w, float* __restrict__ dx, Conv1dParams p) {
     extern __shared__ float4 room[];
     convolve<true>(conv(p), room, dy, w, nullptr, dx);
 }
 
 extern "C" __global__ void __launch_bounds__(WEIGHT_THREADS, 1)
-    conv1d_bwd_w(const float* __restrict__ x, const float* __restrict__ dy, float* part, float* __restrict__ dw, P p,
+    conv1d_bwd_w(const float* __restrict__ x, const float* __restrict__ dy, float* part, float* __restrict__ dw, Conv1dParams p,
                  unsigned* ticket) {
     extern __shared__ float4 room[];
     weight_gradient(conv(p), room, x, dy, part, dw, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(BIAS_THREADS)
-    conv1d_bwd_b(const float* __restrict__ dy, float* __restrict__ db, P p) {
+    conv1d_bwd_b(const float* __restrict__ dy, float* __restrict__ db, Conv1dParams p) {
     bias_gradient(conv(p), dy, db);
 }

@@ -7,7 +7,7 @@
 // over the channels i of output channel c's group, where o, k and t are pairs (row, column) and every product and sum with
 // them goes by its axis; x and dy are 0 beyond their edges.
 //
-// Shapes: x, dx [batch, cin, h, w]; w, dw [cout, cin / groups, kh, kw]; b, db [cout]; y, dy [batch, cout, oh, ow]; part as P::parts
+// Shapes: x, dx [batch, cin, h, w]; w, dw [cout, cin / groups, kh, kw]; b, db [cout]; y, dy [batch, cout, oh, ow]; part as Conv2dParams::parts
 // of the row has it, or one element where splits is 1. Without a bias another buffer is bound in its place and not read.
 //
 // conv.cuh has the tiles, who owns what, and what bounds them. Cost: 2·batch·cout·oh·ow·cin/groups·kh·kw flops each for fwd, bwd_x and
@@ -18,12 +18,12 @@
 
 namespace {
 
-struct P {
+struct Conv2dParams {
     unsigned batch, cin, cout, groups, h, w, kh, kw, oh, ow;
     unsigned stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w, bias, splits, tf32;
 };
 
-__device__ inline Conv<2> conv(const P& p) {
+__device__ inline Conv<2> conv(const Conv2dParams& p) {
     return {p.batch,
             p.groups,
             p.cin / p.groups,
@@ -36,25 +36,25 @@ __device__ inline Conv<2> conv(const P& p) {
 } // namespace
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    conv2d_fwd(const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ b, float* __restrict__ y, P p) {
+    conv2d_fwd(const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ b, float* __restrict__ y, Conv2dParams p) {
     extern __shared__ float4 room[];
     convolve<false>(conv(p), room, x, w, p.bias ? b : nullptr, y);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    conv2d_bwd_x(const float* __restrict__ dy, const float* __restrict__ w, float* __restrict__ dx, P p) {
+    conv2d_bwd_x(const float* __restrict__ dy, const float* __restrict__ w, float* __restrict__ dx, Conv2dParams p) {
     extern __shared__ float4 room[];
     convolve<true>(conv(p), room, dy, w, nullptr, dx);
 }
 
 extern "C" __global__ void __launch_bounds__(WEIGHT_THREADS, 1)
-    conv2d_bwd_w(const float* __restrict__ x, const float* __restrict__ dy, float* part, float* __restrict__ dw, P p,
+    conv2d_bwd_w(const float* __restrict__ x, const float* __restrict__ dy, float* part, float* __restrict__ dw, Conv2dParams p,
                  unsigned* ticket) {
     extern __shared__ float4 room[];
     weight_gradient(conv(p), room, x, dy, part, dw, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(BIAS_THREADS)
-    conv2d_bwd_b(const float* __restrict__ dy, float* __restrict__ db, P p) {
+    conv2d_bwd_b(const float* __restrict__ dy, float* __restrict__ db, Conv2dParams p) {
     bias_gradient(conv(p), dy, db);
 }

@@ -36,7 +36,7 @@
 
 namespace {
 
-struct P {
+struct ConvBlockParams {
     unsigned batch;
     unsigned cin;
     unsigned t;
@@ -130,7 +130,7 @@ __device__ inline float4 activated(float4 v, float scale, float shift) {
 }
 
 // Samples of a block of sixteen.
-__device__ inline unsigned lanes_of(P p, unsigned block) { return min(LANES, p.batch - block * LANES); }
+__device__ inline unsigned lanes_of(ConvBlockParams p, unsigned block) { return min(LANES, p.batch - block * LANES); }
 
 // v where its lane holds a sample, else 0; `live` counts from the quad's first.
 __device__ inline float4 kept(float4 v, int live) {
@@ -138,7 +138,7 @@ __device__ inline float4 kept(float4 v, int live) {
 }
 
 // Samples of quad `quad` of a block, at most 4, maybe none.
-__device__ inline int live_of(P p, unsigned block, unsigned quad) {
+__device__ inline int live_of(ConvBlockParams p, unsigned block, unsigned quad) {
     return static_cast<int>(lanes_of(p, block)) - static_cast<int>(4 * quad);
 }
 
@@ -177,7 +177,7 @@ struct Run {
 };
 
 // Sets out scale and shift of the run's channels, a float4 each; 0 beyond the last.
-__device__ inline void copy_norm(float4* to, const float* __restrict__ norm, unsigned i0, unsigned count, P p) {
+__device__ inline void copy_norm(float4* to, const float* __restrict__ norm, unsigned i0, unsigned count, ConvBlockParams p) {
     for (unsigned q = threadIdx.x; p.affine && q < 2 * count; q += BLOCK) {
         const unsigned i = i0 + q / 2;
         copy_async4(reinterpret_cast<float*>(to) + q / 2 * 4 + q % 2, norm + (i < p.cin ? q % 2 * p.cin + i : 0), i < p.cin);
@@ -185,7 +185,7 @@ __device__ inline void copy_norm(float4* to, const float* __restrict__ norm, uns
 }
 
 // Elements q0, q0 + BLOCK, ...; 0 beyond the frames, which only positions read that are dropped.
-__device__ inline void load_run(float4 (&to)[FLIGHT], const Run& run, unsigned q0, P p) {
+__device__ inline void load_run(float4 (&to)[FLIGHT], const Run& run, unsigned q0, ConvBlockParams p) {
 #pragma unroll
     for (unsigned j = 0; j < FLIGHT; ++j) {
         const unsigned q = q0 + j * BLOCK, i = quotient(q, run.by_row), at = (q - i * run.row) / QUADS;
@@ -212,7 +212,7 @@ struct Fwd {
     unsigned across;   // tiles of channels
 };
 
-__device__ inline Fwd fwd_of(P p) {
+__device__ inline Fwd fwd_of(ConvBlockParams p) {
     Fwd f;
     f.per = p.cout > 16 ? 8 : 4;
     f.groups = power(over_power(p.cout, f.per), 4);
@@ -229,7 +229,7 @@ __device__ inline Fwd fwd_of(P p) {
 // A tile of y, and its sums. PER channels a thread, TAPS taps a run, known to be the kernel's own unless 8.
 template <unsigned PER, unsigned TAPS>
 __device__ inline void fwd_tile(const float* __restrict__ x, const float* __restrict__ norm_in, const float* __restrict__ weight,
-                                float* __restrict__ y, float* __restrict__ part, P p, const Fwd& f, float4* shared, float* sums) {
+                                float* __restrict__ y, float* __restrict__ part, ConvBlockParams p, const Fwd& f, float4* shared, float* sums) {
     // 1. This block's samples, positions and channels; this thread's.
     const unsigned at_part = f.across == 1 ? blockIdx.x : blockIdx.x / f.across, first = (blockIdx.x - at_part * f.across) * f.groups * PER;
     const unsigned block = at_part / f.tiles, tile = at_part - block * f.tiles;
@@ -349,7 +349,7 @@ __device__ inline void fwd_tile(const float* __restrict__ x, const float* __rest
 
 template <unsigned PER>
 __device__ inline void fwd_taps(const float* __restrict__ x, const float* __restrict__ norm_in, const float* __restrict__ weight,
-                                float* __restrict__ y, float* __restrict__ part, P p, const Fwd& f, float4* shared, float* sums) {
+                                float* __restrict__ y, float* __restrict__ part, ConvBlockParams p, const Fwd& f, float4* shared, float* sums) {
     switch (p.k) {
     case 3: return fwd_tile<PER, 3>(x, norm_in, weight, y, part, p, f, shared, sums);
     case 5: return fwd_tile<PER, 5>(x, norm_in, weight, y, part, p, f, shared, sums);
@@ -358,7 +358,7 @@ __device__ inline void fwd_taps(const float* __restrict__ x, const float* __rest
     }
 }
 
-__device__ inline void put_norm(float* norm, unsigned c, P p, float gamma, float beta, float mean, float variance) {
+__device__ inline void put_norm(float* norm, unsigned c, ConvBlockParams p, float gamma, float beta, float mean, float variance) {
     const float inv = 1.0f / sqrtf(variance + p.eps), scale = gamma * inv;
     norm[c] = scale;
     norm[p.cout + c] = beta - mean * scale;
@@ -368,7 +368,7 @@ __device__ inline void put_norm(float* norm, unsigned c, P p, float gamma, float
 
 // Merges the statistics of all tiles: the mean of all, then the squares about it. Neighbours share a channel, each every `width`th tile.
 __device__ inline void merge_statistics(const float* part, unsigned parts, const float* __restrict__ gamma, const float* __restrict__ beta,
-                                        float* __restrict__ running_mean, float* __restrict__ running_var, float* __restrict__ norm, P p) {
+                                        float* __restrict__ running_mean, float* __restrict__ running_var, float* __restrict__ norm, ConvBlockParams p) {
     const unsigned width = sharers(p.cout), lane = rest(threadIdx.x, width), abreast = halved(BLOCK, width), ours = halved(threadIdx.x, width);
     const float n = static_cast<float>(p.batch) * static_cast<float>(p.tout);
     const float* counts = part + static_cast<size_t>(2 * p.cout) * parts;
@@ -498,7 +498,7 @@ struct Dw {
     unsigned weights; // of a tile, as float4
 };
 
-__device__ inline Dw dw_of(P p) {
+__device__ inline Dw dw_of(ConvBlockParams p) {
     Dw d;
     d.quads = power(over(p.cout, 4), p.cout < 32 ? 2 : 4);
     d.ins = power(p.cin, p.cin < 16 ? 4 : 8);
@@ -517,7 +517,7 @@ __device__ inline Dw dw_of(P p) {
 
 // Partial dw of a tile of weights over a slice, and the sum of all by the last of the tile's blocks.
 template <unsigned TAPS>
-__device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, float* __restrict__ dw, P p, const Dw& d, float4* shared, unsigned* ticket) {
+__device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, float* __restrict__ dw, ConvBlockParams p, const Dw& d, float4* shared, unsigned* ticket) {
     // 1. This block's slice and weights; this thread's: output channels g, g + quads, ..., so that a warp's reads of shared memory
     // fall on different banks.
     const unsigned slice = d.tiles == 1 ? number : number / d.tiles, tile = number - slice * d.tiles;
@@ -656,7 +656,7 @@ __device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, f
     }
 }
 
-__device__ inline void dw_block(unsigned number, const Inputs& in, float* part, float* __restrict__ dw, P p, const Dw& d, float4* shared, unsigned* ticket) {
+__device__ inline void dw_block(unsigned number, const Inputs& in, float* part, float* __restrict__ dw, ConvBlockParams p, const Dw& d, float4* shared, unsigned* ticket) {
     switch (p.k) {
     case 3: return dw_tile<3>(number, in, part, dw, p, d, shared, ticket);
     case 5: return dw_tile<5>(number, in, part, dw, p, d, shared, ticket);
@@ -678,7 +678,7 @@ struct Dx {
     unsigned across;    // tiles of input channels
 };
 
-__device__ inline Dx dx_of(P p) {
+__device__ inline Dx dx_of(ConvBlockParams p) {
     Dx d;
     d.groups = power(over(p.cin, 4), 4);
     d.rows = halved(BLOCK / QUADS, d.groups);
@@ -695,7 +695,7 @@ __device__ inline Dx dx_of(P p) {
 // da_in of block `number`, RES residues of it, and the sums of the layer before.
 template <unsigned RES>
 __device__ inline void dx_tile(unsigned number, const Inputs& in, const float* __restrict__ weight, float* __restrict__ da_in, float* __restrict__ part,
-                               P p, const Dx& d, float4* shared, float* sums) {
+                               ConvBlockParams p, const Dx& d, float4* shared, float* sums) {
     // 1. This block's samples, positions, residues and channels; this thread's.
     const unsigned parts = over(p.batch, LANES) * d.tiles * d.turns, at_part = d.across == 1 ? number : number / d.across;
     const unsigned i0 = (number - at_part * d.across) * 4 * d.groups, of_tile = d.turns == 1 ? at_part : at_part / d.turns, r0 = at_part - of_tile * d.turns;
@@ -825,7 +825,7 @@ __device__ inline void dx_tile(unsigned number, const Inputs& in, const float* _
 }
 
 // Frames of a sample that the mean over time includes.
-__device__ inline unsigned frames_of(P p, const float* __restrict__ lengths, unsigned sample) {
+__device__ inline unsigned frames_of(ConvBlockParams p, const float* __restrict__ lengths, unsigned sample) {
     return p.affine ? static_cast<unsigned>(fminf(fmaxf(lengths[sample], 1.0f), static_cast<float>(p.tout))) : p.tout;
 }
 
@@ -834,7 +834,7 @@ __device__ inline unsigned frames_of(P p, const float* __restrict__ lengths, uns
 extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
     conv_block_fwd(const float* __restrict__ x, const float* __restrict__ norm_in, const float* __restrict__ weight, const float* __restrict__ gamma,
                    const float* __restrict__ beta, float* __restrict__ running_mean, float* __restrict__ running_var, float* __restrict__ y,
-                   float* part, float* __restrict__ norm, P p, unsigned* ticket) {
+                   float* part, float* __restrict__ norm, ConvBlockParams p, unsigned* ticket) {
     extern __shared__ float4 fwd_shared[];
     __shared__ float sums[WARPS * 2 * 8];
     const Fwd f = fwd_of(p);
@@ -854,7 +854,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
 
 // A block owns sixteen samples and a channel; a thread four samples of every 32nd position.
 extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) conv_block_pool_fwd(const float* __restrict__ y, const float* __restrict__ norm, const float* __restrict__ lengths,
-                                                                        float* __restrict__ embedding, P p) {
+                                                                        float* __restrict__ embedding, ConvBlockParams p) {
     __shared__ float4 rows[WARPS][QUADS];
     const unsigned block = blockIdx.x / p.cout, c = blockIdx.x % p.cout, quad = threadIdx.x % QUADS, warp = threadIdx.x / 32;
     const bool aligned = aligned16(y);
@@ -908,7 +908,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) conv_block_pool_fw
 // As pool_fwd.
 extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
     conv_block_pool_bwd(const float* __restrict__ d_embedding, const float* __restrict__ y, const float* __restrict__ norm, const float* __restrict__ lengths,
-                        float* __restrict__ da, float* part, float* __restrict__ dgamma, float* __restrict__ dbeta, float* __restrict__ back, P p,
+                        float* __restrict__ da, float* part, float* __restrict__ dgamma, float* __restrict__ dbeta, float* __restrict__ back, ConvBlockParams p,
                         unsigned* ticket) {
     __shared__ float sums[WARPS * 2];
     const unsigned block = blockIdx.x / p.cout, c = blockIdx.x % p.cout, quad = threadIdx.x % QUADS, blocks = over(p.batch, LANES);
@@ -957,7 +957,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
 extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT_BWD)
     conv_block_bwd(const float* __restrict__ da, const float* __restrict__ y, const float* __restrict__ back, const float* __restrict__ x,
                    const float* __restrict__ norm_in, const float* __restrict__ weight, float* __restrict__ da_in, float* part, float* __restrict__ dw,
-                   float* __restrict__ dgamma_in, float* __restrict__ dbeta_in, float* __restrict__ back_in, P p, unsigned* ticket) {
+                   float* __restrict__ dgamma_in, float* __restrict__ dbeta_in, float* __restrict__ back_in, ConvBlockParams p, unsigned* ticket) {
     extern __shared__ float4 bwd_shared[];
     __shared__ float warps[WARPS * 8];
     const Inputs in = {da, y, back, x, norm_in};
@@ -983,7 +983,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT_BWD)
 
 extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT_BWD) conv_block_bwd_w(const float* __restrict__ da, const float* __restrict__ y, const float* __restrict__ back,
                                                                      const float* __restrict__ x, const float* __restrict__ norm_in, float* part,
-                                                                     float* __restrict__ dw, P p, unsigned* ticket) {
+                                                                     float* __restrict__ dw, ConvBlockParams p, unsigned* ticket) {
     extern __shared__ float4 bwd_w_shared[];
     dw_block(blockIdx.x, Inputs{da, y, back, x, norm_in}, part, dw, p, dw_of(p), bwd_w_shared, ticket);
 }

@@ -10,7 +10,7 @@
 
 namespace {
 
-struct P {
+struct DropoutParams {
     unsigned n;
     unsigned threshold;
     float scale;
@@ -22,7 +22,7 @@ constexpr unsigned BLOCK = 256;
 } // namespace
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
-    dropout_apply(const unsigned* __restrict__ state, const float* __restrict__ x, float* __restrict__ y, P p) {
+    dropout_apply(const unsigned* __restrict__ state, const float* __restrict__ x, float* __restrict__ y, DropoutParams p) {
     const unsigned quad = blockIdx.x * BLOCK + threadIdx.x, first = 4 * quad;
     if (first >= p.n) return;
     float v[4];

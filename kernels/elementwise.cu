@@ -17,7 +17,7 @@ namespace {
 
 constexpr unsigned BLOCK = 256, SPAN = 1024;
 
-struct P {
+struct ElementwiseParams {
     unsigned n;
     float factor;
 };
@@ -34,19 +34,19 @@ template <typename F4, typename F1> __device__ inline void fours(unsigned n, boo
 
 } // namespace
 
-extern "C" __global__ void __launch_bounds__(BLOCK) elementwise_fill(float* __restrict__ y, P p) {
+extern "C" __global__ void __launch_bounds__(BLOCK) elementwise_fill(float* __restrict__ y, ElementwiseParams p) {
     fours(
         p.n, aligned16(y), [&](size_t i) { at4(y, i) = make_float4(p.factor, p.factor, p.factor, p.factor); },
         [&](size_t i) { y[i] = p.factor; });
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK) elementwise_copy(const float* __restrict__ x, float* __restrict__ y, P p) {
+extern "C" __global__ void __launch_bounds__(BLOCK) elementwise_copy(const float* __restrict__ x, float* __restrict__ y, ElementwiseParams p) {
     fours(
         p.n, aligned16(x, y), [&](size_t i) { at4(y, i) = at4(x, i); }, [&](size_t i) { y[i] = x[i]; });
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
-    elementwise_add(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ y, P p) {
+    elementwise_add(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ y, ElementwiseParams p) {
     fours(
         p.n, aligned16(a, b, y),
         [&](size_t i) {
@@ -57,7 +57,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
         [&](size_t i) { y[i] = fmaf(p.factor, b[i], a[i]); });
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK) elementwise_accumulate(const float* __restrict__ x, float* __restrict__ sum, P p) {
+extern "C" __global__ void __launch_bounds__(BLOCK) elementwise_accumulate(const float* __restrict__ x, float* __restrict__ sum, ElementwiseParams p) {
     fours(
         p.n, aligned16(x, sum),
         [&](size_t i) {
@@ -68,7 +68,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK) elementwise_accumulate(const
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
-    elementwise_scale(const float* __restrict__ x, const float* __restrict__ s, float* __restrict__ y, P p) {
+    elementwise_scale(const float* __restrict__ x, const float* __restrict__ s, float* __restrict__ y, ElementwiseParams p) {
     const float factor = p.factor * s[0];
     fours(
         p.n, aligned16(x, y),

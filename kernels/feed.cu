@@ -11,7 +11,7 @@ namespace {
 
 constexpr unsigned BLOCK = 1024;
 
-struct P {
+struct FeedParams {
     unsigned steps;
     unsigned reals;
     unsigned words;
@@ -25,7 +25,7 @@ template <typename T> __device__ inline void copy(const T* __restrict__ from, T*
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
     feed_next(const float* __restrict__ loss, const float* __restrict__ real_table, const unsigned* __restrict__ word_table,
-              unsigned* step, float* __restrict__ losses, float* __restrict__ reals, unsigned* __restrict__ words, P p) {
+              unsigned* step, float* __restrict__ losses, float* __restrict__ reals, unsigned* __restrict__ words, FeedParams p) {
     const unsigned at = *step % p.steps, next = at + 1 == p.steps ? 0 : at + 1;
     __syncthreads();
     if (threadIdx.x == 0) {

@@ -18,7 +18,7 @@
 
 namespace {
 
-struct P {
+struct GatherWindowParams {
     unsigned batch;
     unsigned channels;
     unsigned columns;
@@ -27,7 +27,7 @@ struct P {
     unsigned blocked;
 };
 
-struct RowsP {
+struct GatherRowsParams {
     unsigned batch;
     unsigned width;
     unsigned table;
@@ -45,7 +45,7 @@ constexpr unsigned STRIDE = COLUMNS + 2;
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
     gather_window(const float* __restrict__ data, const unsigned* __restrict__ rows, const float* __restrict__ shift,
-                  float* __restrict__ x, P p) {
+                  float* __restrict__ x, GatherWindowParams p) {
     __shared__ float tile[LANES * STRIDE];
 
     // 1. Which tile.
@@ -96,7 +96,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
-    gather_rows(const float* __restrict__ table, const unsigned* __restrict__ indices, float* __restrict__ y, RowsP p) {
+    gather_rows(const float* __restrict__ table, const unsigned* __restrict__ indices, float* __restrict__ y, GatherRowsParams p) {
     const unsigned n = p.batch * p.width, span = blockIdx.x * (4 * BLOCK);
     if (p.width % 4 == 0 && aligned16(table, y)) {
         const unsigned first = span + 4 * threadIdx.x;

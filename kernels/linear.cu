@@ -20,7 +20,7 @@
 
 namespace {
 
-struct P {
+struct LinearParams {
     unsigned batch;
     unsigned inputs;
     unsigned outputs;
@@ -51,12 +51,12 @@ constexpr unsigned AT_ONCE = 4;
 __device__ inline unsigned tiles(unsigned n) { return (n + TILE - 1) / TILE; }
 
 // What element `at` of x or dx is multiplied by, of the words of at / 4.
-__device__ inline float factor(const unsigned (&word)[4], unsigned at, P p) {
+__device__ inline float factor(const unsigned (&word)[4], unsigned at, LinearParams p) {
     const unsigned low = at % 2 ? word[1] : word[0], high = at % 2 ? word[3] : word[2];
     return (at % 4 < 2 ? low : high) >= p.threshold ? p.scale : 0.0f;
 }
 
-__device__ inline void words_of(unsigned (&word)[4], unsigned at, const unsigned* __restrict__ state, P p) {
+__device__ inline void words_of(unsigned (&word)[4], unsigned at, const unsigned* __restrict__ state, LinearParams p) {
     philox4x32(word, at / 4, state[2], p.stream, 0, state[0], state[1]);
 }
 
@@ -64,7 +64,7 @@ __device__ inline void words_of(unsigned (&word)[4], unsigned at, const unsigned
 __device__ inline float scaled(float v, float factor) { return factor == 0.0f ? 0.0f : factor * v; }
 
 // The value of element `at` of dx behind the mask.
-__device__ inline float masked(float v, unsigned at, const unsigned* __restrict__ state, P p) {
+__device__ inline float masked(float v, unsigned at, const unsigned* __restrict__ state, LinearParams p) {
     if (p.threshold == 0) return v;
     unsigned word[4];
     words_of(word, at, state, p);
@@ -72,7 +72,7 @@ __device__ inline float masked(float v, unsigned at, const unsigned* __restrict_
 }
 
 // Four neighbours of a row of x behind the mask, zeros beyond its end and beyond the batch.
-__device__ inline void read_x(float (&v)[4], const float* __restrict__ x, unsigned row, unsigned column, const unsigned* __restrict__ state, P p) {
+__device__ inline void read_x(float (&v)[4], const float* __restrict__ x, unsigned row, unsigned column, const unsigned* __restrict__ state, LinearParams p) {
     const unsigned count = row < p.batch && column < p.inputs ? min(p.inputs - column, 4u) : 0, at = row * p.inputs + column;
     if (count == 4 && at % 4 == 0 && aligned16(x)) {
         const float4 q = at4(x, at);
@@ -90,21 +90,21 @@ __device__ inline void read_x(float (&v)[4], const float* __restrict__ x, unsign
 }
 
 // dy f'(y)
-__device__ inline float dz_of(float y, float dy, P p) {
+__device__ inline float dz_of(float y, float dy, LinearParams p) {
     if (p.activation == RELU) return y > 0.0f ? dy : 0.0f;
     if (p.activation == SIGMOID) return dy * y * (1.0f - y);
     return dy;
 }
 
 // Both loads are under way before either is looked at.
-__device__ inline float dz(const float* __restrict__ y, const float* __restrict__ dy, unsigned row, unsigned output, P p) {
+__device__ inline float dz(const float* __restrict__ y, const float* __restrict__ dy, unsigned row, unsigned output, LinearParams p) {
     const unsigned at = row * p.outputs + output;
     const float v = p.activation != 0 ? y[at] : 0.0f, d = dy[at];
     return dz_of(v, d, p);
 }
 
 // Four neighbours of a row of y or dy, zeros beyond its end and beyond the batch.
-__device__ inline void read_outputs(float (&v)[4], const float* __restrict__ from, unsigned row, unsigned output, bool aligned, P p) {
+__device__ inline void read_outputs(float (&v)[4], const float* __restrict__ from, unsigned row, unsigned output, bool aligned, LinearParams p) {
     const unsigned count = row < p.batch && output < p.outputs ? min(p.outputs - output, 4u) : 0, at = row * p.outputs + output;
     if (count == 4 && aligned) {
         const float4 q = at4(from, at);
@@ -134,7 +134,7 @@ __device__ inline void multiply(float (&sums)[4], const float (&left)[TILE * PIT
 
 // dx: rows of the batch, columns of inputs, terms over outputs.
 __device__ inline void tile_of_dx(unsigned row, unsigned column, const unsigned* __restrict__ state, const float* __restrict__ w, const float* __restrict__ y,
-                                  const float* __restrict__ dy, float* __restrict__ dx, P p, float (&left)[TILE * PITCH], float (&right)[TILE * PITCH]) {
+                                  const float* __restrict__ dy, float* __restrict__ dx, LinearParams p, float (&left)[TILE * PITCH], float (&right)[TILE * PITCH]) {
     float sums[4] = {};
     const unsigned j = threadIdx.x % TILE;
     for (unsigned start = 0; start < p.outputs; start += TILE) {
@@ -156,7 +156,7 @@ __device__ inline void tile_of_dx(unsigned row, unsigned column, const unsigned*
 
 // dw: rows of outputs, columns of inputs, terms over the batch.
 __device__ inline void tile_of_dw(unsigned row, unsigned column, const unsigned* __restrict__ state, const float* __restrict__ x, const float* __restrict__ y,
-                                  const float* __restrict__ dy, float* __restrict__ dw, P p, float (&left)[ROWS * PITCH], float (&right)[ROWS * PITCH]) {
+                                  const float* __restrict__ dy, float* __restrict__ dw, LinearParams p, float (&left)[ROWS * PITCH], float (&right)[ROWS * PITCH]) {
     const unsigned share = threadIdx.x / (BLOCK / SHARES), of = threadIdx.x % (BLOCK / SHARES), j = threadIdx.x % TILE;
     const unsigned mine = of / 8, ours = of % 8;
     float sums[4][4] = {};
@@ -209,7 +209,7 @@ __device__ inline void tile_of_dw(unsigned row, unsigned column, const unsigned*
 
 // A patch of a narrow dw: rows of outputs, columns of inputs, terms over the batch; a thread owns 4 x 4 over every 64th row.
 __device__ inline void patch_of_dw(unsigned row, unsigned column, const unsigned* __restrict__ state, const float* __restrict__ x, const float* __restrict__ y,
-                                   const float* __restrict__ dy, float* __restrict__ dw, P p, float* shares) {
+                                   const float* __restrict__ dy, float* __restrict__ dw, LinearParams p, float* shares) {
     const unsigned ours = threadIdx.x % 2 * 4, mine = threadIdx.x / 2 % 2 * 4;
     const bool aligned = p.outputs % 4 == 0 && aligned16(y, dy);
     float sums[4][4] = {};
@@ -253,7 +253,7 @@ __device__ inline void patch_of_dw(unsigned row, unsigned column, const unsigned
 
 // Up to 32 elements of db, `wide` side by side; the other threads share the batch, those of a warp meet in a butterfly, the warps in
 // shared memory.
-__device__ inline void run_of_db(unsigned start, const float* __restrict__ y, const float* __restrict__ dy, float* __restrict__ db, P p,
+__device__ inline void run_of_db(unsigned start, const float* __restrict__ y, const float* __restrict__ dy, float* __restrict__ db, LinearParams p,
                                  float (&parts)[TILE * PITCH]) {
     unsigned wide = 1;
     while (wide < min(p.outputs - start, TILE)) wide *= 2;
@@ -281,7 +281,7 @@ __device__ inline void run_of_db(unsigned start, const float* __restrict__ y, co
 } // namespace
 
 extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) linear_fwd(const unsigned* __restrict__ state, const float* __restrict__ x, const float* __restrict__ w,
-                                                               const float* __restrict__ b, float* __restrict__ y, P p) {
+                                                               const float* __restrict__ b, float* __restrict__ y, LinearParams p) {
     __shared__ float left[TILE * PITCH];
     __shared__ float right[TILE * PITCH];
     // 1. This block's tile.
@@ -318,7 +318,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) linear_fwd(const u
 
 extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) linear_bwd(const unsigned* __restrict__ state, const float* __restrict__ x, const float* __restrict__ w,
                                                                const float* __restrict__ y, const float* __restrict__ dy, float* __restrict__ dx,
-                                                               float* __restrict__ dw, float* __restrict__ db, P p) {
+                                                               float* __restrict__ dw, float* __restrict__ db, LinearParams p) {
     __shared__ float left[ROWS * PITCH];
     __shared__ float right[ROWS * PITCH];
     float (&tile_left)[TILE * PITCH] = reinterpret_cast<float (&)[TILE * PITCH]>(left);

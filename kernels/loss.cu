@@ -13,7 +13,7 @@
 
 namespace {
 
-struct P {
+struct LossParams {
     unsigned n;
     float weight;
 };
@@ -55,7 +55,7 @@ struct BceLogits {
 
 template <class F>
 __device__ void run(F term, const float* __restrict__ p, const float* __restrict__ t, float* __restrict__ loss,
-                    float* __restrict__ dp, float* part, P params, unsigned* ticket) {
+                    float* __restrict__ dp, float* part, LossParams params, unsigned* ticket) {
     const unsigned n = params.n, first = blockIdx.x * SPAN + 4 * threadIdx.x;
     const float scale = params.weight / static_cast<float>(n);
     float sum = 0.0f;
@@ -87,18 +87,18 @@ __device__ void run(F term, const float* __restrict__ p, const float* __restrict
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
     loss_mse(const float* __restrict__ p, const float* __restrict__ t, float* __restrict__ loss, float* __restrict__ dp,
-             float* __restrict__ part, P params, unsigned* ticket) {
+             float* __restrict__ part, LossParams params, unsigned* ticket) {
     run(Mse(), p, t, loss, dp, part, params, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
     loss_bce(const float* __restrict__ p, const float* __restrict__ t, float* __restrict__ loss, float* __restrict__ dp,
-             float* __restrict__ part, P params, unsigned* ticket) {
+             float* __restrict__ part, LossParams params, unsigned* ticket) {
     run(Bce(), p, t, loss, dp, part, params, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
     loss_bce_logits(const float* __restrict__ p, const float* __restrict__ t, float* __restrict__ loss,
-                    float* __restrict__ dp, float* __restrict__ part, P params, unsigned* ticket) {
+                    float* __restrict__ dp, float* __restrict__ part, LossParams params, unsigned* ticket) {
     run(BceLogits(), p, t, loss, dp, part, params, ticket);
 }

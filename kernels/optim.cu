@@ -13,13 +13,13 @@
 
 namespace {
 
-struct SgdP {
+struct SgdParams {
     unsigned n;
     float momentum;
     float weight_decay;
 };
 
-struct AdamP {
+struct AdamParams {
     unsigned n;
     float rate1;
     float rate2;
@@ -34,7 +34,7 @@ constexpr unsigned BLOCK = 256;
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
     optim_sgd(const float* __restrict__ hyper, const float* __restrict__ grad, float* __restrict__ theta,
-              float* __restrict__ velocity, SgdP p) {
+              float* __restrict__ velocity, SgdParams p) {
     const unsigned first = 4 * (blockIdx.x * BLOCK + threadIdx.x);
     if (first >= p.n) return;
     const bool aligned = aligned16(grad, theta, velocity);
@@ -54,7 +54,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
     optim_adam(const float* __restrict__ hyper, const float* __restrict__ grad, float* __restrict__ theta,
-               float* __restrict__ m, float* __restrict__ v, AdamP p) {
+               float* __restrict__ m, float* __restrict__ v, AdamParams p) {
     const unsigned first = 4 * (blockIdx.x * BLOCK + threadIdx.x);
     if (first >= p.n) return;
     const bool aligned = aligned16(grad, theta, m, v);

@@ -35,11 +35,11 @@
 
 namespace {
 
-struct P {
+struct SimilarityParams {
     unsigned n, m, d, kind;
 };
 
-struct TopK {
+struct TopKParams {
     unsigned n, m, d, kind, k;
 };
 
@@ -302,7 +302,7 @@ __device__ __forceinline__ bool distances(float (&acc)[8][8], const float* norms
 }
 
 // The block's tile of y, whose similarities but for the square root are acc.
-__device__ __forceinline__ void write_tile(const float (&acc)[8][8], float* y, const P& p) {
+__device__ __forceinline__ void write_tile(const float (&acc)[8][8], float* y, const SimilarityParams& p) {
     const unsigned across = div_up(p.m, SQUARE), lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const unsigned row = blockIdx.x / across * SQUARE + warp % 4 * 32 + lane / 8 * 4;
     const unsigned column = blockIdx.x % across * SQUARE + warp / 4 * 64 + lane % 8 * 4;
@@ -322,7 +322,7 @@ __device__ __forceinline__ void write_tile(const float (&acc)[8][8], float* y, c
 }
 
 // A tile of distances by differences. A call, which leaves `forward` its registers.
-__device__ __noinline__ void forward_near(float* memory, const float* a, const float* b, float* y, P p) {
+__device__ __noinline__ void forward_near(float* memory, const float* a, const float* b, float* y, SimilarityParams p) {
     using S = Tile<4, STEP>;
     const unsigned across = div_up(p.m, SQUARE);
     float acc[8][8] = {}, none[1] = {};
@@ -330,7 +330,7 @@ __device__ __noinline__ void forward_near(float* memory, const float* a, const f
     write_tile(acc, y, p);
 }
 
-__device__ __forceinline__ void forward(float* memory, const float* a, const float* b, float* y, const P& p) {
+__device__ __forceinline__ void forward(float* memory, const float* a, const float* b, float* y, const SimilarityParams& p) {
     using S = Tile<4, STEP>;
     float* const norms = memory + 3 * S::STAGE;
     const unsigned across = div_up(p.m, SQUARE);
@@ -712,7 +712,7 @@ template <class S, class T> __device__ __noinline__ void sweep_distance(float* m
 
 // A block's rows of either gradient.
 template <class S, class T>
-__device__ __forceinline__ void backward_of(float* memory, const T* a, const T* b, const float* dy, float* da, float* db, const P& p, unsigned* ticket) {
+__device__ __forceinline__ void backward_of(float* memory, const T* a, const T* b, const float* dy, float* da, float* db, const SimilarityParams& p, unsigned* ticket) {
     const unsigned of_a = div_up(p.n, S::ROWS), column = blockIdx.y * S::COLUMNS;
     const bool second = blockIdx.x >= of_a;
     const unsigned i0 = (second ? blockIdx.x - of_a : blockIdx.x) * S::ROWS;
@@ -726,7 +726,7 @@ __device__ __forceinline__ void backward_of(float* memory, const T* a, const T* 
 }
 
 template <class T>
-__device__ __forceinline__ void backward(float* memory, const T* a, const T* b, const float* dy, float* da, float* db, const P& p, unsigned* ticket) {
+__device__ __forceinline__ void backward(float* memory, const T* a, const T* b, const float* dy, float* da, float* db, const SimilarityParams& p, unsigned* ticket) {
     if (static_cast<size_t>(p.n) + p.m < FEW_ROWS) {
         backward_of<Sweep<1, 1, 8>>(memory, a, b, dy, da, db, p, ticket);
     } else {
@@ -776,7 +776,7 @@ __device__ inline float square_of(unsigned bits, __nv_bfloat16) {
     return fmaf(x, x, y * y);
 }
 
-template <class T> __device__ __forceinline__ void forward_half(float4* memory, const T* a, const T* b, float* y, const P& p) {
+template <class T> __device__ __forceinline__ void forward_half(float4* memory, const T* a, const T* b, float* y, const SimilarityParams& p) {
     constexpr unsigned PANEL = SQUARE << LOG_PITCH, COLUMNS = 8 << LOG_PITCH;
     uint4* const panels = reinterpret_cast<uint4*>(memory);
     float* const norms = reinterpret_cast<float*>(memory + 4 * PANEL);
@@ -945,7 +945,7 @@ __device__ __forceinline__ void insert(float* keys, unsigned* indices, unsigned 
     __syncwarp();
 }
 
-__device__ __forceinline__ void best(float4* memory, const Rows& of_a, const Rows& of_b, float* values, unsigned* indices, const TopK& p) {
+__device__ __forceinline__ void best(float4* memory, const Rows& of_a, const Rows& of_b, float* values, unsigned* indices, const TopKParams& p) {
     constexpr unsigned PANEL_A = TOP_ROWS << LOG_PITCH, PANELS = PANEL_A + (SQUARE << LOG_PITCH), R = TOP_ROWS / 16;
     constexpr unsigned WARPS = 8, OWN = TOP_ROWS / WARPS;
     float* const found = reinterpret_cast<float*>(memory + 2 * PANELS);
@@ -1044,46 +1044,46 @@ __device__ __forceinline__ void best(float4* memory, const Rows& of_a, const Row
 } // namespace
 
 extern "C" __global__ void __launch_bounds__(256, 2)
-similarity_fwd(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ y, P p) {
+similarity_fwd(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ y, SimilarityParams p) {
     extern __shared__ float4 fwd_memory[];
     forward(reinterpret_cast<float*>(fwd_memory), a, b, y, p);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2)
-similarity_fwd_f16(const __half* __restrict__ a, const __half* __restrict__ b, float* __restrict__ y, P p) {
+similarity_fwd_f16(const __half* __restrict__ a, const __half* __restrict__ b, float* __restrict__ y, SimilarityParams p) {
     extern __shared__ float4 fwd_f16_memory[];
     forward_half(fwd_f16_memory, a, b, y, p);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2)
-similarity_fwd_bf16(const __nv_bfloat16* __restrict__ a, const __nv_bfloat16* __restrict__ b, float* __restrict__ y, P p) {
+similarity_fwd_bf16(const __nv_bfloat16* __restrict__ a, const __nv_bfloat16* __restrict__ b, float* __restrict__ y, SimilarityParams p) {
     extern __shared__ float4 fwd_bf16_memory[];
     forward_half(fwd_bf16_memory, a, b, y, p);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-similarity_bwd(const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ dy, float* __restrict__ da, float* __restrict__ db, P p,
+similarity_bwd(const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ dy, float* __restrict__ da, float* __restrict__ db, SimilarityParams p,
                unsigned* ticket) {
     extern __shared__ float4 bwd_memory[];
     backward(reinterpret_cast<float*>(bwd_memory), a, b, dy, da, db, p, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-similarity_bwd_f16(const __half* __restrict__ a, const __half* __restrict__ b, const float* __restrict__ dy, float* __restrict__ da, float* __restrict__ db, P p,
+similarity_bwd_f16(const __half* __restrict__ a, const __half* __restrict__ b, const float* __restrict__ dy, float* __restrict__ da, float* __restrict__ db, SimilarityParams p,
                unsigned* ticket) {
     extern __shared__ float4 bwd_f16_memory[];
     backward(reinterpret_cast<float*>(bwd_f16_memory), a, b, dy, da, db, p, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-similarity_bwd_bf16(const __nv_bfloat16* __restrict__ a, const __nv_bfloat16* __restrict__ b, const float* __restrict__ dy, float* __restrict__ da, float* __restrict__ db, P p,
+similarity_bwd_bf16(const __nv_bfloat16* __restrict__ a, const __nv_bfloat16* __restrict__ b, const float* __restrict__ dy, float* __restrict__ da, float* __restrict__ db, SimilarityParams p,
                unsigned* ticket) {
     extern __shared__ float4 bwd_bf16_memory[];
     backward(reinterpret_cast<float*>(bwd_bf16_memory), a, b, dy, da, db, p, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-similarity_topk(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ values, unsigned* __restrict__ indices, TopK p) {
+similarity_topk(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ values, unsigned* __restrict__ indices, TopKParams p) {
     extern __shared__ float4 topk_memory[];
     best(topk_memory, rows_of(a, p.n), rows_of(b, p.m), values, indices, p);
 }

@@ -6,11 +6,11 @@
 // Shapes: every buffer has n elements. Threads: a workgroup owns SPAN elements, a thread every 256th.
 // Cost: a few flops an element; every buffer moves once.
 
-struct P {
+struct ActivationParams {
     n: u32,
     slope: f32,
 }
-@group(1) @binding(0) var<uniform> p: P;
+@group(1) @binding(0) var<uniform> p: ActivationParams;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;

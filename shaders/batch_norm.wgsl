@@ -20,7 +20,7 @@
 // tree; there are at most 256 splits. Only eval_fwd gives a workgroup SPAN elements of y.
 // Cost: 2 reads of x forward, 2 of x and dy backward; in evaluation 1.
 
-struct P {
+struct BatchNormParams {
     batch: u32,
     channels: u32,
     inner: u32,
@@ -28,7 +28,7 @@ struct P {
     momentum: f32,
     split: u32,
 }
-@group(1) @binding(0) var<uniform> p: P;
+@group(1) @binding(0) var<uniform> p: BatchNormParams;
 
 // A walk over every 256th value of a split: row, place in it, values left.
 struct Walk {

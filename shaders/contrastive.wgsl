@@ -38,7 +38,7 @@
 // unlike norms gain nothing from this and keep their 6e-8. Sums are taken tile by tile. Weights are divided by the largest,
 // and the sum of s_i s_j over the pairs is one of products, not a difference of squares.
 
-struct P {
+struct ContrastiveParams {
     n: u32,
     m: u32,
     d: u32,
@@ -49,7 +49,7 @@ struct P {
     weighted: u32,
     grad_scale: f32,
 }
-@group(1) @binding(0) var<uniform> p: P;
+@group(1) @binding(0) var<uniform> p: ContrastiveParams;
 
 override d: u32 = 16u;
 override metric: u32 = 0u;

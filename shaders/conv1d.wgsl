@@ -11,7 +11,7 @@
 //
 // conv.wgsl has the tiles, who owns what and what it costs.
 
-struct P {
+struct Conv1dParams {
     batch: u32,
     cin: u32,
     cout: u32,
@@ -26,7 +26,7 @@ struct P {
     splits: u32,
     tf32: u32,
 }
-@group(1) @binding(0) var<uniform> p: P;
+@group(1) @binding(0) var<uniform> p: Conv1dParams;
 
 override k: u32 = 1u;
 override stride: u32 = 1u;

@@ -12,7 +12,7 @@
 //
 // conv.wgsl has the tiles, who owns what and what it costs.
 
-struct P {
+struct Conv2dParams {
     batch: u32,
     cin: u32,
     cout: u32,
@@ -33,7 +33,7 @@ struct P {
     splits: u32,
     tf32: u32,
 }
-@group(1) @binding(0) var<uniform> p: P;
+@group(1) @binding(0) var<uniform> p: Conv2dParams;
 
 override kh: u32 = 1u;
 override kw: u32 = 1u;

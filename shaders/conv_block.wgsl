@@ -29,7 +29,7 @@
 //
 // Cost, with M = B Tout Cout Cin K: forward 2 M flops, backward 2 M for each gradient.
 
-struct P {
+struct ConvBlockParams {
     batch: u32,
     cin: u32,
     t: u32,
@@ -42,7 +42,7 @@ struct P {
     eps: f32,
     momentum: f32,
 }
-@group(1) @binding(0) var<uniform> p: P;
+@group(1) @binding(0) var<uniform> p: ConvBlockParams;
 
 // Each layer is a pipeline of its own, its loops over channels and taps of known length.
 override cin: u32 = 1u;

@@ -7,13 +7,13 @@
 // Threads: one owns four elements in a row, one call of the generator. Cost: about 30 integer operations an
 // element (WGSL has no 32 x 32 -> 64 bit product); one read, one write.
 
-struct P {
+struct DropoutParams {
     n: u32,
     threshold: u32,
     scale: f32,
     stream: u32,
 }
-@group(1) @binding(0) var<uniform> p: P;
+@group(1) @binding(0) var<uniform> p: DropoutParams;
 
 @group(0) @binding(0) var<storage, read> state: array<u32>;
 @group(0) @binding(1) var<storage, read> x: array<f32>;

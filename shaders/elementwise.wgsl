@@ -10,11 +10,11 @@
 // Threads: a workgroup owns SPAN elements, a thread every 256th of them, so that reads coalesce and
 // each thread has four loads in flight. Cost: at most two flops an element; every buffer moves once.
 
-struct P {
+struct ElementwiseParams {
     n: u32,
     factor: f32,
 }
-@group(1) @binding(0) var<uniform> p: P;
+@group(1) @binding(0) var<uniform> p: ElementwiseParams;
 
 @group(0) @binding(0) var<storage, read_write> fill_y: array<f32>;
 

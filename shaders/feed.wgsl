@@ -6,12 +6,12 @@
 // Threads: one workgroup does all, since every thread must have read `step` before it changes.
 // Cost: no flops, some kilobytes copied.
 
-struct P {
+struct FeedParams {
     steps: u32,
     reals: u32,
     words: u32,
 }
-@group(1) @binding(0) var<uniform> p: P;
+@group(1) @binding(0) var<uniform> p: FeedParams;
 
 @group(0) @binding(0) var<storage, read> loss: array<f32>;
 @group(0) @binding(1) var<storage, read> real_table: array<f32>;

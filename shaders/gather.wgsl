@@ -11,7 +11,7 @@
 // Threads: a workgroup owns SPAN elements of the output; blocked, its 256 threads cover 16 columns of 16
 // samples, so that reads come in runs of 64 bytes. Cost: output written once, as much read.
 
-struct P {
+struct GatherWindowParams {
     batch: u32,
     channels: u32,
     columns: u32,
@@ -19,7 +19,7 @@ struct P {
     shift_channels: u32,
     blocked: u32,
 }
-@group(1) @binding(0) var<uniform> p: P;
+@group(1) @binding(0) var<uniform> p: GatherWindowParams;
 
 @group(0) @binding(0) var<storage, read> data: array<f32>;
 @group(0) @binding(1) var<storage, read> rows: array<u32>;
@@ -70,12 +70,12 @@ fn gather_window(
     }
 }
 
-struct RowsP {
+struct GatherRowsParams {
     batch: u32,
     width: u32,
     table: u32,
 }
-@group(1) @binding(0) var<uniform> r: RowsP;
+@group(1) @binding(0) var<uniform> r: GatherRowsParams;
 
 @group(0) @binding(0) var<storage, read> table: array<f32>;
 @group(0) @binding(1) var<storage, read> indices: array<u32>;

@@ -18,7 +18,7 @@
 //
 // Cost: 2 B I O flops forward and as many for each of dx and dw.
 
-struct P {
+struct LinearParams {
     batch: u32,
     inputs: u32,
     outputs: u32,
@@ -29,7 +29,7 @@ struct P {
     scale: f32,
     stream: u32,
 }
-@group(1) @binding(0) var<uniform> p: P;
+@group(1) @binding(0) var<uniform> p: LinearParams;
 
 // Each activation, with a bias and without, with dropout and without, is a pipeline of its own.
 override activation: u32 = 0u;

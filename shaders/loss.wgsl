@@ -10,11 +10,11 @@
 // leave their sums in part, and stage two, one workgroup, adds these in the same manner; one is done after stage one.
 // Cost: a handful of flops an element, three passes over n elements.
 
-struct P {
+struct LossParams {
     n: u32,
     weight: f32,
 }
-@group(1) @binding(0) var<uniform> params: P;
+@group(1) @binding(0) var<uniform> params: LossParams;
 
 @group(0) @binding(0) var<storage, read> p: array<f32>;
 @group(0) @binding(1) var<storage, read> t: array<f32>;

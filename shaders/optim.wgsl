@@ -10,12 +10,12 @@
 // Threads: a workgroup owns SPAN elements, a thread every 256th. Cost: 6 flops and 5 transfers an element
 // (sgd), 16 and 7 (adam).
 
-struct SgdP {
+struct SgdParams {
     n: u32,
     momentum: f32,
     weight_decay: f32,
 }
-@group(1) @binding(0) var<uniform> sgd: SgdP;
+@group(1) @binding(0) var<uniform> sgd: SgdParams;
 
 @group(0) @binding(0) var<storage, read> hyper: array<f32>;
 @group(0) @binding(1) var<storage, read> grad: array<f32>;
@@ -38,7 +38,7 @@ fn optim_sgd(
     }
 }
 
-struct AdamP {
+struct AdamParams {
     n: u32,
     rate1: f32,
     rate2: f32,
@@ -46,7 +46,7 @@ struct AdamP {
     weight_decay: f32,
     decoupled: u32,
 }
-@group(1) @binding(0) var<uniform> adam: AdamP;
+@group(1) @binding(0) var<uniform> adam: AdamParams;
 
 @group(0) @binding(3) var<storage, read_write> m: array<f32>;
 @group(0) @binding(4) var<storage, read_write> v: array<f32>;

@@ -9,12 +9,12 @@
 // 32nd frame, then the 32 sums in a tree. Backward, a workgroup owns SPAN elements of dx.
 // Cost: one flop and one read an element forward, one flop and one write backward.
 
-struct P {
+struct PoolParams {
     batch: u32,
     channels: u32,
     frames: u32,
 }
-@group(1) @binding(0) var<uniform> p: P;
+@group(1) @binding(0) var<uniform> p: PoolParams;
 
 // Threads of a row, and rows of a workgroup.
 const LANES: u32 = 32u;

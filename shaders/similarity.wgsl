@@ -24,13 +24,13 @@
 // Cost: 2 d flops an entry forward, 3 d for distances; 3 d an entry and side backward, and 3 d more for Euclidean.
 // Each entry of y is written once, each of dy read once a side.
 
-struct P {
+struct SimilarityParams {
     n: u32,
     m: u32,
     d: u32,
     kind: u32,
 }
-@group(1) @binding(0) var<uniform> p: P;
+@group(1) @binding(0) var<uniform> p: SimilarityParams;
 
 override d: u32 = 16u;
 override kind: u32 = 0u;
@@ -341,14 +341,14 @@ fn similarity_bwd(
 
 // ---- The best of each row.
 
-struct TopK {
+struct TopKParams {
     n: u32,
     m: u32,
     d: u32,
     kind: u32,
     k: u32,
 }
-@group(1) @binding(0) var<uniform> top: TopK;
+@group(1) @binding(0) var<uniform> top: TopKParams;
 
 @group(0) @binding(2) var<storage, read_write> values: array<f32>;
 @group(0) @binding(3) var<storage, read_write> indices: array<u32>;

@@ -27,7 +27,7 @@
 use crate::device::cpu::Cpu;
 use crate::device::{Buf, Device};
 use crate::graph::{Graph, Step, Var};
-use crate::kernels::Elem;
+use crate::kernel::Elem;
 use crate::kernels::contrastive::{self as k, Rows};
 use crate::ops::contrastive as ops;
 pub use crate::ops::contrastive::{ContrastiveOptions, Metric, bins};

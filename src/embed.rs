@@ -8,7 +8,7 @@
 //! ```
 //! use etude::device::Cpu;
 //! use etude::embed::Conv1d;
-//! use etude::kernels::Elem;
+//! use etude::kernel::Elem;
 //! use etude::ops::conv1d::ConvOptions1d;
 //!
 //! let cpu = Cpu::<f32>::new(1)?;
@@ -26,9 +26,8 @@
 
 pub use crate::contrastive::Buffers;
 use crate::device::{Buf, Device, Launch};
-use crate::kernels::{
-    Kernel, Params, contrastive as kc, conv1d as k1, conv2d as k2, similarity as ks, stored_as,
-};
+use crate::kernel::{Kernel, Params, stored_as};
+use crate::kernels::{contrastive as kc, conv1d as k1, conv2d as k2, similarity as ks};
 use crate::ops::contrastive as loss;
 use crate::ops::contrastive::ContrastiveOptions;
 use crate::ops::conv1d::{self, ConvOptions1d};
@@ -62,11 +61,11 @@ pub struct ConvGradients<'a> {
 }
 
 macro_rules! conv {
-    ($(#[$doc:meta])* $name:ident, $op:ident, $k:ident, $options:ident, $rank:literal) => {
+    ($(#[$doc:meta])* $name:ident, $op:ident, $k:ident, $params:ident, $options:ident, $rank:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy)]
         pub struct $name {
-            p: $k::P,
+            p: $k::$params,
             x: [usize; $rank],
             weight: [usize; $rank],
             output: [usize; $rank],
@@ -107,7 +106,7 @@ macro_rules! conv {
                 if let Some(bias) = bias {
                     fits(Self::OP, "bias", bias, &self.weight[..1])?;
                 }
-                let p = $k::P { bias: bias.is_some().into(), ..self.p };
+                let p = $k::$params { bias: bias.is_some().into(), ..self.p };
                 device.run_once(vec![launch(&$k::FWD, &p, &[x, weight, bias.unwrap_or(weight), y])])
             }
 
@@ -148,30 +147,18 @@ macro_rules! conv {
 
 conv!(
     /// [`conv1d`](crate::ops::conv1d::conv1d): `x` `[batch, cin, t]`, `weight` `[cout, cin/groups, taps]`.
-    Conv1d, conv1d, k1, ConvOptions1d, 3
+    Conv1d, conv1d, k1, Conv1dParams, ConvOptions1d, 3
 );
 conv!(
     /// [`conv2d`](crate::ops::conv2d::conv2d): `x` `[batch, cin, h, w]`, `weight` `[cout, cin/groups, kh, kw]`.
-    Conv2d, conv2d, k2, ConvOptions2d, 4
+    Conv2d, conv2d, k2, Conv2dParams, ConvOptions2d, 4
 );
-
-/// The row that takes what `buf` holds.
-fn row_for(
-    op: &'static str,
-    argument: &'static str,
-    buf: &Buf,
-    rows: [&'static Kernel; 3],
-) -> Result<&'static Kernel> {
-    let elem = buf.elem();
-    stored_as(elem, rows)
-        .ok_or_else(|| Error::shape(op, argument, format!("holds {elem:?} elements, takes floats")))
-}
 
 /// [`similarity`](crate::ops::similarity::similarity): every row of `a` `[N, D]` against every row of `b` `[M, D]`, both in f32 or both
 /// in 16 bits; the matrix `[N, M]` and the gradients are f32.
 #[derive(Debug, Clone, Copy)]
 pub struct PairwiseSimilarity {
-    p: ks::P,
+    p: ks::SimilarityParams,
     shapes: [[usize; 2]; 2],
 }
 
@@ -184,7 +171,7 @@ impl PairwiseSimilarity {
     /// When their columns differ, or a side is empty or beyond 32 bits.
     pub fn new(a: [usize; 2], b: [usize; 2], kind: Similarity) -> Result<Self> {
         let [n, m, d] = similarity::sizes(Self::OP, a, b)?;
-        Ok(Self { p: ks::P { n, m, d, kind: kind as u32 }, shapes: [a, b] })
+        Ok(Self { p: ks::SimilarityParams { n, m, d, kind: kind as u32 }, shapes: [a, b] })
     }
 
     /// Shape of the matrix.
@@ -204,7 +191,7 @@ impl PairwiseSimilarity {
     pub fn forward(&self, device: &dyn Device, a: &Buf, b: &Buf, y: &Buf) -> Result<()> {
         self.check(a, b)?;
         fits(Self::OP, "y", y, &self.output())?;
-        let kernel = row_for(Self::OP, "a", a, [&ks::FWD, &ks::FWD_F16, &ks::FWD_BF16])?;
+        let kernel = stored_as(Self::OP, "a", a.elem(), [&ks::FWD, &ks::FWD_F16, &ks::FWD_BF16])?;
         device.run_once(vec![launch(kernel, &self.p, &[a, b, y])])
     }
 
@@ -217,7 +204,7 @@ impl PairwiseSimilarity {
         fits(Self::OP, "dy", dy, &self.output())?;
         fits(Self::OP, "da", da, &self.shapes[0])?;
         fits(Self::OP, "db", db, &self.shapes[1])?;
-        let kernel = row_for(Self::OP, "a", a, [&ks::BWD, &ks::BWD_F16, &ks::BWD_BF16])?;
+        let kernel = stored_as(Self::OP, "a", a.elem(), [&ks::BWD, &ks::BWD_F16, &ks::BWD_BF16])?;
         device.run_once(vec![launch(kernel, &self.p, &[a, b, dy, da, db])])
     }
 }
@@ -234,7 +221,7 @@ const NAMES: [[&str; 4]; 2] = [
 /// The gradient comes with the loss, in the same pass: an autograd keeps it and scales it by what comes from upstream.
 #[derive(Debug, Clone, Copy)]
 pub struct Contrastive {
-    p: kc::P,
+    p: kc::ContrastiveParams,
     cross: bool,
 }
 
@@ -301,7 +288,7 @@ impl Contrastive {
             false => [&kc::ALL, &kc::ALL_F16, &kc::ALL_BF16],
             true => [&kc::CROSS, &kc::CROSS_F16, &kc::CROSS_BF16],
         };
-        let kernel = row_for(op, "embeddings", sets[0].embeddings, rows)?;
+        let kernel = stored_as(op, "embeddings", sets[0].embeddings.elem(), rows)?;
         let part = device.alloc_scratch(p.parts())?;
         bufs.push(loss);
         bufs.extend(gradients);

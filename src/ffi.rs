@@ -5,7 +5,7 @@
 
 use crate::device::{Buf, Cpu, Device};
 use crate::embed::{self, Buffers, ConvGradients};
-use crate::kernels::{Elem, Precision};
+use crate::kernel::{Elem, Precision};
 use crate::ops::contrastive::{ContrastiveOptions, Metric};
 use crate::ops::conv1d::ConvOptions1d;
 use crate::ops::conv2d::ConvOptions2d;

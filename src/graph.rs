@@ -9,7 +9,7 @@
 //! [`Step`] to replay.
 
 use crate::device::{Buf, Device, Launch, Plan};
-use crate::kernels::{Cost, Elem, Kernel, Params};
+use crate::kernel::{Cost, Elem, Kernel, Params};
 use crate::{Error, Result};
 use bytemuck::NoUninit;
 use std::collections::HashMap;

@@ -5,7 +5,7 @@
 //! - [`contrastive`] and [`similarity`] are the loss and the matrices alone: slices or device buffers in, results out.
 //! - [`embed`] runs single kernels on memory that is another framework's.
 //! - [`graph`] records [`ops`] once and replays them as a [`graph::Step`] on a [`device`].
-//! - [`kernels`] is what the ops launch; [`cases`] is what is known about them.
+//! - [`kernels`] is what the ops launch, and [`kernel`] what such a thing is; [`cases`] is what is known about them.
 //! - [`data`], [`audio`], [`nn`], [`train`], [`model`] and [`report`] grade performances with it.
 //!
 //! The README shows a kernel in use; ARCHITECTURE.md how the parts fit.
@@ -21,14 +21,19 @@ pub mod embed;
 mod error;
 #[cfg(feature = "ffi")]
 pub mod ffi;
+pub mod fs;
 pub mod graph;
+mod hash;
+pub mod kernel;
 pub mod kernels;
 pub mod model;
 pub mod nn;
 pub mod ops;
 pub mod optim;
 pub mod report;
+pub mod simd;
 pub mod similarity;
+mod stems;
 pub mod train;
 
 pub use error::{Error, Result};

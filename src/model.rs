@@ -3,9 +3,9 @@
 use crate::audio::Scale;
 use crate::data::inputs::InputKind;
 use crate::device::Device;
+use crate::fs::write_atomic;
 use crate::nn::{NetConfig, PcConvNet};
 use crate::optim::Tensor;
-use crate::report::files::write_atomic;
 use crate::train::{Protocol, Windows};
 use crate::{Error, Result};
 use safetensors::SafeTensors;

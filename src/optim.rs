@@ -7,7 +7,7 @@
 
 use crate::device::{Buf, Device, Host};
 use crate::graph::{Graph, Var};
-use crate::kernels::Elem;
+use crate::kernel::Elem;
 use crate::kernels::optim::HYPER;
 use crate::ops::optim::{Adam, Sgd};
 use crate::{Error, Result, ops};

@@ -130,7 +130,7 @@ impl CpuSimilarity {
             let message = format!("{} elements for rows {rows:?} of {m} columns", out.len());
             return Err(Error::shape(op, "out", message));
         }
-        let p = k::P { n: rows.len() as u32, m, d, kind: kind as u32 };
+        let p = k::SimilarityParams { n: rows.len() as u32, m, d, kind: kind as u32 };
         let a = &a[rows.start * dim..rows.end * dim];
         self.cpu.install(|work| k::fwd_f32(work, &p, a, b, out));
         Ok(())
@@ -151,7 +151,7 @@ impl CpuSimilarity {
     ) -> Result<()> {
         let op = "similarity_topk";
         let [n, m, d] = sizes(op, a.len(), b.len(), dim)?;
-        let p = k::TopK { n, m, d, kind: kind as u32, k: ops::top_of(op, k, m)? };
+        let p = k::TopKParams { n, m, d, kind: kind as u32, k: ops::top_of(op, k, m)? };
         for (argument, len) in [("values", values.len()), ("indices", indices.len())] {
             if Some(len) != (n as usize).checked_mul(k) {
                 return Err(Error::shape(op, argument, format!("{len} elements for [{n}, {k}]")));

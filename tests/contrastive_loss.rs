@@ -5,10 +5,10 @@ use etude::Error;
 use etude::cases::{normal, relative};
 use etude::device::{Cpu, Device};
 use etude::graph::{Graph, Var};
-use etude::kernels::simd::Simd;
 use etude::ops::contrastive::{
     ContrastiveOptions, Labels, Metric, bins, contrastive, contrastive_cross, contrastive_halves,
 };
+use etude::simd::Simd;
 use proptest::prelude::*;
 
 /// Which pairs.
@@ -447,7 +447,7 @@ fn upstream_scales_and_fan_out_adds() {
     let (z, l) = (normal(1, n * d), (0..n).map(|i| (i % 3) as f64).collect::<Vec<_>>());
     let gradient = |factor: Option<f32>, both: bool| {
         let mut g = Graph::new();
-        let home = device.alloc(etude::kernels::Elem::Real, n * d).unwrap();
+        let home = device.alloc(etude::kernel::Elem::Real, n * d).unwrap();
         let zv = g.leaf(&device.upload(&z).unwrap(), Some(&home), &[n, d]).unwrap();
         let lv = g.bind(&device.upload(&l).unwrap(), &[n]).unwrap();
         let opts = ContrastiveOptions::default();

@@ -3,10 +3,10 @@
 use etude::cases::{Case, Input};
 use etude::device::Cpu;
 use etude::graph::{Graph, Var};
-use etude::kernels::Elem;
-use etude::kernels::simd::Simd;
+use etude::kernel::Elem;
 use etude::ops::conv1d::{ConvOptions1d, conv1d};
 use etude::ops::conv2d::{ConvOptions2d, conv2d};
+use etude::simd::Simd;
 use proptest::prelude::*;
 use std::sync::LazyLock;
 

@@ -9,7 +9,7 @@ use etude::cases::{Case, Input, Role, normal, uniform};
 use etude::device::Cpu;
 use etude::device::{Buf, Device, Host, HostMut, Launch, Plan};
 use etude::graph::{Graph, Var};
-use etude::kernels::Elem;
+use etude::kernel::Elem;
 use etude::ops::batch_norm::{BatchNormOptions, BatchNormVars, Mode, batch_norm};
 use etude::ops::dropout::{DropoutOptions, dropout};
 use etude::ops::gather::{Layout, WindowOptions, gather_rows, gather_window};

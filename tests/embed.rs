@@ -9,7 +9,7 @@ use etude::contrastive::{ContrastiveOptions, Metric};
 use etude::device::{Buf, Cpu, Device};
 use etude::embed::{Buffers, Contrastive, Conv1d, Conv2d, ConvGradients, PairwiseSimilarity};
 use etude::graph::Graph;
-use etude::kernels::Elem;
+use etude::kernel::Elem;
 use etude::ops::contrastive::{Labels, contrastive, contrastive_cross};
 use etude::ops::conv1d::{ConvOptions1d, conv1d};
 use etude::ops::conv2d::{ConvOptions2d, conv2d};

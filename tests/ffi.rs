@@ -7,7 +7,7 @@ use etude::contrastive::ContrastiveOptions;
 use etude::device::{Cpu, Device};
 use etude::embed::{Buffers, Contrastive, Conv1d, Conv2d, ConvGradients, PairwiseSimilarity};
 use etude::ffi::*;
-use etude::kernels::Elem;
+use etude::kernel::Elem;
 use etude::ops::conv1d::ConvOptions1d;
 use etude::ops::conv2d::ConvOptions2d;
 use etude::ops::similarity::Similarity;

@@ -3,7 +3,8 @@
 
 use etude::cases;
 use etude::device::Cpu;
-use etude::kernels::{Elem, Kernel, REGISTRY, source};
+use etude::kernel::{Elem, Kernel};
+use etude::kernels::{REGISTRY, source};
 use std::collections::HashSet;
 
 fn kernels() -> impl Iterator<Item = (&'static str, &'static Kernel)> {
@@ -20,8 +21,8 @@ fn every_row_has_its_sources() {
             None => assert_eq!(kernel.stored(), Elem::Bf16, "{name} has no shader"),
             Some(shader) => {
                 assert_eq!((shader.stem, shader.stored), (stem, kernel.stored()), "{name}");
-                assert!(!kernel.groups.is_empty(), "{name} has a shader and no stage");
-                for entry in (0..kernel.groups.len()).map(|stage| kernel.wgsl_entry(stage)) {
+                assert!(!kernel.workgroups.is_empty(), "{name} has a shader and no stage");
+                for entry in (0..kernel.workgroups.len()).map(|stage| kernel.wgsl_entry(stage)) {
                     assert!(
                         shader.source.contains(&format!("fn {entry}(")),
                         "shaders/{stem}.wgsl has no {entry}"
@@ -29,12 +30,10 @@ fn every_row_has_its_sources() {
                 }
             }
         }
-        assert_eq!(kernel.cuda_source().is_some(), kernel.cuda.is_some(), "{name}");
-        if let Some(text) = kernel.cuda_source() {
-            assert!(text.contains(&format!("{name}(")), "kernels/{stem}.cu has no {name}");
-            // Headers are in place: NVRTC needs no file.
-            assert!(!text.lines().any(|line| line.starts_with("#include")), "kernels/{stem}.cu includes");
-        }
+        let text = kernel.cuda_source().unwrap_or_else(|| panic!("no kernels/{stem}.cu"));
+        assert!(text.contains(&format!("{name}(")), "kernels/{stem}.cu has no {name}");
+        // Headers are in place: NVRTC needs no file.
+        assert!(!text.lines().any(|line| line.starts_with("#include")), "kernels/{stem}.cu includes");
         assert!(
             kernel.params.members.iter().all(|m| text_has_member(kernel, m.0)),
             "{name}: {:?}",
@@ -62,26 +61,25 @@ fn geometry_fits_every_launch_of_the_case_table() {
             seen.insert(kernel.name);
             assert_eq!(p.as_bytes().len(), kernel.params.bytes(), "{at}");
             // A grid with a side of 0 has nothing to do.
-            for groups in kernel.groups {
+            for groups in kernel.workgroups {
                 let [x, y, z] = groups(p);
                 let sides = [if (y, z) == (1, 1) { 0 } else { x }, y, z];
                 assert!(sides.iter().all(|&side| side <= 65_535), "{at}: {x} x {y} x {z} workgroups");
             }
             assert!(
-                kernel.groups.is_empty() || kernel.groups.iter().any(|g| !g(p).contains(&0)),
+                kernel.workgroups.is_empty() || kernel.workgroups.iter().any(|g| !g(p).contains(&0)),
                 "{at}: no workgroup"
             );
-            if let Some(cuda) = kernel.cuda {
-                let [x, y, z] = (cuda.grid)(p);
-                assert!(
-                    x > 0 && [y, z].iter().all(|s| (1..=65_535).contains(s)),
-                    "{at}: {x} x {y} x {z} blocks"
-                );
-                assert!(cuda.block.is_multiple_of(32) && cuda.block <= 1024, "{at}: {} threads", cuda.block);
-                // The most that a block of compute capability 8.0 can ask for.
-                assert!((cuda.shared)(p) <= 163 * 1024, "{at}: {} bytes shared", (cuda.shared)(p));
-                assert!(cuda.tickets.is_none_or(|tickets| tickets(p) >= 1), "{at}: no tickets");
-            }
+            let cuda = &kernel.cuda;
+            let [x, y, z] = (cuda.grid)(p);
+            assert!(
+                x > 0 && [y, z].iter().all(|s| (1..=65_535).contains(s)),
+                "{at}: {x} x {y} x {z} blocks"
+            );
+            assert!(cuda.block.is_multiple_of(32) && cuda.block <= 1024, "{at}: {} threads", cuda.block);
+            // The most that a block of compute capability 8.0 can ask for.
+            assert!((cuda.shared)(p) <= 163 * 1024, "{at}: {} bytes shared", (cuda.shared)(p));
+            assert!(cuda.tickets.is_none_or(|tickets| tickets(p) >= 1), "{at}: no tickets");
         }
     }
     let unseen: Vec<_> = kernels().map(|(_, k)| k.name).filter(|name| !seen.contains(name)).collect();

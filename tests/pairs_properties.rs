@@ -9,7 +9,7 @@ mod cuda;
 
 use etude::cases::{Case, Data, Input, Role, normal, uniform};
 use etude::device::{Cpu, Device};
-use etude::kernels::Elem;
+use etude::kernel::Elem;
 use etude::ops::contrastive::{
     ContrastiveOptions, Labels, Metric, contrastive, contrastive_cross, contrastive_halves,
 };

@@ -4,7 +4,7 @@
 use etude::Result;
 use etude::device::{Cpu, Device};
 use etude::graph::{Graph, Var};
-use etude::kernels::Elem;
+use etude::kernel::Elem;
 use etude::ops::batch_norm::{BatchNormOptions, BatchNormVars, batch_norm};
 use etude::ops::conv_block::{ConvBlock, Features, Mode, conv_block, mean_over_time};
 use etude::ops::dropout::{DropoutOptions, dropout};

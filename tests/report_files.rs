@@ -1,7 +1,8 @@
 //! The directory of a run: claimed before work starts, each file whole or absent.
 
 use approx::assert_relative_eq;
-use etude::report::files::{EpochRow, OutDir, PredictionRow, write_atomic};
+use etude::fs::write_atomic;
+use etude::report::files::{EpochRow, OutDir, PredictionRow};
 use etude::report::metrics::{Metrics, RunReport, accuracy, accuracy_11, best_threshold};
 use proptest::prelude::*;
 use std::fs;

@@ -5,9 +5,9 @@ use etude::Error;
 use etude::cases::{normal, relative};
 use etude::device::{Cpu, Device};
 use etude::graph::{Graph, Var};
-use etude::kernels::Elem;
-use etude::kernels::simd::Simd;
+use etude::kernel::Elem;
 use etude::ops::similarity::{Similarity, similarity};
+use etude::simd::Simd;
 use etude::similarity::{CpuSimilarity, DeviceBlock, DeviceTopK, block, top_k};
 use proptest::prelude::*;
 

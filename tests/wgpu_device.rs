@@ -6,7 +6,8 @@ use etude::device::wgpu::wgpu;
 use etude::device::wgpu::{ADAPTER_VARIABLE, Select, Wgpu, adapters};
 use etude::device::{Device, Launch, Plan};
 use etude::graph::Graph;
-use etude::kernels::{Elem, Params, activation, elementwise};
+use etude::kernel::{Elem, Params};
+use etude::kernels::{activation, elementwise};
 use etude::ops;
 use std::future::Future;
 use std::pin::pin;
@@ -69,7 +70,7 @@ fn add(
     b: &etude::device::Buf,
     y: &etude::device::Buf,
 ) -> etude::Result<Box<dyn Plan>> {
-    let params = Params::new(&elementwise::P { n: y.len() as u32, factor: 1.0 });
+    let params = Params::new(&elementwise::ElementwiseParams { n: y.len() as u32, factor: 1.0 });
     let bufs = vec![a.clone(), b.clone(), y.clone()];
     device.compile(vec![Launch { kernel: &elementwise::ADD, bufs, params }])
 }

@@ -6,7 +6,7 @@ use etude::cases::{Case, Input, Role, normal, relative, uniform};
 use etude::device::wgpu::{ADAPTER_VARIABLE, Select, Wgpu};
 use etude::device::{Cpu, Device};
 use etude::graph::Graph;
-use etude::kernels::Elem;
+use etude::kernel::Elem;
 use etude::ops::contrastive::{
     ContrastiveOptions, Labels, Metric, contrastive, contrastive_cross, contrastive_halves,
 };

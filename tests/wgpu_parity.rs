@@ -6,8 +6,9 @@
 
 use etude::cases::{self, Case, Input, Role, uniform};
 use etude::device::wgpu::{ADAPTER_VARIABLE, Select, Wgpu};
+use etude::kernel::Elem;
+use etude::kernels::REGISTRY;
 use etude::kernels::source::shader;
-use etude::kernels::{Elem, REGISTRY};
 use etude::ops::batch_norm::{BatchNormOptions, BatchNormVars, batch_norm};
 use etude::ops::linear::{Activation, linear};
 use etude::ops::loss::{LossOptions, mse};
@@ -35,7 +36,7 @@ fn the_list_of_missing_shaders_is_exact() {
         for kernel in kernels.iter().filter(|_| have) {
             // WGSL has no bf16.
             let can = kernel.stored() != Elem::Bf16;
-            assert_eq!(!kernel.groups.is_empty(), can, "{}: `groups`", kernel.name);
+            assert_eq!(!kernel.workgroups.is_empty(), can, "{}: `groups`", kernel.name);
         }
     }
 }

@@ -3,8 +3,9 @@
 #![cfg(feature = "wgpu")]
 
 use etude::device::wgpu::shaders::{self, Entry};
+use etude::kernel::{Elem, Kernel, Params, Scalar};
+use etude::kernels::REGISTRY;
 use etude::kernels::source::{SHADERS, Shader, shader};
-use etude::kernels::{Elem, Kernel, Params, REGISTRY, Scalar};
 use std::path::Path;
 
 /// WebGPU's defaults.
@@ -61,7 +62,7 @@ fn shaders_match_their_rows() {
         for kernel in kernels.iter().filter(|k| k.stored() == shader.stored) {
             // A binding that one stage leaves out another may use; all together use every one but those a
             // kernel is bound to and does not read.
-            for stage in 0..kernel.groups.len() {
+            for stage in 0..kernel.workgroups.len() {
                 let name = kernel.wgsl_entry(stage);
                 let entry = entries
                     .iter()
@@ -97,7 +98,7 @@ fn params_are_the_rows() {
         for entry in entries(shader) {
             let Some(uniform) = entry.params else { continue };
             // `<name>_2` is a stage of `<name>`.
-            let of = |k: &&&Kernel| (0..k.groups.len()).any(|stage| k.wgsl_entry(stage) == entry.name);
+            let of = |k: &&&Kernel| (0..k.workgroups.len()).any(|stage| k.wgsl_entry(stage) == entry.name);
             let kernel = kernels.iter().find(of).unwrap_or_else(|| panic!("{} serves no kernel", entry.name));
             let scalar = |s: Scalar| if s == Scalar::U32 { "u32" } else { "f32" };
             let wanted: Vec<_> = kernel.params.members.iter().map(|&(n, s)| (n, scalar(s))).collect();

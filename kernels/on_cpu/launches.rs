@@ -7,7 +7,7 @@ use bytemuck::Pod;
 use etude::cases;
 use etude::device::cuda::{CudaOnCpu, SOURCES_DIR};
 use etude::device::{Buf, Device, Host, HostMut, Launch, Plan};
-use etude::kernels::{Access, Elem};
+use etude::kernel::{Access, Elem};
 use etude::{Error, Result};
 use half::{bf16, f16};
 use std::collections::BTreeMap;
@@ -97,7 +97,7 @@ impl Plan for Recording {
             *left = (left.0 + 1, cost);
             return Ok(());
         }
-        let cuda = kernel.cuda.ok_or_else(|| Error::config("the device has run it"))?;
+        let cuda = &kernel.cuda;
         let mut out = Vec::new();
         let number = |out: &mut Vec<u8>, v: usize| out.extend((v as u32).to_ne_bytes());
         let run_of = |out: &mut Vec<u8>, bytes: &[u8]| {

@@ -8,7 +8,7 @@ use cudarc::driver::CudaContext;
 use etude::contrastive::{ContrastiveOptions, Metric};
 use etude::device::{Buf, Cpu, Cuda, cuda};
 use etude::embed::{self, Buffers, ConvGradients, PairwiseSimilarity};
-use etude::kernels::Elem;
+use etude::kernel::Elem;
 use etude::ops::conv1d::ConvOptions1d;
 use etude::ops::conv2d::ConvOptions2d;
 use etude::similarity::Similarity;

@@ -11,15 +11,15 @@ use etude::device::cuda::{Cuda, cards};
 #[cfg(feature = "wgpu")]
 use etude::device::wgpu::{Select, Wgpu, adapters};
 use etude::device::{Cpu, Device, Traffic};
+use etude::kernel::{Cost, Kernel};
 use etude::kernels::contrastive::Metric;
-use etude::kernels::simd::Simd;
-use etude::kernels::{Cost, Kernel};
 use etude::model::{self, ModelInfo, SplitInfo};
 use etude::ops::optim::{Adam, Sgd};
 use etude::optim::{Method, Schedule};
 use etude::report::files::{CHECKPOINT, EpochRow, OutDir, PredictionRow};
 use etude::report::metrics::{Metrics, RunReport, best_threshold};
 use etude::report::plots::{embedding_svg, history_svg, scatter_svg};
+use etude::simd::Simd;
 use etude::train::{Epoch, Fit, Hooks, Pairs, Prediction, Protocol, Snapshot, State, TrainOptions, fit};
 use etude::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};

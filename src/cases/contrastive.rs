@@ -1,5 +1,5 @@
 use super::{Case, Data, Input, Role, normal, uniform};
-use crate::kernels::Elem;
+use crate::kernel::Elem;
 use crate::ops::contrastive::{
     ContrastiveOptions, Labels, Metric, bins, contrastive, contrastive_cross, contrastive_halves,
 };

@@ -1,5 +1,5 @@
 use super::{Case, Input, Role, normal};
-use crate::kernels::Elem;
+use crate::kernel::Elem;
 use crate::ops::similarity::{Similarity, similarity, similarity_topk};
 
 const KINDS: [Similarity; 4] =

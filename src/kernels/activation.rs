@@ -2,13 +2,11 @@
 //!
 //! Shapes: every buffer has the same `n` elements. One thread owns one element.
 
-use super::elementwise::PIECE;
-use super::{Binding, Cost, Cuda, Kernel, Params, params, spans};
-use crate::device::cpu::{Args, CpuTwin, Real, Work};
+use crate::kernel::{Args, Binding, Cost, Cuda, Kernel, PIECE, Params, Real, Twin, Work, params, spans};
 
 params! {
     /// Params of every kernel here.
-    pub struct P {
+    pub struct ActivationParams {
         /// Elements.
         pub n: u32,
         /// What a negative input is multiplied with: 0 for relu.
@@ -17,7 +15,7 @@ params! {
 }
 
 fn cost(p: &Params, flops: usize, buffers: usize) -> Cost {
-    let n = p.get::<P>().n as usize;
+    let n = p.get::<ActivationParams>().n as usize;
     Cost::new(flops * n, buffers * n)
 }
 
@@ -42,15 +40,15 @@ fn map2<F: Real>(work: Work, a: &[F], b: &[F], y: &mut [F], f: impl Fn(F, F) -> 
 pub static RELU_FWD: Kernel = Kernel {
     name: "activation_relu_fwd",
     bindings: &[Binding::input("x"), Binding::output("y")],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: relu_fwd, f64: relu_fwd },
-    groups: &[|p| spans(p.get::<P>().n)],
-    cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
+    params: ActivationParams::LAYOUT,
+    cpu: Twin { f32: relu_fwd, f64: relu_fwd },
+    workgroups: &[|p| spans(p.get::<ActivationParams>().n)],
+    cuda: Cuda::new(256, |p| spans(p.get::<ActivationParams>().n)),
     cost: |p| cost(p, 1, 2),
 };
 
 fn relu_fwd<F: Real>(args: Args<'_, F>) {
-    let slope = F::of(f64::from(args.params::<P>().slope));
+    let slope = F::of(f64::from(args.params::<ActivationParams>().slope));
     let work = args.work;
     let [x, y] = args.bufs();
     map(work, x.input(), y.output(), |x| if x > F::zero() { x } else { slope * x });
@@ -60,15 +58,15 @@ fn relu_fwd<F: Real>(args: Args<'_, F>) {
 pub static RELU_BWD: Kernel = Kernel {
     name: "activation_relu_bwd",
     bindings: &[Binding::input("x"), Binding::input("dy"), Binding::output("dx")],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: relu_bwd, f64: relu_bwd },
-    groups: &[|p| spans(p.get::<P>().n)],
-    cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
+    params: ActivationParams::LAYOUT,
+    cpu: Twin { f32: relu_bwd, f64: relu_bwd },
+    workgroups: &[|p| spans(p.get::<ActivationParams>().n)],
+    cuda: Cuda::new(256, |p| spans(p.get::<ActivationParams>().n)),
     cost: |p| cost(p, 1, 3),
 };
 
 fn relu_bwd<F: Real>(args: Args<'_, F>) {
-    let slope = F::of(f64::from(args.params::<P>().slope));
+    let slope = F::of(f64::from(args.params::<ActivationParams>().slope));
     let work = args.work;
     let [x, dy, dx] = args.bufs();
     map2(work, x.input(), dy.input(), dx.output(), |x, dy| if x > F::zero() { dy } else { slope * dy });
@@ -78,10 +76,10 @@ fn relu_bwd<F: Real>(args: Args<'_, F>) {
 pub static SIGMOID_FWD: Kernel = Kernel {
     name: "activation_sigmoid_fwd",
     bindings: &[Binding::input("x"), Binding::output("y")],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: sigmoid_fwd, f64: sigmoid_fwd },
-    groups: &[|p| spans(p.get::<P>().n)],
-    cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
+    params: ActivationParams::LAYOUT,
+    cpu: Twin { f32: sigmoid_fwd, f64: sigmoid_fwd },
+    workgroups: &[|p| spans(p.get::<ActivationParams>().n)],
+    cuda: Cuda::new(256, |p| spans(p.get::<ActivationParams>().n)),
     cost: |p| cost(p, 4, 2),
 };
 
@@ -102,10 +100,10 @@ fn sigmoid_fwd<F: Real>(args: Args<'_, F>) {
 pub static SIGMOID_BWD: Kernel = Kernel {
     name: "activation_sigmoid_bwd",
     bindings: &[Binding::input("y"), Binding::input("dy"), Binding::output("dx")],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: sigmoid_bwd, f64: sigmoid_bwd },
-    groups: &[|p| spans(p.get::<P>().n)],
-    cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
+    params: ActivationParams::LAYOUT,
+    cpu: Twin { f32: sigmoid_bwd, f64: sigmoid_bwd },
+    workgroups: &[|p| spans(p.get::<ActivationParams>().n)],
+    cuda: Cuda::new(256, |p| spans(p.get::<ActivationParams>().n)),
     cost: |p| cost(p, 3, 3),
 };
 

@@ -36,14 +36,12 @@
 //!
 //! Cost: forward 2 reads of `x` and 1 write, backward 2 reads of `x` and `dy` and 1 write. In evaluation 1 of each.
 
-use super::elementwise::PIECE;
 use super::pool::{sum, sum2};
-use super::{Binding, Cost, Cuda, Kernel, Params, params, spans};
-use crate::device::cpu::{Args, CpuTwin, Real, Work};
+use crate::kernel::{Args, Binding, Cost, Cuda, Kernel, PIECE, Params, Real, Twin, Work, params, spans};
 
 params! {
     /// Params of every kernel here.
-    pub struct P {
+    pub struct BatchNormParams {
         /// Rows of the batch, B.
         pub batch: u32,
         /// Channels, C.
@@ -71,7 +69,7 @@ const SPLITS: u32 = 256;
 /// Elements of a line of memory: a CUDA block owns that many neighbours or more.
 pub const LINE: u32 = 32;
 
-impl P {
+impl BatchNormParams {
     /// Params for `x [batch, channels, inner]` of at most 2³² − 1 elements.
     pub fn new([batch, channels, inner]: [u32; 3], eps: f32, momentum: f32) -> Self {
         let mut p = Self { batch, channels, inner, eps, momentum, split: 0 };
@@ -138,27 +136,27 @@ impl P {
 }
 
 fn per_channel(p: &Params) -> [u32; 3] {
-    [p.get::<P>().channels, 1, 1]
+    [p.get::<BatchNormParams>().channels, 1, 1]
 }
 
 fn per_split(p: &Params) -> [u32; 3] {
-    let p: P = p.get();
+    let p: BatchNormParams = p.get();
     [p.channels * p.splits() as u32, 1, 1]
 }
 
 fn per_element(p: &Params) -> [u32; 3] {
-    let p: P = p.get();
+    let p: BatchNormParams = p.get();
     spans(p.batch * p.channels * p.inner)
 }
 
 /// A block for each split of a group of channels.
 const CUDA: Cuda = Cuda::new(BLOCK, |p| {
-    let p: P = p.get();
+    let p: BatchNormParams = p.get();
     [p.channels.div_ceil(p.group()) * p.splits() as u32, 1, 1]
 });
 
 fn cost(p: &Params, flops: usize, buffers: usize) -> Cost {
-    let [b, c, s] = p.get::<P>().dims();
+    let [b, c, s] = p.get::<BatchNormParams>().dims();
     Cost::new(flops * b * c * s, buffers * b * c * s + 6 * c)
 }
 
@@ -166,15 +164,15 @@ fn cost(p: &Params, flops: usize, buffers: usize) -> Cost {
 pub static STATS: Kernel = Kernel {
     name: "batch_norm_stats",
     bindings: &[Binding::input("x"), Binding::output("part")],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: stats, f64: stats },
-    groups: &[per_split],
-    cuda: Some(CUDA),
+    params: BatchNormParams::LAYOUT,
+    cpu: Twin { f32: stats, f64: stats },
+    workgroups: &[per_split],
+    cuda: CUDA,
     cost: |p| cost(p, 5, 1),
 };
 
 fn stats<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+    let p: BatchNormParams = args.params();
     let [_, _, inner] = p.dims();
     let work = args.work;
     let [x, part] = args.bufs();
@@ -206,15 +204,15 @@ pub static TRAIN_FWD: Kernel = Kernel {
         Binding::output("y"),
         Binding::output("saved"),
     ],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: train_fwd, f64: train_fwd },
-    groups: &[per_split],
-    cuda: Some(CUDA),
+    params: BatchNormParams::LAYOUT,
+    cpu: Twin { f32: train_fwd, f64: train_fwd },
+    workgroups: &[per_split],
+    cuda: CUDA,
     cost: |p| cost(p, 4, 2),
 };
 
 fn train_fwd<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+    let p: BatchNormParams = args.params();
     let [_, channels, inner] = p.dims();
     let work = args.work;
     let [x, part, gamma, beta, running_mean, running_var, y, saved] = args.bufs();
@@ -245,15 +243,15 @@ fn train_fwd<F: Real>(args: Args<'_, F>) {
 pub static SUMS: Kernel = Kernel {
     name: "batch_norm_sums",
     bindings: &[Binding::input("x"), Binding::input("saved"), Binding::input("dy"), Binding::output("part")],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: train_sums, f64: train_sums },
-    groups: &[per_split],
-    cuda: Some(CUDA),
+    params: BatchNormParams::LAYOUT,
+    cpu: Twin { f32: train_sums, f64: train_sums },
+    workgroups: &[per_split],
+    cuda: CUDA,
     cost: |p| cost(p, 6, 2),
 };
 
 fn train_sums<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+    let p: BatchNormParams = args.params();
     let [_, channels, inner] = p.dims();
     let work = args.work;
     let [x, saved, dy, part] = args.bufs();
@@ -277,15 +275,15 @@ pub static TRAIN_BWD: Kernel = Kernel {
         Binding::output("dgamma"),
         Binding::output("dbeta"),
     ],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: train_bwd, f64: train_bwd },
-    groups: &[per_split],
-    cuda: Some(CUDA),
+    params: BatchNormParams::LAYOUT,
+    cpu: Twin { f32: train_bwd, f64: train_bwd },
+    workgroups: &[per_split],
+    cuda: CUDA,
     cost: |p| cost(p, 6, 3),
 };
 
 fn train_bwd<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+    let p: BatchNormParams = args.params();
     let [_, channels, inner] = p.dims();
     let work = args.work;
     let [x, part, gamma, saved, dy, dx, dgamma, dbeta] = args.bufs();
@@ -307,7 +305,7 @@ fn train_bwd<F: Real>(args: Args<'_, F>) {
 /// `Σ dy·x̂` and `Σ dy` of each split; `hat(c)` gives the x̂ of an `x` of channel c.
 fn sums<F: Real, H: Fn(F) -> F>(
     work: Work,
-    p: P,
+    p: BatchNormParams,
     (x, dy): (&[F], &[F]),
     part: &mut [F],
     hat: impl Fn(usize) -> H + Sync + Send,
@@ -332,15 +330,15 @@ pub static EVAL_FWD: Kernel = Kernel {
         Binding::input("running_var"),
         Binding::output("y"),
     ],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: eval_fwd, f64: eval_fwd },
-    groups: &[per_element],
-    cuda: Some(CUDA),
+    params: BatchNormParams::LAYOUT,
+    cpu: Twin { f32: eval_fwd, f64: eval_fwd },
+    workgroups: &[per_element],
+    cuda: CUDA,
     cost: |p| cost(p, 3, 2),
 };
 
 fn eval_fwd<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+    let p: BatchNormParams = args.params();
     let eps = F::of(f64::from(p.eps));
     let work = args.work;
     let [x, gamma, beta, mean, var, y] = args.bufs();
@@ -367,15 +365,15 @@ pub static EVAL_BWD: Kernel = Kernel {
         Binding::output("dgamma"),
         Binding::output("dbeta"),
     ],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: eval_bwd, f64: eval_bwd },
-    groups: &[per_split, per_channel],
-    cuda: Some(CUDA.ticket()),
+    params: BatchNormParams::LAYOUT,
+    cpu: Twin { f32: eval_bwd, f64: eval_bwd },
+    workgroups: &[per_split, per_channel],
+    cuda: CUDA.ticket(),
     cost: |p| cost(p, 6, 3),
 };
 
 fn eval_bwd<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+    let p: BatchNormParams = args.params();
     let eps = F::of(f64::from(p.eps));
     let work = args.work;
     let [x, gamma, mean, var, dy, part, dx, dgamma, dbeta] = args.bufs();

@@ -49,10 +49,11 @@
 use super::pairwise::{
     Aligned, Lanes, Layout, TILE, centre, combine, lay_out, padded, products, row_len, side_len,
 };
-use super::simd::LANES;
-use super::{Binding, Cost, Cuda, Elem, Groups, Kernel, Params, params};
-use crate::device::cpu::{Args, CpuTwin, Real, Work, with_scratch};
 use crate::dispatch;
+use crate::kernel::{
+    Args, Binding, Cost, Cuda, Elem, Kernel, Params, Real, Twin, Work, Workgroups, params, with_scratch,
+};
+use crate::simd::LANES;
 use std::ops::{ControlFlow, Range};
 
 /// How far apart two embeddings are.
@@ -68,7 +69,7 @@ pub enum Metric {
 
 params! {
     /// Params of every kernel here.
-    pub struct P {
+    pub struct ContrastiveParams {
         /// Rows of `z`.
         pub n: u32,
         /// Rows of `others` in `contrastive_cross`, pairs in `contrastive_halves`, else 0.
@@ -116,7 +117,7 @@ impl Cut {
     const SLICES: u32 = 8;
     const MANY: u64 = 8192;
 
-    fn of(P { n, m, d, .. }: P) -> Self {
+    fn of(ContrastiveParams { n, m, d, .. }: ContrastiveParams) -> Self {
         let many = u64::from(n) + u64::from(m) >= Self::MANY;
         let (own, tiles) = if many { (64, 1) } else { (32, 2) };
         let rounds = n.max(m).div_ceil(Self::TILE * tiles);
@@ -140,7 +141,7 @@ impl Cut {
     }
 
     /// Elements of `part`: a loss for each block of rows of `z` and slice, then the slices' parts of the gradients.
-    fn parts(&self, P { n, m, d, .. }: P) -> usize {
+    fn parts(&self, ContrastiveParams { n, m, d, .. }: ContrastiveParams) -> usize {
         let losses = (n.div_ceil(self.own) * self.slices).next_multiple_of(4) as usize;
         let rows = n as usize + m as usize;
         losses + if self.slices > 1 { self.slices as usize * rows * d as usize } else { 0 }
@@ -161,14 +162,14 @@ const fn sweep(shared: fn(&Params) -> u32) -> Cuda {
 }
 
 /// That of f32 rows.
-const SWEEP: Cuda = sweep(|p| Cut::of(p.get()).shared(p.get::<P>().d, false));
+const SWEEP: Cuda = sweep(|p| Cut::of(p.get()).shared(p.get::<ContrastiveParams>().d, false));
 /// That of rows stored in 16 bits.
-const SWEEP_HALF: Cuda = sweep(|p| Cut::of(p.get()).shared(p.get::<P>().d, true));
+const SWEEP_HALF: Cuda = sweep(|p| Cut::of(p.get()).shared(p.get::<ContrastiveParams>().d, true));
 
 /// Workgroups below which the WGSL sweep cuts the rows on the other side of the pairs into slices.
 const ENOUGH: u32 = 256;
 
-impl P {
+impl ContrastiveParams {
     /// Elements of `part` in the rows over all pairs and across two sets: in WGSL a loss for each tile of `z` and slice, for the cosine
     /// the norms, across sets the weights, and with slices the sums of each; in CUDA a loss for each block and slice, and the slices' parts of the gradients.
     pub fn parts(&self) -> usize {
@@ -215,7 +216,13 @@ impl P {
 }
 
 /// The loss of one pair in f64; `add(k, ga, gb)` receives its gradient by `a[k]` and `b[k]`.
-fn pair<F: Real>(p: &P, w: f64, a: &[F], b: &[F], mut add: impl FnMut(usize, f64, f64)) -> f64 {
+fn pair<F: Real>(
+    p: &ContrastiveParams,
+    w: f64,
+    a: &[F],
+    b: &[F],
+    mut add: impl FnMut(usize, f64, f64),
+) -> f64 {
     let ab = || a.iter().zip(b).map(|(a, b)| (a.get(), b.get()));
     if p.cosine() {
         let (aa, bb) = ab().fold((0.0, 0.0), |(aa, bb), (a, b)| (aa + a * a, bb + b * b));
@@ -250,24 +257,24 @@ fn pair<F: Real>(p: &P, w: f64, a: &[F], b: &[F], mut add: impl FnMut(usize, f64
 }
 
 /// The stages of the sweep in WGSL: norms and weights, where they are needed; the sweep; the sums.
-const STAGES: &[Groups] = &[
+const STAGES: &[Workgroups] = &[
     |p| {
-        let p: P = p.get();
+        let p: ContrastiveParams = p.get();
         let rows = if p.cosine() || p.weighted != 0 && p.m > 0 { p.n + p.m } else { 0 };
         [rows.div_ceil(64), 1, 1]
     },
     |p| {
-        let p: P = p.get();
+        let p: ContrastiveParams = p.get();
         [p.tiles() * p.slices(), 1, 1]
     },
     |p| {
-        let p: P = p.get();
+        let p: ContrastiveParams = p.get();
         [if p.slices() > 1 { p.tiles() + 1 } else { 1 }, 1, 1]
     },
 ];
 
 /// [`STAGES`]; none for bf16, which WGSL has not.
-const fn stages(stored: Elem) -> &'static [Groups] {
+const fn stages(stored: Elem) -> &'static [Workgroups] {
     match stored {
         Elem::Bf16 => &[],
         _ => STAGES,
@@ -289,7 +296,7 @@ fn weight_of<F: Real>(weights: Option<&[F]>, i: usize) -> f64 {
 }
 
 /// `weight / total`; 0 where no pair counts.
-fn share(p: &P, total: f64) -> f64 {
+fn share(p: &ContrastiveParams, total: f64) -> f64 {
     if total > 0.0 { f64::from(p.weight) / total } else { 0.0 }
 }
 
@@ -302,7 +309,7 @@ fn scale_into<F: Real>(from: &[f64], scale: f64, to: &mut [F]) {
 /// The mean over all pairs `i < j`.
 ///
 /// `z` is `[n, d]`, `labels` and `weights` `[n]`, `loss` `[1]`, `dz` `[n, d]`: the gradient of `loss` by `z`. `part`, of
-/// [`P::parts`] elements, is scratch that GPUs keep partial sums in.
+/// [`ContrastiveParams::parts`] elements, is scratch that GPUs keep partial sums in.
 pub static ALL: Kernel = all("contrastive_all", SWEEP, &all_bindings(Elem::Real));
 /// [`ALL`] of rows `z` stored as f16.
 pub static ALL_F16: Kernel = all("contrastive_all_f16", SWEEP_HALF, &all_bindings(Elem::F16));
@@ -324,10 +331,10 @@ const fn all(name: &'static str, sweep: Cuda, bindings: &'static [Binding]) -> K
     Kernel {
         name,
         bindings,
-        params: P::LAYOUT,
-        cpu: CpuTwin { f32: all_tiled, f64: all_plain },
-        groups: stages(bindings[0].elem),
-        cuda: Some(sweep),
+        params: ContrastiveParams::LAYOUT,
+        cpu: Twin { f32: all_tiled, f64: all_plain },
+        workgroups: stages(bindings[0].elem),
+        cuda: sweep,
         cost: match bindings[0].elem {
             Elem::Real => |p| all_cost(p, Elem::Real),
             _ => |p| all_cost(p, Elem::F16),
@@ -336,14 +343,14 @@ const fn all(name: &'static str, sweep: Cuda, bindings: &'static [Binding]) -> K
 }
 
 fn all_cost(p: &Params, stored: Elem) -> Cost {
-    let P { n, d, .. } = p.get();
+    let ContrastiveParams { n, d, .. } = p.get();
     let (n, d) = (n as usize, d as usize);
     let flops = (n * n.saturating_sub(1) / 2).saturating_mul(7 * d + 8);
     Cost { flops: flops as u64, bytes: bytes(stored, n * d, n * d + n + 1) }
 }
 
 fn all_plain<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+    let p: ContrastiveParams = args.params();
     let (n, d) = (p.n as usize, p.d as usize);
     let [z, labels, weights, loss, dz, _] = args.bufs();
     let (labels, weights) = (labels.input(), p.weights(0, weights.input()));
@@ -373,7 +380,7 @@ fn all_plain<F: Real>(args: Args<'_, F>) {
 ///
 /// `z` is `[n, d]`, `labels` and `weights` `[n]`, `pairing` `[m, 2]` row indices, `loss` `[1]`, `dz` `[n, d]`. A row in
 /// no pair has gradient 0. An index that is no row, or comes twice, makes the loss NaN. `part`, of
-/// [`P::halves_parts`] elements, is scratch.
+/// [`ContrastiveParams::halves_parts`] elements, is scratch.
 pub static HALVES: Kernel = Kernel {
     name: "contrastive_halves",
     bindings: &[
@@ -385,19 +392,22 @@ pub static HALVES: Kernel = Kernel {
         Binding::output("dz"),
         Binding::scratch("part"),
     ],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: halves, f64: halves },
-    groups: &[|p| [p.get::<P>().n.div_ceil(ROWS), 1, 1], |p| [u32::from(p.get::<P>().n > ROWS), 1, 1]],
-    cuda: Some(Cuda::new(BLOCK_HALVES, |p| [p.get::<P>().n.div_ceil(ROWS), 1, 1]).ticket()),
+    params: ContrastiveParams::LAYOUT,
+    cpu: Twin { f32: halves, f64: halves },
+    workgroups: &[
+        |p| [p.get::<ContrastiveParams>().n.div_ceil(ROWS), 1, 1],
+        |p| [u32::from(p.get::<ContrastiveParams>().n > ROWS), 1, 1],
+    ],
+    cuda: Cuda::new(BLOCK_HALVES, |p| [p.get::<ContrastiveParams>().n.div_ceil(ROWS), 1, 1]).ticket(),
     cost: |p| {
-        let P { n, m, d, .. } = p.get();
+        let ContrastiveParams { n, m, d, .. } = p.get();
         let (n, m, d) = (n as usize, m as usize, d as usize);
         Cost::new(m * (7 * d + 8), 2 * n * d + n + 2 * m + 1)
     },
 };
 
 fn halves<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+    let p: ContrastiveParams = args.params();
     let (n, m, d) = (p.n as usize, p.m as usize, p.d as usize);
     let [z, labels, weights, pairing, loss, dz, _] = args.bufs();
     let (z, labels, weights) = (z.input(), labels.input(), p.weights(0, weights.input()));
@@ -436,7 +446,7 @@ fn halves<F: Real>(args: Args<'_, F>) {
 ///
 /// `z` is `[n, d]`, `labels_z` and `weights_z` `[n]`, `others` `[m, d]`, `labels_o` and `weights_o` `[m]`, `loss` `[1]`,
 /// `dz` `[n, d]`, `dothers` `[m, d]`.
-/// `part`, of [`P::parts`] elements, is scratch.
+/// `part`, of [`ContrastiveParams::parts`] elements, is scratch.
 pub static CROSS: Kernel = cross("contrastive_cross", SWEEP, &cross_bindings(Elem::Real));
 /// [`CROSS`] of rows `z` and `others` stored as f16.
 pub static CROSS_F16: Kernel = cross("contrastive_cross_f16", SWEEP_HALF, &cross_bindings(Elem::F16));
@@ -462,10 +472,10 @@ const fn cross(name: &'static str, sweep: Cuda, bindings: &'static [Binding]) ->
     Kernel {
         name,
         bindings,
-        params: P::LAYOUT,
-        cpu: CpuTwin { f32: cross_tiled, f64: cross_plain },
-        groups: stages(bindings[0].elem),
-        cuda: Some(sweep),
+        params: ContrastiveParams::LAYOUT,
+        cpu: Twin { f32: cross_tiled, f64: cross_plain },
+        workgroups: stages(bindings[0].elem),
+        cuda: sweep,
         cost: match bindings[0].elem {
             Elem::Real => |p| cross_cost(p, Elem::Real),
             _ => |p| cross_cost(p, Elem::F16),
@@ -474,14 +484,14 @@ const fn cross(name: &'static str, sweep: Cuda, bindings: &'static [Binding]) ->
 }
 
 fn cross_cost(p: &Params, stored: Elem) -> Cost {
-    let P { n, m, d, .. } = p.get();
+    let ContrastiveParams { n, m, d, .. } = p.get();
     let (n, m, d) = (n as usize, m as usize, d as usize);
     let flops = (n * m).saturating_mul(7 * d + 8);
     Cost { flops: flops as u64, bytes: bytes(stored, (n + m) * d, (n + m) * (d + 1) + 1) }
 }
 
 fn cross_plain<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+    let p: ContrastiveParams = args.params();
     let (n, m, d) = (p.n as usize, p.m as usize, p.d as usize);
     let [z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, _] = args.bufs();
     let (labels_z, weights_z) = (labels_z.input(), p.weights(0, weights_z.input()));
@@ -538,7 +548,7 @@ struct Side {
 
 /// A launch's operands: pairs are of a row of `a` and one of `b`, which may be the same set.
 struct Pairs<'a> {
-    p: P,
+    p: ContrastiveParams,
     d: usize,
     dp: usize,
     a: &'a Side,
@@ -860,7 +870,12 @@ impl Rows<'_> {
 }
 
 /// The mean over all pairs of rows, and its gradient; none when `progress` ended the run.
-pub(crate) fn all_f32(work: Work, p: &P, rows: Rows<'_>, progress: Progress<'_>) -> Option<f32> {
+pub(crate) fn all_f32(
+    work: Work,
+    p: &ContrastiveParams,
+    rows: Rows<'_>,
+    progress: Progress<'_>,
+) -> Option<f32> {
     let d = p.d as usize;
     rows.kept(d, |Rows { z, labels, weights, dz }| {
         let n = labels.len();
@@ -899,7 +914,7 @@ pub(crate) fn all_f32(work: Work, p: &P, rows: Rows<'_>, progress: Progress<'_>)
 /// The mean over all pairs of a row of `z` and one of `others`, and its gradients; none when `progress` ended the run.
 pub(crate) fn cross_f32(
     work: Work,
-    p: &P,
+    p: &ContrastiveParams,
     z: Rows<'_>,
     others: Rows<'_>,
     progress: Progress<'_>,
@@ -908,7 +923,13 @@ pub(crate) fn cross_f32(
     z.kept(d, |z| others.kept(d, |others| cross_kept(work, p, z, others, progress)))
 }
 
-fn cross_kept(work: Work, p: &P, z: Rows<'_>, others: Rows<'_>, progress: Progress<'_>) -> Option<f32> {
+fn cross_kept(
+    work: Work,
+    p: &ContrastiveParams,
+    z: Rows<'_>,
+    others: Rows<'_>,
+    progress: Progress<'_>,
+) -> Option<f32> {
     let (n, m, d) = (z.labels.len(), others.labels.len(), p.d as usize);
     let weight_of = |side: &Rows<'_>| match side.weights {
         None => side.labels.len() as f64,
@@ -937,7 +958,7 @@ fn cross_kept(work: Work, p: &P, z: Rows<'_>, others: Rows<'_>, progress: Progre
 }
 
 fn all_tiled(args: Args<'_, f32>) {
-    let (p, work): (P, _) = (args.params(), args.work);
+    let (p, work): (ContrastiveParams, _) = (args.params(), args.work);
     let [z, labels, weights, loss, dz, _] = args.bufs();
     let weights = p.weights(0, weights.input());
     let (labels, dz) = (labels.input(), dz.output());
@@ -946,7 +967,7 @@ fn all_tiled(args: Args<'_, f32>) {
 }
 
 fn cross_tiled(args: Args<'_, f32>) {
-    let (p, work): (P, _) = (args.params(), args.work);
+    let (p, work): (ContrastiveParams, _) = (args.params(), args.work);
     let [z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, _] = args.bufs();
     let (of_z, dz) = ((labels_z.input(), p.weights(0, weights_z.input())), dz.output());
     let (of_o, dothers) = ((labels_o.input(), p.weights(1, weights_o.input())), dothers.output());
@@ -990,10 +1011,20 @@ mod tests {
         let (rows, columns) = (n as usize, d as usize);
         for metric in [Metric::Euclidean, Metric::Cosine] {
             let (margin, tau, weight, grad_scale) = (0.5, 0.0, 1.0, 1.0);
-            let p = P { n, m: 0, d, metric: metric as u32, margin, tau, weight, weighted: 0, grad_scale };
+            let p = ContrastiveParams {
+                n,
+                m: 0,
+                d,
+                metric: metric as u32,
+                margin,
+                tau,
+                weight,
+                weighted: 0,
+                grad_scale,
+            };
             let norms = if metric == Metric::Cosine { rows } else { 0 };
             assert_eq!(p.parts(), rows / 32 + norms);
-            let both = P { m: n, weighted: 3, ..p };
+            let both = ContrastiveParams { m: n, weighted: 3, ..p };
             assert_eq!(both.parts(), rows / 32 + 2 * norms + 2 * rows);
             let params = Params::new(&p);
             assert_eq!((ALL.cost)(&params).bytes, 4 * (2 * (1u64 << 38) + (1 << 28) + 1));
@@ -1002,7 +1033,7 @@ mod tests {
             assert_eq!(groups, [2 * (n / 32), 1, 1]);
         }
         // A few rows of very many columns are cut into slices whose sums do not fit 32 bits.
-        let p = P { n: 64, m: 0, d: 1 << 30, ..bytemuck::Zeroable::zeroed() };
+        let p = ContrastiveParams { n: 64, m: 0, d: 1 << 30, ..bytemuck::Zeroable::zeroed() };
         assert_eq!(p.parts(), 4 + (2 << 36));
         assert_eq!(side_len(rows, columns), rows * (columns + 2 * row_len(columns) + 5));
         assert!(side_len(rows, columns) > 1 << 39);

@@ -27,19 +27,18 @@
 
 use super::conv_grid::{BIAS_THREADS, THREADS, WEIGHT_THREADS};
 use super::conv_lanes::{self, Axis, Geometry};
-use super::{Binding, Cost, Cuda, Kernel, Params, params};
-use crate::device::cpu::{Args, CpuTwin, Real};
+use crate::kernel::{Args, Binding, Cost, Cuda, Kernel, Params, Real, Twin, params};
 
 params! {
     /// Params of every kernel here.
-    pub struct P {
+    pub struct Conv1dParams {
         /// Samples.
         pub batch: u32,
         /// Input channels.
         pub cin: u32,
         /// Output channels.
         pub cout: u32,
-        /// Groups that both split into.
+        /// Workgroups that both split into.
         pub groups: u32,
         /// Input positions.
         pub t: u32,
@@ -55,14 +54,14 @@ params! {
         pub dilation: u32,
         /// 1 when `b` is a bias; 0 when `w` is bound in its place, not to be read as one.
         pub bias: u32,
-        /// Runs of positions that GPUs sum the gradient of the weight in: [`P::runs`].
+        /// Runs of positions that GPUs sum the gradient of the weight in: [`Conv1dParams::runs`].
         pub splits: u32,
         /// 1 when factors may be rounded to tf32, else 0: [`Precision`](super::Precision).
         pub tf32: u32,
     }
 }
 
-impl P {
+impl Conv1dParams {
     fn terms(&self) -> usize {
         self.outputs() * (self.cin / self.groups * self.k) as usize
     }
@@ -135,32 +134,32 @@ impl P {
 }
 
 fn geometry(p: &Params) -> Geometry {
-    p.get::<P>().geometry()
+    p.get::<Conv1dParams>().geometry()
 }
 
 /// The convolution.
 pub static FWD: Kernel = Kernel {
     name: "conv1d_fwd",
     bindings: &[Binding::input("x"), Binding::input("w"), Binding::input("b"), Binding::output("y")],
-    params: P::LAYOUT,
-    cpu: CpuTwin {
+    params: Conv1dParams::LAYOUT,
+    cpu: Twin {
         f32: |args| {
-            let p: P = args.params();
+            let p: Conv1dParams = args.params();
             conv_lanes::fwd(args, &p.geometry(), fwd)
         },
         f64: fwd,
     },
-    groups: &[|p| geometry(p).wgsl_fwd()],
-    cuda: Some(Cuda::new(THREADS, |p| geometry(p).cuda_fwd()).shared(|p| geometry(p).cuda_shared(false))),
+    workgroups: &[|p| geometry(p).wgsl_fwd()],
+    cuda: Cuda::new(THREADS, |p| geometry(p).cuda_fwd()).shared(|p| geometry(p).cuda_shared(false)),
     cost: |p| {
-        let p: P = p.get();
+        let p: Conv1dParams = p.get();
         let bias = if p.bias != 0 { p.cout as usize } else { 0 };
         Cost::new(2 * p.terms(), p.inputs() + p.weights() + bias + p.outputs())
     },
 };
 
 fn fwd<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+    let p: Conv1dParams = args.params();
     let [x, w, b, y] = args.bufs();
     let (x, w, b, y) = (x.input(), w.input(), b.input(), y.output());
     for (row, y) in y.chunks_mut(p.out as usize).enumerate() {
@@ -173,54 +172,52 @@ fn fwd<F: Real>(args: Args<'_, F>) {
 pub static BWD_X: Kernel = Kernel {
     name: "conv1d_bwd_x",
     bindings: &[Binding::input("dy"), Binding::input("w"), Binding::output("dx")],
-    params: P::LAYOUT,
-    cpu: CpuTwin {
+    params: Conv1dParams::LAYOUT,
+    cpu: Twin {
         f32: |args| {
-            let p: P = args.params();
+            let p: Conv1dParams = args.params();
             conv_lanes::bwd_x(args, &p.geometry(), bwd_x)
         },
         f64: bwd_x,
     },
-    groups: &[|p| geometry(p).wgsl_bwd_x()],
-    cuda: Some(Cuda::new(THREADS, |p| geometry(p).cuda_bwd_x()).shared(|p| geometry(p).cuda_shared(true))),
+    workgroups: &[|p| geometry(p).wgsl_bwd_x()],
+    cuda: Cuda::new(THREADS, |p| geometry(p).cuda_bwd_x()).shared(|p| geometry(p).cuda_shared(true)),
     cost: backward_cost,
 };
 
 fn bwd_x<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+    let p: Conv1dParams = args.params();
     let [dy, w, dx] = args.bufs();
     let (dy, w, dx) = (dy.input(), w.input(), dx.output());
     dx.fill(F::zero());
     p.each_term(|at_y, at_w, at_x| dx[at_x] += w[at_w] * dy[at_y]);
 }
 
-/// The gradient of the weight: `dw` sums `x · dy` over samples and positions. `part`, of [`P::parts`] elements, is scratch that GPUs
+/// The gradient of the weight: `dw` sums `x · dy` over samples and positions. `part`, of [`Conv1dParams::parts`] elements, is scratch that GPUs
 /// keep the sums of each run in.
 pub static BWD_W: Kernel = Kernel {
     name: "conv1d_bwd_w",
     bindings: &[Binding::input("x"), Binding::input("dy"), Binding::scratch("part"), Binding::output("dw")],
-    params: P::LAYOUT,
-    cpu: CpuTwin {
+    params: Conv1dParams::LAYOUT,
+    cpu: Twin {
         f32: |args| {
-            let p: P = args.params();
+            let p: Conv1dParams = args.params();
             conv_lanes::bwd_w(args, &p.geometry(), bwd_w)
         },
         f64: bwd_w,
     },
-    groups: &[
-        |p| geometry(p).wgsl_bwd_w(p.get::<P>().splits),
-        |p| geometry(p).wgsl_bwd_w_2(p.get::<P>().splits),
+    workgroups: &[
+        |p| geometry(p).wgsl_bwd_w(p.get::<Conv1dParams>().splits),
+        |p| geometry(p).wgsl_bwd_w_2(p.get::<Conv1dParams>().splits),
     ],
-    cuda: Some(
-        Cuda::new(WEIGHT_THREADS, |p| geometry(p).cuda_bwd_w(p.get::<P>().splits))
-            .shared(|p| geometry(p).cuda_bwd_w_shared())
-            .tickets(|p| geometry(p).cuda_weight_tiles() as u32),
-    ),
+    cuda: Cuda::new(WEIGHT_THREADS, |p| geometry(p).cuda_bwd_w(p.get::<Conv1dParams>().splits))
+        .shared(|p| geometry(p).cuda_bwd_w_shared())
+        .tickets(|p| geometry(p).cuda_weight_tiles() as u32),
     cost: backward_cost,
 };
 
 fn bwd_w<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+    let p: Conv1dParams = args.params();
     let [x, dy, _, dw] = args.bufs();
     let (x, dy, dw) = (x.input(), dy.input(), dw.output());
     dw.fill(F::zero());
@@ -228,7 +225,7 @@ fn bwd_w<F: Real>(args: Args<'_, F>) {
 }
 
 fn backward_cost(p: &Params) -> Cost {
-    let p: P = p.get();
+    let p: Conv1dParams = p.get();
     Cost::new(2 * p.terms(), p.inputs() + p.weights() + p.outputs())
 }
 
@@ -236,24 +233,24 @@ fn backward_cost(p: &Params) -> Cost {
 pub static BWD_B: Kernel = Kernel {
     name: "conv1d_bwd_b",
     bindings: &[Binding::input("dy"), Binding::output("db")],
-    params: P::LAYOUT,
-    cpu: CpuTwin {
+    params: Conv1dParams::LAYOUT,
+    cpu: Twin {
         f32: |args| {
-            let p: P = args.params();
+            let p: Conv1dParams = args.params();
             conv_lanes::bwd_b(args, p.out as usize)
         },
         f64: bwd_b,
     },
-    groups: &[|p| geometry(p).bwd_b()],
-    cuda: Some(Cuda::new(BIAS_THREADS, |p| geometry(p).bwd_b())),
+    workgroups: &[|p| geometry(p).bwd_b()],
+    cuda: Cuda::new(BIAS_THREADS, |p| geometry(p).bwd_b()),
     cost: |p| {
-        let p: P = p.get();
+        let p: Conv1dParams = p.get();
         Cost::new(p.outputs(), p.outputs() + p.cout as usize)
     },
 };
 
 fn bwd_b(args: Args<'_, f64>) {
-    let p: P = args.params();
+    let p: Conv1dParams = args.params();
     let [dy, db] = args.bufs();
     let db = db.output();
     db.fill(0.0);

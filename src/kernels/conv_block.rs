@@ -28,7 +28,7 @@
 //! | `weight`, `dw` | [Cout, Cin, K] | |
 //! | `norm` | [4, C] | scale `γ/σ`, shift `β − μ·γ/σ`, mean `μ`, `1/σ` |
 //! | `back` | [6, C] | `norm`, then p, q of `dy = scale·dz + p·(y − μ) + q`, `dz = da` where `a > 0` |
-//! | `part` | [`P::part_fwd`], ... | scratch: partial sums, as each twin lays them out |
+//! | `part` | [`ConvBlockParams::part_fwd`], ... | scratch: partial sums, as each twin lays them out |
 //!
 //! Rust and WGSL have in `part` a row [2, C] for each sixteen samples (forward the sum, and the sum of squares about their
 //! own mean; backward `Σ dz`, `Σ dz·(y − μ)`), and before it a partial `dw` for each fixed run of blocks.
@@ -39,14 +39,15 @@
 //! Cost, with M = B·Tout·Cout·Cin·K: forward 2·M flops, backward 4·M (2·M for the first layer).
 
 use super::microkernel::{Rows, WeightRows, conv_rows, pack_weights, sum_lanes, weight_rows};
-use super::simd::{F32x16, LANES};
-use super::{Binding, Cost, Cuda, Groups, Kernel, Params, params};
-use crate::device::cpu::{Args, CpuTwin, Real, with_scratch};
 use crate::dispatch;
+use crate::kernel::{
+    Args, Binding, Cost, Cuda, Kernel, Params, Real, Twin, Workgroups, params, with_scratch,
+};
+use crate::simd::{F32x16, LANES};
 
 params! {
     /// Params of every kernel here; those of one feature map use `cout` and `tout`.
-    pub struct P {
+    pub struct ConvBlockParams {
         /// Samples, B.
         pub batch: u32,
         /// Input channels.
@@ -76,7 +77,7 @@ params! {
 /// Most partial weight gradients: runs of blocks that one thread adds up.
 const CHUNKS: usize = 16;
 
-impl P {
+impl ConvBlockParams {
     /// Blocks of sixteen samples.
     pub fn blocks(&self) -> usize {
         (self.batch as usize).div_ceil(LANES)
@@ -130,11 +131,11 @@ const fn kernel<const N: usize>(
     bindings: &'static [Binding; N],
     f32: fn(Args<'_, f32>),
     f64: fn(Args<'_, f64>),
-    groups: &'static [Groups],
+    workgroups: &'static [Workgroups],
     cuda: Cuda,
     cost: fn(&Params) -> Cost,
 ) -> Kernel {
-    Kernel { name, bindings, params: P::LAYOUT, cpu: CpuTwin { f32, f64 }, groups, cuda: Some(cuda), cost }
+    Kernel { name, bindings, params: ConvBlockParams::LAYOUT, cpu: Twin { f32, f64 }, workgroups, cuda, cost }
 }
 
 /// Threads of a workgroup that owns one channel with each.
@@ -151,23 +152,23 @@ fn tiles(channels: u32, others: u32) -> [u32; 3] {
 }
 
 fn by_output(p: &Params) -> [u32; 3] {
-    let p: P = p.get();
+    let p: ConvBlockParams = p.get();
     tiles(p.cout, p.blocks() as u32)
 }
 fn by_input(p: &Params) -> [u32; 3] {
-    let p: P = p.get();
+    let p: ConvBlockParams = p.get();
     tiles(p.cin, p.blocks() as u32)
 }
 fn by_weight(p: &Params) -> [u32; 3] {
-    let p: P = p.get();
+    let p: ConvBlockParams = p.get();
     tiles(p.cout, p.chunks() as u32 * p.cin * p.k.div_ceil(RUN))
 }
 fn by_row(p: &Params) -> [u32; 3] {
-    let p: P = p.get();
+    let p: ConvBlockParams = p.get();
     [p.blocks() as u32 * p.cout, 1, 1]
 }
 fn by_channel(p: &Params) -> [u32; 3] {
-    [p.get::<P>().cout.div_ceil(PER_CHANNEL), 1, 1]
+    [p.get::<ConvBlockParams>().cout.div_ceil(PER_CHANNEL), 1, 1]
 }
 
 // ------------------------------------------------------------------ how the CUDA twins cut their work
@@ -202,7 +203,7 @@ struct Fwd {
 }
 
 impl Fwd {
-    fn of(p: &P) -> Self {
+    fn of(p: &ConvBlockParams) -> Self {
         let per = if p.cout > 16 { 8 } else { 4 };
         let groups = power(p.cout.div_ceil(per), 4);
         let rows = BLOCK / QUADS / groups;
@@ -228,7 +229,7 @@ struct Dw {
 }
 
 impl Dw {
-    fn of(p: &P) -> Self {
+    fn of(p: &ConvBlockParams) -> Self {
         let quads = power(p.cout.div_ceil(4), if p.cout < 32 { 2 } else { 4 });
         let ins = power(p.cin, if p.cin < 16 { 4 } else { 8 });
         let taps = p.k.min(RUN);
@@ -264,7 +265,7 @@ struct Dx {
 }
 
 impl Dx {
-    fn of(p: &P) -> Self {
+    fn of(p: &ConvBlockParams) -> Self {
         let groups = power(p.cin.div_ceil(4), 4);
         let rows = BLOCK / QUADS / groups;
         let tiles = p.t.div_ceil(p.stride).div_ceil(rows);
@@ -280,7 +281,7 @@ impl Dx {
 }
 
 fn fwd_blocks(p: &Params) -> [u32; 3] {
-    let p: P = p.get();
+    let p: ConvBlockParams = p.get();
     let f = Fwd::of(&p);
     [p.blocks() as u32 * f.tiles * f.across, 1, 1]
 }
@@ -290,7 +291,7 @@ fn dw_blocks(p: &Params) -> [u32; 3] {
 }
 fn bwd_blocks(p: &Params) -> [u32; 3] {
     let d = Dx::of(&p.get());
-    [dw_blocks(p)[0] + p.get::<P>().blocks() as u32 * d.tiles * d.turns * d.across, 1, 1]
+    [dw_blocks(p)[0] + p.get::<ConvBlockParams>().blocks() as u32 * d.tiles * d.turns * d.across, 1, 1]
 }
 
 /// Workgroups of 256 threads for `weights`, then for `channels`, a thread each.
@@ -326,7 +327,7 @@ pub static FWD: Kernel = kernel(
     plain::fwd,
     &[by_output, by_channel],
     Cuda::new(BLOCK, fwd_blocks).shared(|p| Fwd::of(&p.get()).shared).ticket(),
-    |p| P::cost(p, |m| 2 * m, 1, 1),
+    |p| ConvBlockParams::cost(p, |m| 2 * m, 1, 1),
 );
 
 /// `embedding[b,c] = mean over valid t of max(0, scale·y + shift)`; `lengths [B]` counts valid frames.
@@ -337,7 +338,14 @@ pub static POOL_FWD: Kernel = kernel(
     plain::pool_fwd,
     &[by_row],
     Cuda::new(BLOCK, by_row),
-    |p| P::cost(p, |_| 3 * p.get::<P>().sample().1 * p.get::<P>().batch as usize, 0, 1),
+    |p| {
+        ConvBlockParams::cost(
+            p,
+            |_| 3 * p.get::<ConvBlockParams>().sample().1 * p.get::<ConvBlockParams>().batch as usize,
+            0,
+            1,
+        )
+    },
 );
 
 /// `da[b,c,t] = d_embedding[b,c]/length` in valid frames, else 0; and what the normalisation makes of it:
@@ -359,7 +367,14 @@ pub static POOL_BWD: Kernel = kernel(
     plain::pool_bwd,
     &[by_row, by_channel],
     Cuda::new(BLOCK, by_row).ticket(),
-    |p| P::cost(p, |_| 5 * p.get::<P>().sample().1 * p.get::<P>().batch as usize, 0, 2),
+    |p| {
+        ConvBlockParams::cost(
+            p,
+            |_| 5 * p.get::<ConvBlockParams>().sample().1 * p.get::<ConvBlockParams>().batch as usize,
+            0,
+            2,
+        )
+    },
 );
 
 /// Both gradients of the convolution, `da_in[i,s] = Σ_{c,k: t·stride+k=s} w[c,i,k]·dy[c,t]` and `dw`, and those of the
@@ -386,14 +401,14 @@ pub static BWD: Kernel = kernel(
     &[
         |p| [by_weight(p)[0] + by_input(p)[0], 1, 1],
         |p| {
-            let p: P = p.get();
+            let p: ConvBlockParams = p.get();
             by_sum(p.weights() as u32, p.cin)
         },
     ],
     Cuda::new(BLOCK, bwd_blocks)
         .shared(|p| Dw::of(&p.get()).shared.max(Dx::of(&p.get()).shared))
         .tickets(|p| Dw::of(&p.get()).tiles + 1),
-    |p| P::cost(p, |m| 4 * m, 2, 2),
+    |p| ConvBlockParams::cost(p, |m| 4 * m, 2, 2),
 );
 
 /// As [`BWD`] for an input that takes no gradient: `dw[c,i,k] = Σ_{b,t} dy[c,t]·a[i, t·stride + k]`.
@@ -402,9 +417,9 @@ pub static BWD_W: Kernel = kernel(
     &[i("da"), i("y"), i("back"), i("x"), i("norm_in"), o("part"), o("dw")],
     bwd_w_f32,
     plain::bwd_w,
-    &[by_weight, |p| by_sum(p.get::<P>().weights() as u32, 0)],
+    &[by_weight, |p| by_sum(p.get::<ConvBlockParams>().weights() as u32, 0)],
     Cuda::new(BLOCK, dw_blocks).shared(|p| Dw::of(&p.get()).shared).tickets(|p| Dw::of(&p.get()).tiles),
-    |p| P::cost(p, |m| 2 * m, 1, 2),
+    |p| ConvBlockParams::cost(p, |m| 2 * m, 1, 2),
 );
 
 /// The kernels of this stem.
@@ -413,7 +428,13 @@ pub static KERNELS: &[&Kernel] = &[&FWD, &POOL_FWD, &POOL_BWD, &BWD, &BWD_W];
 // ------------------------------------------------------------------ what ends a launch, any float
 
 /// Merges the blocks' statistics into `norm` and moves the running statistics.
-fn batch_norm<F: Real>(p: &P, part: &[F], affine: [&[F]; 2], running: [&mut [F]; 2], norm: &mut [F]) {
+fn batch_norm<F: Real>(
+    p: &ConvBlockParams,
+    part: &[F],
+    affine: [&[F]; 2],
+    running: [&mut [F]; 2],
+    norm: &mut [F],
+) {
     let c = p.cout as usize;
     let ([gamma, beta], [running_mean, running_var]) = (affine, running);
     for ch in 0..c {
@@ -438,7 +459,12 @@ fn batch_norm<F: Real>(p: &P, part: &[F], affine: [&[F]; 2], running: [&mut [F];
 }
 
 /// `norm` from the running statistics.
-fn running_norm<F: Real>(p: &P, [gamma, beta]: [&[F]; 2], [mean, var]: [&mut [F]; 2], norm: &mut [F]) {
+fn running_norm<F: Real>(
+    p: &ConvBlockParams,
+    [gamma, beta]: [&[F]; 2],
+    [mean, var]: [&mut [F]; 2],
+    norm: &mut [F],
+) {
     let c = p.cout as usize;
     for ch in 0..c {
         let inv = 1.0 / (var[ch].get() + f64::from(p.eps)).sqrt();
@@ -451,7 +477,13 @@ fn running_norm<F: Real>(p: &P, [gamma, beta]: [&[F]; 2], [mean, var]: [&mut [F]
 }
 
 /// Merges the blocks' `Σ dz`, `Σ dz·(y − μ)` over a map of `c` channels and `t` frames into `dgamma`, `dbeta`, `back`.
-fn batch_norm_bwd<F: Real>(p: &P, [c, t]: [usize; 2], part: &[F], norm: &[F], out: [&mut [F]; 3]) {
+fn batch_norm_bwd<F: Real>(
+    p: &ConvBlockParams,
+    [c, t]: [usize; 2],
+    part: &[F],
+    norm: &[F],
+    out: [&mut [F]; 3],
+) {
     let [dgamma, dbeta, back] = out;
     let count = f64::from(p.batch) * t as f64;
     back[..4 * c].copy_from_slice(norm);
@@ -470,7 +502,7 @@ fn batch_norm_bwd<F: Real>(p: &P, [c, t]: [usize; 2], part: &[F], norm: &[F], ou
 }
 
 /// The same of the layer before, from the scratch of [`BWD`]; zeros where there is none.
-fn batch_norm_bwd_in<F: Real>(p: &P, part: &[F], norm_in: &[F], out: [&mut [F]; 3]) {
+fn batch_norm_bwd_in<F: Real>(p: &ConvBlockParams, part: &[F], norm_in: &[F], out: [&mut [F]; 3]) {
     if p.affine == 0 {
         out.into_iter().for_each(|o| o.fill(F::zero()));
     } else {
@@ -480,7 +512,7 @@ fn batch_norm_bwd_in<F: Real>(p: &P, part: &[F], norm_in: &[F], out: [&mut [F]; 
 }
 
 /// `dw = Σ_chunks`, in order.
-fn sum_weights<F: Real>(p: &P, part: &[F], dw: &mut [F]) {
+fn sum_weights<F: Real>(p: &ConvBlockParams, part: &[F], dw: &mut [F]) {
     let n = dw.len();
     dw.copy_from_slice(&part[..n]);
     for chunk in part[n..p.chunks() * n].chunks_exact(n) {
@@ -510,19 +542,19 @@ mod plain {
         stride: usize,
     }
 
-    fn dims(p: &P) -> Dims {
+    fn dims(p: &ConvBlockParams) -> Dims {
         let [b, cin, t, cout, tout, k, stride] =
             [p.batch, p.cin, p.t, p.cout, p.tout, p.k, p.stride].map(|v| v as usize);
         Dims { b, cin, t, cout, tout, k, stride }
     }
 
     /// An input element as the convolution sees it.
-    fn seen<F: Real>(p: &P, v: F, norm: &[F], ch: usize) -> F {
+    fn seen<F: Real>(p: &ConvBlockParams, v: F, norm: &[F], ch: usize) -> F {
         if p.affine == 0 { v } else { (norm[ch] * v + norm[p.cin as usize + ch]).max(F::zero()) }
     }
 
     pub fn fwd<F: Real>(args: Args<'_, F>) {
-        let p: P = args.params();
+        let p: ConvBlockParams = args.params();
         let d = dims(&p);
         let [x, norm_in, w, gamma, beta, running_mean, running_var, y, part, norm] = args.bufs();
         let (x, norm_in, w, y, part) = (x.input(), norm_in.input(), w.input(), y.output(), part.output());
@@ -561,12 +593,12 @@ mod plain {
         batch_norm(&p, part, affine, running, norm.output());
     }
 
-    fn valid<F: Real>(p: &P, lengths: &[F], b: usize) -> usize {
+    fn valid<F: Real>(p: &ConvBlockParams, lengths: &[F], b: usize) -> usize {
         if p.affine == 0 { p.tout as usize } else { (lengths[b].get() as usize).clamp(1, p.tout as usize) }
     }
 
     pub fn pool_fwd<F: Real>(args: Args<'_, F>) {
-        let p: P = args.params();
+        let p: ConvBlockParams = args.params();
         let d = dims(&p);
         let [y, norm, lengths, out] = args.bufs();
         let (y, norm, lengths, out) = (y.input(), norm.input(), lengths.input(), out.output());
@@ -582,7 +614,7 @@ mod plain {
     }
 
     pub fn pool_bwd<F: Real>(args: Args<'_, F>) {
-        let p: P = args.params();
+        let p: ConvBlockParams = args.params();
         let d = dims(&p);
         let [g, y, norm, lengths, da, part, dgamma, dbeta, back] = args.bufs();
         let (g, y, norm, lengths) = (g.input(), y.input(), norm.input(), lengths.input());
@@ -602,7 +634,7 @@ mod plain {
     }
 
     /// `Σ dz` and `Σ dz·(y − μ)` of each block.
-    fn sums<F: Real>(p: &P, [c, t]: [usize; 2], da: &[F], y: &[F], norm: &[F], part: &mut [F]) {
+    fn sums<F: Real>(p: &ConvBlockParams, [c, t]: [usize; 2], da: &[F], y: &[F], norm: &[F], part: &mut [F]) {
         part[..p.blocks() * 2 * c].fill(F::zero());
         for b in 0..p.batch as usize {
             for ch in 0..c {
@@ -618,7 +650,7 @@ mod plain {
     }
 
     /// The gradient with respect to the convolution's output.
-    fn dy<F: Real>(p: &P, da: &[F], y: &[F], back: &[F]) -> Vec<F> {
+    fn dy<F: Real>(p: &ConvBlockParams, da: &[F], y: &[F], back: &[F]) -> Vec<F> {
         let d = dims(p);
         let mut dy = vec![F::zero(); y.len()];
         let of = |what: usize, c: usize| back[what * d.cout + c];
@@ -634,7 +666,7 @@ mod plain {
         dy
     }
 
-    fn weights<F: Real>(p: &P, dy: &[F], x: &[F], norm_in: &[F], part: &mut [F]) {
+    fn weights<F: Real>(p: &ConvBlockParams, dy: &[F], x: &[F], norm_in: &[F], part: &mut [F]) {
         let d = dims(p);
         part[..p.chunks() * p.weights()].fill(F::zero());
         for b in 0..d.b {
@@ -656,7 +688,7 @@ mod plain {
     }
 
     pub fn bwd_w<F: Real>(args: Args<'_, F>) {
-        let p: P = args.params();
+        let p: ConvBlockParams = args.params();
         let [da, y, back, x, norm_in, part, dw] = args.bufs();
         let dy = dy(&p, da.input(), y.input(), back.input());
         let part = part.output();
@@ -665,7 +697,7 @@ mod plain {
     }
 
     pub fn bwd<F: Real>(args: Args<'_, F>) {
-        let p: P = args.params();
+        let p: ConvBlockParams = args.params();
         let d = dims(&p);
         let [da, y, back, x, norm_in, w, da_in, part, dw, dgamma_in, dbeta_in, back_in] = args.bufs();
         let (x, norm_in, w, da_in, part) =
@@ -696,7 +728,7 @@ mod plain {
 // ------------------------------------------------------------------ f32: sixteen samples at a time
 
 /// 1 in lanes that hold a sample of block `i`, else 0.
-fn mask(p: &P, i: usize) -> [f32; LANES] {
+fn mask(p: &ConvBlockParams, i: usize) -> [f32; LANES] {
     std::array::from_fn(|l| f32::from(u8::from(l < p.lanes(i))))
 }
 
@@ -718,7 +750,7 @@ unsafe fn activate<V: F32x16>(x: &[f32], norm: &[f32], out: &mut [f32], channels
 }
 
 fn fwd_f32(args: Args<'_, f32>) {
-    let p: P = args.params();
+    let p: ConvBlockParams = args.params();
     let work = args.work;
     let [x, norm_in, w, gamma, beta, running_mean, running_var, y, part, norm] = args.bufs();
     let (x, norm_in, w, part) = (x.input(), norm_in.input(), w.input(), part.output());
@@ -743,14 +775,14 @@ fn fwd_f32(args: Args<'_, f32>) {
 }
 
 dispatch! {
-    fn fwd_block(p: &P, x: &[f32], norm: &[f32], w: &[f32], a: &mut [f32], mask: &[f32; LANES],
+    fn fwd_block(p: &ConvBlockParams, x: &[f32], norm: &[f32], w: &[f32], a: &mut [f32], mask: &[f32; LANES],
         y: &mut [f32], part: &mut [f32]) = fwd_block_body
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 unsafe fn fwd_block_body<V: F32x16>(
-    p: &P,
+    p: &ConvBlockParams,
     x: &[f32],
     norm: &[f32],
     w: &[f32],
@@ -818,7 +850,7 @@ unsafe fn total<V: F32x16>(row: &[f32], f: impl Fn(V) -> V) -> f32 {
 }
 
 /// Valid frames of each lane of block `i`.
-fn lengths_of(p: &P, lengths: &[f32], i: usize) -> [f32; LANES] {
+fn lengths_of(p: &ConvBlockParams, lengths: &[f32], i: usize) -> [f32; LANES] {
     std::array::from_fn(|l| {
         let b = i * LANES + l;
         if p.affine == 0 || b >= p.batch as usize {
@@ -830,7 +862,7 @@ fn lengths_of(p: &P, lengths: &[f32], i: usize) -> [f32; LANES] {
 }
 
 fn pool_fwd_f32(args: Args<'_, f32>) {
-    let p: P = args.params();
+    let p: ConvBlockParams = args.params();
     let work = args.work;
     let [y, norm, lengths, out] = args.bufs();
     let (y, norm, lengths) = (y.input(), norm.input(), lengths.input());
@@ -841,10 +873,16 @@ fn pool_fwd_f32(args: Args<'_, f32>) {
     });
 }
 
-dispatch! { fn pool_fwd_block(p: &P, y: &[f32], norm: &[f32], n: &[f32; LANES], out: &mut [f32]) = pool_fwd_body }
+dispatch! { fn pool_fwd_block(p: &ConvBlockParams, y: &[f32], norm: &[f32], n: &[f32; LANES], out: &mut [f32]) = pool_fwd_body }
 
 #[inline(always)]
-unsafe fn pool_fwd_body<V: F32x16>(p: &P, y: &[f32], norm: &[f32], n: &[f32; LANES], out: &mut [f32]) {
+unsafe fn pool_fwd_body<V: F32x16>(
+    p: &ConvBlockParams,
+    y: &[f32],
+    norm: &[f32],
+    n: &[f32; LANES],
+    out: &mut [f32],
+) {
     let c = p.cout as usize;
     // SAFETY: whole vectors of slices and arrays.
     unsafe {
@@ -866,7 +904,7 @@ unsafe fn pool_fwd_body<V: F32x16>(p: &P, y: &[f32], norm: &[f32], n: &[f32; LAN
 }
 
 fn pool_bwd_f32(args: Args<'_, f32>) {
-    let p: P = args.params();
+    let p: ConvBlockParams = args.params();
     let work = args.work;
     let [g, y, norm, lengths, da, part, dgamma, dbeta, back] = args.bufs();
     let (g, y, norm, lengths, part) = (g.input(), y.input(), norm.input(), lengths.input(), part.output());
@@ -881,13 +919,13 @@ fn pool_bwd_f32(args: Args<'_, f32>) {
 }
 
 dispatch! {
-    fn pool_bwd_block(p: &P, g: &[f32], y: &[f32], norm: &[f32], n: &[f32; LANES], da: &mut [f32], part: &mut [f32]) = pool_bwd_body
+    fn pool_bwd_block(p: &ConvBlockParams, g: &[f32], y: &[f32], norm: &[f32], n: &[f32; LANES], da: &mut [f32], part: &mut [f32]) = pool_bwd_body
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 unsafe fn pool_bwd_body<V: F32x16>(
-    p: &P,
+    p: &ConvBlockParams,
     g: &[f32],
     y: &[f32],
     norm: &[f32],
@@ -937,7 +975,7 @@ unsafe fn part_sums<V: F32x16>([c, t]: [usize; 2], da: &[f32], y: &[f32], norm: 
 }
 
 /// Frames of zeros before and after each row of `dy`, so that the gather of `da_in` needs no edges.
-fn margins(p: &P) -> (usize, usize) {
+fn margins(p: &ConvBlockParams) -> (usize, usize) {
     let longest = (p.k as usize).div_ceil(p.stride as usize);
     let positions = (p.t as usize).div_ceil(p.stride as usize);
     (longest - 1, positions.saturating_sub(p.tout as usize))
@@ -954,7 +992,7 @@ struct Back<'a> {
 
 impl<'a> Back<'a> {
     /// The same of block `i` alone.
-    fn block(&self, p: &P, i: usize) -> Back<'a> {
+    fn block(&self, p: &ConvBlockParams, i: usize) -> Back<'a> {
         let (sx, sy) = p.sample();
         let y = i * sy * LANES..(i + 1) * sy * LANES;
         Back {
@@ -967,13 +1005,13 @@ impl<'a> Back<'a> {
 }
 
 /// Floats of scratch for one block: the activated input and the padded `dy`.
-fn scratch_len(p: &P) -> (usize, usize) {
+fn scratch_len(p: &ConvBlockParams) -> (usize, usize) {
     let (before, after) = margins(p);
     ((p.cin * p.t) as usize * LANES, p.cout as usize * (before + p.tout as usize + after) * LANES)
 }
 
 fn bwd_w_f32(args: Args<'_, f32>) {
-    let p: P = args.params();
+    let p: ConvBlockParams = args.params();
     let work = args.work;
     let [da, y, back, x, norm_in, part, dw] = args.bufs();
     let all =
@@ -995,14 +1033,14 @@ fn bwd_w_f32(args: Args<'_, f32>) {
 }
 
 dispatch! {
-    fn bwd_w_block(p: &P, b: &Back<'_>, mask: &[f32; LANES], a: &mut [f32], dy: &mut [f32], acc: &mut [f32])
+    fn bwd_w_block(p: &ConvBlockParams, b: &Back<'_>, mask: &[f32; LANES], a: &mut [f32], dy: &mut [f32], acc: &mut [f32])
         = bwd_w_body
 }
-dispatch! { fn fold(p: &P, acc: &[f32], dw: &mut [f32]) = fold_body }
+dispatch! { fn fold(p: &ConvBlockParams, acc: &[f32], dw: &mut [f32]) = fold_body }
 
 /// Lane sums of the weight gradient, in the weights' own order.
 #[inline(always)]
-unsafe fn fold_body<V: F32x16>(p: &P, acc: &[f32], dw: &mut [f32]) {
+unsafe fn fold_body<V: F32x16>(p: &ConvBlockParams, acc: &[f32], dw: &mut [f32]) {
     let terms = (p.cin * p.k) as usize;
     // SAFETY: the set is there.
     unsafe { sum_lanes::<V>(acc, p.cout as usize, terms, |c, q, sum| dw[c * terms + q] = sum) }
@@ -1011,7 +1049,7 @@ unsafe fn fold_body<V: F32x16>(p: &P, acc: &[f32], dw: &mut [f32]) {
 /// Makes `a` and the padded `dy` of one block and adds its weight gradient to `acc`.
 #[inline(always)]
 unsafe fn bwd_w_body<V: F32x16>(
-    p: &P,
+    p: &ConvBlockParams,
     b: &Back<'_>,
     mask: &[f32; LANES],
     a: &mut [f32],
@@ -1064,7 +1102,7 @@ unsafe fn bwd_w_body<V: F32x16>(
 }
 
 fn bwd_f32(args: Args<'_, f32>) {
-    let p: P = args.params();
+    let p: ConvBlockParams = args.params();
     let work = args.work;
     let [da, y, back, x, norm_in, w, da_in, part, dw, dgamma_in, dbeta_in, back_in] = args.bufs();
     let all =
@@ -1104,13 +1142,13 @@ fn bwd_f32(args: Args<'_, f32>) {
 }
 
 /// Taps of the kernel that reach positions `s ≡ residue` modulo the stride.
-fn taps_of(p: &P, residue: usize) -> usize {
+fn taps_of(p: &ConvBlockParams, residue: usize) -> usize {
     (p.k as usize).saturating_sub(residue).div_ceil(p.stride as usize)
 }
 
 /// Weights for the gather of `da_in`, residue by residue: output channels are the inputs, terms
 /// are (output channel, tap of the residue).
-fn pack_flipped(p: &P, w: &[f32], packed: &mut [f32]) {
+fn pack_flipped(p: &ConvBlockParams, w: &[f32], packed: &mut [f32]) {
     let [cin, cout, k, stride] = [p.cin, p.cout, p.k, p.stride].map(|v| v as usize);
     let mut from = 0;
     for residue in 0..stride.min(k) {
@@ -1124,7 +1162,7 @@ fn pack_flipped(p: &P, w: &[f32], packed: &mut [f32]) {
 }
 
 dispatch! {
-    fn bwd_x_block(p: &P, b: &Back<'_>, packed: &[f32], dy: &[f32], da_in: &mut [f32],
+    fn bwd_x_block(p: &ConvBlockParams, b: &Back<'_>, packed: &[f32], dy: &[f32], da_in: &mut [f32],
         part_in: &mut [f32]) = bwd_x_body
 }
 
@@ -1132,7 +1170,7 @@ dispatch! {
 /// convolution with the taps flipped, so each element is gathered once and written once.
 #[inline(always)]
 unsafe fn bwd_x_body<V: F32x16>(
-    p: &P,
+    p: &ConvBlockParams,
     b: &Back<'_>,
     packed: &[f32],
     dy: &[f32],

@@ -14,9 +14,9 @@
 //! a second pass adds the runs in order. How the work is cut depends on the shapes alone.
 
 use super::microkernel::{Rows, WeightRows, conv_rows, pack_weights, sum_lanes};
-use super::simd::{F32x16, LANES, Simd};
 use super::transpose::transpose16;
-use crate::device::cpu::{Args, with_scratch};
+use crate::kernel::{Args, with_scratch};
+use crate::simd::{F32x16, LANES, Simd};
 
 /// One axis of a convolution.
 #[derive(Debug, Clone, Copy)]
@@ -666,7 +666,7 @@ pub(super) fn bwd_x(args: Args<'_, f32>, geometry: &Geometry, plain: fn(Args<'_,
     run(&job, work, w.input(), len);
 }
 
-fn run(job: &Correlation<'_>, work: crate::device::cpu::Work, w: &[f32], scratch: usize) {
+fn run(job: &Correlation<'_>, work: crate::kernel::Work, w: &[f32], scratch: usize) {
     with_scratch(w.len(), |packed: &mut [f32]| {
         job.pack(w, packed);
         let packed = &*packed;

@@ -10,15 +10,13 @@
 //! Threads: one owns four elements in a row, one call of the generator. Cost: about 12 integer operations
 //! an element; one read, one write.
 
-use super::elementwise::PIECE;
-use super::simd::{F32x16, Simd};
-use super::{Binding, Cost, Cuda, Kernel, Params, SPAN, params, spans};
-use crate::device::cpu::{Args, CpuTwin, Real};
 use crate::dispatch;
+use crate::kernel::{Args, Binding, Cost, Cuda, Kernel, PIECE, Params, Real, SPAN, Twin, params, spans};
+use crate::simd::{F32x16, Simd};
 
 params! {
     /// Params of the kernel.
-    pub struct P {
+    pub struct DropoutParams {
         /// Elements.
         pub n: u32,
         /// ⌊p·2³²⌋ for the probability p to drop.
@@ -60,19 +58,19 @@ fn philox<const L: usize>(mut counter: [[u32; L]; 4], [mut key0, mut key1]: [u32
 pub static APPLY: Kernel = Kernel {
     name: "dropout_apply",
     bindings: &[Binding::index("state"), Binding::input("x"), Binding::output("y")],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: |args| apply(args, drop_f32), f64: |args| apply(args, drop_f64) },
-    groups: &[|p| spans(p.get::<P>().n)],
-    cuda: Some(Cuda::new(SPAN / 4, |p| spans(p.get::<P>().n))),
+    params: DropoutParams::LAYOUT,
+    cpu: Twin { f32: |args| apply(args, drop_f32), f64: |args| apply(args, drop_f64) },
+    workgroups: &[|p| spans(p.get::<DropoutParams>().n)],
+    cuda: Cuda::new(SPAN / 4, |p| spans(p.get::<DropoutParams>().n)),
     cost: |p: &Params| {
-        let n = p.get::<P>().n as usize;
+        let n = p.get::<DropoutParams>().n as usize;
         Cost::new(n, 2 * n + 3)
     },
 };
 
 /// Drops from `v`, the elements from `at`, a multiple of 4.
 #[inline(always)]
-fn drop<F: Real>(p: &P, state: &[u32], at: usize, v: &mut [F]) {
+fn drop<F: Real>(p: &DropoutParams, state: &[u32], at: usize, v: &mut [F]) {
     const L: usize = 16;
     let scale = F::of(f64::from(p.scale));
     for (group, v) in v.chunks_mut(4 * L).enumerate() {
@@ -91,21 +89,21 @@ fn drop<F: Real>(p: &P, state: &[u32], at: usize, v: &mut [F]) {
 /// Plain Rust, compiled once for each instruction set.
 #[allow(clippy::extra_unused_type_parameters)] // the set, for `dispatch!`
 #[inline(always)]
-unsafe fn drop_body<V: F32x16>(p: &P, state: &[u32], at: usize, v: &mut [f32]) {
+unsafe fn drop_body<V: F32x16>(p: &DropoutParams, state: &[u32], at: usize, v: &mut [f32]) {
     drop(p, state, at, v);
 }
 
-dispatch! { pub(super) fn drop_f32(p: &P, state: &[u32], at: usize, v: &mut [f32]) = drop_body }
+dispatch! { pub(super) fn drop_f32(p: &DropoutParams, state: &[u32], at: usize, v: &mut [f32]) = drop_body }
 
-pub(super) fn drop_f64(_: Simd, p: &P, state: &[u32], at: usize, v: &mut [f64]) {
+pub(super) fn drop_f64(_: Simd, p: &DropoutParams, state: &[u32], at: usize, v: &mut [f64]) {
     drop(p, state, at, v);
 }
 
 /// Drops from a slice, whose first element's place is a multiple of 4.
-pub(super) type Drop<F> = fn(Simd, &P, &[u32], usize, &mut [F]);
+pub(super) type Drop<F> = fn(Simd, &DropoutParams, &[u32], usize, &mut [F]);
 
 fn apply<F: Real>(args: Args<'_, F>, drop: Drop<F>) {
-    let p: P = args.params();
+    let p: DropoutParams = args.params();
     let work = args.work;
     let [state, x, y] = args.bufs();
     let (state, x) = (state.index(), x.input());

@@ -2,12 +2,11 @@
 //!
 //! Shapes: every buffer has the same `n` elements, but for one-element scalars.
 
-use super::{Binding, Cost, Cuda, Kernel, Params, params, spans};
-use crate::device::cpu::{Args, CpuTwin, Real};
+use crate::kernel::{Args, Binding, Cost, Cuda, Kernel, PIECE, Params, Real, Twin, params, spans};
 
 params! {
     /// Params of every kernel here.
-    pub struct P {
+    pub struct ElementwiseParams {
         /// Elements.
         pub n: u32,
         /// The value of `fill`, the factor of `add` and `scale`.
@@ -16,26 +15,23 @@ params! {
 }
 
 fn cost(p: &Params, flops: usize, buffers: usize) -> Cost {
-    let n = p.get::<P>().n as usize;
+    let n = p.get::<ElementwiseParams>().n as usize;
     Cost::new(flops * n, buffers * n)
 }
-
-/// Elements a thread takes at once: 64 KiB of f32.
-pub(super) const PIECE: usize = 16 * 1024;
 
 /// `y = factor`.
 pub static FILL: Kernel = Kernel {
     name: "elementwise_fill",
     bindings: &[Binding::output("y")],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: fill, f64: fill },
-    groups: &[|p| spans(p.get::<P>().n)],
-    cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
+    params: ElementwiseParams::LAYOUT,
+    cpu: Twin { f32: fill, f64: fill },
+    workgroups: &[|p| spans(p.get::<ElementwiseParams>().n)],
+    cuda: Cuda::new(256, |p| spans(p.get::<ElementwiseParams>().n)),
     cost: |p| cost(p, 0, 1),
 };
 
 fn fill<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+    let p: ElementwiseParams = args.params();
     let [y] = args.bufs();
     y.output().fill(F::of(f64::from(p.factor)));
 }
@@ -44,10 +40,10 @@ fn fill<F: Real>(args: Args<'_, F>) {
 pub static COPY: Kernel = Kernel {
     name: "elementwise_copy",
     bindings: &[Binding::input("x"), Binding::output("y")],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: copy, f64: copy },
-    groups: &[|p| spans(p.get::<P>().n)],
-    cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
+    params: ElementwiseParams::LAYOUT,
+    cpu: Twin { f32: copy, f64: copy },
+    workgroups: &[|p| spans(p.get::<ElementwiseParams>().n)],
+    cuda: Cuda::new(256, |p| spans(p.get::<ElementwiseParams>().n)),
     cost: |p| cost(p, 0, 2),
 };
 
@@ -60,15 +56,15 @@ fn copy<F: Real>(args: Args<'_, F>) {
 pub static ADD: Kernel = Kernel {
     name: "elementwise_add",
     bindings: &[Binding::input("a"), Binding::input("b"), Binding::output("y")],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: add, f64: add },
-    groups: &[|p| spans(p.get::<P>().n)],
-    cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
+    params: ElementwiseParams::LAYOUT,
+    cpu: Twin { f32: add, f64: add },
+    workgroups: &[|p| spans(p.get::<ElementwiseParams>().n)],
+    cuda: Cuda::new(256, |p| spans(p.get::<ElementwiseParams>().n)),
     cost: |p| cost(p, 2, 3),
 };
 
 fn add<F: Real>(args: Args<'_, F>) {
-    let factor = F::of(f64::from(args.params::<P>().factor));
+    let factor = F::of(f64::from(args.params::<ElementwiseParams>().factor));
     let work = args.work;
     let [a, b, y] = args.bufs();
     let (a, b) = (a.input(), b.input());
@@ -84,10 +80,10 @@ fn add<F: Real>(args: Args<'_, F>) {
 pub static ACCUMULATE: Kernel = Kernel {
     name: "elementwise_accumulate",
     bindings: &[Binding::input("x"), Binding::inout("sum")],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: accumulate, f64: accumulate },
-    groups: &[|p| spans(p.get::<P>().n)],
-    cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
+    params: ElementwiseParams::LAYOUT,
+    cpu: Twin { f32: accumulate, f64: accumulate },
+    workgroups: &[|p| spans(p.get::<ElementwiseParams>().n)],
+    cuda: Cuda::new(256, |p| spans(p.get::<ElementwiseParams>().n)),
     cost: |p| cost(p, 1, 3),
 };
 
@@ -106,15 +102,15 @@ fn accumulate<F: Real>(args: Args<'_, F>) {
 pub static SCALE: Kernel = Kernel {
     name: "elementwise_scale",
     bindings: &[Binding::input("x"), Binding::input("s"), Binding::output("y")],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: scale, f64: scale },
-    groups: &[|p| spans(p.get::<P>().n)],
-    cuda: Some(Cuda::new(256, |p| spans(p.get::<P>().n))),
+    params: ElementwiseParams::LAYOUT,
+    cpu: Twin { f32: scale, f64: scale },
+    workgroups: &[|p| spans(p.get::<ElementwiseParams>().n)],
+    cuda: Cuda::new(256, |p| spans(p.get::<ElementwiseParams>().n)),
     cost: |p| cost(p, 1, 2),
 };
 
 fn scale<F: Real>(args: Args<'_, F>) {
-    let factor = F::of(f64::from(args.params::<P>().factor));
+    let factor = F::of(f64::from(args.params::<ElementwiseParams>().factor));
     let work = args.work;
     let [x, s, y] = args.bufs();
     let (x, s) = (x.input(), factor * s.input()[0]);

@@ -13,15 +13,14 @@
 //! Threads: one block, or workgroup, does all, since every thread must have read `step` before it changes. Cost: no flops, some
 //! kilobytes copied.
 
-use super::{Access, Binding, Cost, Cuda, Elem, Kernel, Params, params};
-use crate::device::cpu::{Args, CpuTwin, Real};
+use crate::kernel::{Access, Args, Binding, Cost, Cuda, Elem, Kernel, Params, Real, Twin, params};
 
 /// Threads of the CUDA twin.
 const BLOCK: u32 = 1024;
 
 params! {
     /// Params of the kernel.
-    pub struct P {
+    pub struct FeedParams {
         /// Rows of both tables.
         pub steps: u32,
         /// Elements of a row of `real_table`.
@@ -43,18 +42,18 @@ pub static NEXT: Kernel = Kernel {
         Binding::output("reals"),
         Binding { name: "words", access: Access::Out, elem: Elem::Index },
     ],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: next, f64: next },
-    groups: &[|_| [1, 1, 1]],
-    cuda: Some(Cuda::new(BLOCK, |_| [1, 1, 1])),
+    params: FeedParams::LAYOUT,
+    cpu: Twin { f32: next, f64: next },
+    workgroups: &[|_| [1, 1, 1]],
+    cuda: Cuda::new(BLOCK, |_| [1, 1, 1]),
     cost: |p: &Params| {
-        let p: P = p.get();
+        let p: FeedParams = p.get();
         Cost::new(0, 2 * (p.reals as usize + p.words as usize + 2))
     },
 };
 
 fn next<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+    let p: FeedParams = args.params();
     let [steps, wide_reals, wide_words] = [p.steps, p.reals, p.words].map(|n| n as usize);
     let [loss, real_table, word_table, step, losses, reals, words] = args.bufs();
     let step = step.index_output();

@@ -8,7 +8,7 @@
 //!            + shift[b]                        where that is not 0 and c < shift_channels
 //! ```
 //!
-//! `x` is `[B, C, T]`, or lane-blocked `[⌈B/16⌉, C, T, 16]` with lanes beyond B 0 (see [`P::blocked`]).
+//! `x` is `[B, C, T]`, or lane-blocked `[⌈B/16⌉, C, T, 16]` with lanes beyond B 0 (see [`GatherWindowParams::blocked`]).
 //! With window = q·2T + r the quotient is (2t + 1)·q + ⌊(2t + 1)·r / 2T⌋, which stays within u32 as
 //! T ≤ [`MAX_COLUMNS`]; `start` and `offset + c·L` must be compared without wrapping.
 //!
@@ -17,12 +17,11 @@
 //! Threads: a block owns some columns of sixteen samples, or elements in a row. Cost: no flops worth counting; output written once,
 //! as much read.
 
-use super::{Binding, Cost, Cuda, Kernel, Params, SPAN, params, spans};
-use crate::device::cpu::{Args, CpuTwin, Real};
+use crate::kernel::{Args, Binding, Cost, Cuda, Kernel, Params, Real, SPAN, Twin, params, spans};
 
 params! {
     /// Params of `gather_window`.
-    pub struct P {
+    pub struct GatherWindowParams {
         /// Rows of the batch, B.
         pub batch: u32,
         /// Channels, C.
@@ -39,7 +38,7 @@ params! {
     }
 }
 
-impl P {
+impl GatherWindowParams {
     /// Samples of the output, those that fill up its last block too.
     fn lanes(&self) -> u32 {
         if self.blocked != 0 { self.batch.next_multiple_of(LANES as u32) } else { self.batch }
@@ -65,18 +64,18 @@ pub static WINDOW: Kernel = Kernel {
         Binding::input("shift"),
         Binding::output("x"),
     ],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: |args| window(args, turn_f32), f64: |args| window(args, turn) },
-    groups: &[|p| {
-        let p: P = p.get();
+    params: GatherWindowParams::LAYOUT,
+    cpu: Twin { f32: |args| window(args, turn_f32), f64: |args| window(args, turn) },
+    workgroups: &[|p| {
+        let p: GatherWindowParams = p.get();
         spans(p.lanes() * p.channels * p.columns)
     }],
-    cuda: Some(Cuda::new(BLOCK, |p| {
-        let p: P = p.get();
+    cuda: Cuda::new(BLOCK, |p| {
+        let p: GatherWindowParams = p.get();
         [p.batch.div_ceil(LANES as u32) * p.channels * p.columns.div_ceil(COLUMNS), 1, 1]
-    })),
+    }),
     cost: |p: &Params| {
-        let p: P = p.get();
+        let p: GatherWindowParams = p.get();
         let lanes = p.lanes();
         let column = p.channels as usize * p.columns as usize;
         Cost::new(p.batch as usize * column, (p.batch + lanes) as usize * column)
@@ -205,7 +204,7 @@ use turn as turn_f32;
 type Turn<F> = fn(&[[F; LANES]; LANES], &mut [F; LANES * LANES]);
 
 fn window<F: Real>(args: Args<'_, F>, turn: Turn<F>) {
-    let p: P = args.params();
+    let p: GatherWindowParams = args.params();
     let [batch, channels, columns] = [p.batch, p.channels, p.columns].map(|n| n as usize);
     let work = args.work;
     let [data, rows, shift, x] = args.bufs();
@@ -235,7 +234,7 @@ fn window<F: Real>(args: Args<'_, F>, turn: Turn<F>) {
 
 params! {
     /// Params of `gather_rows`.
-    pub struct RowsP {
+    pub struct GatherRowsParams {
         /// Rows of the batch, B.
         pub batch: u32,
         /// Elements of a row.
@@ -249,24 +248,24 @@ params! {
 pub static ROWS: Kernel = Kernel {
     name: "gather_rows",
     bindings: &[Binding::input("table"), Binding::index("indices"), Binding::output("y")],
-    params: RowsP::LAYOUT,
-    cpu: CpuTwin { f32: rows, f64: rows },
-    groups: &[|p| {
-        let p: RowsP = p.get();
+    params: GatherRowsParams::LAYOUT,
+    cpu: Twin { f32: rows, f64: rows },
+    workgroups: &[|p| {
+        let p: GatherRowsParams = p.get();
         spans(p.batch * p.width)
     }],
-    cuda: Some(Cuda::new(SPAN / 4, |p| {
-        let p: RowsP = p.get();
+    cuda: Cuda::new(SPAN / 4, |p| {
+        let p: GatherRowsParams = p.get();
         spans(p.batch * p.width)
-    })),
+    }),
     cost: |p: &Params| {
-        let p: RowsP = p.get();
+        let p: GatherRowsParams = p.get();
         Cost::new(0, (2 * p.width as usize + 1) * p.batch as usize)
     },
 };
 
 fn rows<F: Real>(args: Args<'_, F>) {
-    let p: RowsP = args.params();
+    let p: GatherRowsParams = args.params();
     let width = p.width as usize;
     let [table, indices, y] = args.bufs();
     let table = table.input();

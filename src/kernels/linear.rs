@@ -15,13 +15,12 @@
 //! Cost: 2·B·I·O flops forward and as many for each of `dx` and `dw`; every buffer moves once.
 
 use super::dropout::{self, Drop};
-use super::simd::Simd;
-use super::{Binding, Cost, Cuda, Kernel, Params, params};
-use crate::device::cpu::{Args, CpuTwin, Real, Work, with_scratch};
+use crate::kernel::{Args, Binding, Cost, Cuda, Kernel, Params, Real, Twin, Work, params, with_scratch};
+use crate::simd::Simd;
 
 params! {
     /// Params of both kernels.
-    pub struct P {
+    pub struct LinearParams {
         /// Rows, B.
         pub batch: u32,
         /// Elements of an input row, I.
@@ -34,11 +33,11 @@ params! {
         pub bias: u32,
         /// Gradients to write: the sum of [`WANT_X`], [`WANT_W`] and [`WANT_B`].
         pub wanted: u32,
-        /// As [`dropout::P`]; 0 where nothing is dropped.
+        /// As [`dropout::DropoutParams`]; 0 where nothing is dropped.
         pub threshold: u32,
-        /// As [`dropout::P`].
+        /// As [`dropout::DropoutParams`].
         pub scale: f32,
-        /// As [`dropout::P`].
+        /// As [`dropout::DropoutParams`].
         pub stream: u32,
     }
 }
@@ -63,7 +62,7 @@ pub const BLOCK: usize = 64;
 /// Multiply-adds worth handing to a thread.
 const PIECE: usize = 32 * 1024;
 
-impl P {
+impl LinearParams {
     fn dims(&self) -> [usize; 3] {
         [self.batch as usize, self.inputs as usize, self.outputs as usize]
     }
@@ -81,16 +80,16 @@ impl P {
 /// The dropout of a launch; none where the threshold is 0.
 #[derive(Clone, Copy)]
 struct Mask<'a, F> {
-    p: dropout::P,
+    p: dropout::DropoutParams,
     state: &'a [u32],
     drop: Drop<F>,
     simd: Simd,
 }
 
 impl<'a, F: Real> Mask<'a, F> {
-    fn new(p: &P, state: &'a [u32], drop: Drop<F>, simd: Simd) -> Self {
-        let P { batch, inputs, threshold, scale, stream, .. } = *p;
-        Self { p: dropout::P { n: batch * inputs, threshold, scale, stream }, state, drop, simd }
+    fn new(p: &LinearParams, state: &'a [u32], drop: Drop<F>, simd: Simd) -> Self {
+        let LinearParams { batch, inputs, threshold, scale, stream, .. } = *p;
+        Self { p: dropout::DropoutParams { n: batch * inputs, threshold, scale, stream }, state, drop, simd }
     }
 
     fn is_none(&self) -> bool {
@@ -136,13 +135,13 @@ const fn tiles(n: u32) -> u32 {
 }
 
 fn fwd_tiles(p: &Params) -> [u32; 3] {
-    let p: P = p.get();
+    let p: LinearParams = p.get();
     [tiles(p.batch) * tiles(p.outputs), 1, 1]
 }
 
 /// Tiles of `dx`, patches or tiles of `dw`, and runs of `db`.
 fn bwd_groups(p: &Params) -> [u32; 3] {
-    let p: P = p.get();
+    let p: LinearParams = p.get();
     let of_w = if p.outputs * p.inputs <= NARROW {
         p.outputs.div_ceil(PATCH) * p.inputs.div_ceil(PATCH)
     } else {
@@ -164,12 +163,12 @@ pub static FWD: Kernel = Kernel {
         Binding::input("b"),
         Binding::output("y"),
     ],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: |args| fwd(args, dropout::drop_f32), f64: |args| fwd(args, dropout::drop_f64) },
-    groups: &[fwd_tiles],
-    cuda: Some(Cuda::new(256, fwd_tiles)),
+    params: LinearParams::LAYOUT,
+    cpu: Twin { f32: |args| fwd(args, dropout::drop_f32), f64: |args| fwd(args, dropout::drop_f64) },
+    workgroups: &[fwd_tiles],
+    cuda: Cuda::new(256, fwd_tiles),
     cost: |p: &Params| {
-        let [b, i, o] = p.get::<P>().dims();
+        let [b, i, o] = p.get::<LinearParams>().dims();
         Cost::new(2 * b * i * o, b * i + o * i + o + b * o)
     },
 };
@@ -196,13 +195,13 @@ fn dot<F: Real>(a: &[F], b: &[F]) -> F {
 }
 
 fn fwd<F: Real>(args: Args<'_, F>, drop: Drop<F>) {
-    let p: P = args.params();
+    let p: LinearParams = args.params();
     let [_, inputs, outputs] = p.dims();
     let work = args.work;
     let [state, x, w, b, y] = args.bufs();
     let mask = Mask::new(&p, state.index(), drop, work.simd);
     let (x, w, b) = (x.input(), w.input(), b.input());
-    let rows = P::rows(inputs * outputs);
+    let rows = LinearParams::rows(inputs * outputs);
     work.pieces(y.output(), rows * outputs, |piece, y| {
         let at = piece * rows * inputs;
         mask.read(at, &x[at..at + y.len() / outputs * inputs], |x| {
@@ -236,12 +235,12 @@ pub static BWD: Kernel = Kernel {
         Binding::output("dw"),
         Binding::output("db"),
     ],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: |args| bwd(args, dropout::drop_f32), f64: |args| bwd(args, dropout::drop_f64) },
-    groups: &[bwd_groups],
-    cuda: Some(Cuda::new(256, bwd_groups)),
+    params: LinearParams::LAYOUT,
+    cpu: Twin { f32: |args| bwd(args, dropout::drop_f32), f64: |args| bwd(args, dropout::drop_f64) },
+    workgroups: &[bwd_groups],
+    cuda: Cuda::new(256, bwd_groups),
     cost: |p: &Params| {
-        let p: P = p.get();
+        let p: LinearParams = p.get();
         let [b, i, o] = p.dims();
         let read = b * i + o * i + 2 * b * o;
         let of = |what, flops, elements| {
@@ -275,7 +274,7 @@ fn axpy<F: Real>(a: F, x: &[F], y: &mut [F]) {
 }
 
 fn bwd<F: Real>(args: Args<'_, F>, drop: Drop<F>) {
-    let p: P = args.params();
+    let p: LinearParams = args.params();
     let [batch, _, outputs] = p.dims();
     let work = args.work;
     let [state, x, w, y, dy, dx, dw, db] = args.bufs();
@@ -323,9 +322,9 @@ fn bwd<F: Real>(args: Args<'_, F>, drop: Drop<F>) {
 }
 
 /// `dx = m(dz·w)`; `factors` are empty where nothing was dropped.
-fn bwd_x<F: Real>(p: &P, work: Work, dz: &[F], w: &[F], factors: &[F], dx: &mut [F]) {
+fn bwd_x<F: Real>(p: &LinearParams, work: Work, dz: &[F], w: &[F], factors: &[F], dx: &mut [F]) {
     let [_, inputs, outputs] = p.dims();
-    let rows = P::rows(inputs * outputs);
+    let rows = LinearParams::rows(inputs * outputs);
     work.pieces(dx, rows * inputs, |piece, dx| {
         for (row, dx) in dx.chunks_exact_mut(inputs).enumerate() {
             let row = piece * rows + row;
@@ -341,7 +340,7 @@ fn bwd_x<F: Real>(p: &P, work: Work, dz: &[F], w: &[F], factors: &[F], dx: &mut 
 }
 
 /// `dw = dzᵀ·x`.
-fn bwd_w<F: Real>(p: &P, work: Work, dz: &[F], x: &[F], dw: &mut [F]) {
+fn bwd_w<F: Real>(p: &LinearParams, work: Work, dz: &[F], x: &[F], dw: &mut [F]) {
     let [batch, inputs, outputs] = p.dims();
     let rows = (PIECE / (inputs * batch).max(1)).max(1);
     work.pieces(dw, rows * inputs, |piece, dw| {

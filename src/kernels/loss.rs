@@ -8,12 +8,11 @@
 //!
 //! Cost: a handful of flops an element, three passes over `n` elements.
 
-use super::{Binding, Cost, Cuda, Groups, Kernel, Params, SPAN, params, spans};
-use crate::device::cpu::{Args, CpuTwin, Real};
+use crate::kernel::{Args, Binding, Cost, Cuda, Kernel, Params, Real, SPAN, Twin, Workgroups, params, spans};
 
 params! {
     /// Params of every kernel here.
-    pub struct P {
+    pub struct LossParams {
         /// Elements.
         pub n: u32,
         /// Factor of value and gradient.
@@ -33,19 +32,20 @@ const BINDINGS: &[Binding] = &[
 ];
 
 /// Stage two adds up what several workgroups left.
-const GROUPS: &[Groups] = &[|p| spans(p.get::<P>().n), |p| [u32::from(p.get::<P>().n > SPAN), 1, 1]];
+const GROUPS: &[Workgroups] =
+    &[|p| spans(p.get::<LossParams>().n), |p| [u32::from(p.get::<LossParams>().n > SPAN), 1, 1]];
 
 /// Four terms a thread.
-const CUDA: Cuda = Cuda::new(SPAN / 4, |p| spans(p.get::<P>().n)).ticket();
+const CUDA: Cuda = Cuda::new(SPAN / 4, |p| spans(p.get::<LossParams>().n)).ticket();
 
 fn cost(p: &Params, flops: usize) -> Cost {
-    let n = p.get::<P>().n as usize;
+    let n = p.get::<LossParams>().n as usize;
     Cost::new(flops * n, 3 * n + 1)
 }
 
 /// `f(p, t)` gives an element's loss and its derivative by `p`.
 fn each<F: Real>(args: Args<'_, F>, f: impl Fn(F, F) -> (F, F)) {
-    let params: P = args.params();
+    let params: LossParams = args.params();
     let [p, t, loss, dp, part] = args.bufs();
     let (p, t, dp, part) = (p.input(), t.input(), dp.output(), part.output());
     let scale = f64::from(params.weight) / p.len() as f64;
@@ -70,10 +70,10 @@ fn each<F: Real>(args: Args<'_, F>, f: impl Fn(F, F) -> (F, F)) {
 pub static MSE: Kernel = Kernel {
     name: "loss_mse",
     bindings: BINDINGS,
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: mse, f64: mse },
-    groups: GROUPS,
-    cuda: Some(CUDA),
+    params: LossParams::LAYOUT,
+    cpu: Twin { f32: mse, f64: mse },
+    workgroups: GROUPS,
+    cuda: CUDA,
     cost: |p| cost(p, 5),
 };
 
@@ -89,10 +89,10 @@ fn mse<F: Real>(args: Args<'_, F>) {
 pub static BCE: Kernel = Kernel {
     name: "loss_bce",
     bindings: BINDINGS,
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: bce, f64: bce },
-    groups: GROUPS,
-    cuda: Some(CUDA),
+    params: LossParams::LAYOUT,
+    cpu: Twin { f32: bce, f64: bce },
+    workgroups: GROUPS,
+    cuda: CUDA,
     cost: |p| cost(p, 12),
 };
 
@@ -113,10 +113,10 @@ fn bce<F: Real>(args: Args<'_, F>) {
 pub static BCE_LOGITS: Kernel = Kernel {
     name: "loss_bce_logits",
     bindings: BINDINGS,
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: bce_logits, f64: bce_logits },
-    groups: GROUPS,
-    cuda: Some(CUDA),
+    params: LossParams::LAYOUT,
+    cpu: Twin { f32: bce_logits, f64: bce_logits },
+    workgroups: GROUPS,
+    cuda: CUDA,
     cost: |p| cost(p, 14),
 };
 

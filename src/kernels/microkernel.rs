@@ -8,7 +8,7 @@
 //! Both loops run at one fused multiply-add a cycle where there are 32 vector registers: per
 //! 24 of them `rows` reads 3 vectors and broadcasts 8 weights, `weight_rows` reads 11 vectors.
 
-use super::simd::{F32x16, LANES};
+use crate::simd::{F32x16, LANES};
 
 /// Where a sweep of [`conv_rows`] reads and writes; strides count floats.
 #[derive(Debug, Clone, Copy)]

@@ -7,16 +7,14 @@
 //! Threads: one owns four elements in a row. Cost: a few flops and `n` elements of `theta`, each state (both
 //! read and written) and the gradient.
 
-use super::elementwise::PIECE;
-use super::{Binding, Cost, Cuda, Kernel, Params, SPAN, params, spans};
-use crate::device::cpu::{Args, CpuTwin, Real};
+use crate::kernel::{Args, Binding, Cost, Cuda, Kernel, PIECE, Params, Real, SPAN, Twin, params, spans};
 
 /// Elements of `hyper`.
 pub const HYPER: usize = 3;
 
 params! {
     /// Params of `optim_sgd`.
-    pub struct SgdP {
+    pub struct SgdParams {
         /// Elements.
         pub n: u32,
         /// What of the velocity stays.
@@ -36,18 +34,18 @@ pub static SGD: Kernel = Kernel {
         Binding::inout("theta"),
         Binding::inout("velocity"),
     ],
-    params: SgdP::LAYOUT,
-    cpu: CpuTwin { f32: sgd, f64: sgd },
-    groups: &[|p| spans(p.get::<SgdP>().n)],
-    cuda: Some(Cuda::new(SPAN / 4, |p| spans(p.get::<SgdP>().n))),
+    params: SgdParams::LAYOUT,
+    cpu: Twin { f32: sgd, f64: sgd },
+    workgroups: &[|p| spans(p.get::<SgdParams>().n)],
+    cuda: Cuda::new(SPAN / 4, |p| spans(p.get::<SgdParams>().n)),
     cost: |p: &Params| {
-        let n = p.get::<SgdP>().n as usize;
+        let n = p.get::<SgdParams>().n as usize;
         Cost::new(6 * n, 5 * n)
     },
 };
 
 fn sgd<F: Real>(args: Args<'_, F>) {
-    let p: SgdP = args.params();
+    let p: SgdParams = args.params();
     let (momentum, decay) = (F::of(f64::from(p.momentum)), F::of(f64::from(p.weight_decay)));
     let work = args.work;
     let [hyper, grad, theta, velocity] = args.bufs();
@@ -62,7 +60,7 @@ fn sgd<F: Real>(args: Args<'_, F>) {
 
 params! {
     /// Params of `optim_adam`.
-    pub struct AdamP {
+    pub struct AdamParams {
         /// Elements.
         pub n: u32,
         /// 1 − β₁: what of the first moment is replaced. The difference, not β itself, is what f32 holds well.
@@ -94,18 +92,18 @@ pub static ADAM: Kernel = Kernel {
         Binding::inout("m"),
         Binding::inout("v"),
     ],
-    params: AdamP::LAYOUT,
-    cpu: CpuTwin { f32: adam, f64: adam },
-    groups: &[|p| spans(p.get::<AdamP>().n)],
-    cuda: Some(Cuda::new(SPAN / 4, |p| spans(p.get::<AdamP>().n))),
+    params: AdamParams::LAYOUT,
+    cpu: Twin { f32: adam, f64: adam },
+    workgroups: &[|p| spans(p.get::<AdamParams>().n)],
+    cuda: Cuda::new(SPAN / 4, |p| spans(p.get::<AdamParams>().n)),
     cost: |p: &Params| {
-        let n = p.get::<AdamP>().n as usize;
+        let n = p.get::<AdamParams>().n as usize;
         Cost::new(16 * n, 7 * n)
     },
 };
 
 fn adam<F: Real>(args: Args<'_, F>) {
-    let p: AdamP = args.params();
+    let p: AdamParams = args.params();
     let [rate1, rate2, eps, decay] = [p.rate1, p.rate2, p.eps, p.weight_decay].map(|v| F::of(f64::from(v)));
     let work = args.work;
     let [hyper, grad, theta, m, v] = args.bufs();

@@ -12,7 +12,7 @@
 //! while the inner dimension streams by: the blocking of Goto and van de Geijn (2008). The three
 //! steps are FlashAttention's (Dao et al., 2022) without its softmax.
 
-use super::simd::{F32x16, LANES};
+use crate::simd::{F32x16, LANES};
 
 /// Rows and columns of a tile: 9 KiB of coefficients, and whole blocks of every shape below.
 pub const TILE: usize = 48;
@@ -53,7 +53,7 @@ unsafe fn newton<V: F32x16>(x: V, y: V) -> V {
 }
 
 // SAFETY: plain Rust.
-unsafe impl Lanes for super::simd::Portable {
+unsafe impl Lanes for crate::simd::Portable {
     #[inline(always)]
     unsafe fn rsqrt(self) -> Self {
         // SAFETY: plain Rust.
@@ -74,7 +74,7 @@ unsafe impl Lanes for super::simd::Portable {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{Lanes, newton};
-    use crate::kernels::simd::Pair;
+    use crate::simd::Pair;
     use std::arch::x86_64::*;
 
     // SAFETY: called only where AVX-512 is enabled.

@@ -1,7 +1,7 @@
 //! What one core can do, measured: the ceilings of the roofline.
 
-use super::simd::{F32x16, Simd};
 use crate::dispatch;
+use crate::simd::{F32x16, Simd};
 use std::hint::black_box;
 use std::time::Instant;
 

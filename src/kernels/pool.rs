@@ -9,13 +9,11 @@
 //!
 //! Cost: one flop and one read an element forward, one flop and one write backward.
 
-use super::elementwise::PIECE;
-use super::{Binding, Cost, Cuda, Kernel, Params, SPAN, params, spans};
-use crate::device::cpu::{Args, CpuTwin, Real};
+use crate::kernel::{Args, Binding, Cost, Cuda, Kernel, PIECE, Params, Real, SPAN, Twin, params, spans};
 
 params! {
     /// Params of every kernel here.
-    pub struct P {
+    pub struct PoolParams {
         /// Rows of the batch, B.
         pub batch: u32,
         /// Channels, C.
@@ -80,7 +78,7 @@ pub(super) fn sum2<F: Real>(a: &[F], b: &[F], f: impl Fn(F, F) -> F) -> f64 {
     })
 }
 
-impl P {
+impl PoolParams {
     fn elements(&self) -> u32 {
         self.batch * self.channels * self.frames
     }
@@ -88,7 +86,7 @@ impl P {
 
 /// Workgroups of eight rows.
 fn row_groups(p: &Params) -> [u32; 3] {
-    let p: P = p.get();
+    let p: PoolParams = p.get();
     [(p.batch * p.channels).div_ceil(8), 1, 1]
 }
 
@@ -104,14 +102,14 @@ fn lanes(frames: u32) -> u32 {
 }
 
 const CUDA_FWD: Cuda = Cuda::new(THREADS, |p| {
-    let p: P = p.get();
+    let p: PoolParams = p.get();
     [(p.batch * p.channels).div_ceil(THREADS / lanes(p.frames)), 1, 1]
 });
 
-const CUDA_BWD: Cuda = Cuda::new(SPAN / 4, |p| spans(p.get::<P>().elements()));
+const CUDA_BWD: Cuda = Cuda::new(SPAN / 4, |p| spans(p.get::<PoolParams>().elements()));
 
 fn cost(p: &Params) -> Cost {
-    let p: P = p.get();
+    let p: PoolParams = p.get();
     let rows = p.batch as usize * p.channels as usize;
     Cost::new(rows * p.frames as usize, rows * (p.frames as usize + 1))
 }
@@ -120,15 +118,15 @@ fn cost(p: &Params) -> Cost {
 pub static MEAN_FWD: Kernel = Kernel {
     name: "pool_mean_fwd",
     bindings: &[Binding::input("x"), Binding::output("y")],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: mean_fwd, f64: mean_fwd },
-    groups: &[row_groups],
-    cuda: Some(CUDA_FWD),
+    params: PoolParams::LAYOUT,
+    cpu: Twin { f32: mean_fwd, f64: mean_fwd },
+    workgroups: &[row_groups],
+    cuda: CUDA_FWD,
     cost,
 };
 
 fn mean_fwd<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+    let p: PoolParams = args.params();
     let work = args.work;
     let [x, y] = args.bufs();
     fwd(work, p, x.input(), y.output(), |_| p.frames as usize);
@@ -138,15 +136,15 @@ fn mean_fwd<F: Real>(args: Args<'_, F>) {
 pub static MASKED_FWD: Kernel = Kernel {
     name: "pool_masked_fwd",
     bindings: &[Binding::input("x"), Binding::index("lengths"), Binding::output("y")],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: masked_fwd, f64: masked_fwd },
-    groups: &[row_groups],
-    cuda: Some(CUDA_FWD),
+    params: PoolParams::LAYOUT,
+    cpu: Twin { f32: masked_fwd, f64: masked_fwd },
+    workgroups: &[row_groups],
+    cuda: CUDA_FWD,
     cost,
 };
 
 fn masked_fwd<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+    let p: PoolParams = args.params();
     let work = args.work;
     let [x, lengths, y] = args.bufs();
     let lengths = lengths.index();
@@ -154,13 +152,13 @@ fn masked_fwd<F: Real>(args: Args<'_, F>) {
 }
 
 /// Rows of `frames` elements that a thread takes at once.
-fn rows(p: P) -> usize {
+fn rows(p: PoolParams) -> usize {
     (PIECE / (p.frames as usize).max(1)).max(1)
 }
 
 fn fwd<F: Real>(
-    work: crate::device::cpu::Work,
-    p: P,
+    work: crate::kernel::Work,
+    p: PoolParams,
     x: &[F],
     y: &mut [F],
     length: impl Fn(usize) -> usize + Sync + Send,
@@ -179,15 +177,15 @@ fn fwd<F: Real>(
 pub static MEAN_BWD: Kernel = Kernel {
     name: "pool_mean_bwd",
     bindings: &[Binding::input("dy"), Binding::output("dx")],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: mean_bwd, f64: mean_bwd },
-    groups: &[|p| spans(p.get::<P>().elements())],
-    cuda: Some(CUDA_BWD),
+    params: PoolParams::LAYOUT,
+    cpu: Twin { f32: mean_bwd, f64: mean_bwd },
+    workgroups: &[|p| spans(p.get::<PoolParams>().elements())],
+    cuda: CUDA_BWD,
     cost,
 };
 
 fn mean_bwd<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+    let p: PoolParams = args.params();
     let work = args.work;
     let [dy, dx] = args.bufs();
     bwd(work, p, dy.input(), dx.output(), |_| p.frames as usize);
@@ -197,15 +195,15 @@ fn mean_bwd<F: Real>(args: Args<'_, F>) {
 pub static MASKED_BWD: Kernel = Kernel {
     name: "pool_masked_bwd",
     bindings: &[Binding::index("lengths"), Binding::input("dy"), Binding::output("dx")],
-    params: P::LAYOUT,
-    cpu: CpuTwin { f32: masked_bwd, f64: masked_bwd },
-    groups: &[|p| spans(p.get::<P>().elements())],
-    cuda: Some(CUDA_BWD),
+    params: PoolParams::LAYOUT,
+    cpu: Twin { f32: masked_bwd, f64: masked_bwd },
+    workgroups: &[|p| spans(p.get::<PoolParams>().elements())],
+    cuda: CUDA_BWD,
     cost,
 };
 
 fn masked_bwd<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+    let p: PoolParams = args.params();
     let work = args.work;
     let [lengths, dy, dx] = args.bufs();
     let lengths = lengths.index();
@@ -213,8 +211,8 @@ fn masked_bwd<F: Real>(args: Args<'_, F>) {
 }
 
 fn bwd<F: Real>(
-    work: crate::device::cpu::Work,
-    p: P,
+    work: crate::kernel::Work,
+    p: PoolParams,
     dy: &[F],
     dx: &mut [F],
     length: impl Fn(usize) -> usize + Sync + Send,

@@ -25,10 +25,9 @@
 use super::pairwise::{
     Aligned, Lanes, Layout, TILE, centre, combine, lay_out, padded, products, row_len, side_len,
 };
-use super::simd::LANES;
-use super::{Binding, Cost, Cuda, Elem, Kernel, params};
-use crate::device::cpu::{Args, CpuTwin, Real, Work, with_scratch};
 use crate::dispatch;
+use crate::kernel::{Args, Binding, Cost, Cuda, Elem, Kernel, Real, Twin, Work, params, with_scratch};
+use crate::simd::LANES;
 
 /// What is computed of two rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +45,7 @@ pub enum Similarity {
 
 params! {
     /// Params of both kernels.
-    pub struct P {
+    pub struct SimilarityParams {
         /// Rows of `a`.
         pub n: u32,
         /// Rows of `b`.
@@ -86,7 +85,7 @@ struct Sweep {
 }
 
 impl Sweep {
-    fn of(p: &P) -> Self {
+    fn of(p: &SimilarityParams) -> Self {
         if u64::from(p.n) + u64::from(p.m) < FEW_ROWS {
             Self { wm: 1, wn: 1, wk: 8 }
         } else {
@@ -102,7 +101,7 @@ impl Sweep {
         64 * self.wn
     }
 
-    fn blocks(&self, p: &P) -> u32 {
+    fn blocks(&self, p: &SimilarityParams) -> u32 {
         p.n.div_ceil(self.rows()) + p.m.div_ceil(self.rows())
     }
 
@@ -122,7 +121,7 @@ impl Sweep {
     }
 }
 
-impl P {
+impl SimilarityParams {
     fn kind(&self) -> Similarity {
         use Similarity::{Cosine, Dot, Euclidean, SquaredEuclidean};
         match self.kind {
@@ -153,29 +152,27 @@ const fn fwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
     Kernel {
         name,
         bindings,
-        params: P::LAYOUT,
-        cpu: CpuTwin { f32: fwd_tiled, f64: fwd_plain },
-        groups: match bindings[0].elem {
+        params: SimilarityParams::LAYOUT,
+        cpu: Twin { f32: fwd_tiled, f64: fwd_plain },
+        workgroups: match bindings[0].elem {
             Elem::Bf16 => &[],
             _ => &[|p| {
-                let p: P = p.get();
+                let p: SimilarityParams = p.get();
                 [p.n.div_ceil(64) * p.m.div_ceil(64), 1, 1]
             }],
         },
-        cuda: Some(
-            Cuda::new(256, |p| {
-                let p: P = p.get();
-                [p.n.div_ceil(SQUARE) * p.m.div_ceil(SQUARE), 1, 1]
-            })
-            .shared(match bindings[0].elem {
-                // Three stages of both sides' columns, and norms.
-                Elem::Real => |_| 4 * (3 * pairs(4, STEP) + 2 * SQUARE),
-                // Both sides' panels of 8 chunks, twice, and norms.
-                _ => |_| 4 * 8 * 16 * SQUARE + 8 * SQUARE,
-            }),
-        ),
+        cuda: Cuda::new(256, |p| {
+            let p: SimilarityParams = p.get();
+            [p.n.div_ceil(SQUARE) * p.m.div_ceil(SQUARE), 1, 1]
+        })
+        .shared(match bindings[0].elem {
+            // Three stages of both sides' columns, and norms.
+            Elem::Real => |_| 4 * (3 * pairs(4, STEP) + 2 * SQUARE),
+            // Both sides' panels of 8 chunks, twice, and norms.
+            _ => |_| 4 * 8 * 16 * SQUARE + 8 * SQUARE,
+        }),
         cost: |p| {
-            let [n, m, d] = p.get::<P>().dims();
+            let [n, m, d] = p.get::<SimilarityParams>().dims();
             Cost::new(2 * n * m * d, n * m + (n + m) * d)
         },
     }
@@ -202,31 +199,29 @@ const fn bwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
     Kernel {
         name,
         bindings,
-        params: P::LAYOUT,
-        cpu: CpuTwin { f32: bwd_tiled, f64: bwd_plain },
-        groups: match bindings[0].elem {
+        params: SimilarityParams::LAYOUT,
+        cpu: Twin { f32: bwd_tiled, f64: bwd_plain },
+        workgroups: match bindings[0].elem {
             Elem::Bf16 => &[],
             _ => &[|p| {
-                let p: P = p.get();
+                let p: SimilarityParams = p.get();
                 [p.n.div_ceil(32) + p.m.div_ceil(32), 1, 1]
             }],
         },
-        cuda: Some(
-            Cuda::new(256, |p| {
-                let p: P = p.get();
-                [Sweep::of(&p).blocks(&p), p.d.div_ceil(Sweep::of(&p).columns()), 1]
-            })
-            .shared(|p| {
-                let p: P = p.get();
-                4 * Sweep::of(&p).floats(p.kind())
-            })
-            .tickets(|p| {
-                let p: P = p.get();
-                Sweep::of(&p).blocks(&p)
-            }),
-        ),
+        cuda: Cuda::new(256, |p| {
+            let p: SimilarityParams = p.get();
+            [Sweep::of(&p).blocks(&p), p.d.div_ceil(Sweep::of(&p).columns()), 1]
+        })
+        .shared(|p| {
+            let p: SimilarityParams = p.get();
+            4 * Sweep::of(&p).floats(p.kind())
+        })
+        .tickets(|p| {
+            let p: SimilarityParams = p.get();
+            Sweep::of(&p).blocks(&p)
+        }),
         cost: |p| {
-            let [n, m, d] = p.get::<P>().dims();
+            let [n, m, d] = p.get::<SimilarityParams>().dims();
             Cost::new(4 * n * m * d, n * m + 2 * (n + m) * d)
         },
     }
@@ -234,7 +229,7 @@ const fn bwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
 
 params! {
     /// Params of [`TOPK`].
-    pub struct TopK {
+    pub struct TopKParams {
         /// Rows of `a`.
         pub n: u32,
         /// Rows of `b`.
@@ -248,9 +243,9 @@ params! {
     }
 }
 
-impl TopK {
-    fn pairs(&self) -> P {
-        P { n: self.n, m: self.m, d: self.d, kind: self.kind }
+impl TopKParams {
+    fn pairs(&self) -> SimilarityParams {
+        SimilarityParams { n: self.n, m: self.m, d: self.d, kind: self.kind }
     }
 }
 
@@ -266,16 +261,14 @@ pub static TOPK: Kernel = Kernel {
         Binding::output("values"),
         Binding::index_output("indices"),
     ],
-    params: TopK::LAYOUT,
-    cpu: CpuTwin { f32: topk_tiled, f64: topk_plain },
-    groups: &[|p| [p.get::<TopK>().n.div_ceil(32), 1, 1]],
-    cuda: Some(
-        Cuda::new(256, |p| [p.get::<TopK>().n.div_ceil(TOP_ROWS), 1, 1])
-            // Both sides' panels of 8 quads, twice, a tile of keys, norms, and the least of each row.
-            .shared(|_| 2 * 8 * 16 * (TOP_ROWS + SQUARE) + 4 * (TOP_ROWS * SQUARE + 2 * TOP_ROWS + SQUARE)),
-    ),
+    params: TopKParams::LAYOUT,
+    cpu: Twin { f32: topk_tiled, f64: topk_plain },
+    workgroups: &[|p| [p.get::<TopKParams>().n.div_ceil(32), 1, 1]],
+    cuda: Cuda::new(256, |p| [p.get::<TopKParams>().n.div_ceil(TOP_ROWS), 1, 1])
+        // Both sides' panels of 8 quads, twice, a tile of keys, norms, and the least of each row.
+        .shared(|_| 2 * 8 * 16 * (TOP_ROWS + SQUARE) + 4 * (TOP_ROWS * SQUARE + 2 * TOP_ROWS + SQUARE)),
     cost: |p| {
-        let p: TopK = p.get();
+        let p: TopKParams = p.get();
         let [n, m, d] = p.pairs().dims();
         Cost::new(2 * n * m * d, 2 * n * p.k as usize + (n + m) * d)
     },
@@ -334,7 +327,7 @@ fn similarity_of<F: Real>(kind: Similarity, a: &[F], b: &[F]) -> F {
 }
 
 fn topk_plain<F: Real>(args: Args<'_, F>) {
-    let top: TopK = args.params();
+    let top: TopKParams = args.params();
     let (p, k) = (top.pairs(), top.k as usize);
     let d = p.d as usize;
     let [a, b, values, indices] = args.bufs();
@@ -355,7 +348,7 @@ fn topk_plain<F: Real>(args: Args<'_, F>) {
 }
 
 fn topk_tiled(args: Args<'_, f32>) {
-    let (top, work): (TopK, _) = (args.params(), args.work);
+    let (top, work): (TopKParams, _) = (args.params(), args.work);
     let [a, b, values, indices] = args.bufs();
     topk_f32(work, &top, a.input(), b.input(), values.output(), indices.index_output());
 }
@@ -363,7 +356,7 @@ fn topk_tiled(args: Args<'_, f32>) {
 /// The best `k` of each row of `a`.
 pub(crate) fn topk_f32(
     work: Work,
-    top: &TopK,
+    top: &TopKParams,
     a: &[f32],
     b: &[f32],
     values: &mut [f32],
@@ -383,7 +376,7 @@ pub(crate) fn topk_f32(
 
 dispatch! {
     fn topk_strip(
-        p: &P,
+        p: &SimilarityParams,
         a: &[f32],
         b: &[f32],
         k: usize,
@@ -395,7 +388,7 @@ dispatch! {
 /// Up to `TILE` rows.
 #[inline(always)]
 unsafe fn topk_strip_body<V: Lanes>(
-    p: &P,
+    p: &SimilarityParams,
     a: &[f32],
     b: &[f32],
     k: usize,
@@ -457,7 +450,7 @@ fn inverse_norm<F: Real>(a: &[F]) -> F {
 }
 
 fn fwd_plain<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+    let p: SimilarityParams = args.params();
     let [_, m, d] = p.dims();
     let [a, b, y] = args.bufs();
     a.widened(|a| {
@@ -473,7 +466,7 @@ fn fwd_plain<F: Real>(args: Args<'_, F>) {
 }
 
 fn bwd_plain<F: Real>(args: Args<'_, F>) {
-    let p: P = args.params();
+    let p: SimilarityParams = args.params();
     let [n, m, d] = p.dims();
     let [a, b, dy, da, db] = args.bufs();
     let (dy, da, db) = (dy.input(), da.output(), db.output());
@@ -523,14 +516,14 @@ fn bwd_plain<F: Real>(args: Args<'_, F>) {
 // The f32 instance.
 
 fn fwd_tiled(args: Args<'_, f32>) {
-    let p: P = args.params();
+    let p: SimilarityParams = args.params();
     let work = args.work;
     let [a, b, y] = args.bufs();
     a.widened(|a| b.widened(|b| fwd_f32(work, &p, a, b, y.output())));
 }
 
 /// The matrix of `a` and `b` into `y`.
-pub(crate) fn fwd_f32(work: Work, p: &P, a: &[f32], b: &[f32], y: &mut [f32]) {
+pub(crate) fn fwd_f32(work: Work, p: &SimilarityParams, a: &[f32], b: &[f32], y: &mut [f32]) {
     let [n, m, d] = p.dims();
     let unit = p.kind() == Similarity::Cosine;
     with_scratch(side_len(n, d) + side_len(m, d), |mut scratch| {
@@ -543,7 +536,7 @@ pub(crate) fn fwd_f32(work: Work, p: &P, a: &[f32], b: &[f32], y: &mut [f32]) {
 }
 
 dispatch! {
-    fn fwd_strip(p: &P, a: &[f32], b: &[f32], y: &mut [f32]) = fwd_strip_body
+    fn fwd_strip(p: &SimilarityParams, a: &[f32], b: &[f32], y: &mut [f32]) = fwd_strip_body
 }
 
 /// The tile of similarities of `rows` rows of `a` and `columns` of `b`, whose panels start there.
@@ -552,7 +545,7 @@ dispatch! {
 /// `tile` is good for `TILE`² elements; the instruction set of `V` is there.
 #[inline(always)]
 unsafe fn similarities<V: Lanes>(
-    p: &P,
+    p: &SimilarityParams,
     (a, rows): (&[f32], usize),
     (b, columns): (&[f32], usize),
     tile: *mut f32,
@@ -579,7 +572,7 @@ unsafe fn similarities<V: Lanes>(
 
 /// Up to `TILE` rows of `y`.
 #[inline(always)]
-unsafe fn fwd_strip_body<V: Lanes>(p: &P, a: &[f32], b: &[f32], y: &mut [f32]) {
+unsafe fn fwd_strip_body<V: Lanes>(p: &SimilarityParams, a: &[f32], b: &[f32], y: &mut [f32]) {
     let [_, m, d] = p.dims();
     let rows = y.len() / m;
     let mut tile = Aligned([0.0; TILE * TILE]);
@@ -594,7 +587,7 @@ unsafe fn fwd_strip_body<V: Lanes>(p: &P, a: &[f32], b: &[f32], y: &mut [f32]) {
 }
 
 fn bwd_tiled(args: Args<'_, f32>) {
-    let p: P = args.params();
+    let p: SimilarityParams = args.params();
     let work = args.work;
     let [a, b, dy, da, db] = args.bufs();
     let (da, db) = (da.output(), db.output());
@@ -604,7 +597,7 @@ fn bwd_tiled(args: Args<'_, f32>) {
 /// The gradients by both arguments of [`fwd_f32`].
 pub(crate) fn bwd_f32(
     work: Work,
-    p: &P,
+    p: &SimilarityParams,
     (a, da): (&[f32], &mut [f32]),
     (b, db): (&[f32], &mut [f32]),
     dy: &[f32],
@@ -648,7 +641,7 @@ pub(crate) fn bwd_f32(
 
 /// What every strip of a backward launch reads.
 struct Given<'a> {
-    p: &'a P,
+    p: &'a SimilarityParams,
     a: &'a [f32],
     b: &'a [f32],
     la: &'a Layout<'a>,

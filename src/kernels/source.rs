@@ -5,29 +5,31 @@
 //!
 //! **CUDA.** [`Kernel::cuda_source`] is what NVRTC compiles (`--std=c++17`, compute capability 8.0 or newer; `sm_90a` for
 //! Hopper), the entry point [`Kernel::name`]. Arguments: a pointer for each binding, the params struct by value where
-//! it has members, and [`Cuda::tickets`](super::Cuda::tickets) words of zeros where there are any.
+//! it has members, and [`Cuda::tickets`](crate::kernel::Cuda::tickets) words of zeros where there are any.
 //!
-//! **WGSL.** [`Kernel::wgsl`] is the module, [`Kernel::wgsl_entry`] the entry point of each stage of [`Kernel::groups`]; stages are
+//! **WGSL.** [`Kernel::wgsl`] is the module, [`Kernel::wgsl_entry`] the entry point of each stage of [`Kernel::workgroups`]; stages are
 //! dispatched in order, all with the same bindings and params. Binding i of group 0 is binding i of the row (read-only for
-//! [`Access::In`](super::Access::In)), `@group(1) @binding(0)` the params struct as a uniform. A bind group layout may list all of a
+//! [`Access::In`](crate::kernel::Access::In)), `@group(1) @binding(0)` the params struct as a uniform. A bind group layout may list all of a
 //! row's bindings, or the eight at most that the entry point uses. [`Shader::overrides`] are to be set to the params' members of their names.
 //! A grid `[n, 1, 1]` longer than the 65,535 of WebGPU is folded over y: as many rows of equal length as are needed; one with a side of 0 is left out. Buffers start at
 //! the adapter's alignment, and what is written is bound once.
 //!
 //! ```
-//! use etude::kernels::{Params, elementwise::{P, SCALE}};
+//! use etude::kernel::Params;
+//! use etude::kernels::elementwise::{ElementwiseParams, SCALE};
 //!
-//! let params = Params::new(&P { n: 3000, factor: 0.5 });
+//! let params = Params::new(&ElementwiseParams { n: 3000, factor: 0.5 });
 //! let module = SCALE.wgsl().expect("every f32 kernel has a shader");
 //! assert!(module.source.contains(&format!("fn {}(", SCALE.wgsl_entry(0))));
-//! assert_eq!(SCALE.groups[0](&params), [3, 1, 1]);
+//! assert_eq!(SCALE.workgroups[0](&params), [3, 1, 1]);
 //!
-//! let launch = SCALE.cuda.expect("every kernel has a CUDA source");
+//! let launch = SCALE.cuda;
 //! assert!(SCALE.cuda_source().is_some_and(|source| source.contains("scale")));
 //! assert_eq!(((launch.grid)(&params), launch.block, (launch.shared)(&params)), ([3, 1, 1], 256, 0));
 //! ```
 
-use super::{Elem, Kernel, REGISTRY};
+use super::registry::REGISTRY;
+use crate::kernel::{Elem, Kernel};
 use std::sync::LazyLock;
 
 /// A piece of a shader: a text, or a template with a name to put in place of its `$`.
@@ -153,9 +155,9 @@ impl Kernel {
         }
     }
 
-    /// The source of its CUDA twin, one text with its headers in place; none where it has no such twin.
+    /// The source of its CUDA twin, one text with its headers in place; none where it is not in the registry.
     pub fn cuda_source(&self) -> Option<&'static str> {
-        self.cuda.and(cuda(self.stem()?))
+        cuda(self.stem()?)
     }
 }
 

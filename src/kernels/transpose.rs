@@ -1,6 +1,6 @@
 //! Turning sixteen rows of sixteen into sixteen columns: how samples become lanes and back.
 
-use super::simd::Simd;
+use crate::simd::Simd;
 
 /// Writes element `j` of row `i` as element `i` of row `j`.
 ///

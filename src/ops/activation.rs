@@ -4,8 +4,8 @@ use crate::graph::{Graph, Var};
 use crate::kernels::activation as k;
 use crate::{Error, Result};
 
-fn params(g: &Graph, x: Var, slope: f32) -> k::P {
-    k::P { n: g.shape(x).iter().product::<usize>() as u32, slope }
+fn params(g: &Graph, x: Var, slope: f32) -> k::ActivationParams {
+    k::ActivationParams { n: g.shape(x).iter().product::<usize>() as u32, slope }
 }
 
 /// `max(0, x)`, elementwise.

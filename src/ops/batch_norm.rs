@@ -1,6 +1,6 @@
 //! Batch normalisation.
 
-use super::linear::{count, expect_constant, expect_shape};
+use super::check::{count, expect_constant, expect_shape};
 use crate::graph::{Graph, Var};
 use crate::kernels::batch_norm as k;
 use crate::{Error, Result};
@@ -76,7 +76,7 @@ pub fn batch_norm(g: &mut Graph, x: Var, vars: BatchNormVars, options: BatchNorm
     if !(0.0..=1.0).contains(&momentum) {
         return Err(Error::shape(OP, "momentum", format!("must be in [0, 1], is {momentum}")));
     }
-    let p = k::P::new([batch, channels, inner].map(|n| n as u32), eps, momentum);
+    let p = k::BatchNormParams::new([batch, channels, inner].map(|n| n as u32), eps, momentum);
     let part = [channels, p.splits(), 2];
     let y = g.temp_like(x);
     let mut saved = None;

@@ -2,8 +2,10 @@
 //!
 //! The forward launch writes the gradient too; going backward from the loss itself launches nothing.
 
-use super::{give_scaled, row_for, same_elem};
+use super::check::same_elem;
+use super::elementwise::give_scaled;
 use crate::graph::{Graph, Var};
+use crate::kernel::stored_as;
 use crate::kernels::contrastive as k;
 pub use crate::kernels::contrastive::Metric;
 use crate::{Error, Result};
@@ -140,7 +142,7 @@ pub(crate) fn params(
     [n, m, d]: [u32; 3],
     weighted: u32,
     opts: ContrastiveOptions,
-) -> Result<k::P> {
+) -> Result<k::ContrastiveParams> {
     let ContrastiveOptions { metric, margin, tau, weight, grad_scale } = opts;
     if !(margin.is_finite() && margin > 0.0) {
         return Err(Error::shape(op, "margin", format!("must be positive and finite, is {margin}")));
@@ -154,7 +156,7 @@ pub(crate) fn params(
     if !grad_scale.is_finite() {
         return Err(Error::shape(op, "grad_scale", format!("must be finite, is {grad_scale}")));
     }
-    Ok(k::P { n, m, d, metric: metric as u32, margin, tau, weight, weighted, grad_scale })
+    Ok(k::ContrastiveParams { n, m, d, metric: metric as u32, margin, tau, weight, weighted, grad_scale })
 }
 
 /// The loss `[1]`: the mean over all pairs of rows of `z` `[N, D]` with real `labels` `[N]`.
@@ -178,7 +180,7 @@ pub fn contrastive(
     let p = params(op, [n, 0, d], labels.is_weighted(), opts)?;
     let (loss, dz) = (g.temp(&[1]), g.temp_like(z));
     let part = g.temp(&[p.parts()]);
-    let kernel = row_for(g, op, "z", z, [&k::ALL, &k::ALL_F16, &k::ALL_BF16])?;
+    let kernel = stored_as(op, "z", g.elem(z), [&k::ALL, &k::ALL_F16, &k::ALL_BF16])?;
     g.launch(kernel, &p, &[z, labels.values, labels.bound(), loss, dz, part])?;
     g.on_backward(loss, &[z], move |g, up| give_scaled(g, z, dz, up));
     Ok(loss)
@@ -254,7 +256,7 @@ pub fn contrastive_cross(
     let inputs = [z, of_z.values, of_z.bound(), others, of_o.values, of_o.bound()];
     both_sides(op, n, m)?;
     same_elem(g, op, (others, "others"), (z, "z"))?;
-    let kernel = row_for(g, op, "z", z, [&k::CROSS, &k::CROSS_F16, &k::CROSS_BF16])?;
+    let kernel = stored_as(op, "z", g.elem(z), [&k::CROSS, &k::CROSS_F16, &k::CROSS_BF16])?;
     g.launch(kernel, &p, &[&inputs[..], &[loss, dz, dothers, part]].concat())?;
     g.on_backward(loss, &[z, others], move |g, up| {
         give_scaled(g, z, dz, up)?;

@@ -1,7 +1,7 @@
 //! One-dimensional convolution.
 
 use crate::graph::{Graph, Var};
-pub use crate::kernels::Precision;
+pub use crate::kernel::Precision;
 use crate::kernels::conv1d as k;
 use crate::{Error, Result};
 
@@ -128,7 +128,7 @@ pub(crate) fn params(
     w_shape: [usize; 3],
     bias: Option<&[usize]>,
     options: ConvOptions1d,
-) -> Result<(k::P, [usize; 3])> {
+) -> Result<(k::Conv1dParams, [usize; 3])> {
     let ConvOptions1d { stride, padding, dilation, groups, .. } = options;
     check_channels(OP, &x_shape, &w_shape, bias, groups)?;
     let ([batch, cin, t], [cout, _, taps]) = (x_shape, w_shape);
@@ -139,7 +139,7 @@ pub(crate) fn params(
     // Every value is below 2³² by the checks above.
     let [n, ci, co, gr, len, ks] = [batch, cin, cout, groups, t, taps].map(|v| v as u32);
     let [out_len, st, pad, dil] = [out, stride, padding, dilation].map(|v| v as u32);
-    let p = k::P {
+    let p = k::Conv1dParams {
         batch: n,
         cin: ci,
         cout: co,
@@ -154,7 +154,7 @@ pub(crate) fn params(
         splits: 1,
         tf32: (options.precision == Precision::Tf32).into(),
     };
-    Ok((k::P { splits: p.runs(), ..p }, y_shape))
+    Ok((k::Conv1dParams { splits: p.runs(), ..p }, y_shape))
 }
 
 /// `y[n,c,o] = b[c] + Σ_i Σ_k w[c,i,k] · x[n, i, o·stride + k·dilation − padding]`, PyTorch's

@@ -34,7 +34,7 @@ pub(crate) fn params(
     w_shape: [usize; 4],
     bias: Option<&[usize]>,
     options: ConvOptions2d,
-) -> Result<(k::P, [usize; 4])> {
+) -> Result<(k::Conv2dParams, [usize; 4])> {
     let ConvOptions2d { stride, padding, dilation, groups, .. } = options;
     check_channels(OP, &x_shape, &w_shape, bias, groups)?;
     let ([batch, cin, h, wide], [cout, _, kh, kw]) = (x_shape, w_shape);
@@ -55,7 +55,7 @@ pub(crate) fn params(
     count(OP, "output", &y_shape)?;
     // Every value is below 2³² by the checks above.
     let [n, ci, co, gr] = [batch, cin, cout, groups].map(|v| v as u32);
-    let p = k::P {
+    let p = k::Conv2dParams {
         batch: n,
         cin: ci,
         cout: co,
@@ -76,7 +76,7 @@ pub(crate) fn params(
         splits: 1,
         tf32: (options.precision == Precision::Tf32).into(),
     };
-    Ok((k::P { splits: p.runs(), ..p }, y_shape))
+    Ok((k::Conv2dParams { splits: p.runs(), ..p }, y_shape))
 }
 
 /// `y[n,c,o,p] = b[c] + Σ_i Σ_k Σ_l w[c,i,k,l] · x[n, i, o·stride₀ + k·dilation₀ − padding₀, p·stride₁ + l·dilation₁ − padding₁]`,

@@ -4,7 +4,7 @@
 
 use crate::graph::{Graph, Var};
 use crate::kernels::conv_block as k;
-use crate::kernels::simd::LANES;
+use crate::simd::LANES;
 use crate::{Error, Result};
 
 /// A feature map on its way from one layer to the next.
@@ -154,7 +154,7 @@ pub fn conv_block(g: &mut Graph, x: Features, layer: &ConvBlock, mode: Mode) -> 
     if mode == Mode::Train && x.batch * tout < 2 {
         return Err(Error::shape(OP, "x", "training statistics need more than one value per channel"));
     }
-    let p = k::P {
+    let p = k::ConvBlockParams {
         batch: x.batch as u32,
         cin: cin as u32,
         t: x.frames as u32,
@@ -221,7 +221,7 @@ pub fn mean_over_time(g: &mut Graph, x: Features, lengths: Option<Var>) -> Resul
         let message = format!("{:?} for a batch of {}", g.shape(lengths), x.batch);
         return Err(Error::shape(OP, "lengths", message));
     }
-    let p = k::P {
+    let p = k::ConvBlockParams {
         batch: x.batch as u32,
         cin: 0,
         t: 0,

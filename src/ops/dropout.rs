@@ -1,8 +1,9 @@
 //! Dropout.
 
-use super::linear::count;
+use super::check::count;
 use crate::graph::{Graph, Var};
-use crate::kernels::{Elem, dropout as k};
+use crate::kernel::Elem;
+use crate::kernels::dropout as k;
 use crate::{Error, Result};
 
 /// Options of [`dropout`].
@@ -43,7 +44,7 @@ pub(super) fn params(
     x: Var,
     state: Var,
     DropoutOptions { probability, stream }: DropoutOptions,
-) -> Result<k::P> {
+) -> Result<k::DropoutParams> {
     if !(0.0..1.0).contains(&probability) {
         return Err(Error::shape(op, "probability", format!("must be in [0, 1), is {probability}")));
     }
@@ -56,7 +57,7 @@ pub(super) fn params(
         ));
     }
     let probability = f64::from(probability);
-    Ok(k::P {
+    Ok(k::DropoutParams {
         n: count(op, "x", g.shape(x))?,
         threshold: (probability * 4_294_967_296.0) as u32,
         scale: (1.0 / (1.0 - probability)) as f32,

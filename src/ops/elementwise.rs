@@ -5,13 +5,13 @@ use crate::kernels::elementwise as k;
 use crate::{Error, Result};
 
 /// These kernels count elements in 32 bits.
-fn params(g: &Graph, v: Var, factor: f32) -> Result<k::P> {
+fn params(g: &Graph, v: Var, factor: f32) -> Result<k::ElementwiseParams> {
     let count = g.shape(v).iter().product::<usize>();
     let n = u32::try_from(count).map_err(|_| {
         let message = format!("has {count} elements of shape {:?}, at most 2^32 - 1 are taken", g.shape(v));
         Error::shape("elementwise", "x", message)
     })?;
-    Ok(k::P { n, factor })
+    Ok(k::ElementwiseParams { n, factor })
 }
 
 /// A value of the given shape, every element `value`.

@@ -1,8 +1,9 @@
 //! What a training step hands to the next one. No gradient flows through this.
 
-use super::linear::count;
+use super::check::count;
 use crate::graph::{Graph, Var};
-use crate::kernels::{Elem, feed as k};
+use crate::kernel::Elem;
+use crate::kernels::feed as k;
 use crate::{Error, Result};
 
 /// The memory of [`feed`], all of it bound: it outlives the step.
@@ -55,6 +56,6 @@ pub fn feed(g: &mut Graph, loss: Var, vars: FeedVars) -> Result<()> {
             ));
         }
     }
-    let p = k::P { steps: steps as u32, reals: wide_reals as u32, words: wide_words as u32 };
+    let p = k::FeedParams { steps: steps as u32, reals: wide_reals as u32, words: wide_words as u32 };
     g.launch(&k::NEXT, &p, &[loss, real_table, word_table, step, losses, reals, words])
 }

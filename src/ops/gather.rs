@@ -1,8 +1,9 @@
 //! Batches out of data that stays on the device. No gradient flows through these.
 
-use super::linear::{count, expect_constant, expect_shape};
+use super::check::{count, expect_constant, expect_shape};
 use crate::graph::{Graph, Var};
-use crate::kernels::{Elem, gather as k};
+use crate::kernel::Elem;
+use crate::kernels::gather as k;
 use crate::{Error, Result};
 
 /// How a batch lies in memory.
@@ -61,7 +62,7 @@ pub fn gather_window(g: &mut Graph, data: Var, rows: Var, shift: Var, options: W
         Layout::Nct16n => vec![batch.div_ceil(k::LANES), channels, columns, k::LANES],
     };
     count(OP, "output", &shape)?;
-    let p = k::P {
+    let p = k::GatherWindowParams {
         batch: batch as u32,
         channels: channels as u32,
         columns: columns as u32,
@@ -95,7 +96,7 @@ pub fn gather_rows(g: &mut Graph, table: Var, indices: Var) -> Result<Var> {
     count(OP, "output", &shape)?;
     let width: usize = shape[1..].iter().product();
     let y = g.temp(&shape);
-    let p = k::RowsP { batch: batch as u32, width: width as u32, table: rows as u32 };
+    let p = k::GatherRowsParams { batch: batch as u32, width: width as u32, table: rows as u32 };
     g.launch(&k::ROWS, &p, &[table, indices, y])?;
     Ok(y)
 }

@@ -1,5 +1,6 @@
 //! The fully connected layer.
 
+use super::check::{count, expect_shape};
 use super::dropout::DropoutOptions;
 use crate::graph::{Graph, Var};
 use crate::kernels::linear as k;
@@ -15,51 +16,6 @@ pub enum Activation {
     Relu,
     /// `1 / (1 + exp(−z))`.
     Sigmoid,
-}
-
-/// The number of elements of `shape`, which must be at least one and fit a `u32`.
-pub(super) fn count(op: &'static str, argument: &'static str, shape: &[usize]) -> Result<u32> {
-    shape
-        .iter()
-        .try_fold(1usize, |n, &d| n.checked_mul(d))
-        .and_then(|n| u32::try_from(n).ok())
-        .filter(|&n| n > 0)
-        .ok_or_else(|| {
-            Error::shape(op, argument, format!("needs 1 to 2^32 - 1 elements, has shape {shape:?}"))
-        })
-}
-
-/// Checks that `var` has the shape `want` takes from `from`, another argument.
-pub(super) fn expect_shape(
-    g: &Graph,
-    op: &'static str,
-    argument: &'static str,
-    var: Var,
-    want: &[usize],
-    (other, from): (&str, Var),
-) -> Result<()> {
-    let shape = g.shape(var);
-    if shape == want {
-        return Ok(());
-    }
-    Err(Error::shape(
-        op,
-        argument,
-        format!("needs shape {want:?} for {other} of shape {:?}, has {shape:?}", g.shape(from)),
-    ))
-}
-
-/// Checks that no gradient is expected to flow into `var`.
-pub(super) fn expect_constant(g: &Graph, op: &'static str, argument: &'static str, var: Var) -> Result<()> {
-    if g.needs_grad(var) {
-        let shape = g.shape(var);
-        return Err(Error::shape(
-            op,
-            argument,
-            format!("no gradient flows to it: bind it as a constant (shape {shape:?})"),
-        ));
-    }
-    Ok(())
 }
 
 /// `activation(x·wᵀ + b)` for `x [B, I]`, `w [O, I]` and, if given, `b [O]`: `[B, O]`.
@@ -106,7 +62,7 @@ pub fn dropped_linear(
         }
         None => (g.no_index(), 0, 1.0, 0),
     };
-    let p = k::P {
+    let p = k::LinearParams {
         batch: batch as u32,
         inputs: inputs as u32,
         outputs: outputs as u32,

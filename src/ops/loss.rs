@@ -1,8 +1,9 @@
 //! Losses of predictions against targets. The contrastive losses are in [`super::contrastive`].
 
-use super::linear::{count, expect_constant};
+use super::check::{count, expect_constant};
 use crate::graph::{Graph, Var};
-use crate::kernels::{Kernel, SPAN, elementwise, loss as k};
+use crate::kernel::{Kernel, SPAN};
+use crate::kernels::{elementwise, loss as k};
 use crate::{Error, Result};
 
 /// Options of every loss here.
@@ -41,7 +42,7 @@ fn record(
             format!("shape {:?} against prediction of shape {:?}", g.shape(target), g.shape(prediction)),
         ));
     }
-    let p = k::P { n: count(op, "prediction", g.shape(prediction))?, weight };
+    let p = k::LossParams { n: count(op, "prediction", g.shape(prediction))?, weight };
     let loss = g.temp(&[1]);
     let grad = g.temp_like(prediction);
     let part = g.temp(&[p.n.div_ceil(SPAN) as usize]);
@@ -50,7 +51,7 @@ fn record(
         super::give_scaled(g, prediction, grad, upstream)?;
         // Only the squared error takes targets that need a gradient: the opposite one.
         if let Some(dt) = g.grad_target(target) {
-            let minus = elementwise::P { n: p.n, factor: -1.0 };
+            let minus = elementwise::ElementwiseParams { n: p.n, factor: -1.0 };
             g.launch(&elementwise::SCALE, &minus, &[grad, upstream, dt])?;
             g.give_grad(target, dt)?;
         }

@@ -1,6 +1,6 @@
 //! Optimizer updates as launches; [`crate::optim`] is what a training step uses.
 
-use super::linear::{count, expect_shape};
+use super::check::{count, expect_shape};
 use crate::graph::{Graph, Var};
 use crate::kernels::optim as k;
 use crate::{Error, Result};
@@ -96,7 +96,7 @@ fn check_shapes(
 pub fn sgd(g: &mut Graph, theta: Var, grad: Var, velocity: Var, hyper: Var, options: Sgd) -> Result<()> {
     options.check()?;
     let n = check_shapes(g, "sgd", theta, [("grad", grad), ("velocity", velocity)], None, hyper)?;
-    let p = k::SgdP { n, momentum: options.momentum, weight_decay: options.weight_decay };
+    let p = k::SgdParams { n, momentum: options.momentum, weight_decay: options.weight_decay };
     g.launch(&k::SGD, &p, &[hyper, grad, theta, velocity])
 }
 
@@ -110,7 +110,7 @@ pub fn adam(g: &mut Graph, theta: Var, grad: Var, [m, v]: [Var; 2], hyper: Var, 
     options.check()?;
     let n = check_shapes(g, "adam", theta, [("grad", grad), ("m", m)], Some(v), hyper)?;
     let [rate1, rate2] = options.rates();
-    let p = k::AdamP {
+    let p = k::AdamParams {
         n,
         rate1,
         rate2,

@@ -1,14 +1,15 @@
 //! Means over time.
 
-use super::linear::{count, expect_shape};
+use super::check::{count, expect_shape};
 use crate::graph::{Graph, Var};
-use crate::kernels::{Elem, pool as k};
+use crate::kernel::Elem;
+use crate::kernels::pool as k;
 use crate::{Error, Result};
 
-fn params(g: &Graph, op: &'static str, x: Var) -> Result<k::P> {
+fn params(g: &Graph, op: &'static str, x: Var) -> Result<k::PoolParams> {
     let [batch, channels, frames] = g.dims(op, "x", x)?;
     count(op, "x", g.shape(x))?;
-    Ok(k::P { batch: batch as u32, channels: channels as u32, frames: frames as u32 })
+    Ok(k::PoolParams { batch: batch as u32, channels: channels as u32, frames: frames as u32 })
 }
 
 /// The mean over time of `x [B, C, T]`: `[B, C]`.

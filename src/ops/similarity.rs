@@ -1,7 +1,8 @@
 //! Similarity matrices.
 
-use super::{row_for, same_elem};
+use super::check::same_elem;
 use crate::graph::{Graph, Var};
+use crate::kernel::stored_as;
 use crate::kernels::similarity as k;
 pub use crate::kernels::similarity::Similarity;
 use crate::{Error, Result};
@@ -16,11 +17,11 @@ use crate::{Error, Result};
 pub fn similarity(g: &mut Graph, a: Var, b: Var, kind: Similarity) -> Result<Var> {
     let op = "similarity";
     let [n, m, d] = sizes(op, g.dims(op, "a", a)?, g.dims(op, "b", b)?)?;
-    let p = k::P { n, m, d, kind: kind as u32 };
+    let p = k::SimilarityParams { n, m, d, kind: kind as u32 };
     let y = g.temp(&[n as usize, m as usize]);
     same_elem(g, op, (b, "b"), (a, "a"))?;
-    let forward = row_for(g, op, "a", a, [&k::FWD, &k::FWD_F16, &k::FWD_BF16])?;
-    let backward = row_for(g, op, "a", a, [&k::BWD, &k::BWD_F16, &k::BWD_BF16])?;
+    let forward = stored_as(op, "a", g.elem(a), [&k::FWD, &k::FWD_F16, &k::FWD_BF16])?;
+    let backward = stored_as(op, "a", g.elem(a), [&k::BWD, &k::BWD_F16, &k::BWD_BF16])?;
     g.launch(forward, &p, &[a, b, y])?;
     g.on_backward(y, &[a, b], move |g, dy| {
         let da = g.grad_target(a).unwrap_or_else(|| g.temp_like(a));
@@ -70,7 +71,7 @@ pub(crate) fn top_of(op: &'static str, k: usize, m: u32) -> Result<u32> {
 pub fn similarity_topk(g: &mut Graph, a: Var, b: Var, kind: Similarity, k: usize) -> Result<[Var; 2]> {
     let op = "similarity_topk";
     let [n, m, d] = sizes(op, g.dims(op, "a", a)?, g.dims(op, "b", b)?)?;
-    let p = k::TopK { n, m, d, kind: kind as u32, k: top_of(op, k, m)? };
+    let p = k::TopKParams { n, m, d, kind: kind as u32, k: top_of(op, k, m)? };
     let (values, indices) = (g.temp(&[n as usize, k]), g.temp_index(&[n as usize, k]));
     g.launch(&k::TOPK, &p, &[a, b, values, indices])?;
     Ok([values, indices])

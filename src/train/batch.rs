@@ -204,7 +204,7 @@ impl BatchBufs {
     /// # Errors
     /// When the device refuses.
     pub fn new(device: &dyn Device, size: usize, padded: bool) -> Result<Self> {
-        use crate::kernels::Elem::{Index, Real};
+        use crate::kernel::Elem::{Index, Real};
         Ok(Self {
             rows: device.alloc(Index, 4 * size)?,
             shift: device.alloc(Real, size)?,

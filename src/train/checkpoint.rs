@@ -3,6 +3,7 @@
 use super::fit::Epoch;
 use crate::data::inputs::Inputs;
 use crate::device::Device;
+use crate::hash::Fnv1a;
 use crate::model::Kind;
 use crate::nn::PcConvNet;
 use crate::optim::{Optimizer, Tensor};
@@ -39,12 +40,10 @@ struct DataId {
 
 impl DataId {
     fn of(inputs: &Inputs) -> Self {
-        // FNV-1a, which no release of the standard library changes.
-        let mut digest = 0xcbf2_9ce4_8422_2325_u64;
+        let mut digest = Fnv1a::default();
         let mut add = |bytes: &[u8]| {
-            for &b in bytes.iter().chain(&[0]) {
-                digest = (digest ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3);
-            }
+            digest.add(bytes);
+            digest.add(&[0]);
         };
         for e in &inputs.examples {
             add(e.id.as_bytes());
@@ -52,7 +51,7 @@ impl DataId {
             add(&e.rating.to_bits().to_le_bytes());
             add(&[e.pass.map_or(2, u8::from)]);
         }
-        Self { examples: inputs.examples.len(), channels: inputs.channels, digest }
+        Self { examples: inputs.examples.len(), channels: inputs.channels, digest: digest.get() }
     }
 }
 

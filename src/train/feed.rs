@@ -4,7 +4,7 @@
 use super::batch::{BatchBufs, BatchValues};
 use crate::device::{Buf, Device};
 use crate::graph::{Graph, Var};
-use crate::kernels::Elem;
+use crate::kernel::Elem;
 use crate::kernels::optim::HYPER;
 use crate::ops::feed::{FeedVars, feed};
 use crate::optim::ALIGNMENT;

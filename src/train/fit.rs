@@ -10,7 +10,7 @@ use crate::data::random::Random;
 use crate::data::split::SplitIndices;
 use crate::device::{Device, Traffic};
 use crate::graph::{Graph, Step, Var};
-use crate::kernels::{Cost, Kernel};
+use crate::kernel::{Cost, Kernel};
 use crate::nn::{Learn, PcConvNet};
 use crate::ops::contrastive::{ContrastiveOptions, contrastive, contrastive_halves};
 use crate::ops::gather::gather_rows;

@@ -7,7 +7,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use etude::device::{Buf, Device};
-use etude::kernels::Elem;
+use etude::kernel::Elem;
 use etude::{Error, Result};
 
 /// Runs `launch` on the memory of `inputs` and of new tensors of the shapes `outputs`, which it gives back.

@@ -38,7 +38,7 @@ impl Oracle {
     }
 
     fn empty(&self, len: usize) -> Buf {
-        self.0.alloc(etude::kernels::Elem::Real, len).unwrap()
+        self.0.alloc(etude::kernel::Elem::Real, len).unwrap()
     }
 
     fn values(&self, buf: &Buf) -> Vec<f64> {

@@ -3,9 +3,9 @@
 use crate::arguments::refused;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Error, Layout, Result, WithDType};
-use etude::device::cpu::Real;
 use etude::device::{Buf, Cpu, Device};
-use etude::kernels::Elem;
+use etude::kernel::Elem;
+use etude::kernel::Real;
 use std::sync::OnceLock;
 
 /// The floats that candle and etude's CPU both compute with.

@@ -4,7 +4,7 @@ use crate::arguments::refused;
 use candle_core::cuda::cudarc::driver::{CudaSlice, DevicePtr, DevicePtrMut};
 use candle_core::{CudaDevice, CudaStorage, Error, Layout, Result};
 use etude::device::{Buf, Cuda, Device};
-use etude::kernels::Elem;
+use etude::kernel::Elem;
 use std::sync::{Mutex, PoisonError};
 
 /// The device on candle's stream. One is kept for each stream: it holds the compiled kernels, and the stream itself, so that no

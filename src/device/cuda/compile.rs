@@ -1,10 +1,12 @@
 //! From the embedded sources to what the driver loads: the fatbin that the build made, or NVRTC and its cache.
 
-use super::driver::fault;
+use super::fault::fault;
+use crate::fs::write_atomic;
+use crate::hash::fnv1a_128;
 use crate::kernels::source;
 use crate::{Error, Result};
 use cudarc::nvrtc::{result, sys};
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CString, c_char};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -88,7 +90,7 @@ pub fn nvrtc_version() -> Result<(u32, u32)> {
         return Err(fault(
             "this build holds no compiled kernels for the driver, and NVRTC (libnvrtc) is not found: install the CUDA \
              toolkit or `pip install nvidia-cuda-nvrtc` and put its folder in LD_LIBRARY_PATH, or build etude where nvcc is \
-             (NVCC=path), or use --device cpu",
+             (NVCC=path), or use the CPU",
         ));
     }
     let (mut major, mut minor) = (0, 0);
@@ -144,7 +146,7 @@ pub fn compile(stem: &str, arch: &str) -> Result<Vec<u8>> {
 }
 
 fn source_of(stem: &str) -> Result<&'static str> {
-    source::cuda(stem).ok_or_else(|| fault(format!("`{stem}` has no CUDA source yet: use --device cpu")))
+    source::cuda(stem).ok_or_else(|| fault(format!("`{stem}` has no CUDA source: use the CPU")))
 }
 
 /// Machine code of a stem for a card of `arch`.
@@ -182,30 +184,15 @@ pub fn cache_dir() -> Option<PathBuf> {
 
 /// What a cached file is called: everything that its contents depend on goes into the name.
 fn cache_name(stem: &str, arch: &str, (major, minor): (u32, u32)) -> Result<String> {
-    // FNV-1a, 128 bits.
-    let mut hash = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128;
-    for byte in source_of(stem)?.bytes() {
-        hash = (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
-    }
+    let hash = fnv1a_128(source_of(stem)?.bytes());
     Ok(format!("{stem}-{arch}-nvrtc{major}.{minor}-{hash:032x}.cubin"))
 }
 
-/// Writes beside the file and renames, so that no process ever reads half of it.
+/// Writes a file of the cache, and the folders that it needs.
 fn store(file: &Path, code: &[u8]) -> Result<()> {
-    let dir = file.parent().ok_or_else(|| Error::config("a cache file has a directory"))?;
+    let dir = file.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
-    let part = file.with_extension(format!("{}.part", std::process::id()));
-    std::fs::write(&part, code).map_err(Error::io(&part, "write"))?;
-    std::fs::rename(&part, file).map_err(Error::io(file, "rename"))
-}
-
-/// What a NUL-terminated string of the driver's says.
-pub(super) fn text(pointer: *const c_char) -> String {
-    if pointer.is_null() {
-        return "unknown".into();
-    }
-    // SAFETY: not null, and the driver's strings are constants that end in a null byte.
-    unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
+    write_atomic(file, code)
 }
 
 #[cfg(test)]

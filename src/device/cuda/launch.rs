@@ -1,7 +1,8 @@
 //! What a row's `cuda` and a launch's buffers become at an entry point.
 
-use crate::device::{Buf, Launch};
-use crate::kernels::{Kernel, Params};
+use crate::device::buf::Buf;
+use crate::device::launch::Launch;
+use crate::kernel::{Kernel, Params};
 use crate::{Error, Result};
 use std::ffi::c_void;
 
@@ -34,10 +35,7 @@ impl Ready {
     ) -> Result<Self> {
         let kernel = launch.kernel;
         launch.check()?;
-        let Some(cuda) = kernel.cuda else {
-            let message = format!("{} has no CUDA source yet: use --device cpu", kernel.name);
-            return Err(Error::device(device, message));
-        };
+        let cuda = &kernel.cuda;
         let grid = (cuda.grid)(&launch.params);
         if grid.iter().zip(GRID).any(|(n, most)| *n > most) {
             let ([x, y, z], [a, b, c]) = (grid, GRID);

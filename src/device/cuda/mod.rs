@@ -8,21 +8,31 @@
 //! the oldest cards are Ampere's (compute capability 8.0).
 
 #[cfg(feature = "cuda")]
+mod card;
+#[cfg(feature = "cuda")]
 mod compile;
 #[cfg(feature = "cuda")]
-mod driver;
+mod device;
+#[cfg(feature = "cuda")]
+mod fault;
+#[cfg(feature = "cuda")]
+mod functions;
 mod launch;
 #[cfg(feature = "cuda-on-cpu")]
 mod on_cpu;
 #[cfg(feature = "cuda")]
 mod plan;
+#[cfg(feature = "cuda")]
+mod shared;
 
+#[cfg(feature = "cuda")]
+pub use card::{CardReport, cards};
 #[cfg(feature = "cuda")]
 pub use compile::{NVRTC_VARIABLE, Origin, architecture, cache_dir, compile, fatbin, nvrtc_version, toolkit};
 /// The cudarc this device is built on, for callers who bring their own stream or memory.
 #[cfg(feature = "cuda")]
 pub use cudarc;
 #[cfg(feature = "cuda")]
-pub use driver::{CardReport, Cuda, cards};
+pub use device::Cuda;
 #[cfg(feature = "cuda-on-cpu")]
 pub use on_cpu::{CudaOnCpu, LANE_SEED_VARIABLE, SOURCES_DIR};

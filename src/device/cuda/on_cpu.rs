@@ -3,9 +3,12 @@
 //! `kernels/on_cpu/cuda_on_cpu.h` says what runs how and what it can and cannot show.
 
 use super::launch::Ready;
+use crate::device::buf::Buf;
 use crate::device::cpu::Cpu;
-use crate::device::{Buf, Device, Host, HostMut, Launch, Plan};
-use crate::kernels::Elem;
+use crate::device::host::{Host, HostMut};
+use crate::device::interface::{Device, Plan};
+use crate::device::launch::Launch;
+use crate::kernel::Elem;
 use crate::{Error, Result};
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

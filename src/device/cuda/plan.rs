@@ -1,105 +1,16 @@
 //! Compiled lists of launches.
 
-use super::compile;
-use super::driver::{Memory, NAME, Shared, fault, lock};
+use super::fault::{NAME, fault, lock};
 use super::launch::Ready;
+use super::shared::{Memory, Shared};
 use crate::Result;
-use crate::device::{Buf, Launch, Plan, bytes};
-use crate::kernels::{Kernel, REGISTRY};
-use cudarc::driver::sys::{CUevent_flags, CUfunction_attribute as Attribute, CUgraphInstantiate_flags};
-use cudarc::driver::sys::{CUstream, CUstreamCaptureMode};
-use cudarc::driver::{
-    CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaModule, CudaStream, DriverError, result,
-};
-use cudarc::nvrtc::Ptx;
-use rayon::prelude::*;
-use std::collections::HashMap;
+use crate::device::buf::Buf;
+use crate::device::interface::Plan;
+use crate::device::launch::Launch;
+use cudarc::driver::sys::{CUevent_flags, CUgraphInstantiate_flags, CUstream, CUstreamCaptureMode};
+use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaStream, DriverError, result};
 use std::ffi::c_void;
 use std::sync::Arc;
-
-/// Dynamic shared memory that a launch gets unasked.
-const SHARED_UNASKED: u32 = 48 << 10;
-
-/// What a device has loaded so far.
-#[derive(Default)]
-pub(super) struct Functions {
-    /// By stem.
-    modules: HashMap<&'static str, Arc<CudaModule>>,
-    /// By entry point.
-    functions: HashMap<&'static str, CudaFunction>,
-}
-
-fn stem(kernel: &Kernel) -> Result<&'static str> {
-    let row = REGISTRY.iter().find(|(_, rows)| rows.iter().any(|k| k.name == kernel.name));
-    row.map(|r| r.0).ok_or_else(|| fault(format!("{} is not registered", kernel.name)))
-}
-
-impl Functions {
-    /// Loads what `launches` need and is not loaded yet.
-    fn load(&mut self, shared: &Shared, launches: &[Ready]) -> Result<()> {
-        let mut missing = Vec::new();
-        for launch in launches {
-            let stem = stem(launch.kernel)?;
-            if !self.modules.contains_key(stem) && !missing.contains(&stem) {
-                missing.push(stem);
-            }
-        }
-        let arch = compile::architecture(shared.card.capability);
-        // NVRTC takes a second or so a source.
-        let code = missing
-            .par_iter()
-            .map(|stem| compile::binary(stem, &arch, shared.card.origin))
-            .collect::<Result<Vec<_>>>()?;
-        for (stem, code) in missing.into_iter().zip(code) {
-            let loaded = shared.stream.context().load_module(Ptx::from_binary(code));
-            let module = shared.check(&format!("loading kernels/{stem}.cu"), loaded)?;
-            self.modules.insert(stem, module);
-        }
-        Ok(())
-    }
-
-    /// The function of a launch, ready for its block and its dynamic shared memory.
-    fn get(&mut self, shared: &Shared, launch: &Ready) -> Result<CudaFunction> {
-        let (kernel, block, dynamic) = (launch.kernel, launch.block, launch.shared);
-        let stem = stem(kernel)?;
-        let what = format!("loading {}", kernel.name);
-        let function = match self.functions.get(kernel.name) {
-            Some(function) => function.clone(),
-            None => {
-                let module = self.modules.get(stem).ok_or_else(|| fault(format!("{stem} is not loaded")))?;
-                let function = shared.check(&what, module.load_function(kernel.name))?;
-                self.functions.insert(kernel.name, function.clone());
-                function
-            }
-        };
-        // Asking also loads what the driver loads lazily, which a graph's capture forbids.
-        let ask = |attribute| shared.check(&what, function.get_attribute(attribute)).map(|v| v as u32);
-        let threads = ask(Attribute::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?;
-        if block > threads {
-            return Err(fault(format!(
-                "{} takes blocks of at most {threads} threads, its row says {block}",
-                kernel.name
-            )));
-        }
-        let fixed = ask(Attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?;
-        if fixed.saturating_add(dynamic) > shared.shared_memory {
-            return Err(fault(format!(
-                "{} needs {} bytes of shared memory, {} has {} for a block",
-                kernel.name,
-                u64::from(fixed) + u64::from(dynamic),
-                shared.card.name,
-                shared.shared_memory
-            )));
-        }
-        if fixed + dynamic > SHARED_UNASKED {
-            // For all launches of the function alike, so: the most that it can have.
-            let most = (shared.shared_memory - fixed) as i32;
-            let attribute = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            shared.check(&what, function.set_attribute(attribute, most))?;
-        }
-        Ok(function)
-    }
-}
 
 /// A launch, and the function that it runs.
 struct Bound {
@@ -152,8 +63,7 @@ impl CudaPlan {
     /// Captured as a graph where `captured`; otherwise a run submits launch after launch.
     pub(super) fn new(shared: Arc<Shared>, launches: Vec<Launch>, captured: bool) -> Result<Self> {
         shared.bind()?;
-        let drawn =
-            |l: &Launch| l.kernel.cuda.and_then(|c| c.tickets).map_or(0, |count| count(&l.params) as usize);
+        let drawn = |l: &Launch| l.kernel.cuda.tickets.map_or(0, |count| count(&l.params) as usize);
         let tickets = shared.allocate(launches.iter().map(drawn).sum::<usize>() * size_of::<u32>())?;
         let mut free = tickets.pointer();
         let ready = launches
@@ -167,7 +77,7 @@ impl CudaPlan {
                 let ready = Ready::new(NAME, launch, |buf| shared.address(buf), take)?;
                 launch.check_ranges(|buf| {
                     let start = shared.address(buf)?;
-                    Ok(start..start + (bytes::size(buf.elem()) * buf.len()) as u64)
+                    Ok(start..start + (buf.elem().bytes::<f32>() * buf.len()) as u64)
                 })?;
                 Ok(ready)
             })

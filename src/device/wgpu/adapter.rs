@@ -187,7 +187,7 @@ pub(super) fn choose(instance: &Instance, select: &Select) -> Result<(Adapter, A
     let Some(found) = found else {
         let advice = match &select {
             Select::Auto => format!(
-                "no hardware adapter: install a Vulkan driver, use --device cpu, or name a software adapter in \
+                "no hardware adapter: install a Vulkan driver, use the CPU, or name a software adapter in \
                  {ADAPTER_VARIABLE}"
             ),
             Select::Software => "no software adapter: install Mesa's (Debian: mesa-vulkan-drivers)".into(),
@@ -201,7 +201,7 @@ pub(super) fn choose(instance: &Instance, select: &Select) -> Result<(Adapter, A
             "wgpu",
             format!(
                 "{} cannot be used: {why}; update its driver, name another adapter in {ADAPTER_VARIABLE}, or use \
-                 --device cpu; there are: {list}",
+                 the CPU; there are: {list}",
                 report.name
             ),
         )),

@@ -1,212 +1,22 @@
 //! Compiled lists of launches.
 
 use super::shaders::Entry;
-use super::{BYTES, Shared, Window, fault, lock, shaders};
-use crate::device::{Buf, Launch, Plan};
-use crate::kernels::source::Shader;
-use crate::kernels::{Access, Elem, Kernel, Params};
+use super::shared::{BYTES, Shared, USES, Window, fault, lock};
+use crate::device::buf::Buf;
+use crate::device::interface::Plan;
+use crate::device::launch::Launch;
+use crate::kernel::{Access, Kernel, Params};
 use crate::{Error, Result};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
-use wgpu::{
-    BindGroupDescriptor, BindGroupEntry, BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingResource,
-    BindingType, BufferBinding, BufferBindingType, BufferSize, BufferUsages, ShaderStages,
-};
+use wgpu::{BindGroupDescriptor, BindGroupEntry, BindingResource, BufferBinding, BufferSize, BufferUsages};
 
 /// From one launch's params to the next: what every adapter takes as a uniform offset.
 const SLOT: u64 = 256;
 
 /// Runs that may be under way at once; with more, the host would only get ahead of itself.
 const IN_FLIGHT: usize = 2;
-
-/// What a device has compiled so far.
-#[derive(Default)]
-pub(super) struct Pipelines {
-    /// By stem and what it reads.
-    modules: HashMap<(&'static str, Elem), wgpu::ShaderModule>,
-    /// Group 1: one slot of params.
-    params: Option<wgpu::BindGroupLayout>,
-    /// By entry point: group 0 and the whole.
-    layouts: HashMap<&'static str, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
-    /// By entry point, what it reads, and the values of its overrides.
-    pipelines: HashMap<(String, Elem, Vec<u32>), wgpu::ComputePipeline>,
-}
-
-fn layout_entry(
-    binding: u32,
-    ty: BufferBindingType,
-    dynamic: bool,
-    size: Option<u64>,
-) -> BindGroupLayoutEntry {
-    BindGroupLayoutEntry {
-        binding,
-        visibility: ShaderStages::COMPUTE,
-        ty: BindingType::Buffer {
-            ty,
-            has_dynamic_offset: dynamic,
-            min_binding_size: size.and_then(BufferSize::new),
-        },
-        count: None,
-    }
-}
-
-impl Pipelines {
-    fn params(&mut self, shared: &Shared) -> Result<wgpu::BindGroupLayout> {
-        if let Some(layout) = &self.params {
-            return Ok(layout.clone());
-        }
-        let layout = shared.guarded("params", || {
-            shared.device.create_bind_group_layout(&BindGroupLayoutDescriptor {
-                label: Some("params"),
-                entries: &[layout_entry(0, BufferBindingType::Uniform, true, Some(Params::MAX_BYTES as u64))],
-            })
-        })?;
-        self.params = Some(layout.clone());
-        Ok(layout)
-    }
-
-    /// The layouts of an entry point: group 0 holds the buffers that it uses, not the row's others.
-    fn layout(
-        &mut self,
-        shared: &Shared,
-        entry: &'static Entry,
-    ) -> Result<(wgpu::BindGroupLayout, wgpu::PipelineLayout)> {
-        if let Some(layouts) = self.layouts.get(entry.name.as_str()) {
-            return Ok(layouts.clone());
-        }
-        let limit = shared.limits.max_storage_buffers_per_shader_stage as usize;
-        if entry.storage.len() > limit {
-            return Err(fault(format!(
-                "{} takes {} buffers, {} at most {limit}: train on the CPU",
-                entry.name,
-                entry.storage.len(),
-                shared.name
-            )));
-        }
-        let threads: u32 = entry.workgroup.iter().product();
-        for (what, wants, has) in [
-            ("threads", threads, shared.limits.max_compute_invocations_per_workgroup),
-            // wgpu does not look at this one.
-            ("bytes of memory", entry.workgroup_bytes, shared.limits.max_compute_workgroup_storage_size),
-        ] {
-            if wants > has {
-                return Err(fault(format!(
-                    "{} takes workgroups of {wants} {what}, {} was requested with {has} at most: request the device with \
-                     WebGPU's default limits, or train on the CPU",
-                    entry.name, shared.name
-                )));
-            }
-        }
-        let params = self.params(shared)?;
-        let entries: Vec<_> = entry
-            .storage
-            .iter()
-            .map(|s| {
-                let ty = BufferBindingType::Storage { read_only: !s.written };
-                layout_entry(s.binding, ty, false, None)
-            })
-            .collect();
-        let label = Some(entry.name.as_str());
-        let made = shared.guarded(&entry.name, || {
-            let group = shared
-                .device
-                .create_bind_group_layout(&BindGroupLayoutDescriptor { label, entries: &entries });
-            let pipeline = shared.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                label,
-                bind_group_layouts: &[Some(&group), Some(&params)],
-                immediate_size: 0,
-            });
-            (group, pipeline)
-        })?;
-        self.layouts.insert(&entry.name, made.clone());
-        Ok(made)
-    }
-
-    fn module(&mut self, shared: &Shared, shader: &'static Shader) -> Result<wgpu::ShaderModule> {
-        let key = (shader.stem, shader.stored);
-        if let Some(module) = self.modules.get(&key) {
-            return Ok(module.clone());
-        }
-        let module = compile_module(shared, shader.stem, &shader.source)?;
-        self.modules.insert(key, module.clone());
-        Ok(module)
-    }
-
-    /// The entry point and pipeline of a kernel's stage, with overrides taken from `params`.
-    fn pipeline(
-        &mut self,
-        shared: &Shared,
-        kernel: &'static Kernel,
-        stage: usize,
-        params: &Params,
-    ) -> Result<(&'static Entry, wgpu::BindGroupLayout, wgpu::ComputePipeline)> {
-        let shader =
-            kernel.wgsl().ok_or_else(|| fault(format!("{} has no shader: train on the CPU", kernel.name)))?;
-        let (stem, stored) = (shader.stem, shader.stored);
-        let name = kernel.wgsl_entry(stage);
-        let entry = shaders::entries(shader)?
-            .iter()
-            .find(|e| e.name == name)
-            .ok_or_else(|| fault(format!("shaders/{stem}.wgsl has no entry point {name}")))?;
-        if let Some(why) = shaders::mismatch(kernel, entry) {
-            return Err(fault(format!("{name}: shader and row disagree: {why}")));
-        }
-        let mut constants = Vec::new();
-        if let Some(uniform) = &entry.params {
-            if uniform.bytes as usize != params.as_bytes().len() {
-                let given = params.as_bytes().len();
-                return Err(fault(format!(
-                    "{name}: params of {given} bytes, the shader's {}",
-                    uniform.bytes
-                )));
-            }
-            let words: &[u32] = bytemuck::cast_slice(params.as_bytes());
-            for (member, scalar, offset) in &uniform.members {
-                if entry.overrides.contains(member) {
-                    let word = words[*offset as usize / 4];
-                    let value =
-                        if *scalar == "f32" { f64::from(f32::from_bits(word)) } else { f64::from(word) };
-                    constants.push((member.as_str(), value, word));
-                }
-            }
-        }
-        let key = (name.clone(), stored, constants.iter().map(|c| c.2).collect::<Vec<_>>());
-        let (group, layout) = self.layout(shared, entry)?;
-        if let Some(pipeline) = self.pipelines.get(&key) {
-            return Ok((entry, group, pipeline.clone()));
-        }
-        let module = self.module(shared, shader)?;
-        let values: Vec<_> = constants.iter().map(|&(name, value, _)| (name, value)).collect();
-        let pipeline = shared.guarded(&name, || {
-            shared.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(&name),
-                layout: Some(&layout),
-                module: &module,
-                entry_point: Some(&name),
-                compilation_options: wgpu::PipelineCompilationOptions {
-                    constants: &values,
-                    zero_initialize_workgroup_memory: false,
-                },
-                cache: None,
-            })
-        })?;
-        self.pipelines.insert(key, pipeline.clone());
-        Ok((entry, group, pipeline))
-    }
-}
-
-fn compile_module(shared: &Shared, stem: &str, source: &str) -> Result<wgpu::ShaderModule> {
-    let descriptor =
-        wgpu::ShaderModuleDescriptor { label: Some(stem), source: wgpu::ShaderSource::Wgsl(source.into()) };
-    let checks =
-        wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
-    shared.guarded(stem, || {
-        // SAFETY: only the counters that end endless loops are left out; the loops of our shaders are
-        // bounded by the params. Indices stay checked.
-        unsafe { shared.device.create_shader_module_trusted(descriptor, checks) }
-    })
-}
 
 /// Memory that stands in for a window which cannot be bound where it is: an input in the same buffer as an output, or whatever
 /// starts between the adapter's alignments.
@@ -327,13 +137,13 @@ impl WgpuPlan {
             launch.check()?;
             let kernel = launch.kernel;
             shared.takes(kernel.stored())?;
-            if kernel.groups.is_empty() {
+            if kernel.workgroups.is_empty() {
                 return Err(fault(format!("{} has no shader yet: train on the CPU", kernel.name)));
             }
             let at = i * SLOT as usize;
             bytes[at..at + launch.params.as_bytes().len()].copy_from_slice(launch.params.as_bytes());
             let start = dispatches.len();
-            for (stage, groups) in kernel.groups.iter().enumerate() {
+            for (stage, groups) in kernel.workgroups.iter().enumerate() {
                 // First the pipeline: it sees that the params are the kernel's.
                 let (entry, layout, pipeline) = pipelines.pipeline(&shared, kernel, stage, &launch.params)?;
                 if let Some(groups) = fold(&shared, kernel, groups(&launch.params))? {
@@ -459,7 +269,7 @@ fn bind(
                 )));
             }
             window.whole_words(launch.kernel.name)?;
-            let copy = shared.create("a copy", size, super::USES)?;
+            let copy = shared.create("a copy", size, USES)?;
             places.push((binding, copy.clone(), 0, size));
             asides.push(Aside {
                 home: window.buffer.clone(),
@@ -523,21 +333,5 @@ impl Plan for WgpuPlan {
         self.clock = Some(clock);
         let nanoseconds = f64::from(self.shared.queue.get_timestamp_period());
         Ok(ticks[1].saturating_sub(ticks[0]) as f64 * nanoseconds * 1e-9)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::device::wgpu::{Select, Wgpu};
-
-    #[test]
-    fn a_shader_that_does_not_compile_is_an_error() {
-        let device = Wgpu::new(&Select::Software).unwrap();
-        let bad = "@compute @workgroup_size(256) fn f() { let x: f32 = 1u; }";
-        let error = compile_module(&device.shared, "bad", bad).unwrap_err().to_string();
-        assert!(error.contains("bad") && error.contains("1u"), "{error}");
-        // The device goes on.
-        assert!(compile_module(&device.shared, "good", "@compute @workgroup_size(1) fn f() {}").is_ok());
     }
 }

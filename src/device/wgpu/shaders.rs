@@ -1,7 +1,7 @@
 //! What the WGSL sources declare, and the checks that need no device.
 
+use crate::kernel::{Access, Elem, Kernel};
 use crate::kernels::source::Shader;
-use crate::kernels::{Access, Elem, Kernel};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};

@@ -1,0 +1,83 @@
+//! Compiled lists of launches: each twin called in turn.
+
+use super::memory::Storage;
+use crate::device::buf::Buf;
+use crate::device::interface::Plan;
+use crate::device::launch::Launch;
+use crate::kernel::{Args, Memory, Real, Work};
+use crate::{Error, Result};
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What this device calls itself in messages.
+pub(super) const NAME: &str = "cpu";
+
+/// What a device and its plans share.
+pub(super) struct Shared {
+    pub(super) work: Work,
+    pub(super) pool: Option<rayon::ThreadPool>,
+    /// Held while a plan runs and while host code copies: buffers are shared by clones.
+    pub(super) lock: Mutex<()>,
+}
+
+/// The memory of a buffer of a device of `F`.
+pub(super) fn storage<F: Real>(buf: &Buf) -> Result<&Storage<F>> {
+    buf.storage::<Storage<F>>().ok_or_else(|| {
+        Error::device(NAME, "the buffer belongs to another device: copy it through host memory")
+    })
+}
+
+pub(super) struct CpuPlan<F: Real> {
+    shared: Arc<Shared>,
+    /// Keep their buffers alive.
+    launches: Vec<Launch>,
+    /// Where the buffers of each lie.
+    memory: Vec<Box<[Memory]>>,
+    float: PhantomData<fn() -> F>,
+}
+
+impl<F: Real> CpuPlan<F> {
+    pub(super) fn new(shared: Arc<Shared>, launches: Vec<Launch>) -> Result<Self> {
+        let mut memory = Vec::with_capacity(launches.len());
+        for launch in &launches {
+            launch.check()?;
+            launch.check_ranges(|buf| Ok(storage::<F>(buf)?.range(buf)))?;
+            let place = |buf: &Buf| Ok(Memory::new(storage::<F>(buf)?.start(buf), buf.len()));
+            memory.push(launch.bufs.iter().map(place).collect::<Result<_>>()?);
+        }
+        Ok(Self { shared, launches, memory, float: PhantomData })
+    }
+
+    fn each(&self, which: std::ops::Range<usize>) {
+        let _held = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let go = || {
+            for (launch, memory) in self.launches[which.clone()].iter().zip(&self.memory[which]) {
+                let Launch { kernel, params, .. } = launch;
+                // SAFETY: the plan keeps the buffers, `Launch::check` and `check_ranges` saw that each is what its binding takes
+                // and that nothing written overlaps anything, and the lock keeps everybody else away.
+                let args = unsafe { Args::new(params, kernel.bindings, memory, self.shared.work) };
+                (F::twin(&kernel.cpu))(args);
+            }
+        };
+        match &self.shared.pool {
+            Some(pool) => pool.install(go),
+            None => go(),
+        }
+    }
+}
+
+impl<F: Real> Plan for CpuPlan<F> {
+    fn run(&mut self) -> Result<()> {
+        self.each(0..self.launches.len());
+        Ok(())
+    }
+
+    fn run_one(&mut self, index: usize) -> Result<()> {
+        let n = self.launches.len();
+        if index >= n {
+            return Err(Error::device(NAME, format!("the plan has {n} launches, asked for {index}")));
+        }
+        self.each(index..index + 1);
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! What a device does, whatever it is.
+
+use super::buf::Buf;
+use super::host::{Host, HostMut};
+use super::launch::Launch;
+use super::traffic::Traffic;
+use crate::Result;
+use crate::kernel::Elem;
+
+/// Where buffers live and launches run.
+pub trait Device: Send + Sync {
+    /// Name as messages and reports have it: `cpu`, `cuda`, `wgpu`.
+    fn name(&self) -> String;
+
+    /// A zeroed buffer.
+    ///
+    /// # Errors
+    /// When the memory cannot be had.
+    fn alloc(&self, elem: Elem, len: usize) -> Result<Buf>;
+
+    /// Memory for a binding that is [scratch](crate::kernel::Access::Scratch). A device whose kernels use none gives none: its
+    /// buffer is empty.
+    ///
+    /// # Errors
+    /// As [`Self::alloc`].
+    fn alloc_scratch(&self, len: usize) -> Result<Buf> {
+        self.alloc(Elem::Real, len)
+    }
+
+    /// Copies host memory into a whole buffer.
+    ///
+    /// # Errors
+    /// When lengths or element types differ, or the buffer is another device's.
+    fn write(&self, dst: &Buf, src: Host<'_>) -> Result<()>;
+
+    /// Copies a whole buffer into host memory, after all launches before it.
+    ///
+    /// # Errors
+    /// As [`Device::write`].
+    fn read(&self, src: &Buf, dst: HostMut<'_>) -> Result<()>;
+
+    /// Prepares a list of launches to be run again and again as one submission.
+    ///
+    /// # Errors
+    /// When a launch breaks its kernel's row, or the device cannot build it.
+    fn compile(&self, launches: Vec<Launch>) -> Result<Box<dyn Plan>>;
+
+    /// Runs launches that nobody will want again, and waits no longer than [`Plan::run`] does.
+    ///
+    /// # Errors
+    /// As [`Device::compile`] and [`Plan::run`].
+    fn run_once(&self, launches: Vec<Launch>) -> Result<()> {
+        self.compile(launches)?.run()
+    }
+
+    /// What it has been asked for since it was made; nothing where there is no such traffic to count.
+    fn traffic(&self) -> Option<Traffic> {
+        None
+    }
+}
+
+/// A compiled list of launches.
+pub trait Plan: Send {
+    /// Runs every launch in order, as one submission.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn run(&mut self) -> Result<()>;
+
+    /// Runs launch `index` alone and waits for it: for debugging and profiles.
+    ///
+    /// # Errors
+    /// When the device fails or there is no such launch.
+    fn run_one(&mut self, index: usize) -> Result<()>;
+
+    /// As [`Plan::run_one`], and how many seconds it took: by the device's clock where it has one, else by
+    /// the host's, which counts submission and waiting too.
+    ///
+    /// # Errors
+    /// As [`Plan::run_one`].
+    fn time_one(&mut self, index: usize) -> Result<f64> {
+        let start = std::time::Instant::now();
+        self.run_one(index)?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+}
+
+impl dyn Device + '_ {
+    /// A new buffer holding `src`.
+    ///
+    /// # Errors
+    /// As [`Device::alloc`].
+    pub fn upload<'a>(&self, src: impl Into<Host<'a>>) -> Result<Buf> {
+        let src = src.into();
+        let buf = self.alloc(src.elem(), src.len())?;
+        self.write(&buf, src)?;
+        Ok(buf)
+    }
+
+    /// A buffer's contents as f32.
+    ///
+    /// # Errors
+    /// As [`Device::read`].
+    pub fn download(&self, buf: &Buf) -> Result<Vec<f32>> {
+        let mut out = vec![0f32; buf.len()];
+        self.read(buf, HostMut::F32(&mut out))?;
+        Ok(out)
+    }
+
+    /// A buffer's contents as f64.
+    ///
+    /// # Errors
+    /// As [`Device::read`].
+    pub fn download_f64(&self, buf: &Buf) -> Result<Vec<f64>> {
+        let mut out = vec![0f64; buf.len()];
+        self.read(buf, HostMut::F64(&mut out))?;
+        Ok(out)
+    }
+}

@@ -1,0 +1,18 @@
+//! Sixteen f32 lanes, on whatever vector unit the machine has.
+//!
+//! A fast twin is written once, generic over [`F32x16`], marked `#[inline(always)]`, and turned
+//! into one function per instruction set by [`dispatch!`](crate::dispatch). The set is chosen at run time from what
+//! the processor reports, so that a plain `cargo build` is fast everywhere.
+
+mod arrays;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod dispatch;
+mod vector;
+
+pub use arrays::Portable;
+#[cfg(target_arch = "x86_64")]
+pub use avx2::Pair;
+pub use vector::{F32x16, LANES, Simd};
