@@ -1,5 +1,5 @@
 // Convolutions, pairwise similarities and the label-distance-weighted contrastive loss, forward and backward, on memory of the
-// caller's. Generated from src/ffi.rs: edit that, then run `UPDATE_HEADER=1 cargo test --features ffi --test ffi`.
+// caller's. Generated from src/ffi: edit that, then run `UPDATE_HEADER=1 cargo test --features ffi --test ffi`.
 //
 // Tensors are dense and in C order. Memory belongs to the caller before, during and after a call: nothing is copied, and nothing but
 // a context is kept. What a call writes must not overlap anything else that it is given.
@@ -244,12 +244,6 @@ EtudeConv1d etude_conv1d_defaults(void);
 // Defaults; every shape is 0.
 EtudeConv2d etude_conv2d_defaults(void);
 
-// Defaults; every shape is 0.
-EtudeSimilarity etude_similarity_defaults(void);
-
-// Defaults; d is 0.
-EtudeContrastive etude_contrastive_defaults(void);
-
 // Output positions of a convolution.
 //
 // # Safety
@@ -311,6 +305,9 @@ EtudeStatus etude_conv2d_backward(const EtudeContext *context,
                                   float *dweight,
                                   float *dbias);
 
+// Defaults; every shape is 0.
+EtudeSimilarity etude_similarity_defaults(void);
+
 // The matrix `y [n, m]` from `a [n, d]` and `b [m, d]`.
 //
 // # Safety
@@ -332,6 +329,9 @@ EtudeStatus etude_similarity_backward(const EtudeContext *context,
                                       const float *dy,
                                       float *da,
                                       float *db);
+
+// Defaults; d is 0.
+EtudeContrastive etude_contrastive_defaults(void);
 
 // The loss over all unordered pairs of `samples`, two at least, into `loss`, one float on the context's device, and its gradient
 // into `samples->gradient`. Memory stays O(n·d): no matrix of pairs is stored.
