@@ -175,7 +175,7 @@ impl Contour {
     }
 
     /// The number of frames.
-    #[allow(clippy::len_without_is_empty)] // never empty
+    #[expect(clippy::len_without_is_empty, reason = "never empty")]
     pub fn len(&self) -> usize {
         self.pitch.len()
     }

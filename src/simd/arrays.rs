@@ -19,7 +19,7 @@ impl Portable {
 }
 
 // SAFETY: plain Rust, available everywhere.
-#[allow(clippy::undocumented_unsafe_blocks)] // pointers are the caller's promise, as the trait says
+#[expect(clippy::undocumented_unsafe_blocks, reason = "pointers are the caller's promise, as the trait says")]
 unsafe impl F32x16 for Portable {
     const WIDE: bool = false;
     #[inline(always)]

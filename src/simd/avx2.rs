@@ -26,7 +26,7 @@ macro_rules! both {
 }
 
 // SAFETY: called only inside functions that enable AVX2 and FMA (see `dispatch!`).
-#[allow(clippy::undocumented_unsafe_blocks)] // each is an intrinsic of the enabled set
+#[expect(clippy::undocumented_unsafe_blocks, reason = "each is an intrinsic of the enabled set")]
 unsafe impl F32x16 for Pair {
     const WIDE: bool = false;
     #[inline(always)]

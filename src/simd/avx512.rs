@@ -5,7 +5,7 @@ use super::vector::F32x16;
 use std::arch::x86_64::*;
 
 // SAFETY: called only inside functions that enable AVX-512 (see `dispatch!`).
-#[allow(clippy::undocumented_unsafe_blocks)] // each is an intrinsic of the enabled set
+#[expect(clippy::undocumented_unsafe_blocks, reason = "each is an intrinsic of the enabled set")]
 unsafe impl F32x16 for __m512 {
     const WIDE: bool = true;
     #[inline(always)]

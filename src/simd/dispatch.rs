@@ -10,7 +10,7 @@
 macro_rules! dispatch {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $t:ty),* $(,)?) $(-> $r:ty)? = $body:ident) => {
         $(#[$meta])*
-        #[allow(clippy::too_many_arguments)]
+        #[allow(clippy::too_many_arguments, reason = "some have that many")]
         $vis fn $name(simd: $crate::simd::Simd, $($arg: $t),*) $(-> $r)? {
             #[cfg(target_arch = "x86_64")]
             {

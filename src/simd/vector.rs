@@ -44,7 +44,7 @@ pub const LANES: usize = 16;
 /// # Safety
 /// Every method may only run where the instruction set of the implementing type is there;
 /// pointers must be good for sixteen elements (of any alignment).
-#[allow(clippy::missing_safety_doc)] // said once, above
+#[expect(clippy::missing_safety_doc, reason = "said once, above")]
 pub unsafe trait F32x16: Copy {
     /// Whether there are registers for 24 accumulators (32 full-width registers) or for 6 to 8.
     const WIDE: bool;

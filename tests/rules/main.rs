@@ -1,0 +1,10 @@
+//! The rules of the house: what holds of the sources themselves.
+
+/// Layers, circles, who knows which library.
+mod layers;
+/// Sizes, `mod.rs` files, names of shared parts.
+mod shape;
+/// The sources as the rules read them.
+mod source;
+/// Messages and documents.
+mod words;
