@@ -1,4 +1,5 @@
 // The label-distance-weighted contrastive loss, value and gradient in one pass over the pairs.
+// with: pairs, pairs_quads(all), sweep(all), pairs_quads(cross), sweep(cross)
 //
 //   w = |l_i - l_j|, d = |z_i - z_j| (Euclidean) or 1 - cos(z_i, z_j) (cosine; 1 where a row is zero)
 //   positive (w <= tau)  d^2 / 2            negative  max(0, margin w - d)^2 / 2

@@ -1,4 +1,5 @@
 // Two-dimensional convolution in the sense of PyTorch, a cross-correlation, and its gradients.
+// with: conv
 //
 //   fwd    y[n,c,o] = b[c] + sum_i sum_k w[c,i,k] x[n, i, o stride + k dilation - padding]
 //   bwd_x  dx[n,i,t] = sum_c sum_k w[c,i,k] dy[n, c, (t + padding - k dilation) / stride]    where that is whole

@@ -1,4 +1,5 @@
 // Similarity matrices, every row of a against every row of b, and their gradients.
+// with: pairs, pairs_quads(ab), pairs_quads(top)
 //
 //   dot                y_ij = a_i . b_j
 //   cosine             y_ij = a_i . b_j / (|a_i| |b_j|); 0, with gradient 0, when a row is zero

@@ -7,11 +7,12 @@
 //! Hopper), the entry point [`Kernel::name`]. Arguments: a pointer for each binding, the params struct by value where
 //! it has members, and [`Cuda::tickets`](crate::kernel::Cuda::tickets) words of zeros where there are any.
 //!
-//! **WGSL.** [`Kernel::wgsl`] is the module, [`Kernel::wgsl_entry`] the entry point of each stage of [`Kernel::workgroups`]; stages are
-//! dispatched in order, all with the same bindings and params. Binding i of group 0 is binding i of the row (read-only for
-//! [`Access::In`](crate::kernel::Access::In)), `@group(1) @binding(0)` the params struct as a uniform. A bind group layout may list all of a
-//! row's bindings, or the eight at most that the entry point uses. [`Shader::overrides`] are to be set to the params' members of their names.
-//! A grid `[n, 1, 1]` longer than the 65,535 of WebGPU is folded over y: as many rows of equal length as are needed; one with a side of 0 is left out. Buffers start at
+//! **WGSL.** [`Kernel::wgsl`] is the module, [`Kernel::wgsl_entry`] the entry point of each stage of
+//! [`Kernel::workgroups`]; stages are dispatched in order, all with the same bindings and params. Binding i of group 0 is
+//! binding i of the row (read-only for [`Access::In`](crate::kernel::Access::In)), `@group(1) @binding(0)` the params struct
+//! as a uniform. A bind group layout may list all of a row's bindings, or the eight at most that the entry point uses.
+//! [`Shader::overrides`] are to be set to the params' members of their names. A grid `[n, 1, 1]` longer than the 65,535 of
+//! WebGPU is folded over y: as many rows of equal length as are needed; one with a side of 0 is left out. Buffers start at
 //! the adapter's alignment, and what is written is bound once.
 //!
 //! ```
@@ -30,50 +31,42 @@
 
 use super::registry::REGISTRY;
 use crate::kernel::{Elem, Kernel};
+use crate::stems::stems;
 use std::sync::LazyLock;
 
-/// A piece of a shader: a text, or a template with a name to put in place of its `$`.
-enum Piece {
-    Text(&'static str),
-    Of(&'static str, &'static str),
-}
-use Piece::{Of, Text};
-
-macro_rules! sources {
-    ($($stem:literal: [$($piece:expr),*]),* $(,)?) => {
-        /// Every stem, its own source, and the pieces appended before the prelude.
-        const SOURCES: &[(&str, &str, &[Piece])] =
-            &[$(($stem, include_str!(concat!("../../shaders/", $stem, ".wgsl")), &[$($piece),*])),*];
+macro_rules! shader_text {
+    ($name:ident) => {
+        include_str!(concat!("../../shaders/", stringify!($name), ".wgsl"))
     };
 }
-macro_rules! piece {
-    ($name:literal) => {
-        include_str!(concat!("../../shaders/", $name, ".wgsl"))
-    };
+macro_rules! own_texts {
+    ($($stem:ident)*) => { &[$(shader_text!($stem)),*] };
+}
+macro_rules! pieces {
+    ($($name:ident)*) => { &[$((stringify!($name), shader_text!($name))),*] };
 }
 
-const CONV: Piece = Text(piece!("conv"));
-const PAIRS: Piece = Text(piece!("pairs"));
-const QUADS: &str = piece!("quads");
-const SWEEP: &str = piece!("sweep");
+/// The stems' own texts, in the order of the registry.
+const OWN: &[&str] = stems!(own_texts);
 
-sources![
-    "activation": [],
-    "batch_norm": [],
-    "contrastive": [PAIRS, Of(QUADS, "all"), Of(SWEEP, "all"), Of(QUADS, "cross"), Of(SWEEP, "cross")],
-    "conv1d": [CONV],
-    "conv2d": [CONV],
-    "conv_block": [],
-    "dropout": [],
-    "elementwise": [],
-    "feed": [],
-    "gather": [],
-    "linear": [],
-    "loss": [],
-    "optim": [],
-    "pool": [],
-    "similarity": [PAIRS, Of(QUADS, "ab"), Of(QUADS, "top")],
-];
+/// What shaders share or are cut into. A shader says which of them it takes, in a line of its first comment:
+/// `// with: pairs, pairs_quads(all)`. The word in parentheses takes the place of a template's `$`.
+const PIECES: &[(&str, &str)] = pieces![conv conv_block_bwd pairs pairs_quads sweep];
+
+/// The pieces that a shader takes, in order, and the word for the `$` of each, empty where it names none.
+fn taken(own: &str) -> impl Iterator<Item = (&str, &str)> {
+    let head = own.lines().take_while(|line| line.starts_with("//"));
+    let lists = head.filter_map(|line| line.strip_prefix("// with: "));
+    lists.flat_map(|list| list.split(", ")).map(|piece| {
+        let parts = piece.strip_suffix(')').and_then(|piece| piece.split_once('('));
+        parts.unwrap_or((piece, ""))
+    })
+}
+
+/// A piece by its name.
+fn piece(name: &str) -> Option<&'static str> {
+    PIECES.iter().find(|(n, _)| *n == name).map(|(_, text)| *text)
+}
 
 /// A WGSL module: the shader of a stem for one type of stored elements.
 #[derive(Debug)]
@@ -94,27 +87,24 @@ impl Shader {
     }
 }
 
-/// Every shader: the stem's own source, then what it shares with others, the prelude last, so that line numbers of the stem's
-/// own stay right.
+/// Every shader: the stem's own source, then the pieces that it takes, the prelude last, so that line numbers of the
+/// stem's own stay right.
 pub static SHADERS: LazyLock<Vec<Shader>> = LazyLock::new(|| {
     let mut shaders = Vec::new();
-    for (stem, own, pieces) in SOURCES {
-        let reads_f16 = |k: &&Kernel| k.bindings.iter().any(|b| b.elem == Elem::F16);
-        let halves = REGISTRY.iter().any(|(s, kernels)| s == stem && kernels.iter().any(reads_f16));
+    for (&(stem, kernels), own) in REGISTRY.iter().zip(OWN) {
+        let halves = kernels.iter().any(|k| k.bindings.iter().any(|b| b.elem == Elem::F16));
         for stored in [Elem::Real, Elem::F16].into_iter().take(1 + usize::from(halves)) {
             let (enable, alias) = match stored {
                 Elem::F16 => ("enable f16; ", "alias Stored = f16;\n"),
                 _ => ("", "alias Stored = f32;\n"),
             };
-            let mut source = [enable, *own].concat();
-            for piece in *pieces {
-                match piece {
-                    Text(text) => source += text,
-                    Of(template, name) => source += &template.replace('$', name),
-                }
+            let mut source = [enable, own].concat();
+            for (name, word) in taken(own) {
+                // A piece that is unknown is the tests' to find; here it leaves its names undefined, which compilers report.
+                source += &piece(name).unwrap_or_default().replace('$', word);
             }
             source += alias;
-            source += piece!("prelude");
+            source += shader_text!(prelude);
             shaders.push(Shader { stem, stored, source });
         }
     }
@@ -164,4 +154,21 @@ impl Kernel {
 /// The CUDA source of a stem, one text with its headers in place.
 pub fn cuda(stem: &str) -> Option<&'static str> {
     CUDA.iter().find(|s| s.0 == stem).map(|s| s.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shaders_take_pieces_that_there_are() {
+        for (&(stem, _), own) in REGISTRY.iter().zip(OWN) {
+            for (name, word) in taken(own) {
+                let text =
+                    piece(name).unwrap_or_else(|| panic!("shaders/{stem}.wgsl: there is no piece `{name}`"));
+                let template = text.contains('$');
+                assert_eq!(template, !word.is_empty(), "shaders/{stem}.wgsl: whether `{name}` is a template");
+            }
+        }
+    }
 }
