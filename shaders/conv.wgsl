@@ -1,5 +1,20 @@
-// What conv1d.wgsl and conv2d.wgsl share, appended to both: the tiles of a convolution along one or two axes, and of
-// its gradients. The stem's file has the params and what depends on the axes.
+// A convolution along one or two axes in the sense of PyTorch, a cross-correlation, and its gradients: a template, appended
+// to conv1d.wgsl and conv2d.wgsl with the stem in place of `$`.
+//
+//   fwd    y[n,c,o] = b[c] + sum_i sum_k w[c,i,k] x[n, i, o stride + k dilation - padding]
+//   bwd_x  dx[n,i,t] = sum_c sum_k w[c,i,k] dy[n, c, (t + padding - k dilation) / stride]    where that is whole
+//   bwd_w  dw[c,i,k] = sum_n sum_o dy[n,c,o] x[n, i, o stride + k dilation - padding]
+//   bwd_b  db[c] = sum_n sum_o dy[n,c,o]
+// over the channels i of output channel c's group; x and dy are 0 beyond their edges. Along two axes o, k and t are pairs
+// (row, column), and every product and sum with them goes by its axis.
+//
+// Shapes: x, dx [batch, cin, input_size]; w, dw [cout, cin / groups, taps]; b, db [cout]; y, dy [batch, cout, output_size];
+// part [splits, weights], or one element where splits is 1. Without a bias another buffer is bound in its place and not read.
+//
+// The stem's file has the params p and the type Position; input_size(), output_size(), strides(), padding(), and steps(tap),
+// how far a tap lies from the first; area(size), number_of(position, size) and position_of(number, size); and Phase, what
+// is known of the taps that reach the input positions of one phase of the stride: phase_of(start), reaching(phase),
+// tap_of(phase, e).
 //
 // fwd and bwd_x are matrix products whose right side is gathered as it is staged: channels of the result by
 // positions of the result, summed over channel and tap. A workgroup owns a tile of both in one group of channels:
@@ -9,9 +24,10 @@
 // bwd_x: a workgroup's positions are all of one phase of the stride, so it meets just the taps that reach them, instead
 // of testing all and dropping all but one in `stride` (the sub-pixel view of a transposed convolution, Shi et al. 2016).
 // bwd_w: a workgroup owns output channels by (channel, tap) columns on one of `splits` runs of the batch's
-// positions; the second stage adds the runs. Beyond 16 output channels that is 64 x 64, 16 positions staged at a time, a thread four
-// channels at four columns. Up to 16 it is 4 x 8: the threads share out the positions, each keeps 32 sums in registers, and
-// the 256 threads' sums are added in two fixed steps: few weights and many positions, the sum is what needs the threads.
+// positions; the second stage adds the runs. Beyond 16 output channels that is 64 x 64, 16 positions staged at a time, a
+// thread four channels at four columns. Up to 16 it is 4 x 8: the threads share out the positions, each keeps 32 sums in
+// registers, and the 256 threads' sums are added in two fixed steps: few weights and many positions, the sum is what needs
+// the threads.
 // bwd_b: a workgroup owns a channel.
 //
 // Cost: 2 flops a term. fwd and bwd_x read each input once for every tile of channels and tap, staged by
@@ -68,7 +84,31 @@ fn multiply(thread: u32, quads: u32, span: u32, acc: ptr<function, array<vec4<f3
 @group(0) @binding(2) var<storage, read> b: array<f32>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 
-fn fwd(workgroup: u32, thread: u32) {
+fn inputs() -> u32 {
+    return area(input_size());
+}
+
+fn outputs() -> u32 {
+    return area(output_size());
+}
+
+// What lies under a tap at output position o.
+fn input(n: u32, channel: u32, o: u32, tap: u32) -> f32 {
+    let padded = position_of(o, output_size()) * strides() + steps(tap);
+    let at = padded - padding();
+    if any(padded < padding()) || any(at >= input_size()) {
+        return 0.0;
+    }
+    return x[(n * cin + channel) * inputs() + number_of(at, input_size())];
+}
+
+@compute @workgroup_size(256)
+fn $_fwd(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let workgroup = group_of(group, grid);
     let cin_group = cin / groups;
     let cout_group = cout / groups;
     let quads = quads_of(cout_group);
@@ -139,9 +179,31 @@ fn fwd(workgroup: u32, thread: u32) {
 @group(0) @binding(0) var<storage, read> dy: array<f32>;
 @group(0) @binding(2) var<storage, read_write> dx: array<f32>;
 
+// Phases along each axis, and the input positions of a phase.
+fn phases() -> Position {
+    return min(strides(), input_size());
+}
+
+fn turns() -> Position {
+    return (input_size() + strides() - 1u) / strides();
+}
+
+// The gradient that reaches input position t by a tap of its phase.
+fn upstream(n: u32, channel: u32, t: Position, tap: u32) -> f32 {
+    let padded = t + padding();
+    let back = steps(tap);
+    if any(padded < back) {
+        return 0.0;
+    }
+    let o = (padded - back) / strides();
+    if any(o >= output_size()) {
+        return 0.0;
+    }
+    return dy[(n * cout + channel) * outputs() + number_of(o, output_size())];
+}
+
 // The taps that reach a phase along an axis: the first, from one to the next, how many.
 struct Taps {
-    phase: u32,
     first: u32,
     step: u32,
     count: u32,
@@ -160,13 +222,19 @@ fn taps_along(phase: u32, taps: u32, stride: u32, padding: u32, dilation: u32) -
     let step = stride / a;
     for (var tap = 0u; tap < min(step, taps); tap++) {
         if tap * dilation % stride == wanted {
-            return Taps(phase, tap, step, (taps - 1u - tap) / step + 1u);
+            return Taps(tap, step, (taps - 1u - tap) / step + 1u);
         }
     }
-    return Taps(phase, 0u, 1u, 0u);
+    return Taps(0u, 1u, 0u);
 }
 
-fn bwd_x(workgroup: u32, thread: u32) {
+@compute @workgroup_size(256)
+fn $_bwd_x(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let workgroup = group_of(group, grid);
     let cin_group = cin / groups;
     let cout_group = cout / groups;
     let quads = quads_of(cin_group);
@@ -175,18 +243,18 @@ fn bwd_x(workgroup: u32, thread: u32) {
     let tiles = (cin_group + 4u * quads - 1u) / (4u * quads);
     let channel = workgroup % tiles * 4u * quads;
     let bundle = workgroup / tiles % groups;
-    let number_of_phase = workgroup / tiles / groups % phases();
-    let first = workgroup / tiles / groups / phases() * span;
-    let turn = places();
+    let start = position_of(workgroup / tiles / groups % area(phases()), phases());
+    let first = workgroup / tiles / groups / area(phases()) * span;
+    let turn = area(turns());
     let positions = p.batch * turn;
     if first >= positions {
         return;
     }
-    let phase = phase_of(number_of_phase);
+    let phase = phase_of(start);
     let reach = reaching(phase);
     let terms = cout_group * reach;
     let place = first + thread % span;
-    let to = position(phase, place % turn);
+    let to = start + position_of(place % turn, turns()) * strides();
     var acc: array<vec4<f32>, 8>;
     for (var term = 0u; term < terms; term += depth) {
         workgroupBarrier();
@@ -222,11 +290,12 @@ fn bwd_x(workgroup: u32, thread: u32) {
         let c = channel + (thread / lanes * own + q) * 4u;
         for (var r = 0u; r < span / lanes; r++) {
             let at = first + thread % lanes + r * lanes;
-            let to = position(phase, at % turn);
+            let to = start + position_of(at % turn, turns()) * strides();
             let v = acc[r * own + q];
             for (var l = 0u; l < 4u; l++) {
-                if at < positions && inside(to) && c + l < cin_group {
-                    dx[(at / turn * cin + bundle * cin_group + c + l) * inputs() + flat(to)] = v[l];
+                if at < positions && all(to < input_size()) && c + l < cin_group {
+                    let image = at / turn * cin + bundle * cin_group + c + l;
+                    dx[image * inputs() + number_of(to, input_size())] = v[l];
                 }
             }
         }
@@ -251,7 +320,13 @@ fn put_weight(split: u32, weight: u32, sum: f32) {
     }
 }
 
-fn bwd_w(workgroup: u32, thread: u32) {
+@compute @workgroup_size(256)
+fn $_bwd_w(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let workgroup = group_of(group, grid);
     if p.splits == 1u && workgroup == 0u && thread == 0u {
         part[0] = 0.0;
     }
@@ -386,7 +461,13 @@ fn bwd_w_of_few(workgroup: u32, thread: u32) {
     }
 }
 
-fn bwd_w_2(workgroup: u32, thread: u32) {
+@compute @workgroup_size(256)
+fn $_bwd_w_2(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let workgroup = group_of(group, grid);
     let count = cout * (cin / groups) * taps();
     let weight = workgroup * WIDTH + thread;
     if weight >= count {
@@ -401,7 +482,13 @@ fn bwd_w_2(workgroup: u32, thread: u32) {
 
 @group(0) @binding(1) var<storage, read_write> db: array<f32>;
 
-fn bwd_b(workgroup: u32, thread: u32) {
+@compute @workgroup_size(256)
+fn $_bwd_b(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let workgroup = group_of(group, grid);
     let c = workgroup;
     let out = outputs();
     var sum = 0.0;
