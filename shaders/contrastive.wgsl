@@ -351,17 +351,9 @@ fn norm_of(thread: u32, i: u32, there: bool) -> f32 {
     return inverse_norm(largest, row_sum(thread, QUADS, sum));
 }
 
-@compute @workgroup_size(256)
-fn contrastive_halves(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let tile = group_of(group, groups);
-    let first = tile * TILE;
-    if first >= p.n {
-        return;
-    }
+// Looks for the tile's rows in the pairing: counts and places them. Returns the thread's part of the sum of the pairs'
+// weights. All threads must come here.
+fn look_for_rows(thread: u32, first: u32, share: f32) -> f32 {
     if thread < 33u {
         atomicStore(&count[thread], 0u);
     }
@@ -369,14 +361,6 @@ fn contrastive_halves(
         atomicStore(&place[thread], 0u);
     }
     workgroupBarrier();
-    var share = 1.0;
-    if weighted != 0u {
-        var most = 0.0;
-        for (var i = thread; i < p.n; i += WIDTH) {
-            most = max(most, weights[i]);
-        }
-        share = inverted(group_max(thread, most));
-    }
     var shares = 0.0;
     for (var e = thread; e < 2u * p.m; e += WIDTH) {
         let i = pairing[e];
@@ -391,36 +375,35 @@ fn contrastive_halves(
         }
     }
     workgroupBarrier();
-    let row = thread / QUADS;
-    let lane = thread % QUADS;
-    let i = first + row;
-    let e = atomicLoad(&place[row]);
-    let times = atomicLoad(&count[row]);
-    var bad = times > 1u || atomicLoad(&count[TILE]) > 0u;
-    var j = 0u;
-    if times > 0u {
-        j = pairing[e ^ 1u];
-    }
-    var there = times > 0u && j < p.n;
-    var of_pair = 0.0;
-    if there {
-        of_pair = share_of(i, j, share);
-        there = of_pair > 0.0;
-    }
-    // The row's vector v is u_i - u_j; t is its square.
-    var ri = 1.0;
-    var rj = 1.0;
-    if metric == COSINE {
-        ri = norm_of(thread, i, there);
-        rj = norm_of(thread, j, there);
-    }
+    return shares;
+}
+
+// A row's pair, and 1 / norm of both for the cosine; there where it counts.
+struct Pair {
+    i: u32,
+    j: u32,
+    there: bool,
+    ri: f32,
+    rj: f32,
+}
+
+// The square of u_i - u_j, and whether that is from the given rows.
+struct Apart {
+    t: f32,
+    close: bool,
+}
+
+// For a row's eight threads; all threads must come here.
+fn apart(thread: u32, pair: Pair, real: bool) -> Apart {
+    let ri = pair.ri;
+    let rj = pair.rj;
     var t = 0.0;
     var ee = 0.0;
     var q = 0.0;
-    if there {
-        for (var k = lane; k < d; k += QUADS) {
-            let a = f32(z[i * d + k]);
-            let b = f32(z[j * d + k]);
+    if pair.there {
+        for (var k = thread % QUADS; k < d; k += QUADS) {
+            let a = f32(z[pair.i * d + k]);
+            let b = f32(z[pair.j * d + k]);
             let v = a * ri - b * rj;
             t += v * v;
             if metric == COSINE {
@@ -431,7 +414,6 @@ fn contrastive_halves(
         }
     }
     t = row_sum(thread, QUADS, t);
-    let real = metric != COSINE || ri > 0.0 && rj > 0.0;
     var close = false;
     if metric == COSINE {
         ee = row_sum(thread, QUADS, ee);
@@ -442,43 +424,97 @@ fn contrastive_halves(
             t = select(t, better, close);
         }
     }
+    return Apart(t, close);
+}
+
+// The product of u_i and u_i - u_j, for a row's eight threads; all threads must come here.
+fn radial_of(thread: u32, pair: Pair, close: bool) -> f32 {
+    var radial = 0.0;
+    if pair.there {
+        for (var k = thread % QUADS; k < d; k += QUADS) {
+            let a = f32(z[pair.i * d + k]);
+            let b = f32(z[pair.j * d + k]);
+            radial += a * pair.ri * select(a * pair.ri - b * pair.rj, (a - b) * pair.rj, close);
+        }
+    }
+    return row_sum(thread, QUADS, radial);
+}
+
+// Writes the gradient by the row, a row's eight threads together.
+fn put_halves(thread: u32, pair: Pair, close: bool, radial: f32, scale: f32) {
+    for (var k = thread % QUADS; k < d; k += QUADS) {
+        var v = 0.0;
+        if pair.there {
+            let a = f32(z[pair.i * d + k]);
+            let b = f32(z[pair.j * d + k]);
+            v = a - b;
+            if metric == COSINE {
+                v = select(a * pair.ri - b * pair.rj, v * pair.rj, close);
+                v = projected(v, radial * a * pair.ri, pair.ri);
+            }
+            v *= scale;
+        }
+        halves_dz[pair.i * d + k] = v;
+    }
+}
+
+@compute @workgroup_size(256)
+fn contrastive_halves(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let tile = group_of(group, groups);
+    let first = tile * TILE;
+    if first >= p.n {
+        return;
+    }
+    var share = 1.0;
+    if weighted != 0u {
+        var most = 0.0;
+        for (var i = thread; i < p.n; i += WIDTH) {
+            most = max(most, weights[i]);
+        }
+        share = inverted(group_max(thread, most));
+    }
+    let shares = look_for_rows(thread, first, share);
+    let row = thread / QUADS;
+    let e = atomicLoad(&place[row]);
+    let times = atomicLoad(&count[row]);
+    let bad = times > 1u || atomicLoad(&count[TILE]) > 0u;
+    var pair = Pair(first + row, 0u, false, 1.0, 1.0);
+    var of_pair = 0.0;
+    if times > 0u {
+        pair.j = pairing[e ^ 1u];
+        if pair.j < p.n {
+            of_pair = share_of(pair.i, pair.j, share);
+            pair.there = of_pair > 0.0;
+        }
+    }
+    if metric == COSINE {
+        pair.ri = norm_of(thread, pair.i, pair.there);
+        pair.rj = norm_of(thread, pair.j, pair.there);
+    }
+    let real = metric != COSINE || (pair.ri > 0.0 && pair.rj > 0.0);
+    let found = apart(thread, pair, real);
     var both = vec2<f32>();
-    if there {
-        both = of_pair * term(t, abs(labels[i] - labels[j]), real);
+    if pair.there {
+        both = of_pair * term(found.t, abs(labels[pair.i] - labels[pair.j]), real);
     }
     var radial = 0.0;
     if metric == COSINE {
-        if there {
-            for (var k = lane; k < d; k += QUADS) {
-                let a = f32(z[i * d + k]);
-                let b = f32(z[j * d + k]);
-                radial += a * ri * select(a * ri - b * rj, (a - b) * rj, close);
-            }
-        }
-        radial = row_sum(thread, QUADS, radial);
+        radial = radial_of(thread, pair, found.close);
     }
     var total_share = f32(p.m);
     if weighted != 0u {
         total_share = group_sum(thread, shares);
     }
     let scale = p.weight * inverted(total_share);
-    if i < p.n {
-        for (var k = lane; k < d; k += QUADS) {
-            var v = 0.0;
-            if there {
-                let a = f32(z[i * d + k]);
-                let b = f32(z[j * d + k]);
-                v = a - b;
-                if metric == COSINE {
-                    v = projected(select(a * ri - b * rj, v * rj, close), radial * a * ri, ri);
-                }
-                v *= p.grad_scale * scale * both.y;
-            }
-            halves_dz[i * d + k] = v;
-        }
+    if pair.i < p.n {
+        put_halves(thread, pair, found.close, radial, p.grad_scale * scale * both.y);
     }
     // A pair's loss counts for the row that is named first.
-    let counts = lane == 0u && there && e % 2u == 0u;
+    let counts = thread % QUADS == 0u && pair.there && e % 2u == 0u;
     var total = group_sum(thread, select(0.0, both.x, counts));
     // How many threads saw a pairing that is none.
     if group_sum(thread, f32(u32(bad))) > 0.0 {

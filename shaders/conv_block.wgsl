@@ -55,15 +55,10 @@ override train: u32 = 1u;
 
 const LANES: u32 = 16u;
 const ROWS: u32 = 16u;
-// Positions of a thread, and of a workgroup.
-const SPOTS: u32 = 4u;
+// Positions of a workgroup, four a thread.
 const REACH: u32 = 64u;
 // Terms of the weights in workgroup memory.
 const TERMS: u32 = 512u;
-// Taps of a workgroup of the weight gradient.
-const RUN: u32 = 8u;
-// Partial weight gradients at most.
-const CHUNKS: u32 = 16u;
 // Workgroups that a launch should have.
 const ENOUGH: u32 = 128u;
 
@@ -118,6 +113,37 @@ fn lanes_of(block: u32) -> u32 {
 @group(0) @binding(8) var<storage, read_write> fwd_part: array<f32>;
 @group(0) @binding(9) var<storage, read_write> norm: array<f32>;
 
+// Stages the weights of `count` output channels for `ni` input channels and `nk` taps, from `origin` on; all threads must
+// here.
+fn fwd_stage(thread: u32, origin: u32, count: u32, ni: u32, nk: u32) {
+    workgroupBarrier();
+    for (var q = thread; q < ni * nk; q += WIDTH) {
+        let at = origin + q / nk * k + q % nk;
+        var w = vec4<f32>();
+        for (var e = 0u; e < 4u; e++) {
+            if e < count {
+                w[e] = fwd_weight[at + e * cin * k];
+            }
+        }
+        staged[q] = w;
+    }
+    workgroupBarrier();
+}
+
+// The squares about the block's mean of what the thread wrote itself, from `at` on.
+fn fwd_squares(at: u32, row: u32, count: u32, mean: vec4<f32>) -> vec4<f32> {
+    var squares = vec4<f32>();
+    for (var t = row; t < p.tout; t += ROWS) {
+        for (var e = 0u; e < 4u; e++) {
+            if e < count {
+                let d = fwd_y[at + (e * p.tout + t) * LANES] - mean[e];
+                squares[e] += d * d;
+            }
+        }
+    }
+    return squares;
+}
+
 fn fwd_put(at: u32, count: u32, v: vec4<f32>) {
     for (var e = 0u; e < 4u; e++) {
         if e < count {
@@ -164,18 +190,7 @@ fn conv_block_fwd(
             for (var k0 = 0u; k0 < k; k0 += taps) {
                 let nk = min(taps, k - k0);
                 if start == 0u || !once {
-                    workgroupBarrier();
-                    for (var q = thread; q < ni * nk; q += WIDTH) {
-                        let at = (first * cin + i0 + q / nk) * k + k0 + q % nk;
-                        var w = vec4<f32>();
-                        for (var e = 0u; e < 4u; e++) {
-                            if e < count {
-                                w[e] = fwd_weight[at + e * cin * k];
-                            }
-                        }
-                        staged[q] = w;
-                    }
-                    workgroupBarrier();
+                    fwd_stage(thread, (first * cin + i0) * k + k0, count, ni, nk);
                 }
                 for (var i = 0u; i < ni; i++) {
                     var scale = 0.0;
@@ -222,18 +237,11 @@ fn conv_block_fwd(
         return;
     }
     let total = quad_sum(thread, select(vec4<f32>(), sum, live));
-    // 4. Squares about the block's mean; a thread reads what it wrote itself.
+    // 4. Squares about the block's mean.
     let mean = total / f32(lanes_of(block) * p.tout);
     var squares = vec4<f32>();
     if live {
-        for (var t = row; t < p.tout; t += ROWS) {
-            for (var e = 0u; e < 4u; e++) {
-                if e < count {
-                    let d = fwd_y[to + (e * p.tout + t) * LANES] - mean[e];
-                    squares[e] += d * d;
-                }
-            }
-        }
+        squares = fwd_squares(to, row, count, mean);
     }
     squares = quad_sum(thread, squares);
     if thread < count {

@@ -1,5 +1,12 @@
 // Backward of the network's layer, appended to conv_block.wgsl, whose header has the formulas, the shapes and the threads.
 
+// Positions of a thread in the gradient of the input.
+const SPOTS: u32 = 4u;
+// Taps of a workgroup of the weight gradient.
+const RUN: u32 = 8u;
+// Partial weight gradients at most.
+const CHUNKS: u32 = 16u;
+
 @group(0) @binding(0) var<storage, read> da: array<f32>;
 @group(0) @binding(2) var<storage, read> back: array<f32>;
 @group(0) @binding(3) var<storage, read> x: array<f32>;

@@ -11,10 +11,10 @@
 //
 // Threads: a workgroup owns a tile of 32 x 32 outputs, a thread 2 x 2 of them, 16 apart; both factors pass
 // through workgroup memory 32 terms at a time, and rows there are 33 apart, so that neither loads nor reads
-// conflict. Sums are two-level: 32 terms, then over the tiles in order. A small dw is cut into patches of 8 x 8 instead, of which a
-// thread owns one element over a quarter of the batch, 128 rows in workgroup memory at once: few tiles would leave the device idle
-// while they walk through the batch. In bwd the grid is three ranges: tiles of
-// dx, tiles of dw, and 32 elements of db for a workgroup, which 8 threads each sum.
+// conflict. Sums are two-level: 32 terms, then over the tiles in order. A small dw is cut into patches of 8 x 8 instead, of
+// which a thread owns one element over a quarter of the batch, 128 rows in workgroup memory at once: few tiles would leave
+// the device idle while they walk through the batch. In bwd the grid is three ranges: tiles of dx, tiles of dw, and 32
+// elements of db for a workgroup, which 8 threads each sum.
 //
 // Cost: 2 B I O flops forward and as many for each of dx and dw.
 

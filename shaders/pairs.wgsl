@@ -36,15 +36,6 @@ fn squares(thread: u32, quads: u32) -> vec4<f32> {
     return t;
 }
 
-// The staged columns' part of acc for a row whose quad is `a`, over every `split`-th j.
-fn weigh(own: u32, lane: u32, turn: u32, split: u32, a: vec4<f32>) -> vec4<f32> {
-    var sum = vec4<f32>();
-    for (var j = turn; j < TILE; j += split) {
-        sum += coefficients[own * 33u + j] * (a - tile_b[j * PITCH + lane]);
-    }
-    return sum;
-}
-
 // How the sums are dealt out: quads of a row that have a thread, threads that share them.
 fn lanes_of() -> u32 {
     if d <= 4u {
@@ -56,8 +47,38 @@ fn lanes_of() -> u32 {
     return select(8u, 4u, d <= 16u);
 }
 
+// A thread's part in a tile: the row and the columns it stages, and where; then the row and the quad it sums, which it
+// shares with the threads of the other turns.
+struct Seat {
+    row: u32,
+    column: u32,
+    staged: u32,
+    own: u32,
+    lane: u32,
+    turn: u32,
+}
+
+fn seat_of(thread: u32) -> Seat {
+    let row = thread / QUADS;
+    let quad = thread % QUADS;
+    let lanes = lanes_of();
+    let own = thread / lanes % TILE;
+    return Seat(row, 4u * quad, row * PITCH + quad, own, thread % lanes, thread / lanes / TILE);
+}
+
+// The staged columns' part of the thread's sum for a row whose quad is `a`.
+fn weigh(seat: Seat, a: vec4<f32>) -> vec4<f32> {
+    let split = QUADS / lanes_of();
+    var sum = vec4<f32>();
+    for (var j = seat.turn; j < TILE; j += split) {
+        sum += coefficients[seat.own * 33u + j] * (a - tile_b[j * PITCH + seat.lane]);
+    }
+    return sum;
+}
+
 // Sums what the threads that share a quad have; all threads must come here.
-fn shared_sum(thread: u32, own: u32, lane: u32, lanes: u32, acc: vec4<f32>) -> vec4<f32> {
+fn shared_sum(thread: u32, seat: Seat, acc: vec4<f32>) -> vec4<f32> {
+    let lanes = lanes_of();
     if lanes == QUADS {
         return acc;
     }
@@ -66,7 +87,7 @@ fn shared_sum(thread: u32, own: u32, lane: u32, lanes: u32, acc: vec4<f32>) -> v
     workgroupBarrier();
     var sum = vec4<f32>();
     for (var s = 0u; s < QUADS / lanes; s++) {
-        sum += tile_a[s * TILE * lanes + own * lanes + lane];
+        sum += tile_a[s * TILE * lanes + seat.own * lanes + seat.lane];
     }
     return sum;
 }

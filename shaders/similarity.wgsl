@@ -209,6 +209,70 @@ fn unit_of_side(side: u32, i: u32, k: u32, inverse: f32) -> vec4<f32> {
     return v;
 }
 
+// Leaves 1 / distance of every pair of a tile, 0 where that is 0, in the coefficients; all threads must come here.
+fn inverse_distances(side: u32, i0: u32, j0: u32, thread: u32) {
+    let seat = seat_of(thread);
+    var t = vec4<f32>();
+    for (var k = 0u; k < d; k += TILE) {
+        if k > 0u {
+            workgroupBarrier();
+        }
+        tile_a[seat.staged] = quad_ab(side, i0 + seat.row, k + seat.column);
+        tile_b[seat.staged] = quad_ab(1u - side, j0 + seat.row, k + seat.column);
+        workgroupBarrier();
+        t += squares(thread, min(QUADS, (d - k + 3u) / 4u));
+    }
+    for (var e = 0u; e < 4u; e++) {
+        let r = thread / 16u + e / 2u * 16u;
+        let c = thread % 16u + e % 2u * 16u;
+        coefficients[r * 33u + c] = select(0.0, 1.0 / max(sqrt(t[e]), 1e-30), t[e] > 0.0);
+    }
+    workgroupBarrier();
+}
+
+// Leaves dy times the derivative by the squared distance in the coefficients of a tile, which for Euclidean hold
+// 1 / distance.
+fn derivatives(side: u32, i0: u32, j0: u32, thread: u32) {
+    // Neighbours read neighbours of dy on either side.
+    for (var e = thread; e < TILE * TILE; e += WIDTH) {
+        let r = select(e % TILE, e / TILE, side == 0u);
+        let c = select(e / TILE, e % TILE, side == 0u);
+        var g = 0.0;
+        if i0 + r < rows_ab(side) && j0 + c < rows_ab(1u - side) {
+            let i = select(j0 + c, i0 + r, side == 0u);
+            let j = select(i0 + r, j0 + c, side == 0u);
+            g = dy[i * p.m + j];
+            switch kind {
+                case DOT: {
+                    g = -g;
+                }
+                case COSINE: {
+                    g = select(0.0, -g, inverse_a[r] > 0.0 && inverse_b[c] > 0.0);
+                }
+                case SQUARED: {
+                    g *= 2.0;
+                }
+                default: {
+                    g *= coefficients[r * 33u + c];
+                }
+            }
+        }
+        coefficients[r * 33u + c] = g;
+    }
+}
+
+// Projects the thread's columns of the gradient off its row, whose product with it is `radial`.
+fn project(side: u32, i: u32, seat: Seat, radial: f32) {
+    let inverse = inverse_a[seat.own];
+    for (var k = 4u * seat.lane; k < d; k += TILE) {
+        let u = unit_of_side(side, i, k, inverse);
+        for (var c = 0u; c < 4u && k + c < d; c++) {
+            let at = i * d + k + c;
+            put_grad(side, at, projected(grad(side, at), radial * u[c], inverse));
+        }
+    }
+}
+
 @compute @workgroup_size(256)
 fn similarity_bwd(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -224,18 +288,13 @@ fn similarity_bwd(
     if i0 >= n {
         return;
     }
-    let row = thread / QUADS;
-    let quad = thread % QUADS * 4u;
-    let staged = row * PITCH + thread % QUADS;
-    let lanes = lanes_of();
-    let split = QUADS / lanes;
-    let lane = thread % lanes;
-    let own = thread / lanes % TILE;
-    let turn = thread / lanes / TILE;
+    let seat = seat_of(thread);
+    let own = i0 + seat.own;
+    let writes = seat.turn == 0u && own < n;
     if kind == COSINE {
-        let inverse = norm_ab(side, i0 + row, thread);
-        if quad == 0u {
-            inverse_a[row] = inverse;
+        let inverse = norm_ab(side, i0 + seat.row, thread);
+        if seat.column == 0u {
+            inverse_a[seat.row] = inverse;
         }
     }
     var radial = 0.0;
@@ -245,94 +304,48 @@ fn similarity_bwd(
         var acc: array<vec4<f32>, 16>;
         for (var j0 = 0u; j0 < m; j0 += TILE) {
             if kind == COSINE {
-                let inverse = norm_ab(1u - side, j0 + row, thread);
-                if quad == 0u {
-                    inverse_b[row] = inverse;
+                let inverse = norm_ab(1u - side, j0 + seat.row, thread);
+                if seat.column == 0u {
+                    inverse_b[seat.row] = inverse;
                 }
             }
             workgroupBarrier();
             if kind == EUCLIDEAN {
-                var t = vec4<f32>();
-                for (var k = 0u; k < d; k += TILE) {
-                    if k > 0u {
-                        workgroupBarrier();
-                    }
-                    tile_a[staged] = quad_ab(side, i0 + row, k + quad);
-                    tile_b[staged] = quad_ab(1u - side, j0 + row, k + quad);
-                    workgroupBarrier();
-                    t += squares(thread, min(QUADS, (d - k + 3u) / 4u));
-                }
-                for (var e = 0u; e < 4u; e++) {
-                    let r = thread / 16u + e / 2u * 16u;
-                    let c = thread % 16u + e % 2u * 16u;
-                    coefficients[r * 33u + c] = select(0.0, 1.0 / max(sqrt(t[e]), 1e-30), t[e] > 0.0);
-                }
-                workgroupBarrier();
+                inverse_distances(side, i0, j0, thread);
             }
-            // Neighbours read neighbours of dy on either side.
-            for (var e = thread; e < TILE * TILE; e += WIDTH) {
-                let r = select(e % TILE, e / TILE, side == 0u);
-                let c = select(e / TILE, e % TILE, side == 0u);
-                var g = 0.0;
-                if i0 + r < n && j0 + c < m {
-                    let i = select(j0 + c, i0 + r, side == 0u);
-                    let j = select(i0 + r, j0 + c, side == 0u);
-                    g = dy[i * p.m + j];
-                    switch kind {
-                        case DOT: {
-                            g = -g;
-                        }
-                        case COSINE: {
-                            g = select(0.0, -g, inverse_a[r] > 0.0 && inverse_b[c] > 0.0);
-                        }
-                        case SQUARED: {
-                            g *= 2.0;
-                        }
-                        default: {
-                            g *= coefficients[r * 33u + c];
-                        }
-                    }
-                }
-                coefficients[r * 33u + c] = g;
-            }
+            derivatives(side, i0, j0, thread);
             for (var s = 0u; s < STEPS && first + s * TILE < last; s++) {
                 let k = first + s * TILE;
                 if s > 0u {
                     workgroupBarrier();
                 }
-                tile_b[staged] = unit_of_side(1u - side, j0 + row, k + quad, inverse_b[row]);
+                tile_b[seat.staged] = unit_of_side(1u - side, j0 + seat.row, k + seat.column, inverse_b[seat.row]);
                 workgroupBarrier();
                 var v = vec4<f32>();
                 if kind != DOT {
-                    v = unit_of_side(side, i0 + own, k + 4u * lane, inverse_a[own]);
+                    v = unit_of_side(side, own, k + 4u * seat.lane, inverse_a[seat.own]);
                 }
-                acc[s] += weigh(own, lane, turn, split, v);
+                acc[s] += weigh(seat, v);
             }
             workgroupBarrier();
         }
-        acc[0] = shared_sum(thread, own, lane, lanes, acc[0]);
+        acc[0] = shared_sum(thread, seat, acc[0]);
         for (var s = 0u; s < STEPS && first + s * TILE < last; s++) {
-            let k = first + s * TILE + 4u * lane;
+            let k = first + s * TILE + 4u * seat.lane;
             if kind == COSINE {
-                radial += dot(acc[s], unit_of_side(side, i0 + own, k, inverse_a[own]));
+                radial += dot(acc[s], unit_of_side(side, own, k, inverse_a[seat.own]));
             }
-            if turn == 0u && i0 + own < n {
+            if writes {
                 for (var c = 0u; c < 4u && k + c < d; c++) {
-                    put_grad(side, (i0 + own) * d + k + c, acc[s][c]);
+                    put_grad(side, own * d + k + c, acc[s][c]);
                 }
             }
         }
     }
     if kind == COSINE {
-        radial = row_sum(thread, lanes, radial);
-        if turn == 0u && i0 + own < n {
-            for (var k = 4u * lane; k < d; k += TILE) {
-                let u = unit_of_side(side, i0 + own, k, inverse_a[own]);
-                for (var c = 0u; c < 4u && k + c < d; c++) {
-                    let at = (i0 + own) * d + k + c;
-                    put_grad(side, at, projected(grad(side, at), radial * u[c], inverse_a[own]));
-                }
-            }
+        radial = row_sum(thread, lanes_of(), radial);
+        if writes {
+            project(side, own, seat, radial);
         }
     }
     if thread == 0u && cut_short(p.n + p.m) {

@@ -55,6 +55,126 @@ fn refined_$(side: u32, i: u32, other: u32, j: u32, ri: f32, rj: f32, t: f32) ->
     return refined(ee, q, ri / rj, t);
 }
 
+// What is known of the tile's rows j but their elements; `share` is 1 / their largest weight. All threads must come here.
+fn meet_$(other: u32, j0: u32, share: f32, thread: u32) {
+    workgroupBarrier();
+    if thread < TILE {
+        let j = min(j0 + thread, rows_$(other) - 1u);
+        label_b[thread] = label_$(other, j);
+        weight_b[thread] = share * weight_$(other, j);
+        if metric == COSINE {
+            inverse_b[thread] = part_$[inverses() + other * p.n + j];
+            atomicStore(&near[thread], 0u);
+        }
+    }
+    workgroupBarrier();
+}
+
+// The squared distances of the thread's 2 x 2 pairs; rows i are staged where they are not there yet. All threads must
+// come here.
+fn distances_$(side: u32, i0: u32, other: u32, j0: u32, there: bool, thread: u32) -> vec4<f32> {
+    let seat = seat_of(thread);
+    var t = vec4<f32>();
+    for (var k = 0u; k < d; k += TILE) {
+        if k > 0u {
+            workgroupBarrier();
+        }
+        if d > TILE || !there {
+            let row = seat.row;
+            tile_a[seat.staged] = unit_$(side, i0 + row, k + seat.column, inverse_a[row], weight_a[row]);
+        }
+        tile_b[seat.staged] = unit_$(other, j0 + seat.row, k + seat.column, inverse_b[seat.row], weight_b[seat.row]);
+        workgroupBarrier();
+        t += squares(thread, min(QUADS, (d - k + 3u) / 4u));
+    }
+    return t;
+}
+
+// Leaves the coefficients of the thread's pairs, at squared distances t, and adds their losses to `losses`.
+fn terms_$(side: u32, i0: u32, other: u32, j0: u32, thread: u32, t: vec4<f32>, losses: f32) -> f32 {
+    var sum = losses;
+    for (var e = 0u; e < 4u; e++) {
+        let r = thread / 16u + e / 2u * 16u;
+        let c = thread % 16u + e % 2u * 16u;
+        let i = i0 + r;
+        let j = j0 + c;
+        var both = vec2<f32>();
+        var counts = i < rows_$(side) && j < rows_$(other) && (!ONE_SET_$ || i != j);
+        var share = 1.0;
+        if weighted != 0u {
+            share = weight_a[r] * weight_b[c];
+            // Also where the product underflows: the loss may be infinite.
+            counts = counts && share > 0.0;
+        }
+        if counts {
+            var te = t[e];
+            let real = metric != COSINE || (inverse_a[r] > 0.0 && inverse_b[c] > 0.0);
+            if metric == COSINE && real && te < NEAR {
+                let better = refined_$(side, i, other, j, inverse_a[r], inverse_b[c], te);
+                if better >= 0.0 {
+                    te = better;
+                    atomicOr(&near[r], 1u << c);
+                }
+            }
+            both = share * term(te, abs(label_a[r] - label_b[c]), real);
+        }
+        sum += both.x;
+        coefficients[r * 33u + c] = both.y;
+    }
+    return sum;
+}
+
+// What the tile adds to the gradient of the thread's row, in its quad of the 32 columns from k on; all threads must
+// come here.
+fn pull_$(side: u32, i0: u32, other: u32, j0: u32, k: u32, seat: Seat) -> vec4<f32> {
+    if d > TILE {
+        let row = seat.row;
+        workgroupBarrier();
+        tile_b[seat.staged] = unit_$(other, j0 + row, k + seat.column, inverse_b[row], weight_b[row]);
+        workgroupBarrier();
+    }
+    let i = i0 + seat.own;
+    let column = k + 4u * seat.lane;
+    let a = unit_$(side, i, column, inverse_a[seat.own], weight_a[seat.own]);
+    var sum = weigh(seat, a);
+    if metric == COSINE && seat.turn == 0u {
+        var bits = atomicLoad(&near[seat.own]);
+        while bits != 0u {
+            let c = countTrailingZeros(bits);
+            bits &= bits - 1u;
+            let e = quad_$(side, i, column) - quad_$(other, j0 + c, column);
+            sum += coefficients[seat.own * 33u + c] * (inverse_b[c] * e - (a - tile_b[c * PITCH + seat.lane]));
+        }
+    }
+    return sum;
+}
+
+// Writes a row's columns from k on; one of several slices sets its unscaled sum aside.
+fn put_sum_$(side: u32, i: u32, k: u32, slice: u32, scale: f32, sum: vec4<f32>) {
+    let at = i * d + k;
+    let aside = partials(slice) + side * p.n * d + at;
+    for (var c = 0u; c < 4u && k + c < d; c++) {
+        if slices_of() == 1u {
+            put_$(side, at + c, scale * sum[c]);
+        } else {
+            part_$[aside + c] = sum[c];
+        }
+    }
+}
+
+// Projects the thread's columns of the gradient off its row, whose product with it is `radial`.
+fn project_$(side: u32, i: u32, seat: Seat, radial: f32) {
+    let inverse = inverse_a[seat.own];
+    let weight = weight_a[seat.own];
+    for (var k = 4u * seat.lane; k < d; k += TILE) {
+        let u = unit_$(side, i, k, inverse, weight);
+        for (var c = 0u; c < 4u && k + c < d; c++) {
+            let at = i * d + k + c;
+            put_$(side, at, turned(grad_$(side, at), radial * u[c], inverse, weight));
+        }
+    }
+}
+
 @compute @workgroup_size(256)
 fn contrastive_$_2(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -77,14 +197,9 @@ fn contrastive_$_2(
     let per_slice = (tiles_of(m) + slices - 1u) / slices;
     let start = slice * per_slice * TILE;
     let end = min(m, start + per_slice * TILE);
-    let row = thread / QUADS;
-    let quad = thread % QUADS * 4u;
-    let staged = row * PITCH + thread % QUADS;
-    let lanes = lanes_of();
-    let split = QUADS / lanes;
-    let lane = thread % lanes;
-    let own = thread / lanes % TILE;
-    let turn = thread / lanes / TILE;
+    let seat = seat_of(thread);
+    let own = i0 + seat.own;
+    let writes = seat.turn == 0u && own < n;
     let shares = shares_$(thread);
     var losses = 0.0;
     var radial = 0.0;
@@ -104,100 +219,27 @@ fn contrastive_$_2(
         var recent = 0.0;
         losses = 0.0;
         for (var j0 = start; j0 < end; j0 += TILE) {
-            workgroupBarrier();
-            if thread < TILE {
-                let j = min(j0 + thread, m - 1u);
-                label_b[thread] = label_$(other, j);
-                weight_b[thread] = shares[other] * weight_$(other, j);
-                if metric == COSINE {
-                    inverse_b[thread] = part_$[inverses() + other * p.n + j];
-                    atomicStore(&near[thread], 0u);
-                }
-            }
-            workgroupBarrier();
-            var t = vec4<f32>();
-            for (var k = 0u; k < d; k += TILE) {
-                if k > 0u {
-                    workgroupBarrier();
-                }
-                if d > TILE || j0 == start {
-                    tile_a[staged] = unit_$(side, i0 + row, k + quad, inverse_a[row], weight_a[row]);
-                }
-                tile_b[staged] = unit_$(other, j0 + row, k + quad, inverse_b[row], weight_b[row]);
-                workgroupBarrier();
-                t += squares(thread, min(QUADS, (d - k + 3u) / 4u));
-            }
-            for (var e = 0u; e < 4u; e++) {
-                let r = thread / 16u + e / 2u * 16u;
-                let c = thread % 16u + e % 2u * 16u;
-                let i = i0 + r;
-                let j = j0 + c;
-                var both = vec2<f32>();
-                var counts = i < n && j < m && (!ONE_SET_$ || i != j);
-                var share = 1.0;
-                if weighted != 0u {
-                    share = weight_a[r] * weight_b[c];
-                    // Also where the product underflows: the loss may be infinite.
-                    counts = counts && share > 0.0;
-                }
-                if counts {
-                    var te = t[e];
-                    let real = metric != COSINE || inverse_a[r] > 0.0 && inverse_b[c] > 0.0;
-                    if metric == COSINE && real && te < NEAR {
-                        let better = refined_$(side, i, other, j, inverse_a[r], inverse_b[c], te);
-                        if better >= 0.0 {
-                            te = better;
-                            atomicOr(&near[r], 1u << c);
-                        }
-                    }
-                    both = share * term(te, abs(label_a[r] - label_b[c]), real);
-                }
-                recent += both.x;
-                coefficients[r * 33u + c] = both.y;
-            }
+            meet_$(other, j0, shares[other], thread);
+            let t = distances_$(side, i0, other, j0, j0 != start, thread);
+            recent = terms_$(side, i0, other, j0, thread, t, recent);
             if j0 / TILE % 64u == 63u {
                 losses += recent;
                 recent = 0.0;
             }
             workgroupBarrier();
             for (var s = 0u; s < STEPS && first + s * TILE < last; s++) {
-                let k = first + s * TILE;
-                if d > TILE {
-                    workgroupBarrier();
-                    tile_b[staged] = unit_$(other, j0 + row, k + quad, inverse_b[row], weight_b[row]);
-                    workgroupBarrier();
-                }
-                let a = unit_$(side, i0 + own, k + 4u * lane, inverse_a[own], weight_a[own]);
-                var sum = weigh(own, lane, turn, split, a);
-                if metric == COSINE && turn == 0u {
-                    var bits = atomicLoad(&near[own]);
-                    while bits != 0u {
-                        let c = countTrailingZeros(bits);
-                        bits &= bits - 1u;
-                        let e = quad_$(side, i0 + own, k + 4u * lane) - quad_$(other, j0 + c, k + 4u * lane);
-                        sum += coefficients[own * 33u + c] * (inverse_b[c] * e - (a - tile_b[c * PITCH + lane]));
-                    }
-                }
-                acc[s] += sum;
+                acc[s] += pull_$(side, i0, other, j0, first + s * TILE, seat);
             }
         }
         losses += recent;
-        acc[0] = shared_sum(thread, own, lane, lanes, acc[0]);
+        acc[0] = shared_sum(thread, seat, acc[0]);
         for (var s = 0u; s < STEPS && first + s * TILE < last; s++) {
-            let k = first + s * TILE + 4u * lane;
+            let k = first + s * TILE + 4u * seat.lane;
             if metric == COSINE {
-                radial += dot(acc[s], unit_$(side, i0 + own, k, inverse_a[own], weight_a[own]));
+                radial += dot(acc[s], unit_$(side, own, k, inverse_a[seat.own], weight_a[seat.own]));
             }
-            if turn == 0u && i0 + own < n {
-                let at = (i0 + own) * d + k;
-                let aside = partials(slice) + side * p.n * d + at;
-                for (var c = 0u; c < 4u && k + c < d; c++) {
-                    if slices == 1u {
-                        put_$(side, at + c, scale * acc[s][c]);
-                    } else {
-                        part_$[aside + c] = acc[s][c];
-                    }
-                }
+            if writes {
+                put_sum_$(side, own, k, slice, scale, acc[s]);
             }
         }
     }
@@ -210,15 +252,9 @@ fn contrastive_$_2(
         part_$[number] = total;
     }
     if metric == COSINE && slices == 1u {
-        radial = scale * row_sum(thread, lanes, radial);
-        if turn == 0u && i0 + own < n {
-            for (var k = 4u * lane; k < d; k += TILE) {
-                let u = unit_$(side, i0 + own, k, inverse_a[own], weight_a[own]);
-                for (var c = 0u; c < 4u && k + c < d; c++) {
-                    let at = (i0 + own) * d + k + c;
-                    put_$(side, at, turned(grad_$(side, at), radial * u[c], inverse_a[own], weight_a[own]));
-                }
-            }
+        radial = scale * row_sum(thread, lanes_of(), radial);
+        if writes {
+            project_$(side, own, seat, radial);
         }
     }
     if cut && thread == 0u {
