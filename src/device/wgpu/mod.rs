@@ -8,20 +8,7 @@
 //! wgpu reports most errors out of band and panics where nobody listens, so every call that can fail
 //! runs inside error scopes (`Shared::guarded`).
 //!
-//! To add a shader (`elementwise.wgsl` is the one to read first):
-//!
-//! 1. `shaders/<stem>.wgsl` with one entry point per kernel, named as the kernel; binding i of group 0 is
-//!    binding i of the row (`read` for inputs, `read_write` for the rest), the params struct is
-//!    `@group(1) @binding(0) var<uniform>` with the Rust struct's name and members. A module may declare
-//!    several globals at one binding: an entry point declares what it uses, and may use eight of the row's.
-//!    `prelude.wgsl` is appended.
-//! 2. `workgroups` in each row. A second entry is a
-//!    second stage, the entry point `<name>_2`, which starts when all workgroups of the first are done.
-//! 3. An `override` constant named as a member of the params struct receives that member's value when a plan is
-//!    compiled: loops over it unroll, and each value gets a pipeline of its own.
-//! 4. Workgroup memory is not zeroed at the start.
-//! 5. The stem leaves `MISSING` in `tests/wgpu_parity.rs`, which then runs its cases; `tests/wgpu_shaders.rs` checks
-//!    the source against the row without a device.
+//! `shaders/README.md` says what a shader has to be like, and how one is added.
 
 mod adapter;
 mod device;
