@@ -3,9 +3,9 @@
 //   relu     y = x where x > 0, else slope * x       dx = dy where x > 0, else slope * dy
 //   sigmoid  y = 1 / (1 + exp(-x))                   dx = dy * y * (1 - y), from the output y
 //
-// Shapes: every buffer has n elements. Threads: a block owns SPAN elements; a thread takes four that lie side by side, in one 16-byte
-// access where every buffer's address allows it, and the last few of n one by one. Cost: a few flops an element; every buffer moves
-// once, 8 n bytes forward and 12 n backward. Bandwidth binds.
+// Shapes: every buffer has n elements. Threads: a block owns SPAN elements; a thread takes four that lie side by side, in one
+// 16-byte access where every buffer's address allows it, and the last few of n one by one. Cost: a few flops an element; every
+// buffer moves once, 8 n bytes forward and 12 n backward. Bandwidth binds.
 
 #include "prelude.cuh"
 
@@ -43,7 +43,8 @@ __device__ inline void map2(const float* __restrict__ x, const float* __restrict
 
 } // namespace
 
-extern "C" __global__ void __launch_bounds__(BLOCK) activation_relu_fwd(const float* __restrict__ x, float* __restrict__ y, ActivationParams p) {
+extern "C" __global__ void __launch_bounds__(BLOCK)
+    activation_relu_fwd(const float* __restrict__ x, float* __restrict__ y, ActivationParams p) {
     map(x, y, p.n, [&](float v) { return v > 0.0f ? v : p.slope * v; });
 }
 
@@ -52,11 +53,13 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
     map2(x, dy, dx, p.n, [&](float v, float d) { return v > 0.0f ? d : p.slope * d; });
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK) activation_sigmoid_fwd(const float* __restrict__ x, float* __restrict__ y, ActivationParams p) {
+extern "C" __global__ void __launch_bounds__(BLOCK)
+    activation_sigmoid_fwd(const float* __restrict__ x, float* __restrict__ y, ActivationParams p) {
     map(x, y, p.n, [](float v) { return sigmoid(v); });
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
-    activation_sigmoid_bwd(const float* __restrict__ y, const float* __restrict__ dy, float* __restrict__ dx, ActivationParams p) {
+    activation_sigmoid_bwd(const float* __restrict__ y, const float* __restrict__ dy, float* __restrict__ dx,
+                           ActivationParams p) {
     map2(y, dy, dx, p.n, [](float v, float d) { return d * v * (1.0f - v); });
 }

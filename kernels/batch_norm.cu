@@ -47,18 +47,12 @@ constexpr unsigned LINE = 32;
 constexpr int AHEAD = 8;
 
 // Channels that a block owns.
-__device__ inline unsigned group(BatchNormParams p) {
-    return min((LINE + p.inner - 1) / p.inner, p.channels);
-}
+__device__ inline unsigned group(BatchNormParams p) { return min((LINE + p.inner - 1) / p.inner, p.channels); }
 
-__device__ inline unsigned splits(BatchNormParams p) {
-    return (p.batch * p.inner - 1) / p.split + 1;
-}
+__device__ inline unsigned splits(BatchNormParams p) { return (p.batch * p.inner - 1) / p.split + 1; }
 
 // Values of split i of a channel.
-__device__ inline unsigned split_count(BatchNormParams p, unsigned i) {
-    return min(p.split, p.batch * p.inner - i * p.split);
-}
+__device__ inline unsigned split_count(BatchNormParams p, unsigned i) { return min(p.split, p.batch * p.inner - i * p.split); }
 
 // What this block owns, and this thread's walk over values of one channel of it, or over quads of values.
 struct Walk {
@@ -238,8 +232,7 @@ template <int V> __device__ void stats(const float* __restrict__ x, float* __res
 }
 
 // Calls `f(at, x values, dy values)` for each value or quad, several of them loaded ahead.
-template <int V, class F>
-__device__ inline void each(Walk w, const float* __restrict__ x, const float* __restrict__ dy, F f) {
+template <int V, class F> __device__ inline void each(Walk w, const float* __restrict__ x, const float* __restrict__ dy, F f) {
     while (w.left > 0) {
         float xs[AHEAD], dys[AHEAD];
         unsigned places[AHEAD / V];
@@ -263,8 +256,8 @@ __device__ inline void each(Walk w, const float* __restrict__ x, const float* __
 
 template <int V>
 __device__ void train_fwd(const float* __restrict__ x, const float* __restrict__ part, const float* __restrict__ gamma,
-                          const float* __restrict__ beta, float* __restrict__ running_mean,
-                          float* __restrict__ running_var, float* __restrict__ y, float* __restrict__ saved, BatchNormParams p) {
+                          const float* __restrict__ beta, float* __restrict__ running_mean, float* __restrict__ running_var,
+                          float* __restrict__ y, float* __restrict__ saved, BatchNormParams p) {
     __shared__ Shared found;
     const Walk w = walk<V>(p);
     const float n = static_cast<float>(p.batch * p.inner);
@@ -303,8 +296,8 @@ __device__ void train_fwd(const float* __restrict__ x, const float* __restrict__
 
 // Sums dy xh and dy into `part`; writes dx = slope dy on the way where there is a dx.
 template <int V>
-__device__ void sums(const Walk& w, const float* __restrict__ x, const float* __restrict__ dy, float* part, float* dx, BatchNormParams p,
-                     float pivot, float centre, float rstd, float slope) {
+__device__ void sums(const Walk& w, const float* __restrict__ x, const float* __restrict__ dy, float* part, float* dx,
+                     BatchNormParams p, float pivot, float centre, float rstd, float slope) {
     float with_x = 0.0f, alone = 0.0f;
     each<V>(w, x, dy, [&](unsigned at, const float* v, const float* d) {
         float out[V];
@@ -333,13 +326,9 @@ __device__ void train_sums(const float* __restrict__ x, const float* __restrict_
     sums<V>(w, x, dy, part, nullptr, p, x[c * p.inner], saved[c], saved[p.channels + c], 0.0f);
 }
 
-__device__ inline float first_of(float, float a, float) {
-    return a;
-}
+__device__ inline float first_of(float, float a, float) { return a; }
 
-__device__ inline float second_of(float, float, float b) {
-    return b;
-}
+__device__ inline float second_of(float, float, float b) { return b; }
 
 template <int V>
 __device__ void train_bwd(const float* __restrict__ x, const float* __restrict__ part, const float* __restrict__ gamma,
@@ -374,8 +363,8 @@ __device__ void train_bwd(const float* __restrict__ x, const float* __restrict__
 
 template <int V>
 __device__ void eval_fwd(const float* __restrict__ x, const float* __restrict__ gamma, const float* __restrict__ beta,
-                         const float* __restrict__ running_mean, const float* __restrict__ running_var,
-                         float* __restrict__ y, BatchNormParams p) {
+                         const float* __restrict__ running_mean, const float* __restrict__ running_var, float* __restrict__ y,
+                         BatchNormParams p) {
     const Walk w = walk<V>(p);
     const unsigned c = w.first + w.c;
     const float mean = running_mean[c], scale = gamma[c] / sqrtf(running_var[c] + p.eps), shift = beta[c];
@@ -388,9 +377,9 @@ __device__ void eval_fwd(const float* __restrict__ x, const float* __restrict__ 
 }
 
 template <int V>
-__device__ void eval_bwd(const float* __restrict__ x, const float* __restrict__ gamma,
-                         const float* __restrict__ running_mean, const float* __restrict__ running_var,
-                         const float* __restrict__ dy, float* part, float* dx, BatchNormParams p) {
+__device__ void eval_bwd(const float* __restrict__ x, const float* __restrict__ gamma, const float* __restrict__ running_mean,
+                         const float* __restrict__ running_var, const float* __restrict__ dy, float* part, float* dx,
+                         BatchNormParams p) {
     const Walk w = walk<V>(p);
     const unsigned c = w.first + w.c;
     const float rstd = 1.0f / sqrtf(running_var[c] + p.eps);
@@ -442,8 +431,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
     batch_norm_eval_fwd(const float* __restrict__ x, const float* __restrict__ gamma, const float* __restrict__ beta,
-                        const float* __restrict__ running_mean, const float* __restrict__ running_var,
-                        float* __restrict__ y, BatchNormParams p) {
+                        const float* __restrict__ running_mean, const float* __restrict__ running_var, float* __restrict__ y,
+                        BatchNormParams p) {
     if (by_quads(p, x, y)) {
         eval_fwd<4>(x, gamma, beta, running_mean, running_var, y, p);
     } else {
@@ -452,10 +441,10 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
-    batch_norm_eval_bwd(const float* __restrict__ x, const float* __restrict__ gamma,
-                        const float* __restrict__ running_mean, const float* __restrict__ running_var,
-                        const float* __restrict__ dy, float* __restrict__ part, float* __restrict__ dx,
-                        float* __restrict__ dgamma, float* __restrict__ dbeta, BatchNormParams p, unsigned* ticket) {
+    batch_norm_eval_bwd(const float* __restrict__ x, const float* __restrict__ gamma, const float* __restrict__ running_mean,
+                        const float* __restrict__ running_var, const float* __restrict__ dy, float* __restrict__ part,
+                        float* __restrict__ dx, float* __restrict__ dgamma, float* __restrict__ dbeta, BatchNormParams p,
+                        unsigned* ticket) {
     if (by_quads(p, x, dy, dx)) {
         eval_bwd<4>(x, gamma, running_mean, running_var, dy, part, dx, p);
     } else {

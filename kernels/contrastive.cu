@@ -2,20 +2,20 @@
 //
 //   w = |l_i - l_j|, d = |z_i - z_j| (Euclidean) or 1 - cos(z_i, z_j) (cosine; 1 where a row is zero)
 //   positive (w <= tau)  d^2 / 2            negative  max(0, margin w - d)^2 / 2
-//   loss = weight * sum s_i s_j l_ij / sum s_i s_j over the pairs, s the samples' weights (1 where none are given); its gradient is 0
-//   where d = 0, and by a cosine pair with a zero row; grad_scale multiplies the gradient alone
+//   loss = weight * sum s_i s_j l_ij / sum s_i s_j over the pairs, s the samples' weights (1 where none are given); its gradient
+//   is 0 where d = 0, and by a cosine pair with a zero row; grad_scale multiplies the gradient alone
 //
 //   all     every pair i < j of z [n, d], labels, weights [n]                              -> loss [1], dz [n, d]
 //   cross   every pair of z [n, d] and others [m, d], labels and weights of each           -> loss [1], dz [n, d], dothers [m, d]
 //   halves  pairing [m, 2] of z [n, d], each row in one pair at most                       -> loss [1], dz [n, d]
 //
-// all, cross: the sweep of sweep.cuh over both ends of every pair; cross first owns rows of z, then of the others. Tensor cores, 6 d multiply-adds a
-// pair and end in f32 (3xTF32) and 3 d in 16 bits, and some 20 operations for its coefficient; (n + m) d read from memory once, from the
-// second cache once a block. In 16 bits the operations bind it, in f32 the multiply-adds. part receives a loss for each block of rows and slice, and the
-// slices' parts of the gradients; the last block adds the losses up.
+// all, cross: the sweep of sweep.cuh over both ends of every pair; cross first owns rows of z, then of the others. Tensor cores,
+// 6 d multiply-adds a pair and end in f32 (3xTF32) and 3 d in 16 bits, and some 20 operations for its coefficient; (n + m) d read
+// from memory once, from the second cache once a block. In 16 bits the operations bind it, in f32 the multiply-adds. part
+// receives a loss for each block of rows and slice, and the slices' parts of the gradients; the last block adds the losses up.
 //
-// halves: a block owns 32 rows, eight threads each: it looks for them in the pairing, and each row computes its pair's distance and its
-// own gradient. Bound by launch and latency.
+// halves: a block owns 32 rows, eight threads each: it looks for them in the pairing, and each row computes its pair's distance
+// and its own gradient. Bound by launch and latency.
 //
 // Sums of losses and of weights over rows are kept in f64; a weight is taken over the largest, and sum_{i<j} s_i s_j as
 // sum_i s_i (s_0 + ... + s_{i-1}), which does not cancel.
@@ -120,7 +120,8 @@ template <bool PAIRS> __device__ inline double total_of(const Rows& rows) {
 __device__ inline double share_of(const ContrastiveParams& p, double total) { return total > 0.0 ? p.weight / total : 0.0; }
 
 // The block's part, the `at`-th of `parts`, to the last block, which writes the loss.
-__device__ inline void put_loss(double mine, float* part, unsigned at, unsigned parts, bool counts, double scale, float* loss, unsigned* ticket) {
+__device__ inline void put_loss(double mine, float* part, unsigned at, unsigned parts, bool counts, double scale, float* loss,
+                                unsigned* ticket) {
     const double sum = block_sum_f64(mine).all;
     if (counts && threadIdx.x == 0) part[at] = static_cast<float>(sum);
     if (!last_block(ticket)) return;
@@ -131,17 +132,24 @@ __device__ inline void put_loss(double mine, float* part, unsigned at, unsigned 
 }
 
 // Where a launch over pairs keeps what: a loss for each block of rows of z and slice, then the slices' parts of the gradients.
-__device__ inline float* parts_of(float* part, const Cut& cut, unsigned blocks) { return part + div_up(blocks * cut.slices, 4) * 4; }
+__device__ inline float* parts_of(float* part, const Cut& cut, unsigned blocks) {
+    return part + div_up(blocks * cut.slices, 4) * 4;
+}
 
-// The block's rows of the gradient by `a`, which are its `row0`-th and following of all; the thread's part of twice the sum of the losses.
+// The block's rows of the gradient by `a`, which are its `row0`-th and following of all; the thread's part of twice the sum of
+// the losses.
 template <class T>
-__device__ __forceinline__ double sweep_of(float4* memory, const Rows& a, const Rows& b, unsigned block, unsigned row0, bool same, float scale, const Cut& cut, float* parts, float* out, const ContrastiveParams& p, unsigned* ticket) {
+__device__ __forceinline__ double sweep_of(float4* memory, const Rows& a, const Rows& b, unsigned block, unsigned row0, bool same,
+                                           float scale, const Cut& cut, float* parts, float* out, const ContrastiveParams& p,
+                                           unsigned* ticket) {
     const unsigned i0 = block * cut.own, column = blockIdx.y * CHUNK;
     const size_t rows = static_cast<size_t>(p.n) + p.m;
     const bool sliced = cut.slices > 1;
     float* const to = sliced ? parts + (blockIdx.z * rows + row0) * p.d : out;
-    const double losses = p.metric == COSINE ? sweep_rows<true, T>(memory, a, b, i0, column, p.d, cut, blockIdx.z, same, scale, to, Contrast<true>{p.margin, p.tau})
-                                             : sweep_rows<false, T>(memory, a, b, i0, column, p.d, cut, blockIdx.z, same, scale, to, Contrast<false>{p.margin, p.tau});
+    const double losses = p.metric == COSINE ? sweep_rows<true, T>(memory, a, b, i0, column, p.d, cut, blockIdx.z, same, scale,
+                                                                   to, Contrast<true>{p.margin, p.tau})
+                                             : sweep_rows<false, T>(memory, a, b, i0, column, p.d, cut, blockIdx.z, same, scale,
+                                                                    to, Contrast<false>{p.margin, p.tau});
     if (sliced && last_block(ticket + 1 + gridDim.x * blockIdx.y + blockIdx.x, cut.slices)) {
         add_slices(parts + static_cast<size_t>(row0) * p.d, cut, rows, i0, min(cut.own, a.n - i0), column, p.d, out);
     }
@@ -149,27 +157,33 @@ __device__ __forceinline__ double sweep_of(float4* memory, const Rows& a, const 
 }
 
 template <class T>
-__device__ inline void all(float4* memory, const T* z, const float* labels, const float* weights, float* loss, float* dz, float* part, const ContrastiveParams& p, unsigned* ticket) {
+__device__ inline void all(float4* memory, const T* z, const float* labels, const float* weights, float* loss, float* dz,
+                           float* part, const ContrastiveParams& p, unsigned* ticket) {
     const Rows rows = samples_of(z, p.n, labels, p.weighted & 1 ? weights : nullptr);
     const double scale = share_of(p, total_of<true>(rows));
     const Cut cut = cut_of(p.n, 0, p.d);
     const unsigned blocks = cut.blocks(p.n);
-    const double losses = sweep_of<T>(memory, rows, rows, blockIdx.x, 0, true, static_cast<float>(scale * p.grad_scale), cut, parts_of(part, cut, blocks), dz, p, ticket);
+    const double losses = sweep_of<T>(memory, rows, rows, blockIdx.x, 0, true, static_cast<float>(scale * p.grad_scale), cut,
+                                      parts_of(part, cut, blocks), dz, p, ticket);
     // Each pair was met from both ends, and its loss is twice what counts.
     put_loss(losses, part, blockIdx.z * blocks + blockIdx.x, blocks * cut.slices, blockIdx.y == 0, 0.25 * scale, loss, ticket);
 }
 
 template <class T>
-__device__ inline void cross(float4* memory, const T* z, const float* labels_z, const float* weights_z, const T* others, const float* labels_o, const float* weights_o, float* loss, float* dz, float* dothers, float* part, const ContrastiveParams& p, unsigned* ticket) {
+__device__ inline void cross(float4* memory, const T* z, const float* labels_z, const float* weights_z, const T* others,
+                             const float* labels_o, const float* weights_o, float* loss, float* dz, float* dothers, float* part,
+                             const ContrastiveParams& p, unsigned* ticket) {
     const Rows of_z = samples_of(z, p.n, labels_z, p.weighted & 1 ? weights_z : nullptr);
     const Rows of_o = samples_of(others, p.m, labels_o, p.weighted & 2 ? weights_o : nullptr);
     const double scale = share_of(p, total_of<false>(of_z) * total_of<false>(of_o));
     const Cut cut = cut_of(p.n, p.m, p.d);
     const unsigned blocks = cut.blocks(p.n);
     const bool second = blockIdx.x >= blocks;
-    const double losses = sweep_of<T>(memory, second ? of_o : of_z, second ? of_z : of_o, second ? blockIdx.x - blocks : blockIdx.x, second ? p.n : 0, false,
-                                      static_cast<float>(scale * p.grad_scale), cut, parts_of(part, cut, blocks), second ? dothers : dz, p, ticket);
-    put_loss(losses, part, blockIdx.z * blocks + blockIdx.x, blocks * cut.slices, !second && blockIdx.y == 0, 0.5 * scale, loss, ticket);
+    const double losses = sweep_of<T>(
+        memory, second ? of_o : of_z, second ? of_z : of_o, second ? blockIdx.x - blocks : blockIdx.x, second ? p.n : 0, false,
+        static_cast<float>(scale * p.grad_scale), cut, parts_of(part, cut, blocks), second ? dothers : dz, p, ticket);
+    put_loss(losses, part, blockIdx.z * blocks + blockIdx.x, blocks * cut.slices, !second && blockIdx.y == 0, 0.5 * scale, loss,
+             ticket);
 }
 
 __device__ inline float sum_of_eight(float v) {
@@ -192,43 +206,61 @@ __device__ inline float norm_of_eight(const float* row, unsigned d, bool there) 
 } // namespace
 
 extern "C" __global__ void __launch_bounds__(128, 2)
-contrastive_all(const float* __restrict__ z, const float* __restrict__ labels, const float* __restrict__ weights, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ part, ContrastiveParams p, unsigned* ticket) {
+    contrastive_all(const float* __restrict__ z, const float* __restrict__ labels, const float* __restrict__ weights,
+                    float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ part, ContrastiveParams p,
+                    unsigned* ticket) {
     extern __shared__ float4 all_memory[];
     all(all_memory, z, labels, weights, loss, dz, part, p, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 3)
-contrastive_all_f16(const __half* __restrict__ z, const float* __restrict__ labels, const float* __restrict__ weights, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ part, ContrastiveParams p, unsigned* ticket) {
+    contrastive_all_f16(const __half* __restrict__ z, const float* __restrict__ labels, const float* __restrict__ weights,
+                        float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ part, ContrastiveParams p,
+                        unsigned* ticket) {
     extern __shared__ float4 all_f16_memory[];
     all(all_f16_memory, z, labels, weights, loss, dz, part, p, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 3)
-contrastive_all_bf16(const __nv_bfloat16* __restrict__ z, const float* __restrict__ labels, const float* __restrict__ weights, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ part, ContrastiveParams p, unsigned* ticket) {
+    contrastive_all_bf16(const __nv_bfloat16* __restrict__ z, const float* __restrict__ labels, const float* __restrict__ weights,
+                         float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ part, ContrastiveParams p,
+                         unsigned* ticket) {
     extern __shared__ float4 all_bf16_memory[];
     all(all_bf16_memory, z, labels, weights, loss, dz, part, p, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 2)
-contrastive_cross(const float* __restrict__ z, const float* __restrict__ labels_z, const float* __restrict__ weights_z, const float* __restrict__ others, const float* __restrict__ labels_o, const float* __restrict__ weights_o, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ dothers, float* __restrict__ part, ContrastiveParams p, unsigned* ticket) {
+    contrastive_cross(const float* __restrict__ z, const float* __restrict__ labels_z, const float* __restrict__ weights_z,
+                      const float* __restrict__ others, const float* __restrict__ labels_o, const float* __restrict__ weights_o,
+                      float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ dothers, float* __restrict__ part,
+                      ContrastiveParams p, unsigned* ticket) {
     extern __shared__ float4 cross_memory[];
     cross(cross_memory, z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, part, p, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 2)
-contrastive_cross_f16(const __half* __restrict__ z, const float* __restrict__ labels_z, const float* __restrict__ weights_z, const __half* __restrict__ others, const float* __restrict__ labels_o, const float* __restrict__ weights_o, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ dothers, float* __restrict__ part, ContrastiveParams p, unsigned* ticket) {
+    contrastive_cross_f16(const __half* __restrict__ z, const float* __restrict__ labels_z, const float* __restrict__ weights_z,
+                          const __half* __restrict__ others, const float* __restrict__ labels_o,
+                          const float* __restrict__ weights_o, float* __restrict__ loss, float* __restrict__ dz,
+                          float* __restrict__ dothers, float* __restrict__ part, ContrastiveParams p, unsigned* ticket) {
     extern __shared__ float4 cross_f16_memory[];
     cross(cross_f16_memory, z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, part, p, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 2)
-contrastive_cross_bf16(const __nv_bfloat16* __restrict__ z, const float* __restrict__ labels_z, const float* __restrict__ weights_z, const __nv_bfloat16* __restrict__ others, const float* __restrict__ labels_o, const float* __restrict__ weights_o, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ dothers, float* __restrict__ part, ContrastiveParams p, unsigned* ticket) {
+    contrastive_cross_bf16(const __nv_bfloat16* __restrict__ z, const float* __restrict__ labels_z,
+                           const float* __restrict__ weights_z, const __nv_bfloat16* __restrict__ others,
+                           const float* __restrict__ labels_o, const float* __restrict__ weights_o, float* __restrict__ loss,
+                           float* __restrict__ dz, float* __restrict__ dothers, float* __restrict__ part, ContrastiveParams p,
+                           unsigned* ticket) {
     extern __shared__ float4 cross_bf16_memory[];
     cross(cross_bf16_memory, z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, part, p, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-contrastive_halves(const float* __restrict__ z, const float* __restrict__ labels, const float* __restrict__ weights, const unsigned* __restrict__ pairing, float* __restrict__ loss, float* __restrict__ dz, float* __restrict__ part, ContrastiveParams p, unsigned* ticket) {
+    contrastive_halves(const float* __restrict__ z, const float* __restrict__ labels, const float* __restrict__ weights,
+                       const unsigned* __restrict__ pairing, float* __restrict__ loss, float* __restrict__ dz,
+                       float* __restrict__ part, ContrastiveParams p, unsigned* ticket) {
     // How often each row is in the pairing, and where last; how many indices are no row.
     __shared__ unsigned count[ROWS_HALVES + 1];
     __shared__ unsigned last[ROWS_HALVES];

@@ -4,20 +4,22 @@
 //     result[row, place] = Σ_inner Σ_taps weight[row, inner, tap] · source[inner, place moved by tap],
 // rows and inner being the channels of the result and of the source in one group, and a place a position of a sample: an
 // implicit GEMM (Chetlur et al. 2014), whose right side is gathered as it is staged. For the gradient of the input, places of one
-// phase of the stride see the same taps and see `dy` with stride 1 (the sub-pixel view of a transposed convolution, Shi et al. 2016).
+// phase of the stride see the same taps and see `dy` with stride 1 (the sub-pixel view of a transposed convolution, Shi et al.
+// 2016).
 //
-// Two ways lead there. Where rows or tiles are few, latency is what binds, and narrow_tile and few_weights read straight from memory, much
-// at once. Otherwise a block owns 8, 32 or 64 rows (whichever the group fills) by SPAN places, and stages DEPTH (inner, tap) terms at a time,
-// STAGES − 1 slices ahead, by asynchronous copies. Thread i gathers place i: neighbours read neighbours, and what a place is
-// gets divided out once. A thread multiplies 2 × 4, 8 × 4 or 8 × 8 sums in registers from 16-byte reads of shared
-// memory: weights lie with their terms side by side, DEPTH + 4 apart, values with their places side by side. With tf32 a warp
-// owns 32 rows by 32 or 64 places in mma fragments; both layouts are free of bank conflicts there too (pitches of 20 and 136). Tiles
-// of 8 rows would leave half of a fragment empty and stay f32.
+// Two ways lead there. Where rows or tiles are few, latency is what binds, and narrow_tile and few_weights read straight from
+// memory, much at once. Otherwise a block owns 8, 32 or 64 rows (whichever the group fills) by SPAN places, and stages DEPTH
+// (inner, tap) terms at a time, STAGES − 1 slices ahead, by asynchronous copies. Thread i gathers place i: neighbours read
+// neighbours, and what a place is gets divided out once. A thread multiplies 2 × 4, 8 × 4 or 8 × 8 sums in registers from 16-byte
+// reads of shared memory: weights lie with their terms side by side, DEPTH + 4 apart, values with their places side by side. With
+// tf32 a warp owns 32 rows by 32 or 64 places in mma fragments; both layouts are free of bank conflicts there too (pitches of 20
+// and 136). Tiles of 8 rows would leave half of a fragment empty and stay f32.
 //
-// The gradient of the weight is a third product, over places: dw[row, (inner, tap)] = Σ_places dy[row, place] · x[inner, place moved by tap].
-// There a block owns 64 × 64 weights (where channels are few, up to four times 8 × 8) on one of `splits` runs of places. Both operands lie with
-// their places side by side, so that staging copies straight and fragments are 16 bytes along the sum. Groups of threads share
-// out each slice and are added as a tree; the runs are added in order by the last block of the tile to finish.
+// The gradient of the weight is a third product, over places: dw[row, (inner, tap)] = Σ_places dy[row, place] · x[inner, place
+// moved by tap]. There a block owns 64 × 64 weights (where channels are few, up to four times 8 × 8) on one of `splits` runs of
+// places. Both operands lie with their places side by side, so that staging copies straight and fragments are 16 bytes along the
+// sum. Groups of threads share out each slice and are added as a tree; the runs are added in order by the last block of the tile
+// to finish.
 //
 // Floor: 2 flops a term against each buffer once. 64 rows meet a value 64 times and a weight 128 times, so a wide
 // layer is bound by f32 multiply-adds (or the tensor cores), a narrow one by bytes and by the gathering's instructions.
@@ -25,19 +27,20 @@
 namespace {
 
 constexpr unsigned THREADS = 128; // of fwd and bwd_x
-constexpr unsigned SPAN = 128; // places of a tile: one a thread
-constexpr unsigned DEPTH = 16; // terms of a slice
-constexpr unsigned STAGES = 3; // slices in flight
+constexpr unsigned SPAN = 128;    // places of a tile: one a thread
+constexpr unsigned DEPTH = 16;    // terms of a slice
+constexpr unsigned STAGES = 3;    // slices in flight
 constexpr unsigned WEIGHT_PITCH = DEPTH + 4;
 constexpr unsigned VALUE_PITCH = SPAN + 8;
 
-constexpr unsigned FILLED = 264; // blocks that fill a large card, two for each multiprocessor
-constexpr unsigned SLOTS = 1024; // of weights that a block of the narrow way keeps for a row, at most
+constexpr unsigned FILLED = 264;        // blocks that fill a large card, two for each multiprocessor
+constexpr unsigned SLOTS = 1024;        // of weights that a block of the narrow way keeps for a row, at most
 constexpr unsigned LARGEST_STRIDE = 16; // and whose phases it has a table of
-constexpr unsigned LONG_FORWARD = 48, LONG_BACKWARD = 256; // terms of a sum that are worth its beginning where tiles are few
+// Terms of a sum that are worth its beginning where tiles are few.
+constexpr unsigned LONG_FORWARD = 48, LONG_BACKWARD = 256;
 
 constexpr unsigned WEIGHT_THREADS = 256; // of bwd_w
-constexpr unsigned BIAS_THREADS = 512; // of bwd_b
+constexpr unsigned BIAS_THREADS = 512;   // of bwd_b
 
 // Where a place without a result is stored; no buffer has that many elements.
 constexpr unsigned NOWHERE = 0xffffffffu;
@@ -49,9 +52,7 @@ struct Axis {
     unsigned input, output, taps, stride, padding, dilation;
 };
 
-__device__ inline unsigned div_up(unsigned a, unsigned b) {
-    return a / b + (a % b != 0);
-}
+__device__ inline unsigned div_up(unsigned a, unsigned b) { return a / b + (a % b != 0); }
 
 __device__ inline unsigned greatest_common(unsigned a, unsigned b) {
     while (b != 0) {
@@ -83,8 +84,8 @@ struct Line {
         while (tap < last && tap * a.dilation % a.stride != wanted) ++tap;
         const unsigned taps = tap < last ? (a.taps - 1 - tap) / period + 1 : 0;
         const int from = static_cast<int>(phase + a.padding - tap * a.dilation) / static_cast<int>(a.stride);
-        return {div_up(a.input - phase, a.stride), a.stride, phase, a.input, 1, static_cast<unsigned>(from),
-                0u - a.dilation / common, a.output, taps, tap, period, a.taps};
+        const unsigned places = div_up(a.input - phase, a.stride), jump = 0u - a.dilation / common;
+        return {places, a.stride, phase, a.input, 1, static_cast<unsigned>(from), jump, a.output, taps, tap, period, a.taps};
     }
 };
 
@@ -119,7 +120,7 @@ template <int AXES> struct alignas(AXES == 1 ? 8 : 16) Term {
 
 // The product behind the convolution, or behind one phase of the gradient of its input.
 template <int AXES> struct Product {
-    unsigned rows, inner; // channels of the result and of the source, in a group
+    unsigned rows, inner;          // channels of the result and of the source, in a group
     unsigned row_step, inner_step; // weights from one to the next
     Line line[AXES];
 
@@ -263,8 +264,8 @@ template <int N, class F> __device__ inline void each_tf32(float (&sums)[2][N][4
     }
 }
 
-// A block's sums of fwd or bwd_x, CHANNELS rows by SPAN places, in f32: a thread has ROWS rows, its neighbours' between them, by COLUMNS
-// places in runs of four.
+// A block's sums of fwd or bwd_x, CHANNELS rows by SPAN places, in f32: a thread has ROWS rows, its neighbours' between them, by
+// COLUMNS places in runs of four.
 template <unsigned CHANNELS_, unsigned ROWS, unsigned COLUMNS> struct Exact {
     static constexpr unsigned CHANNELS = CHANNELS_;
     static constexpr unsigned DOWN = CHANNELS / ROWS, ACROSS = SPAN / COLUMNS;
@@ -331,7 +332,8 @@ template <unsigned CHANNELS_> struct Tf32 {
     __device__ void multiply(const float* weights, const float* values) {
 #pragma unroll
         for (unsigned k = 0; k < DEPTH; k += 8) {
-            multiply_tf32(sums, &weights[row * WEIGHT_PITCH + k], WEIGHT_PITCH, &values[k * VALUE_PITCH + column], VALUE_PITCH, 1);
+            multiply_tf32(sums, &weights[row * WEIGHT_PITCH + k], WEIGHT_PITCH, &values[k * VALUE_PITCH + column], VALUE_PITCH,
+                          1);
         }
     }
 
@@ -441,24 +443,23 @@ __device__ inline void tile(const Conv<AXES>& c, Tables<AXES>& tables, float* ro
     });
 }
 
-// A term of the narrow way: where it is found, as Term has it, its weights' slot, and its turn among the taps that a place sees on
-// each axis.
+// A term of the narrow way: where it is found, as Term has it, its weights' slot, and its turn among the taps that a place sees
+// on each axis.
 template <int AXES> struct alignas(AXES == 1 ? 16 : 8) Reach {
     unsigned offset, slot, step[AXES], turn[AXES];
 };
 
-// What the positions of one phase of the stride share on an axis: their first coordinate in the source beyond position / stride, their first
-// tap and how many they see.
+// What the positions of one phase of the stride share on an axis: their first coordinate in the source beyond position / stride,
+// their first tap and how many they see.
 struct Phase {
     unsigned from, tap, turns;
 };
 
 // Terms that a thread reads at once.
-__device__ constexpr unsigned batch(unsigned places) {
-    return places > 2 ? 4 : 8;
-}
+__device__ constexpr unsigned batch(unsigned places) { return places > 2 ? 4 : 8; }
 
-// The shape of the narrow product: slots of a source channel's weights, taps that a place sees at most, and how far apart those are, by axis.
+// The shape of the narrow product: slots of a source channel's weights, taps that a place sees at most, and how far apart those
+// are, by axis.
 template <bool BACKWARD, int AXES> struct Taps {
     unsigned each = 1, seen = 1, turns[AXES], period[AXES];
 
@@ -473,10 +474,11 @@ template <bool BACKWARD, int AXES> struct Taps {
     }
 };
 
-// The convolution or the gradient of its input where channels or places are few: a thread has ROWS rows of PLACES places, and reads
-// what they meet straight from memory, a batch ahead; neighbours are neighbours, whatever their phase, so that all phases of
-// a stride are in one block and `dx` is written in order. Weights lie in shared memory, [slot, ROWS], with a slot for every tap
-// that a phase might see and zeros in those beyond the kernel. Where blocks are few, `shares` of a block's threads each have some of the terms.
+// The convolution or the gradient of its input where channels or places are few: a thread has ROWS rows of PLACES places, and
+// reads what they meet straight from memory, a batch ahead; neighbours are neighbours, whatever their phase, so that all phases
+// of a stride are in one block and `dx` is written in order. Weights lie in shared memory, [slot, ROWS], with a slot for every
+// tap that a phase might see and zeros in those beyond the kernel. Where blocks are few, `shares` of a block's threads each have
+// some of the terms.
 template <bool BACKWARD, unsigned ROWS, unsigned PLACES, int AXES>
 __device__ inline void narrow_tile(const Conv<AXES>& c, unsigned shares, float4* room, const float* __restrict__ source,
                                    const float* __restrict__ weight, const float* bias, float* __restrict__ result) {
@@ -525,7 +527,8 @@ __device__ inline void narrow_tile(const Conv<AXES>& c, unsigned shares, float4*
                 t.turn[a] = a == 0 ? rest : rest % taps.turns[a];
                 if (a > 0) rest /= taps.turns[a];
                 // Later taps of the gradient meet earlier places.
-                t.step[a] = BACKWARD ? 0u - t.turn[a] * (axis.dilation / (axis.stride / taps.period[a])) : t.turn[a] * axis.dilation;
+                t.step[a] =
+                    BACKWARD ? 0u - t.turn[a] * (axis.dilation / (axis.stride / taps.period[a])) : t.turn[a] * axis.dilation;
                 t.offset += t.step[a] * plane;
                 t.slot += t.turn[a] * taps.period[a] * pitch;
                 plane *= BACKWARD ? axis.output : axis.input;
@@ -668,8 +671,9 @@ __device__ inline void narrow_rows(const Conv<AXES>& c, float4* room, const floa
     narrow_tile<BACKWARD, ROWS, 1>(c, shares, room, source, weight, bias, result);
 }
 
-// Whether a product goes the narrow way. Its blocks take long to begin, those of the gradient longer, for their phases. So either there must
-// be enough of them, where rows are few, or too few tiles, each summing for long. What is cheap to tell comes first: tiles begin with this too.
+// Whether a product goes the narrow way. Its blocks take long to begin, those of the gradient longer, for their phases. So either
+// there must be enough of them, where rows are few, or too few tiles, each summing for long. What is cheap to tell comes first:
+// tiles begin with this too.
 template <bool BACKWARD, int AXES> __device__ inline bool narrow(const Conv<AXES>& c) {
     const unsigned rows = BACKWARD ? c.cin : c.cout, inner = BACKWARD ? c.cout : c.cin;
     const unsigned at_once = rows == 1 ? 1 : rows > 4 && rows <= 16 ? 8 : 4;
@@ -677,7 +681,8 @@ template <bool BACKWARD, int AXES> __device__ inline bool narrow(const Conv<AXES
     const unsigned span = THREADS * (!BACKWARD ? 1 : at_once == 8 ? 2 : 4);
     const size_t blocks = (all + span - 1) / span * c.groups * div_up(rows, at_once);
     if (rows > 16 || blocks < (BACKWARD ? FILLED : FILLED / 2)) {
-        size_t phases = 1, places = c.batch, terms = static_cast<size_t>(inner) * c.taps(), least = BACKWARD ? LONG_BACKWARD : LONG_FORWARD;
+        size_t phases = 1, places = c.batch, terms = static_cast<size_t>(inner) * c.taps(),
+               least = BACKWARD ? LONG_BACKWARD : LONG_FORWARD;
         for (const Axis& a : c.axis) least *= BACKWARD ? a.stride : 1;
         if (terms < least) return false;
         for (const Axis& a : c.axis) {
@@ -723,8 +728,8 @@ __device__ inline void convolve(const Conv<AXES>& c, float4* room, const float* 
     }
 }
 
-// A block's sums of bwd_w, CHANNELS_ rows by TERMS_ columns over DEPTH_ places at a time, in f32. Its GROUPS groups of threads each take
-// SHARE of the places; a thread has ROWS rows and COLUMNS columns, its neighbours' between them.
+// A block's sums of bwd_w, CHANNELS_ rows by TERMS_ columns over DEPTH_ places at a time, in f32. Its GROUPS groups of threads
+// each take SHARE of the places; a thread has ROWS rows and COLUMNS columns, its neighbours' between them.
 template <unsigned CHANNELS_, unsigned TERMS_, unsigned ROWS, unsigned COLUMNS, unsigned DEPTH_> struct ExactWeights {
     static constexpr unsigned CHANNELS = CHANNELS_, TERMS = TERMS_, PLACES = DEPTH_, PITCH = DEPTH_ + 4;
     static constexpr unsigned DOWN = CHANNELS / ROWS, ACROSS = TERMS / COLUMNS;
@@ -793,8 +798,8 @@ struct Tf32Weights {
     }
 };
 
-// A tile of the gradient of the weight on one run of places. `part` is [splits, weights], and one element where there is one run; `ticket`
-// has one for each tile.
+// A tile of the gradient of the weight on one run of places. `part` is [splits, weights], and one element where there is one run;
+// `ticket` has one for each tile.
 template <class T, int AXES>
 __device__ inline void weight_tile(const Conv<AXES>& c, float* room, const float* __restrict__ x, const float* __restrict__ dy,
                                    float* part, float* dw, unsigned* ticket) {
@@ -897,7 +902,7 @@ __device__ inline void weight_tile(const Conv<AXES>& c, float* room, const float
     if (term + column >= terms) return;
     float sum[EACH] = {};
     // Unrolled, because one block alone waits for all of this: 32 reads at a time.
-#pragma unroll (32 / EACH)
+#pragma unroll(32 / EACH)
     for (unsigned s = 0; s < c.splits; ++s) {
         const float* const from = part + s * weights + base + column;
 #pragma unroll
@@ -928,17 +933,19 @@ template <unsigned HALF> __device__ inline void halve(float (&sums)[FEW_SUMS]) {
     if constexpr (HALF > 2) halve<HALF / 2>(sums);
 }
 
-// The gradient of the weight where channels are few, and bytes, their latency and the adding up are all there is to do. A lane reads the
-// 8 values of dy and the 8 of x of a place straight from memory (neighbours read neighbours; what taps share is in the nearest cache),
-// two places at a time so that 32 reads are under way, and multiplies them into 64 sums. Lanes are added by halving: each hands on
-// the half of its sums that the other keeps. `part` is [splits, blocks of tiles, tiles, 64] from its first multiple of 16 bytes on.
+// The gradient of the weight where channels are few, and bytes, their latency and the adding up are all there is to do. A lane
+// reads the 8 values of dy and the 8 of x of a place straight from memory (neighbours read neighbours; what taps share is in the
+// nearest cache), two places at a time so that 32 reads are under way, and multiplies them into 64 sums. Lanes are added by
+// halving: each hands on the half of its sums that the other keeps. `part` is [splits, blocks of tiles, tiles, 64] from its first
+// multiple of 16 bytes on.
 template <int AXES>
-__device__ inline void few_weights(const Conv<AXES>& c, float4* room, const float* __restrict__ x, const float* __restrict__ dy, float* part,
-                                   float* dw, unsigned* ticket) {
+__device__ inline void few_weights(const Conv<AXES>& c, float4* room, const float* __restrict__ x, const float* __restrict__ dy,
+                                   float* part, float* dw, unsigned* ticket) {
     const Product<AXES> p = Product<AXES>::forward(c);
     const unsigned places = p.places(), sources = p.sources(), terms = c.cin * p.taps();
     const unsigned across = div_up(terms, FEW), down = div_up(c.cout, FEW), tiles = c.groups * down * across;
-    const unsigned members = tiles > 2 ? FEW_TILES : tiles, owners = div_up(tiles, members), shares = WEIGHT_THREADS / 32 / members;
+    const unsigned members = tiles > 2 ? FEW_TILES : tiles, owners = div_up(tiles, members),
+                   shares = WEIGHT_THREADS / 32 / members;
     const unsigned number = block_number(), own = number % owners, split = number / owners;
     if (split >= c.splits) return;
     const unsigned thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
@@ -1025,7 +1032,8 @@ __device__ inline void few_weights(const Conv<AXES>& c, float4* room, const floa
         for (unsigned i = 0; i < READS; ++i) {
             const unsigned from = s + i * teams;
             v[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-            if (from < c.splits) v[i] = __ldcg(reinterpret_cast<const float4*>(parts + static_cast<size_t>(from) * owners * elements) + quad);
+            if (from < c.splits)
+                v[i] = __ldcg(reinterpret_cast<const float4*>(parts + static_cast<size_t>(from) * owners * elements) + quad);
         }
 #pragma unroll
         for (unsigned i = 0; i < READS; ++i) sum[0] += v[i].x, sum[1] += v[i].y, sum[2] += v[i].z, sum[3] += v[i].w;

@@ -6,8 +6,9 @@
 //   bwd_b  db[c] = Σ_n Σ_o dy[n,c,o]
 // over the channels i of output channel c's group; x and dy are 0 beyond their ends.
 //
-// Shapes: x, dx [batch, cin, t]; w, dw [cout, cin / groups, k]; b, db [cout]; y, dy [batch, cout, out]; part as Conv1dParams::parts of the
-// row has it, or one element where splits is 1. Without a bias another buffer is bound in its place and not read.
+// Shapes: x, dx [batch, cin, t]; w, dw [cout, cin / groups, k]; b, db [cout]; y, dy [batch, cout, out]; part as
+// Conv1dParams::parts of the row has it, or one element where splits is 1. Without a bias another buffer is bound in its place
+// and not read.
 //
 // conv.cuh has the tiles, who owns what, and what bounds them. Cost: 2·batch·cout·out·cin/groups·k flops each for fwd, bwd_x and
 // bwd_w, every buffer once; bwd_w also writes and reads `part`.
@@ -22,14 +23,15 @@ struct Conv1dParams {
 };
 
 __device__ inline Conv<1> conv(const Conv1dParams& p) {
-    return {p.batch, p.groups, p.cin / p.groups, p.cout / p.groups, {{p.t, p.out, p.k, p.stride, p.padding, p.dilation}}, p.splits,
-            p.tf32 != 0};
+    const Axis axis = {p.t, p.out, p.k, p.stride, p.padding, p.dilation};
+    return {p.batch, p.groups, p.cin / p.groups, p.cout / p.groups, {axis}, p.splits, p.tf32 != 0};
 }
 
 } // namespace
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    conv1d_fwd(const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ b, float* __restrict__ y, Conv1dParams p) {
+    conv1d_fwd(const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ b, float* __restrict__ y,
+               Conv1dParams p) {
     extern __shared__ float4 room[];
     convolve<false>(conv(p), room, x, w, p.bias ? b : nullptr, y);
 }

@@ -7,11 +7,12 @@
 // over the channels i of output channel c's group, where o, k and t are pairs (row, column) and every product and sum with
 // them goes by its axis; x and dy are 0 beyond their edges.
 //
-// Shapes: x, dx [batch, cin, h, w]; w, dw [cout, cin / groups, kh, kw]; b, db [cout]; y, dy [batch, cout, oh, ow]; part as Conv2dParams::parts
-// of the row has it, or one element where splits is 1. Without a bias another buffer is bound in its place and not read.
+// Shapes: x, dx [batch, cin, h, w]; w, dw [cout, cin / groups, kh, kw]; b, db [cout]; y, dy [batch, cout, oh, ow]; part as
+// Conv2dParams::parts of the row has it, or one element where splits is 1. Without a bias another buffer is bound in its place
+// and not read.
 //
-// conv.cuh has the tiles, who owns what, and what bounds them. Cost: 2·batch·cout·oh·ow·cin/groups·kh·kw flops each for fwd, bwd_x and
-// bwd_w, every buffer once; bwd_w also writes and reads `part`.
+// conv.cuh has the tiles, who owns what, and what bounds them. Cost: 2·batch·cout·oh·ow·cin/groups·kh·kw flops each for fwd,
+// bwd_x and bwd_w, every buffer once; bwd_w also writes and reads `part`.
 
 #include "prelude.cuh"
 #include "conv.cuh"
@@ -24,19 +25,16 @@ struct Conv2dParams {
 };
 
 __device__ inline Conv<2> conv(const Conv2dParams& p) {
-    return {p.batch,
-            p.groups,
-            p.cin / p.groups,
-            p.cout / p.groups,
-            {{p.h, p.oh, p.kh, p.stride_h, p.padding_h, p.dilation_h}, {p.w, p.ow, p.kw, p.stride_w, p.padding_w, p.dilation_w}},
-            p.splits,
-            p.tf32 != 0};
+    const Axis rows = {p.h, p.oh, p.kh, p.stride_h, p.padding_h, p.dilation_h};
+    const Axis columns = {p.w, p.ow, p.kw, p.stride_w, p.padding_w, p.dilation_w};
+    return {p.batch, p.groups, p.cin / p.groups, p.cout / p.groups, {rows, columns}, p.splits, p.tf32 != 0};
 }
 
 } // namespace
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    conv2d_fwd(const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ b, float* __restrict__ y, Conv2dParams p) {
+    conv2d_fwd(const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ b, float* __restrict__ y,
+               Conv2dParams p) {
     extern __shared__ float4 room[];
     convolve<false>(conv(p), room, x, w, p.bias ? b : nullptr, y);
 }

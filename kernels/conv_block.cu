@@ -11,8 +11,9 @@
 //
 // Shapes: x, da_in [blocks, Cin, T, 16], y, da [blocks, Cout, Tout, 16], sixteen samples side by side; weight, dw
 // [Cout, Cin, K]; norm [4, C] scale, shift, mean, 1/sigma; back [6, C] norm, p, q. Samples beyond the batch enter no sum and
-// receive da = 0. part is scratch: of fwd [2, C, parts] mean and squares about it of each tile, then their counts [parts]; of pool_bwd
-// [2, C, parts] two sums of each block; of bwd [tiles, slices, taps, pairs, 4] partial dw as a block of dw holds it, then [2, Cin, parts].
+// receive da = 0. part is scratch: of fwd [2, C, parts] mean and squares about it of each tile, then their counts [parts]; of
+// pool_bwd [2, C, parts] two sums of each block; of bwd [tiles, slices, taps, pairs, 4] partial dw as a block of dw holds it,
+// then [2, Cin, parts].
 //
 // Threads. Four neighbours of a warp read the 64-byte line of sixteen samples, 16 bytes each, and all arithmetic is on those
 // four samples: stride costs nothing, and one weight from shared memory serves four multiply-adds.
@@ -21,17 +22,17 @@
 //   Statistics are those of a warp about its own mean, from the registers, and then of the tile.
 // - bwd: two kinds of blocks side by side. A block of dw owns a tile of weights and a slice of all (16 samples, positions); a
 //   thread up to 8 taps of 4 output channels and one input channel, and a share of the slice; the shares meet in shuffles, the
-//   warps in shared memory, the slices in the last block of the tile. A block of da_in owns 16 samples, a tile of positions s/stride and
-//   16 input channels or fewer; a thread one residue s mod stride of one position and 4 channels, or in a large launch up to 3
-//   residues, so that dy, which each kind makes as it stages it, is read once from shared memory for 12 weights.
+//   warps in shared memory, the slices in the last block of the tile. A block of da_in owns 16 samples, a tile of positions
+//   s/stride and 16 input channels or fewer; a thread one residue s mod stride of one position and 4 channels, or in a large
+//   launch up to 3 residues, so that dy, which each kind makes as it stages it, is read once from shared memory for 12 weights.
 // - The last block, or the last of a tile, merges what the others left in part, with all its threads.
 //
-// Cost, with M = B Tout Cout Cin K: fwd 2 M flops, bwd 4 M (bwd_w 2 M); bytes x + y forward, 2 (x + y + da) + da_in backward. A step
-// of the paper's network at B = 512, T = 1000 is 193 MFLOP and some 50 MB through the second cache, 17 MB of them different: by an
-// H100's data sheet (67 TFLOP/s, 3.35 TB/s) 3 us of arithmetic and 15 us of bytes, were they all from memory. So launches and the
-// chain of loads of one block bind, at B = 64 as at B = 512: hence few launches, small tiles, many blocks, and in a block all loads of a
-// stage under way before the first is used, none of them behind a division or another load. Blocks of dw and of da_in both read y and da,
-// the second time from the cache: the price for tiles that fit any width.
+// Cost, with M = B Tout Cout Cin K: fwd 2 M flops, bwd 4 M (bwd_w 2 M); bytes x + y forward, 2 (x + y + da) + da_in backward. A
+// step of the paper's network at B = 512, T = 1000 is 193 MFLOP and some 50 MB through the second cache, 17 MB of them different:
+// by an H100's data sheet (67 TFLOP/s, 3.35 TB/s) 3 us of arithmetic and 15 us of bytes, were they all from memory. So launches
+// and the chain of loads of one block bind, at B = 64 as at B = 512: hence few launches, small tiles, many blocks, and in a block
+// all loads of a stage under way before the first is used, none of them behind a division or another load. Blocks of dw and of
+// da_in both read y and da, the second time from the cache: the price for tiles that fit any width.
 #include "prelude.cuh"
 
 namespace {
@@ -77,7 +78,9 @@ constexpr unsigned ENOUGH = 264;
 __device__ inline unsigned over(unsigned n, unsigned by) { return (n + by - 1) / by; }
 
 // The least of 1, 2, 4, ... that is n or more, at most `most`, one of them; n is at least 1.
-__device__ inline unsigned power(unsigned n, unsigned most) { return n >= most ? most : n == 1 ? 1 : 2u << (31 - __clz(static_cast<int>(n - 1))); }
+__device__ inline unsigned power(unsigned n, unsigned most) {
+    return n >= most ? most : n == 1 ? 1 : 2u << (31 - __clz(static_cast<int>(n - 1)));
+}
 
 // A division of integers is twenty instructions one after the other. For a power of two `by`: n / by, rounded up, and n % by.
 __device__ inline unsigned halved(unsigned n, unsigned by) { return n >> (31 - __clz(static_cast<int>(by))); }
@@ -86,7 +89,9 @@ __device__ inline unsigned rest(unsigned n, unsigned by) { return n & (by - 1); 
 
 // n / by for n below 2^20, from 1 / by.
 __device__ inline float inverse_of(unsigned by) { return __fdividef(1.0f, static_cast<float>(by)); }
-__device__ inline unsigned quotient(unsigned n, float inverse) { return static_cast<unsigned>((static_cast<float>(n) + 0.5f) * inverse); }
+__device__ inline unsigned quotient(unsigned n, float inverse) {
+    return static_cast<unsigned>((static_cast<float>(n) + 0.5f) * inverse);
+}
 
 __device__ inline float4 zero4() { return make_float4(0.0f, 0.0f, 0.0f, 0.0f); }
 
@@ -165,14 +170,14 @@ __device__ inline float shared_sum(float v, unsigned width) {
 // A run of channels of a feature map on its way to shared memory; element q of it is (channel, position, quad).
 struct Run {
     const float* __restrict__ x;
-    unsigned block;  // of sixteen samples
-    unsigned i0;     // first channel
-    unsigned ni;     // channels that there are
-    unsigned frame;  // first frame
-    unsigned gap;    // frames that no tap reads, after each `taps`
-    unsigned row;    // quads of a channel
-    float by_row;    // 1 / row
-    float by_taps;   // 1 / taps
+    unsigned block; // of sixteen samples
+    unsigned i0;    // first channel
+    unsigned ni;    // channels that there are
+    unsigned frame; // first frame
+    unsigned gap;   // frames that no tap reads, after each `taps`
+    unsigned row;   // quads of a channel
+    float by_row;   // 1 / row
+    float by_taps;  // 1 / taps
     bool aligned;
 };
 
@@ -192,7 +197,8 @@ __device__ inline void load_run(float4 (&to)[FLIGHT], const Run& run, unsigned q
         const unsigned frame = run.frame + at + quotient(at, run.by_taps) * run.gap;
         to[j] = zero4();
         if (i < run.ni && frame < p.t) {
-            to[j] = line(run.x + (static_cast<size_t>(run.block * p.cin + run.i0 + i) * p.t + frame) * LANES + 4 * (q % QUADS), run.aligned);
+            to[j] = line(run.x + (static_cast<size_t>(run.block * p.cin + run.i0 + i) * p.t + frame) * LANES + 4 * (q % QUADS),
+                         run.aligned);
         }
     }
 }
@@ -229,11 +235,14 @@ __device__ inline Fwd fwd_of(ConvBlockParams p) {
 // A tile of y, and its sums. PER channels a thread, TAPS taps a run, known to be the kernel's own unless 8.
 template <unsigned PER, unsigned TAPS>
 __device__ inline void fwd_tile(const float* __restrict__ x, const float* __restrict__ norm_in, const float* __restrict__ weight,
-                                float* __restrict__ y, float* __restrict__ part, ConvBlockParams p, const Fwd& f, float4* shared, float* sums) {
+                                float* __restrict__ y, float* __restrict__ part, ConvBlockParams p, const Fwd& f, float4* shared,
+                                float* sums) {
     // 1. This block's samples, positions and channels; this thread's.
-    const unsigned at_part = f.across == 1 ? blockIdx.x : blockIdx.x / f.across, first = (blockIdx.x - at_part * f.across) * f.groups * PER;
+    const unsigned at_part = f.across == 1 ? blockIdx.x : blockIdx.x / f.across,
+                   first = (blockIdx.x - at_part * f.across) * f.groups * PER;
     const unsigned block = at_part / f.tiles, tile = at_part - block * f.tiles;
-    const unsigned quad = threadIdx.x % QUADS, row = rest(threadIdx.x / QUADS, f.rows), group = halved(threadIdx.x / QUADS, f.rows);
+    const unsigned quad = threadIdx.x % QUADS, row = rest(threadIdx.x / QUADS, f.rows),
+                   group = halved(threadIdx.x / QUADS, f.rows);
     const unsigned t0 = tile * f.rows, t = t0 + row, wide = f.groups * PER;
     const bool aligned = aligned16(x), put_aligned = aligned16(y);
     float4* norms = shared + f.channels * f.reach * QUADS;
@@ -255,7 +264,8 @@ __device__ inline void fwd_tile(const float* __restrict__ x, const float* __rest
             const float* from = weight + (static_cast<size_t>(min(c, p.cout - 1)) * p.cin + i0) * p.k + k0;
             for (unsigned q = halved(threadIdx.x, wide); q < ni * f.taps; q += halved(BLOCK, wide)) {
                 const bool there = c < p.cout && (p.k <= RUN || q % RUN < nk);
-                copy_async4(ws + q * wide + rest(threadIdx.x, wide), from + (!there ? 0 : p.k <= RUN ? q : q / RUN * p.k + q % RUN), there);
+                copy_async4(ws + q * wide + rest(threadIdx.x, wide),
+                            from + (!there ? 0 : (p.k <= RUN ? q : q / RUN * p.k + q % RUN)), there);
             }
             copy_norm(norms, norm_in, i0, ni, p);
             copy_commit();
@@ -313,7 +323,9 @@ __device__ inline void fwd_tile(const float* __restrict__ x, const float* __rest
     const int live = t < p.tout ? live_of(p, block, quad) : 0;
     const unsigned warps = f.rows / WARP_ROWS, there = p.tout - t0;
     const float lanes = static_cast<float>(lanes_of(p, block));
-    const auto count_of = [&](unsigned warp) { return lanes * static_cast<float>(min(there - min(there, warp * WARP_ROWS), WARP_ROWS)); };
+    const auto count_of = [&](unsigned warp) {
+        return lanes * static_cast<float>(min(there - min(there, warp * WARP_ROWS), WARP_ROWS));
+    };
     const float count = count_of(rest(threadIdx.x / 32, warps)), inverse_count = 1.0f / fmaxf(count, 1.0f);
     float two[2 * PER];
 #pragma unroll
@@ -349,7 +361,8 @@ __device__ inline void fwd_tile(const float* __restrict__ x, const float* __rest
 
 template <unsigned PER>
 __device__ inline void fwd_taps(const float* __restrict__ x, const float* __restrict__ norm_in, const float* __restrict__ weight,
-                                float* __restrict__ y, float* __restrict__ part, ConvBlockParams p, const Fwd& f, float4* shared, float* sums) {
+                                float* __restrict__ y, float* __restrict__ part, ConvBlockParams p, const Fwd& f, float4* shared,
+                                float* sums) {
     switch (p.k) {
     case 3: return fwd_tile<PER, 3>(x, norm_in, weight, y, part, p, f, shared, sums);
     case 5: return fwd_tile<PER, 5>(x, norm_in, weight, y, part, p, f, shared, sums);
@@ -366,10 +379,13 @@ __device__ inline void put_norm(float* norm, unsigned c, ConvBlockParams p, floa
     norm[3 * p.cout + c] = inv;
 }
 
-// Merges the statistics of all tiles: the mean of all, then the squares about it. Neighbours share a channel, each every `width`th tile.
-__device__ inline void merge_statistics(const float* part, unsigned parts, const float* __restrict__ gamma, const float* __restrict__ beta,
-                                        float* __restrict__ running_mean, float* __restrict__ running_var, float* __restrict__ norm, ConvBlockParams p) {
-    const unsigned width = sharers(p.cout), lane = rest(threadIdx.x, width), abreast = halved(BLOCK, width), ours = halved(threadIdx.x, width);
+// Merges the statistics of all tiles: the mean of all, then the squares about it. Neighbours share a channel, each every
+// `width`th tile.
+__device__ inline void merge_statistics(const float* part, unsigned parts, const float* __restrict__ gamma,
+                                        const float* __restrict__ beta, float* __restrict__ running_mean,
+                                        float* __restrict__ running_var, float* __restrict__ norm, ConvBlockParams p) {
+    const unsigned width = sharers(p.cout), lane = rest(threadIdx.x, width), abreast = halved(BLOCK, width),
+                   ours = halved(threadIdx.x, width);
     const float n = static_cast<float>(p.batch) * static_cast<float>(p.tout);
     const float* counts = part + static_cast<size_t>(2 * p.cout) * parts;
     for (unsigned c0 = 0; c0 < p.cout; c0 += abreast) {
@@ -418,7 +434,8 @@ __device__ inline void merge_statistics(const float* part, unsigned parts, const
 // From the sums of dz and dz (y - mean) over `parts` tiles, of `channels` channels with n values each; as merge_statistics.
 __device__ inline void norm_bwd(const float* part, unsigned parts, const float* __restrict__ norm, float* __restrict__ dgamma,
                                 float* __restrict__ dbeta, float* __restrict__ back, unsigned channels, float n) {
-    const unsigned width = sharers(channels), lane = rest(threadIdx.x, width), abreast = halved(BLOCK, width), ours = halved(threadIdx.x, width);
+    const unsigned width = sharers(channels), lane = rest(threadIdx.x, width), abreast = halved(BLOCK, width),
+                   ours = halved(threadIdx.x, width);
     for (unsigned c0 = 0; c0 < channels; c0 += abreast) {
         const unsigned c = min(c0 + ours, channels - 1);
         const float scale = norm[c], shift = norm[channels + c], mean = norm[2 * channels + c], inv = norm[3 * channels + c];
@@ -484,9 +501,9 @@ __device__ inline float4 dy_of(const float4* constants, unsigned c, float4 da, f
 
 // How the weight gradient is cut; as `Dw` in src/kernels/conv_block.rs.
 struct Dw {
-    unsigned quads;  // threads side by side in output channels, of which each owns 4
-    unsigned ins;    // and in input channels
-    unsigned taps;   // of a run
+    unsigned quads; // threads side by side in output channels, of which each owns 4
+    unsigned ins;   // and in input channels
+    unsigned taps;  // of a run
     unsigned runs;
     unsigned step;   // positions of the staged input from one position to the next
     unsigned spots;  // positions staged at once
@@ -517,17 +534,21 @@ __device__ inline Dw dw_of(ConvBlockParams p) {
 
 // Partial dw of a tile of weights over a slice, and the sum of all by the last of the tile's blocks.
 template <unsigned TAPS>
-__device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, float* __restrict__ dw, ConvBlockParams p, const Dw& d, float4* shared, unsigned* ticket) {
-    // 1. This block's slice and weights; this thread's: output channels g, g + quads, ..., so that a warp's reads of shared memory
+__device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, float* __restrict__ dw, ConvBlockParams p,
+                               const Dw& d, float4* shared, unsigned* ticket) {
+    // 1. This block's slice and weights; this thread's: output channels g, g + quads, ..., so that a warp's reads of shared
+    //    memory
     // fall on different banks.
     const unsigned slice = d.tiles == 1 ? number : number / d.tiles, tile = number - slice * d.tiles;
-    const unsigned of_pairs = d.runs == 1 ? tile : tile / d.runs, k0 = (tile - of_pairs * d.runs) * RUN, across = over_power(p.cin, d.ins);
+    const unsigned of_pairs = d.runs == 1 ? tile : tile / d.runs, k0 = (tile - of_pairs * d.runs) * RUN,
+                   across = over_power(p.cin, d.ins);
     const unsigned of_channels = across == 1 ? of_pairs : of_pairs / across;
     const unsigned i0 = (of_pairs - of_channels * across) * d.ins, c0 = of_channels * 4 * d.quads;
     const unsigned nk = min(d.taps, p.k - k0), pairs = d.quads * d.ins;
     const unsigned pair = rest(threadIdx.x, pairs), share = halved(threadIdx.x, pairs), shares = halved(BLOCK, pairs);
     const unsigned g = rest(pair, d.quads), i = halved(pair, d.quads);
-    const unsigned dy_row = d.spots * QUADS, a_row = d.reach * QUADS, dy_pitch = dy_row + 1, a_pitch = a_row + 1, per_block = over_power(p.tout, d.spots);
+    const unsigned dy_row = d.spots * QUADS, a_row = d.reach * QUADS, dy_pitch = dy_row + 1, a_pitch = a_row + 1,
+                   per_block = over_power(p.tout, d.spots);
     const unsigned dy_count = 4 * d.quads * dy_row, a_count = d.ins * a_row;
     const float a_inverse = inverse_of(a_row), taps_inverse = inverse_of(d.taps);
     const bool aligned = aligned16(in.da, in.y), x_aligned = aligned16(in.x);
@@ -547,8 +568,10 @@ __device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, f
     const unsigned end = min((slice + 1) * d.each, d.stages);
     for (unsigned stage = slice * d.each; stage < end; ++stage) {
         const unsigned block = stage / per_block, t0 = (stage - block * per_block) * d.spots;
-        const Run run = {in.x, block, i0, min(d.ins, p.cin - i0), k0 + t0 * p.stride, p.stride - d.step, a_row, a_inverse, taps_inverse, x_aligned};
-        // 2. dy and the input as the convolution saw it: in most shapes all of a stage is under way before the first of it is stored.
+        const unsigned ni = min(d.ins, p.cin - i0), frame = k0 + t0 * p.stride, gap = p.stride - d.step;
+        const Run run = {in.x, block, i0, ni, frame, gap, a_row, a_inverse, taps_inverse, x_aligned};
+        // 2. dy and the input as the convolution saw it: in most shapes all of a stage is under way before the first of it is
+        //    stored.
         for (unsigned base = 0; base < max(a_count, 2 * dy_count); base += FLIGHT * BLOCK) {
             const unsigned q0 = base + threadIdx.x, r0 = base / 2 + threadIdx.x;
             float4 a[FLIGHT];
@@ -612,7 +635,8 @@ __device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, f
     const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     if (lane < pairs) {
 #pragma unroll
-        for (unsigned tap = 0; tap < TAPS; ++tap) shared[(warp * TAPS + tap) * pairs + lane] = make_float4(acc[tap][0], acc[tap][1], acc[tap][2], acc[tap][3]);
+        for (unsigned tap = 0; tap < TAPS; ++tap)
+            shared[(warp * TAPS + tap) * pairs + lane] = make_float4(acc[tap][0], acc[tap][1], acc[tap][2], acc[tap][3]);
     }
     __syncthreads();
     float* sums = part + static_cast<size_t>(tile) * d.slices * d.weights * 4;
@@ -625,7 +649,8 @@ __device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, f
     }
     if (!last_block(ticket + tile, d.slices)) return;
     // 5. The sum over slices: `groups` threads share four weights, each every groups-th slice, then one adds theirs up in order.
-    const unsigned width = power(d.weights, BLOCK), groups = halved(BLOCK, width), mine = rest(threadIdx.x, width), group = halved(threadIdx.x, width);
+    const unsigned width = power(d.weights, BLOCK), groups = halved(BLOCK, width), mine = rest(threadIdx.x, width),
+                   group = halved(threadIdx.x, width);
     for (unsigned q0 = 0; q0 < d.weights; q0 += width) {
         const unsigned q = q0 + mine;
         float4 sum = zero4();
@@ -635,7 +660,8 @@ __device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, f
             for (unsigned j = 0; j < 2 * FLIGHT; ++j) {
                 const unsigned s = s0 + j * groups;
                 v[j] = zero4();
-                if (s < d.slices && q < d.weights) v[j] = written_line(sums + (static_cast<size_t>(s) * d.weights + q) * 4, part_aligned);
+                if (s < d.slices && q < d.weights)
+                    v[j] = written_line(sums + (static_cast<size_t>(s) * d.weights + q) * 4, part_aligned);
             }
 #pragma unroll
             for (unsigned j = 0; j < 2 * FLIGHT; ++j) add_product(sum, 1.0f, v[j]);
@@ -656,7 +682,8 @@ __device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, f
     }
 }
 
-__device__ inline void dw_block(unsigned number, const Inputs& in, float* part, float* __restrict__ dw, ConvBlockParams p, const Dw& d, float4* shared, unsigned* ticket) {
+__device__ inline void dw_block(unsigned number, const Inputs& in, float* part, float* __restrict__ dw, ConvBlockParams p,
+                                const Dw& d, float4* shared, unsigned* ticket) {
     switch (p.k) {
     case 3: return dw_tile<3>(number, in, part, dw, p, d, shared, ticket);
     case 5: return dw_tile<5>(number, in, part, dw, p, d, shared, ticket);
@@ -667,15 +694,15 @@ __device__ inline void dw_block(unsigned number, const Inputs& in, float* part, 
 
 // How the gradient of the input is cut; as `Dx` in src/kernels/conv_block.rs.
 struct Dx {
-    unsigned groups;    // threads side by side in input channels, of which each owns 4
-    unsigned rows;      // positions s / stride of a block
-    unsigned residues;  // s mod stride, of a block
-    unsigned turns;     // blocks that share the residues
-    unsigned taps;      // taps of a residue in a run
-    unsigned reach;     // positions of dy of a run
-    unsigned channels;  // output channels of a run
-    unsigned tiles;     // of positions
-    unsigned across;    // tiles of input channels
+    unsigned groups;   // threads side by side in input channels, of which each owns 4
+    unsigned rows;     // positions s / stride of a block
+    unsigned residues; // s mod stride, of a block
+    unsigned turns;    // blocks that share the residues
+    unsigned taps;     // taps of a residue in a run
+    unsigned reach;    // positions of dy of a run
+    unsigned channels; // output channels of a run
+    unsigned tiles;    // of positions
+    unsigned across;   // tiles of input channels
 };
 
 __device__ inline Dx dx_of(ConvBlockParams p) {
@@ -688,19 +715,22 @@ __device__ inline Dx dx_of(ConvBlockParams p) {
     d.turns = d.residues == 1 ? min(p.stride, p.t) : 1;
     d.taps = min(over(p.k, p.stride), RUN);
     d.reach = d.rows + d.taps - 1;
-    d.channels = min(max(quotient(STAGE, inverse_of(d.reach * QUADS + d.taps * d.residues * d.groups + CONSTANTS / 4)), 1u), p.cout);
+    d.channels =
+        min(max(quotient(STAGE, inverse_of(d.reach * QUADS + d.taps * d.residues * d.groups + CONSTANTS / 4)), 1u), p.cout);
     return d;
 }
 
 // da_in of block `number`, RES residues of it, and the sums of the layer before.
 template <unsigned RES>
-__device__ inline void dx_tile(unsigned number, const Inputs& in, const float* __restrict__ weight, float* __restrict__ da_in, float* __restrict__ part,
-                               ConvBlockParams p, const Dx& d, float4* shared, float* sums) {
+__device__ inline void dx_tile(unsigned number, const Inputs& in, const float* __restrict__ weight, float* __restrict__ da_in,
+                               float* __restrict__ part, ConvBlockParams p, const Dx& d, float4* shared, float* sums) {
     // 1. This block's samples, positions, residues and channels; this thread's.
     const unsigned parts = over(p.batch, LANES) * d.tiles * d.turns, at_part = d.across == 1 ? number : number / d.across;
-    const unsigned i0 = (number - at_part * d.across) * 4 * d.groups, of_tile = d.turns == 1 ? at_part : at_part / d.turns, r0 = at_part - of_tile * d.turns;
+    const unsigned i0 = (number - at_part * d.across) * 4 * d.groups, of_tile = d.turns == 1 ? at_part : at_part / d.turns,
+                   r0 = at_part - of_tile * d.turns;
     const unsigned block = of_tile / d.tiles, j0 = (of_tile - block * d.tiles) * d.rows;
-    const unsigned quad = threadIdx.x % QUADS, row = rest(threadIdx.x / QUADS, d.rows), group = halved(threadIdx.x / QUADS, d.rows);
+    const unsigned quad = threadIdx.x % QUADS, row = rest(threadIdx.x / QUADS, d.rows),
+                   group = halved(threadIdx.x / QUADS, d.rows);
     const unsigned ours = i0 + 4 * group, wide = 4 * d.groups, longest = over(p.k, p.stride);
     const unsigned dy_row = d.reach * QUADS;
     const float inverse = inverse_of(dy_row), taps_inverse = inverse_of(d.taps);
@@ -716,7 +746,8 @@ __device__ inline void dx_tile(unsigned number, const Inputs& in, const float* _
     }
     // What the sums at the end need; of one residue it is on its way meanwhile, of more it would not fit the registers.
     const unsigned s0 = (j0 + row) * p.stride + r0;
-    const size_t x_at = (static_cast<size_t>(block * p.cin + ours) * p.t + s0) * LANES + 4 * quad, channel = static_cast<size_t>(p.t) * LANES;
+    const size_t x_at = (static_cast<size_t>(block * p.cin + ours) * p.t + s0) * LANES + 4 * quad,
+                 channel = static_cast<size_t>(p.t) * LANES;
     float scale[4], shift[4], mean[4];
     float4 x[RES][4];
     const auto read_x = [&] {
@@ -727,19 +758,22 @@ __device__ inline void dx_tile(unsigned number, const Inputs& in, const float* _
             shift[e] = there ? in.norm_in[p.cin + ours + e] : 0.0f;
             mean[e] = there ? in.norm_in[2 * p.cin + ours + e] : 0.0f;
 #pragma unroll
-            for (unsigned r = 0; r < RES; ++r) x[r][e] = there && s0 + r < p.t ? line(in.x + x_at + r * LANES + e * channel, x_aligned) : zero4();
+            for (unsigned r = 0; r < RES; ++r)
+                x[r][e] = there && s0 + r < p.t ? line(in.x + x_at + r * LANES + e * channel, x_aligned) : zero4();
         }
     };
     if (RES == 1) read_x();
     for (unsigned c0 = 0; c0 < p.cout; c0 += d.channels) {
         const unsigned nc = min(d.channels, p.cout - c0);
         for (unsigned m0 = 0; m0 < longest; m0 += d.taps) {
-            // 2. Weights [channel][m][residue][input channel] and constants set out; dy of the positions that the run's taps reach, latest last.
+            // 2. Weights [channel][m][residue][input channel] and constants set out; dy of the positions that the run's taps
+            //    reach, latest last.
             if (c0 + m0 > 0) __syncthreads();
             copy_constants(constants, in.back, c0, nc, p.cout);
             const unsigned i = i0 + rest(threadIdx.x, wide);
             for (unsigned q = halved(threadIdx.x, wide); q < nc * d.taps * RES; q += halved(BLOCK, wide)) {
-                const unsigned c = quotient(q / RES, taps_inverse), m = q / RES - c * d.taps, tap = r0 + q % RES + p.stride * (m0 + m);
+                const unsigned c = quotient(q / RES, taps_inverse), m = q / RES - c * d.taps,
+                               tap = r0 + q % RES + p.stride * (m0 + m);
                 const bool there = tap < p.k && i < p.cin;
                 copy_async4(reinterpret_cast<float*>(ws) + q * wide + rest(threadIdx.x, wide),
                             weight + (there ? (static_cast<size_t>(c0 + c) * p.cin + i) * p.k + tap : 0), there);
@@ -751,7 +785,8 @@ __device__ inline void dx_tile(unsigned number, const Inputs& in, const float* _
 #pragma unroll
                 for (unsigned j = 0; j < COUNT; ++j) {
                     // Before frame 0 this wraps, and is beyond the frames.
-                    const unsigned q = base + threadIdx.x + j * BLOCK, c = quotient(q, inverse), t = j0 + (q - c * dy_row) / QUADS - (m0 + d.taps - 1);
+                    const unsigned q = base + threadIdx.x + j * BLOCK, c = quotient(q, inverse),
+                                   t = j0 + (q - c * dy_row) / QUADS - (m0 + d.taps - 1);
                     da[j] = y[j] = zero4();
                     if (c < nc && t < p.tout) {
                         const size_t at = (static_cast<size_t>(block * p.cout + c0 + c) * p.tout + t) * LANES + 4 * quad;
@@ -765,7 +800,8 @@ __device__ inline void dx_tile(unsigned number, const Inputs& in, const float* _
                 }
 #pragma unroll
                 for (unsigned j = 0; j < COUNT; ++j) {
-                    const unsigned q = base + threadIdx.x + j * BLOCK, c = quotient(q, inverse), t = j0 + (q - c * dy_row) / QUADS - (m0 + d.taps - 1);
+                    const unsigned q = base + threadIdx.x + j * BLOCK, c = quotient(q, inverse),
+                                   t = j0 + (q - c * dy_row) / QUADS - (m0 + d.taps - 1);
                     if (c >= nc) break;
                     shared[q] = dy_of(constants, c, da[j], y[j], t < p.tout ? live : 0);
                 }
@@ -785,8 +821,8 @@ __device__ inline void dx_tile(unsigned number, const Inputs& in, const float* _
                     add_product(acc[r][3], w.w, v);
                 }
             };
-            // The three taps of a residue of the network's own layers side by side. (Of a loop to nm that it was to unroll by three, nvcc 13.0
-            // leaves out what is no multiple of three.)
+            // The three taps of a residue of the network's own layers side by side. (Of a loop to nm that it was to unroll by
+            // three, nvcc 13.0 leaves out what is no multiple of three.)
             if (nm == 3) {
                 for (unsigned c = 0; c < nc; ++c) product(c, 0), product(c, 1), product(c, 2);
             } else {
@@ -807,8 +843,9 @@ __device__ inline void dx_tile(unsigned number, const Inputs& in, const float* _
             if (s0 + r >= p.t || ours + e >= p.cin) break;
             const float4 v = kept(acc[r][e], live), a = x[r][e];
             put_line(da_in + x_at + r * LANES + e * channel, v, put_aligned);
-            const float4 dz = make_float4(scale[e] * a.x + shift[e] > 0.0f ? v.x : 0.0f, scale[e] * a.y + shift[e] > 0.0f ? v.y : 0.0f,
-                                          scale[e] * a.z + shift[e] > 0.0f ? v.z : 0.0f, scale[e] * a.w + shift[e] > 0.0f ? v.w : 0.0f);
+            const float4 dz =
+                make_float4(scale[e] * a.x + shift[e] > 0.0f ? v.x : 0.0f, scale[e] * a.y + shift[e] > 0.0f ? v.y : 0.0f,
+                            scale[e] * a.z + shift[e] > 0.0f ? v.z : 0.0f, scale[e] * a.w + shift[e] > 0.0f ? v.w : 0.0f);
             both[e] += (dz.x + dz.y) + (dz.z + dz.w);
             both[4 + e] += dot4(dz, make_float4(a.x - mean[e], a.y - mean[e], a.z - mean[e], a.w - mean[e]));
         }
@@ -832,9 +869,10 @@ __device__ inline unsigned frames_of(ConvBlockParams p, const float* __restrict_
 } // namespace
 
 extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
-    conv_block_fwd(const float* __restrict__ x, const float* __restrict__ norm_in, const float* __restrict__ weight, const float* __restrict__ gamma,
-                   const float* __restrict__ beta, float* __restrict__ running_mean, float* __restrict__ running_var, float* __restrict__ y,
-                   float* part, float* __restrict__ norm, ConvBlockParams p, unsigned* ticket) {
+    conv_block_fwd(const float* __restrict__ x, const float* __restrict__ norm_in, const float* __restrict__ weight,
+                   const float* __restrict__ gamma, const float* __restrict__ beta, float* __restrict__ running_mean,
+                   float* __restrict__ running_var, float* __restrict__ y, float* part, float* __restrict__ norm,
+                   ConvBlockParams p, unsigned* ticket) {
     extern __shared__ float4 fwd_shared[];
     __shared__ float sums[WARPS * 2 * 8];
     const Fwd f = fwd_of(p);
@@ -845,7 +883,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
     }
     if (!p.train) {
         if (blockIdx.x > 0) return;
-        for (unsigned c = threadIdx.x; c < p.cout; c += BLOCK) put_norm(norm, c, p, gamma[c], beta[c], running_mean[c], running_var[c]);
+        for (unsigned c = threadIdx.x; c < p.cout; c += BLOCK)
+            put_norm(norm, c, p, gamma[c], beta[c], running_mean[c], running_var[c]);
         return;
     }
     if (!last_block(ticket)) return;
@@ -853,8 +892,9 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
 }
 
 // A block owns sixteen samples and a channel; a thread four samples of every 32nd position.
-extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) conv_block_pool_fwd(const float* __restrict__ y, const float* __restrict__ norm, const float* __restrict__ lengths,
-                                                                        float* __restrict__ embedding, ConvBlockParams p) {
+extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
+    conv_block_pool_fwd(const float* __restrict__ y, const float* __restrict__ norm, const float* __restrict__ lengths,
+                        float* __restrict__ embedding, ConvBlockParams p) {
     __shared__ float4 rows[WARPS][QUADS];
     const unsigned block = blockIdx.x / p.cout, c = blockIdx.x % p.cout, quad = threadIdx.x % QUADS, warp = threadIdx.x / 32;
     const bool aligned = aligned16(y);
@@ -901,17 +941,19 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) conv_block_pool_fw
     const float sums[4] = {total.x, total.y, total.z, total.w};
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-        if (e < live) embedding[static_cast<size_t>(block * LANES + 4 * quad + e) * p.cout + c] = sums[e] / static_cast<float>(frames[e]);
+        if (e < live)
+            embedding[static_cast<size_t>(block * LANES + 4 * quad + e) * p.cout + c] = sums[e] / static_cast<float>(frames[e]);
     }
 }
 
 // As pool_fwd.
 extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
-    conv_block_pool_bwd(const float* __restrict__ d_embedding, const float* __restrict__ y, const float* __restrict__ norm, const float* __restrict__ lengths,
-                        float* __restrict__ da, float* part, float* __restrict__ dgamma, float* __restrict__ dbeta, float* __restrict__ back, ConvBlockParams p,
-                        unsigned* ticket) {
+    conv_block_pool_bwd(const float* __restrict__ d_embedding, const float* __restrict__ y, const float* __restrict__ norm,
+                        const float* __restrict__ lengths, float* __restrict__ da, float* part, float* __restrict__ dgamma,
+                        float* __restrict__ dbeta, float* __restrict__ back, ConvBlockParams p, unsigned* ticket) {
     __shared__ float sums[WARPS * 2];
-    const unsigned block = blockIdx.x / p.cout, c = blockIdx.x % p.cout, quad = threadIdx.x % QUADS, blocks = over(p.batch, LANES);
+    const unsigned block = blockIdx.x / p.cout, c = blockIdx.x % p.cout, quad = threadIdx.x % QUADS,
+                   blocks = over(p.batch, LANES);
     const bool aligned = aligned16(y, da);
     const float scale = norm[c], shift = norm[p.cout + c], mean = norm[2 * p.cout + c];
     const int live = live_of(p, block, quad);
@@ -935,8 +977,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
         for (unsigned j = 0; j < AT_ONCE; ++j) {
             const unsigned t = t0 + j * BLOCK / QUADS;
             if (t >= p.tout) break;
-            const float4 d = make_float4(t < frames[0] ? share[0] : 0.0f, t < frames[1] ? share[1] : 0.0f, t < frames[2] ? share[2] : 0.0f,
-                                         t < frames[3] ? share[3] : 0.0f);
+            const float4 d = make_float4(t < frames[0] ? share[0] : 0.0f, t < frames[1] ? share[1] : 0.0f,
+                                         t < frames[2] ? share[2] : 0.0f, t < frames[3] ? share[3] : 0.0f);
             put_line(da + at + j * (BLOCK / QUADS * LANES), d, aligned);
             const float4 dz = make_float4(scale * v[j].x + shift > 0.0f ? d.x : 0.0f, scale * v[j].y + shift > 0.0f ? d.y : 0.0f,
                                           scale * v[j].z + shift > 0.0f ? d.z : 0.0f, scale * v[j].w + shift > 0.0f ? d.w : 0.0f);
@@ -951,13 +993,15 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
         for (unsigned w = 0; w < WARPS; ++w) sum += sums[w * 2 + threadIdx.x];
         part[(static_cast<size_t>(threadIdx.x) * p.cout + c) * blocks + block] = sum;
     }
-    if (last_block(ticket)) norm_bwd(part, blocks, norm, dgamma, dbeta, back, p.cout, static_cast<float>(p.batch) * static_cast<float>(p.tout));
+    if (last_block(ticket))
+        norm_bwd(part, blocks, norm, dgamma, dbeta, back, p.cout, static_cast<float>(p.batch) * static_cast<float>(p.tout));
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT_BWD)
-    conv_block_bwd(const float* __restrict__ da, const float* __restrict__ y, const float* __restrict__ back, const float* __restrict__ x,
-                   const float* __restrict__ norm_in, const float* __restrict__ weight, float* __restrict__ da_in, float* part, float* __restrict__ dw,
-                   float* __restrict__ dgamma_in, float* __restrict__ dbeta_in, float* __restrict__ back_in, ConvBlockParams p, unsigned* ticket) {
+    conv_block_bwd(const float* __restrict__ da, const float* __restrict__ y, const float* __restrict__ back,
+                   const float* __restrict__ x, const float* __restrict__ norm_in, const float* __restrict__ weight,
+                   float* __restrict__ da_in, float* part, float* __restrict__ dw, float* __restrict__ dgamma_in,
+                   float* __restrict__ dbeta_in, float* __restrict__ back_in, ConvBlockParams p, unsigned* ticket) {
     extern __shared__ float4 bwd_shared[];
     __shared__ float warps[WARPS * 8];
     const Inputs in = {da, y, back, x, norm_in};
@@ -977,13 +1021,15 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT_BWD)
     if (!p.affine) {
         if (number == 0 && threadIdx.x == 0) dgamma_in[0] = dbeta_in[0] = back_in[0] = 0.0f;
     } else if (last_block(ticket + d.tiles, parts * e.across)) {
-        norm_bwd(sums, parts, norm_in, dgamma_in, dbeta_in, back_in, p.cin, static_cast<float>(p.batch) * static_cast<float>(p.t));
+        norm_bwd(sums, parts, norm_in, dgamma_in, dbeta_in, back_in, p.cin,
+                 static_cast<float>(p.batch) * static_cast<float>(p.t));
     }
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT_BWD) conv_block_bwd_w(const float* __restrict__ da, const float* __restrict__ y, const float* __restrict__ back,
-                                                                     const float* __restrict__ x, const float* __restrict__ norm_in, float* part,
-                                                                     float* __restrict__ dw, ConvBlockParams p, unsigned* ticket) {
+extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT_BWD)
+    conv_block_bwd_w(const float* __restrict__ da, const float* __restrict__ y, const float* __restrict__ back,
+                     const float* __restrict__ x, const float* __restrict__ norm_in, float* part, float* __restrict__ dw,
+                     ConvBlockParams p, unsigned* ticket) {
     extern __shared__ float4 bwd_w_shared[];
     dw_block(blockIdx.x, Inputs{da, y, back, x, norm_in}, part, dw, p, dw_of(p), bwd_w_shared, ticket);
 }

@@ -6,10 +6,10 @@
 //   accumulate  sum += x
 //   scale       y = factor * s[0] * x
 //
-// Shapes: every buffer has n elements, s has one. Threads: a block owns SPAN elements; a thread takes four that lie side by side, in
-// one 16-byte access where every buffer's address allows it (a window may start at any element), and the last few of n one by one.
-// Cost: at most two flops an element, and every buffer moves once: 4 n bytes each for fill, 8 n for copy and scale, 12 n for add and
-// accumulate. Bandwidth binds; at 3 TB/s a thousand blocks a microsecond.
+// Shapes: every buffer has n elements, s has one. Threads: a block owns SPAN elements; a thread takes four that lie side by side,
+// in one 16-byte access where every buffer's address allows it (a window may start at any element), and the last few of n one by
+// one. Cost: at most two flops an element, and every buffer moves once: 4 n bytes each for fill, 8 n for copy and scale, 12 n for
+// add and accumulate. Bandwidth binds; at 3 TB/s a thousand blocks a microsecond.
 
 #include "prelude.cuh"
 
@@ -40,9 +40,9 @@ extern "C" __global__ void __launch_bounds__(BLOCK) elementwise_fill(float* __re
         [&](size_t i) { y[i] = p.factor; });
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK) elementwise_copy(const float* __restrict__ x, float* __restrict__ y, ElementwiseParams p) {
-    fours(
-        p.n, aligned16(x, y), [&](size_t i) { at4(y, i) = at4(x, i); }, [&](size_t i) { y[i] = x[i]; });
+extern "C" __global__ void __launch_bounds__(BLOCK)
+    elementwise_copy(const float* __restrict__ x, float* __restrict__ y, ElementwiseParams p) {
+    fours(p.n, aligned16(x, y), [&](size_t i) { at4(y, i) = at4(x, i); }, [&](size_t i) { y[i] = x[i]; });
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
@@ -57,7 +57,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
         [&](size_t i) { y[i] = fmaf(p.factor, b[i], a[i]); });
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK) elementwise_accumulate(const float* __restrict__ x, float* __restrict__ sum, ElementwiseParams p) {
+extern "C" __global__ void __launch_bounds__(BLOCK)
+    elementwise_accumulate(const float* __restrict__ x, float* __restrict__ sum, ElementwiseParams p) {
     fours(
         p.n, aligned16(x, sum),
         [&](size_t i) {

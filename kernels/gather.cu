@@ -69,8 +69,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 #pragma unroll
         for (unsigned h = 0; h < COLUMNS; h += 32) {
             const unsigned t = t0 + h + lane;
-            const unsigned nearest =
-                window == p.columns ? t : (2 * t + 1) * whole + (2 * t + 1) * part / divisor;
+            const unsigned nearest = window == p.columns ? t : (2 * t + 1) * whole + (2 * t + 1) * part / divisor;
             const size_t s = static_cast<size_t>(start) + nearest;
             float v = 0.0f;
             if (t < p.columns && s < length && from + s < p.total) v = data[from + s];
@@ -96,7 +95,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
-    gather_rows(const float* __restrict__ table, const unsigned* __restrict__ indices, float* __restrict__ y, GatherRowsParams p) {
+    gather_rows(const float* __restrict__ table, const unsigned* __restrict__ indices, float* __restrict__ y,
+                GatherRowsParams p) {
     const unsigned n = p.batch * p.width, span = blockIdx.x * (4 * BLOCK);
     if (p.width % 4 == 0 && aligned16(table, y)) {
         const unsigned first = span + 4 * threadIdx.x;

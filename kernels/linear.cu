@@ -3,19 +3,20 @@
 //   fwd  y = f(m(x) w^T + b)
 //   bwd  dz = dy f'(y), from the output; dx = m(dz w), dw = dz^T m(x), db = sum_b dz
 //
-// Shapes: x [B, I], w [O, I], b [O], y [B, O]; gradients as what they belong to. f is the identity, relu or sigmoid; m the mask of
-// dropout.cu over the elements of x with its state [3], made again where x is read, four elements at a time, and dx written; none where the threshold is 0.
-// Without a bias b is bound to any buffer and not read. An output that `wanted` leaves out is one element, set to 0.
+// Shapes: x [B, I], w [O, I], b [O], y [B, O]; gradients as what they belong to. f is the identity, relu or sigmoid; m the mask
+// of dropout.cu over the elements of x with its state [3], made again where x is read, four elements at a time, and dx written;
+// none where the threshold is 0. Without a bias b is bound to any buffer and not read. An output that `wanted` leaves out is one
+// element, set to 0.
 //
-// Threads: a block owns a tile of 32 x 32 outputs. Of y and dx a thread owns 2 x 2, 16 apart, and both factors pass through shared
-// memory 32 terms at a time. Of dw a thread owns 4 x 4, 8 apart, over a quarter of the batch, 128 rows of which are in shared memory at
-// once; the quarters are added in order. A narrow dw, of at most 4096 elements, would be few such blocks with a long walk over the batch
-// each: there a block owns 8 x 8, a thread 4 x 4 over every 64th row, from memory into registers. Of db a block owns 32 or fewer; all its
-// threads share the batch. In bwd these are ranges of the grid.
-// Rows in shared memory are 33 floats apart, so that neither loads nor reads conflict.
+// Threads: a block owns a tile of 32 x 32 outputs. Of y and dx a thread owns 2 x 2, 16 apart, and both factors pass through
+// shared memory 32 terms at a time. Of dw a thread owns 4 x 4, 8 apart, over a quarter of the batch, 128 rows of which are in
+// shared memory at once; the quarters are added in order. A narrow dw, of at most 4096 elements, would be few such blocks with a
+// long walk over the batch each: there a block owns 8 x 8, a thread 4 x 4 over every 64th row, from memory into registers. Of db
+// a block owns 32 or fewer; all its threads share the batch. In bwd these are ranges of the grid. Rows in shared memory are 33
+// floats apart, so that neither loads nor reads conflict.
 //
-// Cost: 2 B I O flops forward and as many for each of dx and dw; every buffer moves once. The head of the network (64 -> 32 -> 1 at
-// B = 512) is 2 MFLOP and 0.2 MB in cache: nothing against the launch, so the latency of one block's loads binds.
+// Cost: 2 B I O flops forward and as many for each of dx and dw; every buffer moves once. The head of the network (64 -> 32 -> 1
+// at B = 512) is 2 MFLOP and 0.2 MB in cache: nothing against the launch, so the latency of one block's loads binds.
 #include "prelude.cuh"
 
 namespace {
@@ -72,7 +73,8 @@ __device__ inline float masked(float v, unsigned at, const unsigned* __restrict_
 }
 
 // Four neighbours of a row of x behind the mask, zeros beyond its end and beyond the batch.
-__device__ inline void read_x(float (&v)[4], const float* __restrict__ x, unsigned row, unsigned column, const unsigned* __restrict__ state, LinearParams p) {
+__device__ inline void read_x(float (&v)[4], const float* __restrict__ x, unsigned row, unsigned column,
+                              const unsigned* __restrict__ state, LinearParams p) {
     const unsigned count = row < p.batch && column < p.inputs ? min(p.inputs - column, 4u) : 0, at = row * p.inputs + column;
     if (count == 4 && at % 4 == 0 && aligned16(x)) {
         const float4 q = at4(x, at);
@@ -97,14 +99,16 @@ __device__ inline float dz_of(float y, float dy, LinearParams p) {
 }
 
 // Both loads are under way before either is looked at.
-__device__ inline float dz(const float* __restrict__ y, const float* __restrict__ dy, unsigned row, unsigned output, LinearParams p) {
+__device__ inline float dz(const float* __restrict__ y, const float* __restrict__ dy, unsigned row, unsigned output,
+                           LinearParams p) {
     const unsigned at = row * p.outputs + output;
     const float v = p.activation != 0 ? y[at] : 0.0f, d = dy[at];
     return dz_of(v, d, p);
 }
 
 // Four neighbours of a row of y or dy, zeros beyond its end and beyond the batch.
-__device__ inline void read_outputs(float (&v)[4], const float* __restrict__ from, unsigned row, unsigned output, bool aligned, LinearParams p) {
+__device__ inline void read_outputs(float (&v)[4], const float* __restrict__ from, unsigned row, unsigned output, bool aligned,
+                                    LinearParams p) {
     const unsigned count = row < p.batch && output < p.outputs ? min(p.outputs - output, 4u) : 0, at = row * p.outputs + output;
     if (count == 4 && aligned) {
         const float4 q = at4(from, at);
@@ -115,9 +119,10 @@ __device__ inline void read_outputs(float (&v)[4], const float* __restrict__ fro
     }
 }
 
-// Adds `terms` products of the tile, and zeros up to a multiple of 8, to a thread's sums: rows (0, 0, 16, 16) and columns (0, 16, 0, 16)
-// from its own.
-__device__ inline void multiply(float (&sums)[4], const float (&left)[TILE * PITCH], const float (&right)[TILE * PITCH], unsigned terms) {
+// Adds `terms` products of the tile, and zeros up to a multiple of 8, to a thread's sums: rows (0, 0, 16, 16) and columns (0, 16,
+// 0, 16) from its own.
+__device__ inline void multiply(float (&sums)[4], const float (&left)[TILE * PITCH], const float (&right)[TILE * PITCH],
+                                unsigned terms) {
     const float* l = left + threadIdx.x / 16 * PITCH;
     const float* r = right + threadIdx.x % 16 * PITCH;
     for (unsigned start = 0; start < min(terms, TILE); start += 8) {
@@ -133,8 +138,9 @@ __device__ inline void multiply(float (&sums)[4], const float (&left)[TILE * PIT
 }
 
 // dx: rows of the batch, columns of inputs, terms over outputs.
-__device__ inline void tile_of_dx(unsigned row, unsigned column, const unsigned* __restrict__ state, const float* __restrict__ w, const float* __restrict__ y,
-                                  const float* __restrict__ dy, float* __restrict__ dx, LinearParams p, float (&left)[TILE * PITCH], float (&right)[TILE * PITCH]) {
+__device__ inline void tile_of_dx(unsigned row, unsigned column, const unsigned* __restrict__ state, const float* __restrict__ w,
+                                  const float* __restrict__ y, const float* __restrict__ dy, float* __restrict__ dx,
+                                  LinearParams p, float (&left)[TILE * PITCH], float (&right)[TILE * PITCH]) {
     float sums[4] = {};
     const unsigned j = threadIdx.x % TILE;
     for (unsigned start = 0; start < p.outputs; start += TILE) {
@@ -155,8 +161,9 @@ __device__ inline void tile_of_dx(unsigned row, unsigned column, const unsigned*
 }
 
 // dw: rows of outputs, columns of inputs, terms over the batch.
-__device__ inline void tile_of_dw(unsigned row, unsigned column, const unsigned* __restrict__ state, const float* __restrict__ x, const float* __restrict__ y,
-                                  const float* __restrict__ dy, float* __restrict__ dw, LinearParams p, float (&left)[ROWS * PITCH], float (&right)[ROWS * PITCH]) {
+__device__ inline void tile_of_dw(unsigned row, unsigned column, const unsigned* __restrict__ state, const float* __restrict__ x,
+                                  const float* __restrict__ y, const float* __restrict__ dy, float* __restrict__ dw,
+                                  LinearParams p, float (&left)[ROWS * PITCH], float (&right)[ROWS * PITCH]) {
     const unsigned share = threadIdx.x / (BLOCK / SHARES), of = threadIdx.x % (BLOCK / SHARES), j = threadIdx.x % TILE;
     const unsigned mine = of / 8, ours = of % 8;
     float sums[4][4] = {};
@@ -208,8 +215,9 @@ __device__ inline void tile_of_dw(unsigned row, unsigned column, const unsigned*
 }
 
 // A patch of a narrow dw: rows of outputs, columns of inputs, terms over the batch; a thread owns 4 x 4 over every 64th row.
-__device__ inline void patch_of_dw(unsigned row, unsigned column, const unsigned* __restrict__ state, const float* __restrict__ x, const float* __restrict__ y,
-                                   const float* __restrict__ dy, float* __restrict__ dw, LinearParams p, float* shares) {
+__device__ inline void patch_of_dw(unsigned row, unsigned column, const unsigned* __restrict__ state, const float* __restrict__ x,
+                                   const float* __restrict__ y, const float* __restrict__ dy, float* __restrict__ dw,
+                                   LinearParams p, float* shares) {
     const unsigned ours = threadIdx.x % 2 * 4, mine = threadIdx.x / 2 % 2 * 4;
     const bool aligned = p.outputs % 4 == 0 && aligned16(y, dy);
     float sums[4][4] = {};
@@ -251,10 +259,10 @@ __device__ inline void patch_of_dw(unsigned row, unsigned column, const unsigned
     dw[r * p.inputs + c] = sum;
 }
 
-// Up to 32 elements of db, `wide` side by side; the other threads share the batch, those of a warp meet in a butterfly, the warps in
-// shared memory.
-__device__ inline void run_of_db(unsigned start, const float* __restrict__ y, const float* __restrict__ dy, float* __restrict__ db, LinearParams p,
-                                 float (&parts)[TILE * PITCH]) {
+// Up to 32 elements of db, `wide` side by side; the other threads share the batch, those of a warp meet in a butterfly, the warps
+// in shared memory.
+__device__ inline void run_of_db(unsigned start, const float* __restrict__ y, const float* __restrict__ dy,
+                                 float* __restrict__ db, LinearParams p, float (&parts)[TILE * PITCH]) {
     unsigned wide = 1;
     while (wide < min(p.outputs - start, TILE)) wide *= 2;
     const unsigned output = start + threadIdx.x % wide, shares = BLOCK / wide;
@@ -263,7 +271,8 @@ __device__ inline void run_of_db(unsigned start, const float* __restrict__ y, co
     for (unsigned first = threadIdx.x / wide; first < p.batch; first += 8 * shares) {
         float d[8];
 #pragma unroll
-        for (unsigned j = 0; j < 8; ++j) d[j] = there && first + j * shares < p.batch ? dz(y, dy, first + j * shares, output, p) : 0.0f;
+        for (unsigned j = 0; j < 8; ++j)
+            d[j] = there && first + j * shares < p.batch ? dz(y, dy, first + j * shares, output, p) : 0.0f;
 #pragma unroll
         for (unsigned j = 0; j < 8; ++j) part += d[j];
     }
@@ -280,12 +289,14 @@ __device__ inline void run_of_db(unsigned start, const float* __restrict__ y, co
 
 } // namespace
 
-extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) linear_fwd(const unsigned* __restrict__ state, const float* __restrict__ x, const float* __restrict__ w,
-                                                               const float* __restrict__ b, float* __restrict__ y, LinearParams p) {
+extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
+    linear_fwd(const unsigned* __restrict__ state, const float* __restrict__ x, const float* __restrict__ w,
+               const float* __restrict__ b, float* __restrict__ y, LinearParams p) {
     __shared__ float left[TILE * PITCH];
     __shared__ float right[TILE * PITCH];
     // 1. This block's tile.
-    const unsigned across = tiles(p.outputs), row = blockIdx.x / across * TILE, column = blockIdx.x % across * TILE, k = threadIdx.x % TILE;
+    const unsigned across = tiles(p.outputs), row = blockIdx.x / across * TILE, column = blockIdx.x % across * TILE,
+                   k = threadIdx.x % TILE;
     float sums[4] = {};
     for (unsigned start = 0; start < p.inputs; start += TILE) {
         // 2. 32 inputs of 32 rows and of 32 outputs; a warp reads a row.
@@ -316,16 +327,18 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) linear_fwd(const u
     }
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) linear_bwd(const unsigned* __restrict__ state, const float* __restrict__ x, const float* __restrict__ w,
-                                                               const float* __restrict__ y, const float* __restrict__ dy, float* __restrict__ dx,
-                                                               float* __restrict__ dw, float* __restrict__ db, LinearParams p) {
+extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
+    linear_bwd(const unsigned* __restrict__ state, const float* __restrict__ x, const float* __restrict__ w,
+               const float* __restrict__ y, const float* __restrict__ dy, float* __restrict__ dx, float* __restrict__ dw,
+               float* __restrict__ db, LinearParams p) {
     __shared__ float left[ROWS * PITCH];
     __shared__ float right[ROWS * PITCH];
     float (&tile_left)[TILE * PITCH] = reinterpret_cast<float (&)[TILE * PITCH]>(left);
     float (&tile_right)[TILE * PITCH] = reinterpret_cast<float (&)[TILE * PITCH]>(right);
     const unsigned across = tiles(p.inputs), number = blockIdx.x;
     const bool narrow = p.outputs * p.inputs <= NARROW;
-    const unsigned patches = (p.inputs + PATCH - 1) / PATCH, of_w = narrow ? (p.outputs + PATCH - 1) / PATCH * patches : tiles(p.outputs) * across;
+    const unsigned patches = (p.inputs + PATCH - 1) / PATCH,
+                   of_w = narrow ? (p.outputs + PATCH - 1) / PATCH * patches : tiles(p.outputs) * across;
     const unsigned x_tiles = p.wanted & WANT_X ? tiles(p.batch) * across : 0, w_tiles = p.wanted & WANT_W ? of_w : 0;
     const unsigned b_runs = p.wanted & WANT_B ? tiles(p.outputs) : 0;
     if (number == 0 && threadIdx.x == 0) {

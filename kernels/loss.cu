@@ -35,9 +35,7 @@ struct Mse {
 };
 
 // A comparison that lets a NaN through, unlike fmaxf.
-__device__ inline float at_least(float v, float low) {
-    return v < low ? low : v;
-}
+__device__ inline float at_least(float v, float low) { return v < low ? low : v; }
 
 struct Bce {
     __device__ Term operator()(float prediction, float t) const {
@@ -98,7 +96,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
-    loss_bce_logits(const float* __restrict__ p, const float* __restrict__ t, float* __restrict__ loss,
-                    float* __restrict__ dp, float* __restrict__ part, LossParams params, unsigned* ticket) {
+    loss_bce_logits(const float* __restrict__ p, const float* __restrict__ t, float* __restrict__ loss, float* __restrict__ dp,
+                    float* __restrict__ part, LossParams params, unsigned* ticket) {
     run(BceLogits(), p, t, loss, dp, part, params, ticket);
 }

@@ -53,8 +53,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
-    optim_adam(const float* __restrict__ hyper, const float* __restrict__ grad, float* __restrict__ theta,
-               float* __restrict__ m, float* __restrict__ v, AdamParams p) {
+    optim_adam(const float* __restrict__ hyper, const float* __restrict__ grad, float* __restrict__ theta, float* __restrict__ m,
+               float* __restrict__ v, AdamParams p) {
     const unsigned first = 4 * (blockIdx.x * BLOCK + threadIdx.x);
     if (first >= p.n) return;
     const bool aligned = aligned16(grad, theta, m, v);

@@ -1,8 +1,8 @@
-// Rows, and pairs of rows, for the stems that meet every row of one set with every row of another: how rows are read, staged in shared memory and
-// measured. Included once by each of them, after prelude.cuh.
+// Rows, and pairs of rows, for the stems that meet every row of one set with every row of another: how rows are read, staged in
+// shared memory and measured. Included once by each of them, after prelude.cuh.
 //
-// Rows of weight 0, and those beyond the last, are staged as zeros and never read. A cosine pair whose squared distance on the unit sphere is below
-// 1e-5 is taken from the rows as given (`refine`).
+// Rows of weight 0, and those beyond the last, are staged as zeros and never read. A cosine pair whose squared distance on the
+// unit sphere is below 1e-5 is taken from the rows as given (`refine`).
 
 namespace {
 
@@ -44,9 +44,9 @@ struct Rows {
     const void* z; // [n, d]
     unsigned n;
     unsigned stored;
-    const float* labels; // [n], or null
+    const float* labels;  // [n], or null
     const float* weights; // [n], or null where each is 1
-    float unit; // what weights are multiplied by
+    float unit;           // what weights are multiplied by
 
     // The weight of row i, 0 beyond the last.
     __device__ float weight(unsigned i) const {
@@ -64,9 +64,7 @@ struct Rows {
 };
 
 // Whether every fourth column of every row is on 16 bytes.
-__device__ inline bool on_quads(const void* z, unsigned d) {
-    return d % 4 == 0 && reinterpret_cast<size_t>(z) % 16 == 0;
-}
+__device__ inline bool on_quads(const void* z, unsigned d) { return d % 4 == 0 && reinterpret_cast<size_t>(z) % 16 == 0; }
 
 // Where quad q of a staged row lies. Rows are a multiple of 8 quads apart: neighbours 2^SHIFT rows apart start at other banks.
 template <int SHIFT> __device__ inline unsigned place(unsigned row, unsigned q, unsigned log_pitch) {
@@ -75,7 +73,8 @@ template <int SHIFT> __device__ inline unsigned place(unsigned row, unsigned q, 
 
 // Stages columns k0 to k0 + 4 * 2^log_pitch of `count` rows from `first` on.
 template <int SHIFT>
-__device__ inline void stage(float4* to, unsigned log_pitch, const Rows& from, unsigned first, unsigned count, unsigned d, unsigned k0) {
+__device__ inline void stage(float4* to, unsigned log_pitch, const Rows& from, unsigned first, unsigned count, unsigned d,
+                             unsigned k0) {
     const bool whole = from.stored == F32 && on_quads(from.z, d);
     for (unsigned e = threadIdx.x; e < count << log_pitch; e += blockDim.x) {
         const unsigned row = e >> log_pitch, q = e - (row << log_pitch);
@@ -90,13 +89,9 @@ __device__ inline void stage(float4* to, unsigned log_pitch, const Rows& from, u
     }
 }
 
-__device__ inline float dot4(float4 a, float4 b) {
-    return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, a.x * b.x)));
-}
+__device__ inline float dot4(float4 a, float4 b) { return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, a.x * b.x))); }
 
-__device__ inline float largest4(float4 v) {
-    return fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
-}
+__device__ inline float largest4(float4 v) { return fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w))); }
 
 __device__ inline float sum_of_four(float v) {
     v += __shfl_xor_sync(FULL, v, 1);
@@ -108,8 +103,8 @@ __device__ inline float largest_of_four(float v) {
     return fmaxf(v, __shfl_xor_sync(FULL, v, 2));
 }
 
-// What four neighbouring threads find of a row of which get(q) is the q-th quad: the square of its norm, or with UNIT one over its norm,
-// 0 for a zero row (the largest element is taken out before the square). Whole warps must come here.
+// What four neighbouring threads find of a row of which get(q) is the q-th quad: the square of its norm, or with UNIT one over
+// its norm, 0 for a zero row (the largest element is taken out before the square). Whole warps must come here.
 template <bool UNIT, class Get> __device__ inline float norm_of(unsigned quads, Get get) {
     const unsigned first = threadIdx.x % 4;
     float largest = 1.0f;
@@ -133,8 +128,7 @@ template <bool UNIT, class Get> __device__ inline float norm_of(unsigned quads, 
 }
 
 // norm_of for `count` rows from memory.
-template <bool UNIT>
-__device__ inline void norms(float* to, const Rows& from, unsigned first, unsigned count, unsigned d) {
+template <bool UNIT> __device__ inline void norms(float* to, const Rows& from, unsigned first, unsigned count, unsigned d) {
     const bool whole = from.stored == F32 && on_quads(from.z, d);
     for (unsigned row = threadIdx.x / 4; row < count; row += blockDim.x / 4) {
         const unsigned i = first + row;
@@ -148,27 +142,29 @@ __device__ inline void norms(float* to, const Rows& from, unsigned first, unsign
 
 // A cosine pair near enough that rounding of rows to norm 1 counts, from the rows as given.
 struct Refined {
-    float t; // |u_i - u_j|^2; negative where the norms are so unlike that this is no better
+    float t;     // |u_i - u_j|^2; negative where the norms are so unlike that this is no better
     float along; // (z_i - z_j) / |z_j| along u_i
 };
 
-// From e = (z_i - z_j) / |z_i|: ee = e . e, q = e . (z_i + z_j) / |z_i|, and ratio = |z_j| / |z_i|. |u_i - u_j|^2 is ee less the square of
-// the norms' difference. u_i - u_j may be replaced by (z_i - z_j) / |z_j|, from which it differs by a multiple of u_i that the
-// projection removes.
+// From e = (z_i - z_j) / |z_i|: ee = e . e, q = e . (z_i + z_j) / |z_i|, and ratio = |z_j| / |z_i|. |u_i - u_j|^2 is ee less the
+// square of the norms' difference. u_i - u_j may be replaced by (z_i - z_j) / |z_j|, from which it differs by a multiple of u_i
+// that the projection removes.
 __device__ inline Refined refined(float ee, float q, float ratio, float t) {
     const float radial = q / (1.0f + ratio);
     const bool better = ee <= 2.0f * sqrtf(t) + 1e-7f;
     return {better ? fmaxf(ee - radial * radial, 0.0f) / ratio : -1.0f, 0.5f * (ee + q) / ratio};
 }
 
-__device__ __noinline__ Refined refine(const Rows& a, const Rows& b, unsigned i, unsigned j, float ri, float rj, float t, unsigned d) {
+__device__ __noinline__ Refined refine(const Rows& a, const Rows& b, unsigned i, unsigned j, float ri, float rj, float t,
+                                       unsigned d) {
     float ee = 0.0f, q = 0.0f;
 #pragma unroll 1
     for (unsigned k = 0; k < d; k += 4) {
         const float4 x = a.quad(i, k, d), y = b.quad(j, k, d);
         const float4 e = make_float4((x.x - y.x) * ri, (x.y - y.y) * ri, (x.z - y.z) * ri, (x.w - y.w) * ri);
         ee += dot4(e, e);
-        q += dot4(e, make_float4(fmaf(x.x, ri, y.x * ri), fmaf(x.y, ri, y.y * ri), fmaf(x.z, ri, y.z * ri), fmaf(x.w, ri, y.w * ri)));
+        const float u = fmaf(x.x, ri, y.x * ri), v = fmaf(x.y, ri, y.y * ri), w = fmaf(x.z, ri, y.z * ri);
+        q += dot4(e, make_float4(u, v, w, fmaf(x.w, ri, y.w * ri)));
     }
     return refined(ee, q, ri / rj, t);
 }
@@ -210,7 +206,9 @@ __device__ inline void put(float* at, float4 v, unsigned left, bool whole) {
 constexpr float NEAR_GRAM = 1e-3f;
 
 __device__ inline void multiply(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], __half) { mma_f16(d, a, b); }
-__device__ inline void multiply(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], __nv_bfloat16) { mma_bf16(d, a, b); }
+__device__ inline void multiply(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], __nv_bfloat16) {
+    mma_bf16(d, a, b);
+}
 
 __device__ inline unsigned bits_of(__half v) { return __half_as_ushort(v); }
 __device__ inline unsigned bits_of(__nv_bfloat16 v) { return __bfloat16_as_ushort(v); }
@@ -219,7 +217,9 @@ __device__ inline float most(__half) { return 6e4f; }
 __device__ inline float most(__nv_bfloat16) { return 3e38f; }
 
 // Chunk c of 8 elements of a staged row.
-__device__ inline unsigned place_half(unsigned row, unsigned c, unsigned log_pitch) { return (row << log_pitch) + (c ^ (row & 7)); }
+__device__ inline unsigned place_half(unsigned row, unsigned c, unsigned log_pitch) {
+    return (row << log_pitch) + (c ^ (row & 7));
+}
 __device__ inline unsigned log_pitch_half(unsigned d) { return d <= 64 ? 3 : 4; }
 
 // The first `left` of 8 elements, zeros after them.
@@ -233,7 +233,8 @@ template <class T> __device__ __noinline__ uint4 eight_of(const T* z, unsigned l
 
 // Stages columns k0 to k0 + 8 * 2^log_pitch of `count` rows from `first` on, as they are stored.
 template <class T>
-__device__ inline void stage_half(uint4* to, unsigned log_pitch, const Rows& from, unsigned first, unsigned count, unsigned d, unsigned k0) {
+__device__ inline void stage_half(uint4* to, unsigned log_pitch, const Rows& from, unsigned first, unsigned count, unsigned d,
+                                  unsigned k0) {
     const bool whole = d % 8 == 0 && reinterpret_cast<size_t>(from.z) % 16 == 0;
     for (unsigned e = threadIdx.x; e < count << log_pitch; e += blockDim.x) {
         const unsigned row = e >> log_pitch, c = e - (row << log_pitch);

@@ -38,7 +38,8 @@ __device__ inline unsigned row_length(const unsigned* lengths, unsigned row, Poo
     return lengths ? min(lengths[row / p.channels], p.frames) : p.frames;
 }
 
-__device__ inline void fwd(const float* __restrict__ x, const unsigned* __restrict__ lengths, float* __restrict__ y, PoolParams p) {
+__device__ inline void fwd(const float* __restrict__ x, const unsigned* __restrict__ lengths, float* __restrict__ y,
+                           PoolParams p) {
     // 1. Which row, and how much of it.
     const unsigned width = lanes(p.frames), lane = threadIdx.x % width, rows = p.batch * p.channels;
     const unsigned row = blockIdx.x * (BLOCK / width) + threadIdx.x / width;
@@ -67,7 +68,8 @@ __device__ inline void fwd(const float* __restrict__ x, const unsigned* __restri
     if (row < rows && lane == 0) y[row] = sum / static_cast<float>(max(n, 1u));
 }
 
-__device__ inline void bwd(const unsigned* __restrict__ lengths, const float* __restrict__ dy, float* __restrict__ dx, PoolParams p) {
+__device__ inline void bwd(const unsigned* __restrict__ lengths, const float* __restrict__ dy, float* __restrict__ dx,
+                           PoolParams p) {
     const unsigned rows = p.batch * p.channels, n = rows * p.frames, first = 4 * (blockIdx.x * BLOCK + threadIdx.x);
     if (first >= n) return;
     unsigned row = first / p.frames, t = first - row * p.frames;
@@ -88,7 +90,8 @@ __device__ inline void bwd(const unsigned* __restrict__ lengths, const float* __
 
 } // namespace
 
-extern "C" __global__ void __launch_bounds__(BLOCK) pool_mean_fwd(const float* __restrict__ x, float* __restrict__ y, PoolParams p) {
+extern "C" __global__ void __launch_bounds__(BLOCK)
+    pool_mean_fwd(const float* __restrict__ x, float* __restrict__ y, PoolParams p) {
     fwd(x, nullptr, y, p);
 }
 

@@ -1,8 +1,8 @@
 // What every kernel may use. nvcc finds this file beside the sources; NVRTC and the CPU run get it in place of the #include.
 #pragma once
 
-// on_cpu/cuda_on_cpu.h, included before, stands for the compiler's built-ins. nvcc and NVRTC have all but the 16-bit floats built in; their
-// header is not to be had with NVRTC alone, so what kernels need of it is here, under the same names.
+// on_cpu/cuda_on_cpu.h, included before, stands for the compiler's built-ins. nvcc and NVRTC have all but the 16-bit floats built
+// in; their header is not to be had with NVRTC alone, so what kernels need of it is here, under the same names.
 namespace {
 
 #ifndef ETUDE_ON_CPU
@@ -22,9 +22,7 @@ __device__ inline float __half2float(__half v) {
 
 __device__ inline unsigned short __half_as_ushort(__half v) { return v.bits; }
 
-__device__ inline float __bfloat162float(__nv_bfloat16 v) {
-    return __uint_as_float(static_cast<unsigned>(v.bits) << 16);
-}
+__device__ inline float __bfloat162float(__nv_bfloat16 v) { return __uint_as_float(static_cast<unsigned>(v.bits) << 16); }
 
 __device__ inline unsigned short __bfloat16_as_ushort(__nv_bfloat16 v) { return v.bits; }
 #endif
@@ -32,9 +30,7 @@ __device__ inline unsigned short __bfloat16_as_ushort(__nv_bfloat16 v) { return 
 constexpr unsigned FULL = 0xffffffffu;
 
 // The number of this block in its grid, and of this thread in its grid, x fastest.
-__device__ inline unsigned block_number() {
-    return blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
-}
+__device__ inline unsigned block_number() { return blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z); }
 
 // Whether float4 accesses may start at these pointers: a window of a buffer may start at any element.
 template <typename... T> __device__ inline bool aligned16(const T*... p) {
@@ -105,9 +101,10 @@ __device__ inline float block_sum(float v) {
 }
 
 // Whether this block is the last of `blocks` to come here with this ticket: what the others wrote before is then visible to every
-// thread of it (read it with __ldcg). All threads must come here, once. One thread fences for all: the barrier orders what the block
-// wrote before the fence, the fence that before the ticket, for whoever draws a later one; on the other side the ticket comes before the
-// second fence, and the barrier after it hands on what that thread may see. As the barrier of a grid of NVIDIA's cooperative groups does.
+// thread of it (read it with __ldcg). All threads must come here, once. One thread fences for all: the barrier orders what the
+// block wrote before the fence, the fence that before the ticket, for whoever draws a later one; on the other side the ticket
+// comes before the second fence, and the barrier after it hands on what that thread may see. As the barrier of a grid of NVIDIA's
+// cooperative groups does.
 __device__ inline bool last_block(unsigned* ticket, unsigned blocks) {
     __shared__ unsigned last;
     __syncthreads();
@@ -124,9 +121,7 @@ __device__ inline bool last_block(unsigned* ticket, unsigned blocks) {
 }
 
 // The last block of the launch.
-__device__ inline bool last_block(unsigned* ticket) {
-    return last_block(ticket, gridDim.x * gridDim.y * gridDim.z);
-}
+__device__ inline bool last_block(unsigned* ticket) { return last_block(ticket, gridDim.x * gridDim.y * gridDim.z); }
 
 // More than any number that a card may flush to zero.
 constexpr float TINY = 1.2e-38f;
@@ -145,7 +140,8 @@ __device__ inline float rsqrt_approx(float v) {
 // Two numbers, rounded to 16 bits, x in the lower half.
 __device__ inline unsigned round_f16x2(float x, float y) {
 #ifdef ETUDE_ON_CPU
-    return __half_as_ushort(__float2half_rn(x)) | static_cast<unsigned>(__half_as_ushort(__float2half_rn(y))) << 16;
+    const unsigned upper = __half_as_ushort(__float2half_rn(y));
+    return __half_as_ushort(__float2half_rn(x)) | upper << 16;
 #else
     unsigned out;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(y), "f"(x));
@@ -154,7 +150,8 @@ __device__ inline unsigned round_f16x2(float x, float y) {
 }
 __device__ inline unsigned round_bf16x2(float x, float y) {
 #ifdef ETUDE_ON_CPU
-    return __bfloat16_as_ushort(__float2bfloat16_rn(x)) | static_cast<unsigned>(__bfloat16_as_ushort(__float2bfloat16_rn(y))) << 16;
+    const unsigned upper = __bfloat16_as_ushort(__float2bfloat16_rn(y));
+    return __bfloat16_as_ushort(__float2bfloat16_rn(x)) | upper << 16;
 #else
     unsigned out;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(y), "f"(x));
@@ -208,8 +205,8 @@ template <int LEFT> __device__ inline void copy_wait() {
 #endif
 }
 
-// Four 8 x 8 matrices of 16-bit elements from shared memory, one register each: lane 8 m + r gives the address of row r of matrix m, a
-// multiple of 16; lane 4 g + i receives elements (g, 2 i + (0, 1)), or transposed (2 i + (0, 1), g).
+// Four 8 x 8 matrices of 16-bit elements from shared memory, one register each: lane 8 m + r gives the address of row r of matrix
+// m, a multiple of 16; lane 4 g + i receives elements (g, 2 i + (0, 1)), or transposed (2 i + (0, 1), g).
 __device__ inline void load_matrices(unsigned (&to)[4], const void* row) {
 #ifdef ETUDE_ON_CPU
     const unsigned lane = threadIdx.x % 32;
@@ -245,8 +242,8 @@ __device__ inline void load_matrices_transposed(unsigned (&to)[4], const void* r
 }
 
 // d += a·b on the tensor cores, m16n8k8, tf32 operands (f32 bits, rounded by to_tf32), f32 accumulators. Fragments as in the PTX
-// manual: lane = 4·group + in; a[0..4] are rows (group, group + 8), columns (in, in + 4), row fastest; b[0..2] rows (in, in + 4), column
-// group; d[0..4] rows (group, group, group + 8, group + 8), columns 2·in + (0, 1, 0, 1).
+// manual: lane = 4·group + in; a[0..4] are rows (group, group + 8), columns (in, in + 4), row fastest; b[0..2] rows (in, in + 4),
+// column group; d[0..4] rows (group, group, group + 8, group + 8), columns 2·in + (0, 1, 0, 1).
 __device__ inline void mma_tf32(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
 #ifdef ETUDE_ON_CPU
     etude_on_cpu::mma_m16n8k8_tf32(d, a, b);
@@ -268,9 +265,9 @@ __device__ inline unsigned to_tf32(float v) {
 #endif
 }
 
-// d += a·b on the tensor cores, m16n8k16, f16 or bf16 operands two to a register, f32 accumulators. Lane = 4·group + in; a[0..4] are rows
-// (group, group + 8, group, group + 8), columns 2·in + (0, 1) and, for a[2], a[3], 8 more; b[0..2] rows 2·in + (0, 1) and 8 more, column
-// group; d as in mma_tf32.
+// d += a·b on the tensor cores, m16n8k16, f16 or bf16 operands two to a register, f32 accumulators. Lane = 4·group + in; a[0..4]
+// are rows (group, group + 8, group, group + 8), columns 2·in + (0, 1) and, for a[2], a[3], 8 more; b[0..2] rows 2·in + (0, 1)
+// and 8 more, column group; d as in mma_tf32.
 __device__ inline void mma_f16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
 #ifdef ETUDE_ON_CPU
     etude_on_cpu::mma_m16n8k16_f16(d, a, b);

@@ -5,30 +5,36 @@
 //   squared Euclidean  y_ij = |a_i - b_j|^2
 //   Euclidean          y_ij = |a_i - b_j|; gradient 0 where that is 0
 //
-// similarity_fwd: a, b -> y [n, m]. A block owns 128 x 128 entries and streams both sides' columns through shared memory, 16 at a time in three
-// stages of asynchronous copies, which also transpose them; a thread owns 8 x 8 entries. d multiply-adds an entry; 4 n m bytes written, whole
-// lines at a time, each entry once. In f32 on the CUDA cores arithmetic bounds it from d = 24 on (H100: 67 TFLOP/s, 3.35 TB/s). Distances are
-// |a_i|^2 + |b_j|^2 - 2 a_i . b_j, the squares summed from what is staged; a tile with a pair where that cancels, below 1e-2 of the squared norms, is
-// computed again by differences, at twice the cost.
+// similarity_fwd: a, b -> y [n, m]. A block owns 128 x 128 entries and streams both sides' columns through shared memory, 16 at a
+// time in three stages of asynchronous copies, which also transpose them; a thread owns 8 x 8 entries. d multiply-adds an entry;
+// 4 n m bytes written, whole lines at a time, each entry once. In f32 on the CUDA cores arithmetic bounds it from d = 24 on
+// (H100: 67 TFLOP/s, 3.35 TB/s). Distances are |a_i|^2 + |b_j|^2 - 2 a_i . b_j, the squares summed from what is staged; a tile
+// with a pair where that cancels, below 1e-2 of the squared norms, is computed again by differences, at twice the cost.
 //
-// similarity_fwd_f16, _bf16: the same block on the tensor cores, 64 columns at a time, a warp owning 32 x 64 entries; the bytes of y bound
-// it. Pairs below 1e-3 of the squared norms are taken by differences, one by one. Entries go out through shared memory.
+// similarity_fwd_f16, _bf16: the same block on the tensor cores, 64 columns at a time, a warp owning 32 x 64 entries; the bytes
+// of y bound it. Pairs below 1e-3 of the squared norms are taken by differences, one by one. Entries go out through shared
+// memory.
 //
-// similarity_bwd: a, b, dy [n, m] -> da [n, d], db [m, d]. First the blocks that own rows of a, then those that own rows of b; what follows is said of a.
+// similarity_bwd: a, b, dy [n, m] -> da [n, d], db [m, d]. First the blocks that own rows of a, then those that own rows of b;
+// what follows is said of a.
 //   dot                da = dy b
 //   squared Euclidean  da_i = 2 ((sum_j dy_ij) a_i - (dy b)_i), the sums from the staged tiles of dy
-//   cosine             da_i = (v_i - (u_i . v_i) u_i) / |a_i|, v = dy b', where b' and u are rows over their norms, b' made so as it is staged
-//   Euclidean          da_i = (sum_j g_ij) a_i - (g b)_i, g_ij = dy_ij / |a_i - b_j|: tiles of distances as in similarity_fwd first
-// So d multiply-adds an entry and side, 2 d for Euclidean. A block of eight warps, each of 32 x 64 sums, owns 128 rows and 128 columns, or where there are
-// few rows 32 x 64 of them, in eight shares of the other rows that are added up at the end. Arithmetic bounds it. Sums over the other rows go through the gradient in memory every 2048 rows. Both sums of a Euclidean or
-// squared gradient cancel where rows are near each other; so a Euclidean tile with a pair below 1e-2 of the squared norms is summed by differences, g_ij
-// (a_i - b_j), at twice the cost. (The other gradients shrink with the distance themselves.) Rows of 16 bits are widened as they are staged: a dy of
-// f32 rounded to 16 bits would cost the gradient its digits.
+//   cosine             da_i = (v_i - (u_i . v_i) u_i) / |a_i|, v = dy b', where b' and u are rows over their norms, b' made so
+//                      as it is staged
+//   Euclidean          da_i = (sum_j g_ij) a_i - (g b)_i, g_ij = dy_ij / |a_i - b_j|: tiles of distances as in similarity_fwd
+//                      first
+// So d multiply-adds an entry and side, 2 d for Euclidean. A block of eight warps, each of 32 x 64 sums, owns 128 rows and 128
+// columns, or where there are few rows 32 x 64 of them, in eight shares of the other rows that are added up at the end.
+// Arithmetic bounds it. Sums over the other rows go through the gradient in memory every 2048 rows. Both sums of a Euclidean or
+// squared gradient cancel where rows are near each other; so a Euclidean tile with a pair below 1e-2 of the squared norms is
+// summed by differences, g_ij (a_i - b_j), at twice the cost. (The other gradients shrink with the distance themselves.) Rows of
+// 16 bits are widened as they are staged: a dy of f32 rounded to 16 bits would cost the gradient its digits.
 //
-// similarity_topk: a, b -> values, indices [n, k], the best of each row first. A block owns 64 rows and walks over tiles of 128 rows of b,
-// with 4 x 8 entries to a thread and distances by differences, into shared memory; the matrix is never in global memory. A warp then owns 8 rows: a
-// lane compares its entry of 32 with the row's least so far, and those that are beyond it go into the row's list at once, which lies in
-// the output itself. About k ln(m / k) of m are, so the products bound it, as they do similarity_fwd, while k is below some hundreds.
+// similarity_topk: a, b -> values, indices [n, k], the best of each row first. A block owns 64 rows and walks over tiles of 128
+// rows of b, with 4 x 8 entries to a thread and distances by differences, into shared memory; the matrix is never in global
+// memory. A warp then owns 8 rows: a lane compares its entry of 32 with the row's least so far, and those that are beyond it go
+// into the row's list at once, which lies in the output itself. About k ln(m / k) of m are, so the products bound it, as they do
+// similarity_fwd, while k is below some hundreds.
 
 #include "prelude.cuh"
 #include "pairs.cuh"
@@ -93,7 +99,9 @@ __device__ __forceinline__ void products(float (&acc)[R][8], const float4* a, co
     }
 }
 
-template <class T> __device__ inline Rows rows_of(const T* z, unsigned n) { return {z, n, stored_as(T()), nullptr, nullptr, 1.0f}; }
+template <class T> __device__ inline Rows rows_of(const T* z, unsigned n) {
+    return {z, n, stored_as(T()), nullptr, nullptr, 1.0f};
+}
 
 // Four of a row of y [n, m], from column j on, which nothing reads here.
 __device__ __forceinline__ void write_once(float* y, unsigned i, unsigned j, unsigned m, const float (&v)[4], bool whole) {
@@ -107,16 +115,17 @@ __device__ __forceinline__ void write_once(float* y, unsigned i, unsigned j, uns
     }
 }
 
-// ---- Products on the CUDA cores. A block of 256 threads is eight warps, a warp's part of a tile 32 rows by 64 columns, a thread's 8 x 8: rows
-// 4 (lane / 8) + (0..3) and 16 more, columns 4 (lane % 8) + (0..3) and 32 more. Operands lie in shared memory as [k][row]: of a k a thread
-// reads 16 values, in four reads without a bank conflict, for 64 multiply-adds.
+// ---- Products on the CUDA cores. A block of 256 threads is eight warps, a warp's part of a tile 32 rows by 64 columns, a
+// thread's 8 x 8: rows 4 (lane / 8) + (0..3) and 16 more, columns 4 (lane % 8) + (0..3) and 32 more. Operands lie in shared
+// memory as [k][row]: of a k a thread reads 16 values, in four reads without a bank conflict, for 64 multiply-adds.
 
 constexpr unsigned THREADS = 256;
 // Floats between two k of an operand of so many rows: 8 k of 4 rows, as they are staged, lie in 32 banks.
 __device__ constexpr unsigned pitch_of(unsigned rows) { return rows + 4; }
 
 // acc += x y^T, or the squares of differences, at one k.
-template <bool DIFFERENCE> __device__ __forceinline__ void outer(float (&acc)[8][8], const float* x0, const float* x1, const float* y) {
+template <bool DIFFERENCE>
+__device__ __forceinline__ void outer(float (&acc)[8][8], const float* x0, const float* x1, const float* y) {
     const float4 xs[2] = {at4(x0, 0), at4(x1, 0)}, ys[2] = {at4(y, 0), at4(y, 32)};
     const float u[8] = {xs[0].x, xs[0].y, xs[0].z, xs[0].w, xs[1].x, xs[1].y, xs[1].z, xs[1].w};
     const float v[8] = {ys[0].x, ys[0].y, ys[0].z, ys[0].w, ys[1].x, ys[1].y, ys[1].z, ys[1].w};
@@ -169,7 +178,8 @@ __device__ __forceinline__ void stage_across(float* to, const T* z, unsigned n, 
 #pragma unroll
         for (unsigned r = 0; r < ROWS; r += 32)
 #pragma unroll
-            for (unsigned c = 0; c < K; c += 8) copy_one(to + c * pitch_of(ROWS) + r, from + static_cast<size_t>(r) * d + c, true);
+            for (unsigned c = 0; c < K; c += 8)
+                copy_one(to + c * pitch_of(ROWS) + r, from + static_cast<size_t>(r) * d + c, true);
     } else {
 #pragma unroll 1
         for (unsigned r = 0; r < ROWS; r += 32) {
@@ -184,7 +194,8 @@ __device__ __forceinline__ void stage_across(float* to, const T* z, unsigned n, 
 
 // Stages rows k0 to k0 + K of z [n, d], COLUMNS of their columns from `first` on, as [k][column].
 template <unsigned K, unsigned COLUMNS, class T>
-__device__ __forceinline__ void stage_along(float* to, const T* z, unsigned n, unsigned k0, unsigned d, unsigned first, bool fours) {
+__device__ __forceinline__ void stage_along(float* to, const T* z, unsigned n, unsigned k0, unsigned d, unsigned first,
+                                            bool fours) {
     if (fours) {
         const unsigned q = threadIdx.x % (COLUMNS / 4), row = threadIdx.x / (COLUMNS / 4);
 #pragma unroll
@@ -224,18 +235,20 @@ template <class T> __device__ __forceinline__ float inverse_of(float square, con
     return i < n ? inverse_norm(z + static_cast<size_t>(i) * d, d) : 0.0f;
 }
 
-// A tile of pairs: WM warps over 32 rows of a each, the others of the eight over 64 rows of b each, K columns at a time, in three stages.
+// A tile of pairs: WM warps over 32 rows of a each, the others of the eight over 64 rows of b each, K columns at a time, in three
+// stages.
 template <unsigned WM, unsigned K> struct Tile {
     static constexpr unsigned A = 32 * WM, B = 64 * (8 / WM), X = K * pitch_of(A), STAGE = X + K * pitch_of(B);
     // Rows whose square a thread adds up.
     static constexpr unsigned OWN = (A + B) / THREADS + ((A + B) % THREADS != 0);
 };
 
-// acc += the products, or squared distances, of rows from i0 on of a [n, d] with those from j0 on of b [m, d]; with `squares` also those of
-// the rows themselves: thread t owns rows t, t + 256, ... of a's and then b's. The memory is free to whoever passes a barrier first.
+// acc += the products, or squared distances, of rows from i0 on of a [n, d] with those from j0 on of b [m, d]; with `squares`
+// also those of the rows themselves: thread t owns rows t, t + 256, ... of a's and then b's. The memory is free to whoever passes
+// a barrier first.
 template <class S, unsigned K, bool DIFFERENCE, class T>
-__device__ __forceinline__ void walk(float (&acc)[8][8], float (&square)[S::OWN], float* memory, const T* a, unsigned n, unsigned i0,
-                                     const T* b, unsigned m, unsigned j0, unsigned d, bool squares) {
+__device__ __forceinline__ void walk(float (&acc)[8][8], float (&square)[S::OWN], float* memory, const T* a, unsigned n,
+                                     unsigned i0, const T* b, unsigned m, unsigned j0, unsigned d, bool squares) {
     constexpr unsigned A = S::A, B = S::B, X = S::X;
     const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const unsigned row = warp % (A / 32) * 32 + lane / 8 * 4, column = warp / (A / 32) * 64 + lane % 8 * 4;
@@ -326,7 +339,8 @@ __device__ __noinline__ void forward_near(float* memory, const float* a, const f
     using S = Tile<4, STEP>;
     const unsigned across = div_up(p.m, SQUARE);
     float acc[8][8] = {}, none[1] = {};
-    walk<S, STEP, true>(acc, none, memory, a, p.n, blockIdx.x / across * SQUARE, b, p.m, blockIdx.x % across * SQUARE, p.d, false);
+    walk<S, STEP, true>(acc, none, memory, a, p.n, blockIdx.x / across * SQUARE, b, p.m, blockIdx.x % across * SQUARE, p.d,
+                        false);
     write_tile(acc, y, p);
 }
 
@@ -342,7 +356,8 @@ __device__ __forceinline__ void forward(float* memory, const float* a, const flo
         if (p.kind != DOT) {
             const unsigned own = threadIdx.x % SQUARE;
             if (p.kind == COSINE)
-                square[0] = threadIdx.x < SQUARE ? inverse_of(square[0], a, p.n, i0 + own, p.d) : inverse_of(square[0], b, p.m, j0 + own, p.d);
+                square[0] = threadIdx.x < SQUARE ? inverse_of(square[0], a, p.n, i0 + own, p.d)
+                                                 : inverse_of(square[0], b, p.m, j0 + own, p.d);
             norms[threadIdx.x] = square[0];
             __syncthreads();
             if (p.kind == COSINE) {
@@ -404,10 +419,11 @@ template <class S> __device__ __forceinline__ void add_shares(float (&acc)[8][8]
     }
 }
 
-// Adds acc to what the block has in `out`, which is nothing yet the `first` time; the `last` time it becomes the gradient, for a cosine but
-// for `project`. row_sums are those of the coefficients.
+// Adds acc to what the block has in `out`, which is nothing yet the `first` time; the `last` time it becomes the gradient, for a
+// cosine but for `project`. row_sums are those of the coefficients.
 template <class S, class T>
-__device__ __forceinline__ void flush(float (&acc)[8][8], float* memory, const Gradient<T>& g, const float* row_sums, bool first, bool last) {
+__device__ __forceinline__ void flush(float (&acc)[8][8], float* memory, const Gradient<T>& g, const float* row_sums, bool first,
+                                      bool last) {
     if (S::SHARE > 1) add_shares<S>(acc, memory);
     constexpr unsigned WM = S::ROWS / 32, WN = S::COLUMNS / 64;
     const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -428,7 +444,8 @@ __device__ __forceinline__ void flush(float (&acc)[8][8], float* memory, const G
                 if (!first) v = sum_of(v, to, g.d - k, whole);
                 if (last && g.kind > COSINE) {
                     const float4 z = quad_of(g.own + static_cast<size_t>(i) * g.d, k, g.d);
-                    v = make_float4(by * (sum * z.x - v.x), by * (sum * z.y - v.y), by * (sum * z.z - v.z), by * (sum * z.w - v.w));
+                    v = make_float4(by * (sum * z.x - v.x), by * (sum * z.y - v.y), by * (sum * z.z - v.z),
+                                    by * (sum * z.w - v.w));
                 }
                 put(to, v, g.d - k, whole);
             }
@@ -510,7 +527,8 @@ template <class S, class T> __device__ __noinline__ void project(const Gradient<
 
 // The gradient of all but the distance, whose coefficients are dy itself: a product of matrices.
 template <class S, class T> __device__ __noinline__ void sweep_given(float* memory, const Gradient<T> g) {
-    constexpr unsigned K = S::K, X = K * pitch_of(S::ROWS), STAGE = X + K * pitch_of(S::COLUMNS), WM = S::ROWS / 32, WN = S::COLUMNS / 64;
+    constexpr unsigned K = S::K, X = K * pitch_of(S::ROWS), STAGE = X + K * pitch_of(S::COLUMNS), WM = S::ROWS / 32,
+                       WN = S::COLUMNS / 64;
     float* const shares = memory + 3 * STAGE;
     float* const sums = shares + S::SUMS;
     const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, share = warp / (WM * WN) * (K / S::SHARE);
@@ -574,7 +592,8 @@ template <class S> __device__ inline unsigned place_of(unsigned j, unsigned row)
 
 // Step 3 of the distance's gradient, for the tile of rows from j0 on whose squared distances are t.
 template <class S, bool NEAR_PAIRS, class T>
-__device__ __forceinline__ void combine(float (&acc)[8][8], const float (&t)[8][8], float& sum, float* memory, float* coefficients, const Gradient<T>& g, unsigned j0) {
+__device__ __forceinline__ void combine(float (&acc)[8][8], const float (&t)[8][8], float& sum, float* memory,
+                                        float* coefficients, const Gradient<T>& g, unsigned j0) {
     constexpr unsigned K = S::K, WM = S::ROWS / 32, WN = S::COLUMNS / 64, STAGE = K * pitch_of(S::COLUMNS);
     // A tile's coefficients are in memory in two halves: of each 64 rows the first 32, then the others.
     constexpr unsigned HALF = S::Pairs::B / 2, STEPS = HALF / K;
@@ -626,7 +645,7 @@ __device__ __forceinline__ void combine(float (&acc)[8][8], const float (&t)[8][
                     at4(coefficients, place_of<S>(at + e, row + 16 * h)) = make_float4(v[0], v[1], v[2], v[3]);
                 }
             }
-            }
+        }
         copy_wait<1>();
         __syncthreads();
         stage(after, s + 2);
@@ -641,12 +660,14 @@ __device__ __forceinline__ void combine(float (&acc)[8][8], const float (&t)[8][
                 for (unsigned r = 0; r < 8; r++) {
                     const unsigned i = g.i0 + row + r % 4 + r / 4 * 16, k = g.column + column + 32 * h;
                     const bool keep = i < g.n && k < g.d;
-                    const float4 v = keep ? quad_of(g.own + static_cast<size_t>(i) * g.d, k, g.d) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+                    const float4 v =
+                        keep ? quad_of(g.own + static_cast<size_t>(i) * g.d, k, g.d) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
                     own[r][0] = v.x, own[r][1] = v.y, own[r][2] = v.z, own[r][3] = v.w;
                 }
 #pragma unroll 1
                 for (unsigned k = 0; k < K / S::SHARE; k++) {
-                    const float4 x0 = at4(coefficients, place_of<S>(from + k, row)), x1 = at4(coefficients, place_of<S>(from + k, row + 16));
+                    const float4 x0 = at4(coefficients, place_of<S>(from + k, row)),
+                                 x1 = at4(coefficients, place_of<S>(from + k, row + 16));
                     const float4 ys = at4(y, k * pitch_of(S::COLUMNS) + 32 * h);
                     const float u[8] = {x0.x, x0.y, x0.z, x0.w, x1.x, x1.y, x1.z, x1.w}, v[4] = {ys.x, ys.y, ys.z, ys.w};
 #pragma unroll
@@ -670,8 +691,8 @@ __device__ __forceinline__ void combine(float (&acc)[8][8], const float (&t)[8][
     }
 }
 
-// The distance's gradient, g_ij = dy_ij / |own_i - other_j|: a tile of squared distances, as in `forward`, then of coefficients, then their
-// product with the other rows; FlashAttention (Dao et al., 2022) without its softmax.
+// The distance's gradient, g_ij = dy_ij / |own_i - other_j|: a tile of squared distances, as in `forward`, then of coefficients,
+// then their product with the other rows; FlashAttention (Dao et al., 2022) without its softmax.
 template <class S, class T> __device__ __noinline__ void sweep_distance(float* memory, const Gradient<T> g) {
     using Pairs = typename S::Pairs;
     constexpr unsigned STAGES = 3 * larger(larger(Pairs::STAGE, S::K * pitch_of(S::COLUMNS)), (S::SUMS + 2) / 3);
@@ -712,11 +733,16 @@ template <class S, class T> __device__ __noinline__ void sweep_distance(float* m
 
 // A block's rows of either gradient.
 template <class S, class T>
-__device__ __forceinline__ void backward_of(float* memory, const T* a, const T* b, const float* dy, float* da, float* db, const SimilarityParams& p, unsigned* ticket) {
+__device__ __forceinline__ void backward_of(float* memory, const T* a, const T* b, const float* dy, float* da, float* db,
+                                            const SimilarityParams& p, unsigned* ticket) {
     const unsigned of_a = div_up(p.n, S::ROWS), column = blockIdx.y * S::COLUMNS;
     const bool second = blockIdx.x >= of_a;
     const unsigned i0 = (second ? blockIdx.x - of_a : blockIdx.x) * S::ROWS;
-    const Gradient<T> g = {second ? b : a, second ? a : b, dy, second ? db : da, second ? p.m : p.n, second ? p.n : p.m, p.d, p.kind, i0, column, second};
+    const T* const own = second ? b : a;
+    const T* const other = second ? a : b;
+    float* const out = second ? db : da;
+    const unsigned n = second ? p.m : p.n, m = second ? p.n : p.m;
+    const Gradient<T> g = {own, other, dy, out, n, m, p.d, p.kind, i0, column, second};
     if (p.kind == EUCLIDEAN) {
         sweep_distance<S>(memory, g);
     } else {
@@ -726,7 +752,8 @@ __device__ __forceinline__ void backward_of(float* memory, const T* a, const T* 
 }
 
 template <class T>
-__device__ __forceinline__ void backward(float* memory, const T* a, const T* b, const float* dy, float* da, float* db, const SimilarityParams& p, unsigned* ticket) {
+__device__ __forceinline__ void backward(float* memory, const T* a, const T* b, const float* dy, float* da, float* db,
+                                         const SimilarityParams& p, unsigned* ticket) {
     if (static_cast<size_t>(p.n) + p.m < FEW_ROWS) {
         backward_of<Sweep<1, 1, 8>>(memory, a, b, dy, da, db, p, ticket);
     } else {
@@ -747,7 +774,8 @@ template <class T> __device__ __noinline__ float distance(const T* x, const T* y
 }
 
 // Stages 64 columns from k0 on of SQUARE rows, as they are stored.
-template <class T> __device__ __forceinline__ void stage_panel(uint4* to, const T* z, unsigned n, unsigned first, unsigned d, unsigned k0) {
+template <class T>
+__device__ __forceinline__ void stage_panel(uint4* to, const T* z, unsigned n, unsigned first, unsigned d, unsigned k0) {
     const unsigned row = threadIdx.x / 8, c = threadIdx.x % 8, k = k0 + 8 * c;
     const T* const from = z + static_cast<size_t>(first + row) * d + k;
     const bool whole = d % 8 == 0 && reinterpret_cast<size_t>(z) % 16 == 0;
@@ -776,7 +804,8 @@ __device__ inline float square_of(unsigned bits, __nv_bfloat16) {
     return fmaf(x, x, y * y);
 }
 
-template <class T> __device__ __forceinline__ void forward_half(float4* memory, const T* a, const T* b, float* y, const SimilarityParams& p) {
+template <class T>
+__device__ __forceinline__ void forward_half(float4* memory, const T* a, const T* b, float* y, const SimilarityParams& p) {
     constexpr unsigned PANEL = SQUARE << LOG_PITCH, COLUMNS = 8 << LOG_PITCH;
     uint4* const panels = reinterpret_cast<uint4*>(memory);
     float* const norms = reinterpret_cast<float*>(memory + 4 * PANEL);
@@ -812,7 +841,8 @@ template <class T> __device__ __forceinline__ void forward_half(float4* memory, 
 #pragma unroll
             for (unsigned n = 0; n < 8; n += 2) {
                 unsigned both[4];
-                load_matrices(both, x0 + PANEL + place_half(col0 + 8 * n + lane % 8 + lane / 16 * 8, 2 * s + lane / 8 % 2, LOG_PITCH));
+                load_matrices(both,
+                              x0 + PANEL + place_half(col0 + 8 * n + lane % 8 + lane / 16 * 8, 2 * s + lane / 8 % 2, LOG_PITCH));
                 const unsigned y0[2] = {both[0], both[1]}, y1[2] = {both[2], both[3]};
 #pragma unroll
                 for (unsigned w = 0; w < 2; w++) {
@@ -838,7 +868,8 @@ template <class T> __device__ __forceinline__ void forward_half(float4* memory, 
     }
     if (p.kind != DOT) {
         const unsigned own = threadIdx.x % SQUARE;
-        if (p.kind == COSINE) square = threadIdx.x < SQUARE ? inverse_of(square, a, p.n, i0 + own, p.d) : inverse_of(square, b, p.m, j0 + own, p.d);
+        if (p.kind == COSINE)
+            square = threadIdx.x < SQUARE ? inverse_of(square, a, p.n, i0 + own, p.d) : inverse_of(square, b, p.m, j0 + own, p.d);
         norms[threadIdx.x] = square;
     }
     __syncthreads();
@@ -892,7 +923,8 @@ template <class T> __device__ __forceinline__ void forward_half(float4* memory, 
             for (unsigned e = lane; e < 16 * 64; e += 32) {
                 const unsigned i = i0 + row0 + 16 * w + e / 64, j = j0 + col0 + e % 64;
                 float& v = tile[e / 64 * WAY + e % 64];
-                if (v < 0.0f && i < p.n && j < p.m) v = distance(a + static_cast<size_t>(i) * p.d, b + static_cast<size_t>(j) * p.d, p.d);
+                if (v < 0.0f && i < p.n && j < p.m)
+                    v = distance(a + static_cast<size_t>(i) * p.d, b + static_cast<size_t>(j) * p.d, p.d);
             }
             __syncwarp();
         }
@@ -910,8 +942,8 @@ template <class T> __device__ __forceinline__ void forward_half(float4* memory, 
     }
 }
 
-// Puts the keys of the lanes in `taken` among the k of a row, in falling order and its least first to go; they are at `index`, in rising order and
-// beyond all indices in the list, so of equal ones the list's comes first. A whole warp.
+// Puts the keys of the lanes in `taken` among the k of a row, in falling order and its least first to go; they are at `index`, in
+// rising order and beyond all indices in the list, so of equal ones the list's comes first. A whole warp.
 __device__ __forceinline__ void insert(float* keys, unsigned* indices, unsigned k, float key, unsigned index, unsigned taken) {
     const unsigned lane = threadIdx.x % 32, end = div_up(k, 32) * 32;
     // Of the list, padded to `end`: how many this lane's key is beyond.
@@ -945,7 +977,8 @@ __device__ __forceinline__ void insert(float* keys, unsigned* indices, unsigned 
     __syncwarp();
 }
 
-__device__ __forceinline__ void best(float4* memory, const Rows& of_a, const Rows& of_b, float* values, unsigned* indices, const TopKParams& p) {
+__device__ __forceinline__ void best(float4* memory, const Rows& of_a, const Rows& of_b, float* values, unsigned* indices,
+                                     const TopKParams& p) {
     constexpr unsigned PANEL_A = TOP_ROWS << LOG_PITCH, PANELS = PANEL_A + (SQUARE << LOG_PITCH), R = TOP_ROWS / 16;
     constexpr unsigned WARPS = 8, OWN = TOP_ROWS / WARPS;
     float* const found = reinterpret_cast<float*>(memory + 2 * PANELS);
@@ -1044,46 +1077,48 @@ __device__ __forceinline__ void best(float4* memory, const Rows& of_a, const Row
 } // namespace
 
 extern "C" __global__ void __launch_bounds__(256, 2)
-similarity_fwd(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ y, SimilarityParams p) {
+    similarity_fwd(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ y, SimilarityParams p) {
     extern __shared__ float4 fwd_memory[];
     forward(reinterpret_cast<float*>(fwd_memory), a, b, y, p);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2)
-similarity_fwd_f16(const __half* __restrict__ a, const __half* __restrict__ b, float* __restrict__ y, SimilarityParams p) {
+    similarity_fwd_f16(const __half* __restrict__ a, const __half* __restrict__ b, float* __restrict__ y, SimilarityParams p) {
     extern __shared__ float4 fwd_f16_memory[];
     forward_half(fwd_f16_memory, a, b, y, p);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2)
-similarity_fwd_bf16(const __nv_bfloat16* __restrict__ a, const __nv_bfloat16* __restrict__ b, float* __restrict__ y, SimilarityParams p) {
+    similarity_fwd_bf16(const __nv_bfloat16* __restrict__ a, const __nv_bfloat16* __restrict__ b, float* __restrict__ y,
+                        SimilarityParams p) {
     extern __shared__ float4 fwd_bf16_memory[];
     forward_half(fwd_bf16_memory, a, b, y, p);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-similarity_bwd(const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ dy, float* __restrict__ da, float* __restrict__ db, SimilarityParams p,
-               unsigned* ticket) {
+    similarity_bwd(const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ dy, float* __restrict__ da,
+                   float* __restrict__ db, SimilarityParams p, unsigned* ticket) {
     extern __shared__ float4 bwd_memory[];
     backward(reinterpret_cast<float*>(bwd_memory), a, b, dy, da, db, p, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-similarity_bwd_f16(const __half* __restrict__ a, const __half* __restrict__ b, const float* __restrict__ dy, float* __restrict__ da, float* __restrict__ db, SimilarityParams p,
-               unsigned* ticket) {
+    similarity_bwd_f16(const __half* __restrict__ a, const __half* __restrict__ b, const float* __restrict__ dy,
+                       float* __restrict__ da, float* __restrict__ db, SimilarityParams p, unsigned* ticket) {
     extern __shared__ float4 bwd_f16_memory[];
     backward(reinterpret_cast<float*>(bwd_f16_memory), a, b, dy, da, db, p, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-similarity_bwd_bf16(const __nv_bfloat16* __restrict__ a, const __nv_bfloat16* __restrict__ b, const float* __restrict__ dy, float* __restrict__ da, float* __restrict__ db, SimilarityParams p,
-               unsigned* ticket) {
+    similarity_bwd_bf16(const __nv_bfloat16* __restrict__ a, const __nv_bfloat16* __restrict__ b, const float* __restrict__ dy,
+                        float* __restrict__ da, float* __restrict__ db, SimilarityParams p, unsigned* ticket) {
     extern __shared__ float4 bwd_bf16_memory[];
     backward(reinterpret_cast<float*>(bwd_bf16_memory), a, b, dy, da, db, p, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-similarity_topk(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ values, unsigned* __restrict__ indices, TopKParams p) {
+    similarity_topk(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ values,
+                    unsigned* __restrict__ indices, TopKParams p) {
     extern __shared__ float4 topk_memory[];
     best(topk_memory, rows_of(a, p.n), rows_of(b, p.m), values, indices, p);
 }

@@ -1,26 +1,27 @@
-// The sweep of the contrastive loss: every row i of one set with every row j of another, on the tensor cores. Included once, after
-// pairs.cuh.
+// The sweep of the contrastive loss: every row i of one set with every row j of another, on the tensor cores. Included once,
+// after pairs.cuh.
 //
 // A warp owns 16 rows i and 128 columns of their gradient, and walks over tiles of 32 rows j, as in FlashAttention-2 (Dao, 2023):
 //
 //   1. The Gram tile z_i . z_j; t_ij = |z_i|^2 + |z_j|^2 - 2 z_i . z_j, of a cosine 2 - 2 u_i . u_j for u = z / |z|.
-//   2. The stem's coefficient g_ij of u_i - u_j in the gradient. It stays in the registers of the tile, which are, with the tile's
-//      columns taken in another order, those of step 3's left operand.
+//   2. The stem's coefficient g_ij of u_i - u_j in the gradient. It stays in the registers of the tile, which are, with the
+//      tile's columns taken in another order, those of step 3's left operand.
 //   3. acc_i += sum_j g_ij z_j. At the end the gradient is (sum_j g_ij) z_i - acc_i; the cosine's is projected off u_i.
 //
 // Warps of a block share tiles where rows are many (4 x 1), and take two tiles at once where they are few (2 x 2), which the end
-// adds up. Where there would be few blocks still, they cut the tiles into slices: each writes its part of the gradient, which is linear
-// in the sums, and the last of a row's slices adds the parts in their order.
+// adds up. Where there would be few blocks still, they cut the tiles into slices: each writes its part of the gradient, which is
+// linear in the sums, and the last of a row's slices adds the parts in their order.
 //
 // Factors. f32: each is split in two of 11 bits, high and low (3xTF32: Ootomo and Yokota, 2022), and high x high, high x low and
 // low x high are three products. 16 bits: rows are exact as they are; a coefficient is split in two of 16 bits, as sums over many
-// rows do not average its rounding out (3e-3 of a cosine's gradient at 8,200 rows). So 6 d tensor multiply-adds a pair in f32, 3 d in 16 bits,
-// and some 20 operations a pair on the CUDA cores.
+// rows do not average its rounding out (3e-3 of a cosine's gradient at 8,200 rows). So 6 d tensor multiply-adds a pair in f32,
+// 3 d in 16 bits, and some 20 operations a pair on the CUDA cores.
 //
 // Accuracy. The tensor cores truncate their sums: accumulators take 64 columns, or one tile, and are then added in f32. The
-// squared distance cancels where a pair is near: a tile with a pair nearer than `cancels` of the squared norms computes all of its
-// distances from differences. Step 3's two sums cancel too: pairs nearer than NEAR add g_ij (z_i - z_j) on their own, and with them a
-// coefficient that 16 bits cannot hold. A cosine pair whose t is below 1e-5 is taken from the rows as given (`refine`).
+// squared distance cancels where a pair is near: a tile with a pair nearer than `cancels` of the squared norms computes all of
+// its distances from differences. Step 3's two sums cancel too: pairs nearer than NEAR add g_ij (z_i - z_j) on their own, and
+// with them a coefficient that 16 bits cannot hold. A cosine pair whose t is below 1e-5 is taken from the rows as given
+// (`refine`).
 //
 // Rows of weight 0, and those beyond the last, are staged as zeros.
 
@@ -74,7 +75,8 @@ __device__ inline unsigned pitch_of(float, unsigned log) { return (1u << log) + 
 template <class T> __device__ inline unsigned pitch_of(T, unsigned log) { return 1u << log; }
 
 // Columns k0 to k0 + 4 * 2^log of `count` rows from `first` on.
-__device__ inline void stage_rows(float, float4* to, unsigned log, const Rows& from, unsigned first, unsigned count, unsigned d, unsigned k0) {
+__device__ inline void stage_rows(float, float4* to, unsigned log, const Rows& from, unsigned first, unsigned count, unsigned d,
+                                  unsigned k0) {
     const bool whole = on_quads(from.z, d);
     for (unsigned e = threadIdx.x; e < count << log; e += BLOCK) {
         const unsigned row = e >> log, q = e - (row << log), i = first + row, k = k0 + 4 * q;
@@ -88,12 +90,15 @@ __device__ inline void stage_rows(float, float4* to, unsigned log, const Rows& f
     }
 }
 template <class T>
-__device__ inline void stage_rows(T, float4* to, unsigned log, const Rows& from, unsigned first, unsigned count, unsigned d, unsigned k0) {
+__device__ inline void stage_rows(T, float4* to, unsigned log, const Rows& from, unsigned first, unsigned count, unsigned d,
+                                  unsigned k0) {
     stage_half<T>(reinterpret_cast<uint4*>(to), log, from, first, count, d, k0);
 }
 
 // Four columns of a staged row.
-__device__ inline float4 staged(float, const float4* rows, unsigned log, unsigned row, unsigned q) { return rows[row * pitch_of(0.0f, log) + q]; }
+__device__ inline float4 staged(float, const float4* rows, unsigned log, unsigned row, unsigned q) {
+    return rows[row * pitch_of(0.0f, log) + q];
+}
 template <class T> __device__ inline float4 staged(T, const float4* rows, unsigned log, unsigned row, unsigned q) {
     const uint4* const unit = reinterpret_cast<const uint4*>(rows) + place_half(row, q / 2, log);
     const Four<T> v = reinterpret_cast<const Four<T>*>(unit)[q % 2];
@@ -101,7 +106,9 @@ template <class T> __device__ inline float4 staged(T, const float4* rows, unsign
 }
 
 // The lane's columns of blocks m and m + 1 of eight: two of each in turn, as column_of.
-__device__ inline float4 own_columns(float, const float4* rows, unsigned log, unsigned row, unsigned m) { return staged(0.0f, rows, log, row, 2 * m + threadIdx.x % 4); }
+__device__ inline float4 own_columns(float, const float4* rows, unsigned log, unsigned row, unsigned m) {
+    return staged(0.0f, rows, log, row, 2 * m + threadIdx.x % 4);
+}
 template <class T> __device__ inline float4 own_columns(T, const float4* rows, unsigned log, unsigned row, unsigned m) {
     const unsigned* const words = reinterpret_cast<const unsigned*>(rows) + threadIdx.x % 4;
     const unsigned u = words[4 * place_half(row, m, log)], v = words[4 * place_half(row, m + 1, log)];
@@ -133,7 +140,8 @@ __device__ inline void multiply_split(float (&large)[4], float (&small)[4], cons
     mma_tf32(large, ah, bh);
 }
 
-__device__ inline void gram_tile(float, float (&gram)[BLOCKS][4], const float4* zi, unsigned row, const float4* zj, unsigned log, unsigned columns) {
+__device__ inline void gram_tile(float, float (&gram)[BLOCKS][4], const float4* zi, unsigned row, const float4* zj, unsigned log,
+                                 unsigned columns) {
     const unsigned lane = threadIdx.x % 32, group = lane / 4, in = lane % 4, pitch = 2 * pitch_of(0.0f, log);
     // Column 2 in of a step is the operands' column in, column 2 in + 1 their in + 4: the order of a sum.
     const float2* const x = reinterpret_cast<const float2*>(zi) + (row + group) * pitch + in;
@@ -165,7 +173,9 @@ __device__ inline void gram_tile(float, float (&gram)[BLOCKS][4], const float4* 
         for (unsigned e = 0; e < 4; e++) gram[n][e] += small[n][e];
 }
 
-template <class T> __device__ inline void gram_tile(T, float (&gram)[BLOCKS][4], const float4* zi, unsigned row, const float4* zj, unsigned log, unsigned columns) {
+template <class T>
+__device__ inline void gram_tile(T, float (&gram)[BLOCKS][4], const float4* zi, unsigned row, const float4* zj, unsigned log,
+                                 unsigned columns) {
     const unsigned lane = threadIdx.x % 32;
     const uint4* const x = reinterpret_cast<const uint4*>(zi);
     const uint4* const y = reinterpret_cast<const uint4*>(zj);
@@ -200,7 +210,9 @@ __device__ inline float2 both_real(unsigned v, __half) {
     const Two<__half> two = *reinterpret_cast<const Two<__half>*>(&v);
     return make_float2(real(two.v[0]), real(two.v[1]));
 }
-__device__ inline float2 both_real(unsigned v, __nv_bfloat16) { return make_float2(__uint_as_float(v << 16), __uint_as_float(v & 0xffff0000u)); }
+__device__ inline float2 both_real(unsigned v, __nv_bfloat16) {
+    return make_float2(__uint_as_float(v << 16), __uint_as_float(v & 0xffff0000u));
+}
 
 // ---- Step 3's left operand: the coefficients of a tile.
 template <class T> struct Left {
@@ -227,7 +239,8 @@ template <> struct Left<float> {
 };
 
 // acc += left x the tile's first `width` columns.
-__device__ inline void accumulate(float (&acc)[COLUMNS][4], const Left<float>& left, const float4* zj, unsigned log, unsigned width) {
+__device__ inline void accumulate(float (&acc)[COLUMNS][4], const Left<float>& left, const float4* zj, unsigned log,
+                                  unsigned width) {
     const unsigned lane = threadIdx.x % 32, group = lane / 4, in = lane % 4, pitch = 2 * pitch_of(0.0f, log);
     const float2* const y = reinterpret_cast<const float2*>(zj) + 2 * in * pitch + group;
     Split a[BLOCKS][4];
@@ -255,7 +268,8 @@ __device__ inline void accumulate(float (&acc)[COLUMNS][4], const Left<float>& l
     }
 }
 
-template <class T> __device__ inline void accumulate(float (&acc)[COLUMNS][4], const Left<T>& left, const float4* zj, unsigned log, unsigned width) {
+template <class T>
+__device__ inline void accumulate(float (&acc)[COLUMNS][4], const Left<T>& left, const float4* zj, unsigned log, unsigned width) {
     const unsigned lane = threadIdx.x % 32;
     const uint4* const y = reinterpret_cast<const uint4*>(zj);
 #pragma unroll
@@ -279,21 +293,25 @@ template <class T> __device__ inline void accumulate(float (&acc)[COLUMNS][4], c
     }
 }
 
-// Share of the squared norms below which a squared distance is taken from differences: f32 rows may be ten times as far from the origin as
-// from each other and keep five digits.
+// Share of the squared norms below which a squared distance is taken from differences: f32 rows may be ten times as far from the
+// origin as from each other and keep five digits.
 __device__ inline float cancels(float) { return 2e-2f; }
 template <class T> __device__ inline float cancels(T) { return 1e-3f; }
 __device__ inline float most(float) { return 3e38f; }
 
 // Four columns of a row in memory.
-__device__ inline float4 given(const float* row, unsigned k, unsigned d, bool whole) { return whole ? at4(row, k) : quad_of(row, k, d); }
+__device__ inline float4 given(const float* row, unsigned k, unsigned d, bool whole) {
+    return whole ? at4(row, k) : quad_of(row, k, d);
+}
 template <class T> __device__ inline float4 given(const T* row, unsigned k, unsigned d, bool whole) {
     if (!whole) return quad_of(row, k, d);
     const Four<T> four = *reinterpret_cast<const Four<T>*>(row + k);
     return make_float4(real(four.v[0]), real(four.v[1]), real(four.v[2]), real(four.v[3]));
 }
 // Whether each fourth column of every row is on four of its size.
-template <class T> __device__ inline bool on_fours(const T* z, unsigned d) { return d % 4 == 0 && reinterpret_cast<size_t>(z) % (4 * sizeof(T)) == 0; }
+template <class T> __device__ inline bool on_fours(const T* z, unsigned d) {
+    return d % 4 == 0 && reinterpret_cast<size_t>(z) % (4 * sizeof(T)) == 0;
+}
 
 // What a lane knows of its two rows i, `first` and `first` + 8.
 struct Owned {
@@ -309,7 +327,8 @@ struct Others {
 
 // t of the tile's pairs, from differences.
 template <bool COSINE, class T>
-__device__ __forceinline__ void exact(float (&t)[BLOCKS][4], const Rows& a, const Rows& b, const Owned& my, const Others& their, unsigned j0, unsigned d) {
+__device__ __forceinline__ void exact(float (&t)[BLOCKS][4], const Rows& a, const Rows& b, const Owned& my, const Others& their,
+                                      unsigned j0, unsigned d) {
     const unsigned in = threadIdx.x % 4;
     const bool whole = on_fours(a.row<T>(0, d), d) && on_fours(b.row<T>(0, d), d);
 #pragma unroll
@@ -349,7 +368,8 @@ struct Found {
 
 // Step 2 of a tile whose pairs all count and are all far; a cosine's t goes with `gram`.
 template <bool COSINE, class T, class F>
-__device__ __forceinline__ Found plain(const float (&t)[BLOCKS][4], const float (&gram)[BLOCKS][4], Left<T>& left, const Owned& my, const Others& their, const F& term) {
+__device__ __forceinline__ Found plain(const float (&t)[BLOCKS][4], const float (&gram)[BLOCKS][4], Left<T>& left,
+                                       const Owned& my, const Others& their, const F& term) {
     const unsigned in = threadIdx.x % 4;
     Found found = {};
 #pragma unroll
@@ -361,7 +381,8 @@ __device__ __forceinline__ Found plain(const float (&t)[BLOCKS][4], const float 
             const Term one = term(t[n][2 * h], fabsf(my.label[h] - label.x), true);
             const Term two = term(t[n][2 * h + 1], fabsf(my.label[h] - label.y), true);
             found.loss += one.loss + two.loss;
-            const float g0 = COSINE ? one.g * (norm.x * my.length[h]) : one.g, g1 = COSINE ? two.g * (norm.y * my.length[h]) : two.g;
+            const float g0 = COSINE ? one.g * (norm.x * my.length[h]) : one.g,
+                        g1 = COSINE ? two.g * (norm.y * my.length[h]) : two.g;
             if (sizeof(T) == 2) found.large |= !(fmaxf(fabsf(g0), fabsf(g1)) <= most(T()));
             const float2 used = left.put(n, h, g0, g1);
             found.sums[h] += COSINE ? fmaf(used.x, gram[n][2 * h], used.y * gram[n][2 * h + 1]) : used.x + used.y;
@@ -385,7 +406,8 @@ template <class T> struct General {
     Found found;
 };
 
-// Step 2 of any other tile. A pair that is near, or whose coefficient `Left` does not hold, goes into `acc` here, from differences of the staged rows.
+// Step 2 of any other tile. A pair that is near, or whose coefficient `Left` does not hold, goes into `acc` here, from
+// differences of the staged rows.
 template <bool COSINE, class T, class F> __device__ __noinline__ void general(General<T>& tile, const F& term) {
     const Rows &a = tile.a, &b = tile.b;
     const Owned my = tile.my;
@@ -393,7 +415,7 @@ template <bool COSINE, class T, class F> __device__ __noinline__ void general(Ge
     const bool same = tile.same;
     const unsigned j0 = tile.j0, d = tile.d, width = tile.width, log = tile.log, row = tile.row;
     const float4 *const zi = tile.zi, *const zj = tile.zj;
-    float(&t)[BLOCKS][4] = tile.t;
+    float (&t)[BLOCKS][4] = tile.t;
     if (tile.near) exact<COSINE, T>(t, a, b, my, their, j0, d);
     const unsigned lane = threadIdx.x % 32, in = lane % 4;
     const float weight_i[2] = {a.weight(my.first), a.weight(my.first + 8)};
@@ -485,7 +507,8 @@ template <bool COSINE, class T, class F> __device__ __noinline__ void general(Ge
 
 // What is known of `count` staged rows j from `first` on: `lanes` neighbouring threads a row, of whole warps.
 template <bool COSINE, class T>
-__device__ inline void norms_staged(float* to, const float4* rows, unsigned log, const Rows& from, unsigned first, unsigned thread, unsigned lanes, unsigned d) {
+__device__ inline void norms_staged(float* to, const float4* rows, unsigned log, const Rows& from, unsigned first,
+                                    unsigned thread, unsigned lanes, unsigned d) {
     const unsigned row = thread / lanes, part = thread % lanes;
     float sum = 0.0f;
     for (unsigned q = part; 4 * q < d; q += lanes) {
@@ -511,12 +534,15 @@ __device__ inline void norms_staged(float* to, const float4* rows, unsigned log,
     if (part == 0) to[row] = sum;
 }
 
-// Rows i0 to i0 + cut.own of `a` against the slice's rows of `b`, columns from `column` on; a row makes no pair with itself where both sets
-// are the `same`. `term(t, w, directed)` is the pair's at label distance w; `directed` is false where a cosine has no direction. Writes `scale` times
-// the slice's part of the gradient into out [a.n, d]; returns the thread's part of twice the sum of the losses.
+// Rows i0 to i0 + cut.own of `a` against the slice's rows of `b`, columns from `column` on; a row makes no pair with itself where
+// both sets are the `same`. `term(t, w, directed)` is the pair's at label distance w; `directed` is false where a cosine has no
+// direction. Writes `scale` times the slice's part of the gradient into out [a.n, d]; returns the thread's part of twice the sum
+// of the losses.
 template <bool COSINE, class T, class F>
-__device__ __noinline__ double sweep_rows(float4* memory, const Rows a, const Rows b, unsigned i0, unsigned column, unsigned d, const Cut cut, unsigned slice, bool same, float scale, float* out, const F term) {
-    const unsigned log = log_units(T(), d), pitch = pitch_of(T(), log), log_out = log_pitch_of(d), pitch_out = pitch_of(0.0f, log_out);
+__device__ __noinline__ double sweep_rows(float4* memory, const Rows a, const Rows b, unsigned i0, unsigned column, unsigned d,
+                                          const Cut cut, unsigned slice, bool same, float scale, float* out, const F term) {
+    const unsigned log = log_units(T(), d), pitch = pitch_of(T(), log), log_out = log_pitch_of(d),
+                   pitch_out = pitch_of(0.0f, log_out);
     const unsigned tile_units = TILE * pitch, round_units = cut.tiles * tile_units;
     float4* const zi = memory;
     float4* const zj = zi + cut.own * pitch;
@@ -580,7 +606,8 @@ __device__ __noinline__ double sweep_rows(float4* memory, const Rows a, const Ro
                     label_j[r] = j < b.n ? b.labels[j] : 0.0f;
                 }
                 if (chunks == 1) {
-                    norms_staged<COSINE, T>(norm_j + TILE * across, tile, log, b, round * rows + TILE * across, 32 * down + lane, high, d);
+                    norms_staged<COSINE, T>(norm_j + TILE * across, tile, log, b, round * rows + TILE * across, 32 * down + lane,
+                                            high, d);
                 } else {
                     norms<COSINE>(norm_j, b, round * rows, rows, d);
                 }
@@ -600,10 +627,11 @@ __device__ __noinline__ double sweep_rows(float4* memory, const Rows a, const Ro
             const float2 norm = *reinterpret_cast<const float2*>(their.norm + 8 * n + 2 * in);
 #pragma unroll
             for (unsigned e = 0; e < 4; e++) {
-                const float nj = e % 2 == 0 ? norm.x : norm.y, ni = my.norm[e / 2], by = ni * nj, squares = COSINE ? 2.0f : ni + nj;
+                const float nj = e % 2 == 0 ? norm.x : norm.y, ni = my.norm[e / 2], by = ni * nj,
+                            squares = COSINE ? 2.0f : ni + nj;
                 const float te = COSINE ? fmaf(-2.0f * by, gram[n][e], 2.0f) : fmaf(-2.0f, gram[n][e], squares);
-                // Not a number counts as near, and so does a cosine whose product may be too large or small for f32; zero rows, which those that are
-                // masked or beyond the last are staged as, do not.
+                // Not a number counts as near, and so does a cosine whose product may be too large or small for f32; zero rows,
+                // which those that are masked or beyond the last are staged as, do not.
                 if (COSINE) {
                     undirected |= (ni == 0.0f) | (nj == 0.0f);
                     near |= (!(te > cancels(T()) * 2.0f) | !(by > 1e-24f) | !(by < 1e24f)) & (ni != 0.0f) & (nj != 0.0f);
@@ -645,7 +673,8 @@ __device__ __noinline__ double sweep_rows(float4* memory, const Rows a, const Ro
 #pragma unroll
                 for (unsigned m = 0; m < COLUMNS; m++) all_of_it.acc[m][e] = acc[m][e];
             }
-            all_of_it.a = a, all_of_it.b = b, all_of_it.my = my, all_of_it.their = their, all_of_it.same = same, all_of_it.near = near;
+            all_of_it.a = a, all_of_it.b = b, all_of_it.my = my, all_of_it.their = their, all_of_it.same = same,
+            all_of_it.near = near;
             all_of_it.j0 = j, all_of_it.d = d, all_of_it.width = width, all_of_it.log = log;
             all_of_it.zi = zi, all_of_it.zj = tile, all_of_it.row = 16 * down + group;
             const F copy = term;
@@ -696,7 +725,8 @@ __device__ __noinline__ double sweep_rows(float4* memory, const Rows a, const Ro
             // On a line the angle is 0 or pi whatever the lengths.
             const bool none = COSINE && (d == 1 || ni == 0.0f);
             const float along_z = COSINE ? sum * ni : sum, along_v = COSINE ? ni : 1.0f, of = none ? 0.0f : COSINE ? by * ni : by;
-            v = make_float4(along_z * z.x - along_v * v.x, along_z * z.y - along_v * v.y, along_z * z.z - along_v * v.z, along_z * z.w - along_v * v.w);
+            v = make_float4(along_z * z.x - along_v * v.x, along_z * z.y - along_v * v.y, along_z * z.z - along_v * v.z,
+                            along_z * z.w - along_v * v.w);
             v = none ? make_float4(0.0f, 0.0f, 0.0f, 0.0f) : make_float4(of * v.x, of * v.y, of * v.z, of * v.w);
         }
         put(out + static_cast<size_t>(r) * d + k, v, d - k, whole);
@@ -705,7 +735,8 @@ __device__ __noinline__ double sweep_rows(float4* memory, const Rows a, const Ro
 }
 
 // The last of a block's slices adds up what they wrote to parts [slices, rows, d]: rows r0 to r0 + count, into out.
-__device__ inline void add_slices(const float* parts, const Cut& cut, size_t rows, unsigned r0, unsigned count, unsigned column, unsigned d, float* out) {
+__device__ inline void add_slices(const float* parts, const Cut& cut, size_t rows, unsigned r0, unsigned count, unsigned column,
+                                  unsigned d, float* out) {
     const unsigned width = min(CHUNK, d - column), quads = div_up(width, 4);
     const bool whole = on_quads(out, d) && on_quads(parts, d);
     for (unsigned e = threadIdx.x; e < count * quads; e += BLOCK) {

@@ -1,13 +1,14 @@
 // Lets a C++17 compiler build the CUDA sources of this directory and run them on a CPU, for the tests.
 //
-// Every CUDA thread is a fiber with a stack of its own; a block's fibers take turns on one thread of the machine and switch only where
-// they wait for each other: barriers, shuffles, votes, matrix instructions. Blocks run one after another. What this makes visible that a
-// GPU may hide: a barrier not all threads reach (the launch fails and says who waits where), shared memory read before it is written (it
-// starts as NaN), a copy that nobody waited for (it lands at its wait), and, through the seed, results that depend on the order of
-// lanes, warps or blocks. What it cannot show: races between blocks, CUDA's own rounding of math functions, speed.
+// Every CUDA thread is a fiber with a stack of its own; a block's fibers take turns on one thread of the machine and switch only
+// where they wait for each other: barriers, shuffles, votes, matrix instructions. Blocks run one after another. What this makes
+// visible that a GPU may hide: a barrier not all threads reach (the launch fails and says who waits where), shared memory read
+// before it is written (it starts as NaN), a copy that nobody waited for (it lands at its wait), and, through the seed, results
+// that depend on the order of lanes, warps or blocks. What it cannot show: races between blocks, CUDA's own rounding of math
+// functions, speed.
 //
-// build/on_cpu.rs puts this file before each source and rewrites two things in it: `extern __shared__ T name[];` becomes a pointer to
-// the block's dynamic shared memory, and each `__shared__` variable is followed by ETUDE_ON_CPU_POISON(name).
+// build/on_cpu.rs puts this file before each source and rewrites two things in it: `extern __shared__ T name[];` becomes a
+// pointer to the block's dynamic shared memory, and each `__shared__` variable is followed by ETUDE_ON_CPU_POISON(name).
 #pragma once
 
 #define ETUDE_ON_CPU
@@ -24,13 +25,13 @@
 
 // ---------------------------------------------------------------------------------------------------------------- vector types
 
-#define ETUDE_VECTOR(name, T, bytes)                                                                                                   \
-    struct name##1 { T x; };                                                                                                           \
-    struct __attribute__((aligned(2 * bytes))) name##2 { T x, y; };                                                                    \
-    struct name##3 { T x, y, z; };                                                                                                     \
-    struct __attribute__((aligned(4 * bytes > 16 ? 16 : 4 * bytes))) name##4 { T x, y, z, w; };                                        \
-    constexpr name##2 make_##name##2(T x, T y) { return {x, y}; }                                                                      \
-    constexpr name##3 make_##name##3(T x, T y, T z) { return {x, y, z}; }                                                              \
+#define ETUDE_VECTOR(name, T, bytes)                                                                                             \
+    struct name##1 { T x; };                                                                                                     \
+    struct __attribute__((aligned(2 * bytes))) name##2 { T x, y; };                                                              \
+    struct name##3 { T x, y, z; };                                                                                               \
+    struct __attribute__((aligned(4 * bytes > 16 ? 16 : 4 * bytes))) name##4 { T x, y, z, w; };                                  \
+    constexpr name##2 make_##name##2(T x, T y) { return {x, y}; }                                                                \
+    constexpr name##3 make_##name##3(T x, T y, T z) { return {x, y, z}; }                                                        \
     constexpr name##4 make_##name##4(T x, T y, T z, T w) { return {x, y, z, w}; }
 ETUDE_VECTOR(char, signed char, 1)
 ETUDE_VECTOR(uchar, unsigned char, 1)
@@ -162,13 +163,13 @@ constexpr int warpSize = 32;
 #endif
 #define __shared__ ETUDE_ON_CPU_STATIC
 // The first thread of a block that comes by fills the variable with NaN.
-#define ETUDE_ON_CPU_POISON(name)                                                                                                      \
-    {                                                                                                                                  \
-        ETUDE_ON_CPU_STATIC uint64_t poisoned;                                                                                         \
-        if (__atomic_load_n(&poisoned, __ATOMIC_RELAXED) != etude_on_cpu::block_serial) {                                              \
-            __atomic_store_n(&poisoned, etude_on_cpu::block_serial, __ATOMIC_RELAXED);                                                 \
-            etude_on_cpu::poison((void*)&name, sizeof(name));                                                                          \
-        }                                                                                                                              \
+#define ETUDE_ON_CPU_POISON(name)                                                                                                \
+    {                                                                                                                            \
+        ETUDE_ON_CPU_STATIC uint64_t poisoned;                                                                                   \
+        if (__atomic_load_n(&poisoned, __ATOMIC_RELAXED) != etude_on_cpu::block_serial) {                                        \
+            __atomic_store_n(&poisoned, etude_on_cpu::block_serial, __ATOMIC_RELAXED);                                           \
+            etude_on_cpu::poison((void*)&name, sizeof(name));                                                                    \
+        }                                                                                                                        \
     }
 
 // ---------------------------------------------------------------------------------------------------------------- waiting
@@ -245,26 +246,26 @@ template <typename T> void __stwb(T* p, T v) { *p = v; }
 template <typename T> void __stwt(T* p, T v) { *p = v; }
 
 // Integers alone: sums of floats by atomics have no fixed order. Relaxed, as on a GPU.
-#define ETUDE_ATOMICS(T)                                                                                                               \
-    inline T atomicAdd(T* p, T v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }                                               \
-    inline T atomicSub(T* p, T v) { return __atomic_fetch_sub(p, v, __ATOMIC_RELAXED); }                                               \
-    inline T atomicAnd(T* p, T v) { return __atomic_fetch_and(p, v, __ATOMIC_RELAXED); }                                               \
-    inline T atomicOr(T* p, T v) { return __atomic_fetch_or(p, v, __ATOMIC_RELAXED); }                                                 \
-    inline T atomicXor(T* p, T v) { return __atomic_fetch_xor(p, v, __ATOMIC_RELAXED); }                                               \
-    inline T atomicExch(T* p, T v) { return __atomic_exchange_n(p, v, __ATOMIC_RELAXED); }                                             \
-    inline T atomicCAS(T* p, T old, T v) {                                                                                             \
-        __atomic_compare_exchange_n(p, &old, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);                                            \
-        return old;                                                                                                                    \
-    }                                                                                                                                  \
-    inline T atomicMax(T* p, T v) {                                                                                                    \
-        T old = __atomic_load_n(p, __ATOMIC_RELAXED);                                                                                  \
-        while (old < v && !__atomic_compare_exchange_n(p, &old, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}                      \
-        return old;                                                                                                                    \
-    }                                                                                                                                  \
-    inline T atomicMin(T* p, T v) {                                                                                                    \
-        T old = __atomic_load_n(p, __ATOMIC_RELAXED);                                                                                  \
-        while (v < old && !__atomic_compare_exchange_n(p, &old, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}                      \
-        return old;                                                                                                                    \
+#define ETUDE_ATOMICS(T)                                                                                                         \
+    inline T atomicAdd(T* p, T v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }                                         \
+    inline T atomicSub(T* p, T v) { return __atomic_fetch_sub(p, v, __ATOMIC_RELAXED); }                                         \
+    inline T atomicAnd(T* p, T v) { return __atomic_fetch_and(p, v, __ATOMIC_RELAXED); }                                         \
+    inline T atomicOr(T* p, T v) { return __atomic_fetch_or(p, v, __ATOMIC_RELAXED); }                                           \
+    inline T atomicXor(T* p, T v) { return __atomic_fetch_xor(p, v, __ATOMIC_RELAXED); }                                         \
+    inline T atomicExch(T* p, T v) { return __atomic_exchange_n(p, v, __ATOMIC_RELAXED); }                                       \
+    inline T atomicCAS(T* p, T old, T v) {                                                                                       \
+        __atomic_compare_exchange_n(p, &old, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);                                      \
+        return old;                                                                                                              \
+    }                                                                                                                            \
+    inline T atomicMax(T* p, T v) {                                                                                              \
+        T old = __atomic_load_n(p, __ATOMIC_RELAXED);                                                                            \
+        while (old < v && !__atomic_compare_exchange_n(p, &old, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}                \
+        return old;                                                                                                              \
+    }                                                                                                                            \
+    inline T atomicMin(T* p, T v) {                                                                                              \
+        T old = __atomic_load_n(p, __ATOMIC_RELAXED);                                                                            \
+        while (v < old && !__atomic_compare_exchange_n(p, &old, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}                \
+        return old;                                                                                                              \
     }
 ETUDE_ATOMICS(int)
 ETUDE_ATOMICS(unsigned)
@@ -324,8 +325,8 @@ inline unsigned to_tf32(float v) {
 
 // ---------------------------------------------------------------------------------------------------------------- arithmetic
 
-#define ETUDE_MIN_MAX(A, B, T)                                                                                                         \
-    constexpr T min(A a, B b) { return static_cast<T>(a) < static_cast<T>(b) ? static_cast<T>(a) : static_cast<T>(b); }                \
+#define ETUDE_MIN_MAX(A, B, T)                                                                                                   \
+    constexpr T min(A a, B b) { return static_cast<T>(a) < static_cast<T>(b) ? static_cast<T>(a) : static_cast<T>(b); }          \
     constexpr T max(A a, B b) { return static_cast<T>(a) < static_cast<T>(b) ? static_cast<T>(b) : static_cast<T>(a); }
 ETUDE_MIN_MAX(int, int, int)
 ETUDE_MIN_MAX(unsigned, unsigned, unsigned)

@@ -79,10 +79,10 @@ impl Plan for Recording {
         (0..self.launches.len()).try_for_each(|i| self.run_one(i))
     }
 
-    /// Runs and writes, all numbers 32 bits wide in the machine's order and what follows a length as long as that says: length and
-    /// text of the case's and of the kernel's name; grid, block and bytes of shared memory; length and bytes of the params; the number of
-    /// tickets; the number of buffers, and for each its address modulo 64, its length and what it holds, and the length
-    /// and contents of what it holds afterwards, 0 where it is not written.
+    /// Runs and writes, all numbers 32 bits wide in the machine's order and what follows a length as long as that says: length
+    /// and text of the case's and of the kernel's name; grid, block and bytes of shared memory; length and bytes of the params;
+    /// the number of tickets; the number of buffers, and for each its address modulo 64, its length and what it holds, and the
+    /// length and contents of what it holds afterwards, 0 where it is not written.
     fn run_one(&mut self, index: usize) -> Result<()> {
         let launch = self.launches[index].clone();
         let kernel = launch.kernel;

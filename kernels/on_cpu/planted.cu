@@ -1,7 +1,7 @@
 // Kernels with one mistake each, and the same without it: what the CPU run and the sanitizers must catch, and what they must not.
 //
-// All take x and y of n elements, run as one block of n = 64 threads with 4 n bytes of dynamic shared memory. `_bad` goes wrong in the
-// line marked so; `_good` is its clean twin. scripts/cuda-sanitize and tests/cuda_on_cpu.rs run them.
+// All take x and y of n elements, run as one block of n = 64 threads with 4 n bytes of dynamic shared memory. `_bad` goes wrong
+// in the line marked so; `_good` is its clean twin. scripts/cuda-sanitize and tests/cuda_on_cpu.rs run them.
 
 #include "../prelude.cuh"
 
@@ -106,6 +106,8 @@ extern "C" __global__ void planted_divergence_good(const float* x, float* y, uns
 extern "C" __global__ void planted_unawaited_copy_bad(const float* x, float* y, unsigned n) { unawaited_copy<true>(x, y, n); }
 extern "C" __global__ void planted_unawaited_copy_good(const float* x, float* y, unsigned n) { unawaited_copy<false>(x, y, n); }
 extern "C" __global__ void planted_unwritten_shared_bad(const float* x, float* y, unsigned n) { unwritten_shared<true>(x, y, n); }
-extern "C" __global__ void planted_unwritten_shared_good(const float* x, float* y, unsigned n) { unwritten_shared<false>(x, y, n); }
+extern "C" __global__ void planted_unwritten_shared_good(const float* x, float* y, unsigned n) {
+    unwritten_shared<false>(x, y, n);
+}
 extern "C" __global__ void planted_lane_order_bad(const float* x, float* y, unsigned n) { lane_order<true>(x, y, n); }
 extern "C" __global__ void planted_lane_order_good(const float* x, float* y, unsigned n) { lane_order<false>(x, y, n); }

@@ -1,5 +1,5 @@
-// The machine behind cuda_on_cpu.h: fibers, their order, barriers and warp operations. Compiled without sanitizers always; it tells them
-// about its fibers itself.
+// The machine behind cuda_on_cpu.h: fibers, their order, barriers and warp operations. Compiled without sanitizers always; it
+// tells them about its fibers itself.
 
 #include "cuda_on_cpu.h"
 #include <algorithm>
@@ -192,9 +192,7 @@ bool same_place(const Fiber& a, const Fiber& b) {
     return a.wait == b.wait && a.line == b.line && a.mask == b.mask && (a.file == b.file || !strcmp(a.file, b.file));
 }
 
-std::string where() {
-    return text("%s, block (%u, %u, %u)", machine.entry->name, block.x, block.y, block.z);
-}
+std::string where() { return text("%s, block (%u, %u, %u)", machine.entry->name, block.x, block.y, block.z); }
 
 // Nobody can go on: says who waits where.
 std::string deadlock() {
@@ -378,8 +376,8 @@ void perform(Wait kind, unsigned mask, Fiber** lanes) {
             if (!(mask >> l & 1)) continue;
             const unsigned from = lanes[l]->offer->from;
             if (!(mask >> from & 1)) {
-                give_up(where() + text(": thread %u reads lane %u by a shuffle (%s:%d) that lane has no part in", lanes[l]->number, from,
-                                       lanes[l]->file, lanes[l]->line));
+                give_up(where() + text(": thread %u reads lane %u by a shuffle (%s:%d) that lane has no part in",
+                                       lanes[l]->number, from, lanes[l]->file, lanes[l]->line));
             }
             results[l] = lanes[from]->offer->value;
         }
@@ -504,7 +502,8 @@ const Entry* find(const char* name) {
     return nullptr;
 }
 
-std::string launch(const Entry* entry, const unsigned sides[3], unsigned threads, unsigned shared, void** arguments, uint64_t seed) {
+std::string launch(const Entry* entry, const unsigned sides[3], unsigned threads, unsigned shared, void** arguments,
+                   uint64_t seed) {
     Machine& m = machine;
     m.entry = entry;
     m.arguments = arguments;

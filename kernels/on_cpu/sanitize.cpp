@@ -1,10 +1,12 @@
 // Runs launches that launches.rs wrote, or one planted kernel, in a program that sanitizers see whole.
 //
-//   sanitize launches FILE SEED   each launch once, in the order that the seed gives; what is written must be, bit for bit, what was
+//   sanitize launches FILE SEED   each launch once, in the order that the seed gives; what is written must be, bit for bit, what
+//   was
 //                                 written before
 //   sanitize planted NAME         the planted kernel NAME once
 //
-// Buffers are as long as the launch says and no longer, each in an allocation of its own, so that a sanitizer guards both their ends.
+// Buffers are as long as the launch says and no longer, each in an allocation of its own, so that a sanitizer guards both their
+// ends.
 
 #include <algorithm>
 #include <chrono>
@@ -75,11 +77,12 @@ struct Arguments {
     }
 };
 
-void run(const char* name, const unsigned grid[3], unsigned block, unsigned shared, Arguments& a, uint64_t seed, const char* where) {
+void run(const char* name, const unsigned grid[3], unsigned block, unsigned shared, Arguments& a, uint64_t seed,
+         const char* where) {
     char message[4096];
     if (grid[0] && grid[1] && grid[2] &&
-        etude_on_cpu_launch(name, grid, block, shared, a.places.data(), a.sizes.data(), static_cast<unsigned>(a.sizes.size()), seed,
-                            message, sizeof message)) {
+        etude_on_cpu_launch(name, grid, block, shared, a.places.data(), a.sizes.data(), static_cast<unsigned>(a.sizes.size()),
+                            seed, message, sizeof message)) {
         fprintf(stderr, "%s: %s\n", where, message);
         exit(1);
     }
@@ -123,7 +126,8 @@ int launches(const char* path, uint64_t seed) {
                 memcpy(&got, buffers[b].bytes + i, 4);
                 memcpy(&want, expected[b].data() + i, 4);
                 if (got == want || (is_nan(got) && is_nan(want))) continue;
-                fprintf(stderr, "%s: %s: buffer %zu, element %zu: %08x, was %08x\n", place.c_str(), name.c_str(), b, i / 4, got, want);
+                fprintf(stderr, "%s: %s: buffer %zu, element %zu: %08x, was %08x\n", place.c_str(), name.c_str(), b, i / 4, got,
+                        want);
                 return 1;
             }
         }
