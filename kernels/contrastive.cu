@@ -22,6 +22,8 @@
 
 #include "prelude.cuh"
 #include "pairs.cuh"
+#include "sweep_products.cuh"
+#include "sweep_pairs.cuh"
 #include "sweep.cuh"
 
 namespace {

@@ -16,6 +16,9 @@
 
 #include "prelude.cuh"
 #include "conv.cuh"
+#include "conv_narrow.cuh"
+#include "conv_tile.cuh"
+#include "conv_weights.cuh"
 
 namespace {
 
