@@ -12,7 +12,7 @@ use etude::ops::gather::{Layout, WindowOptions, gather_rows, gather_window};
 use etude::ops::linear::{Activation, linear};
 use etude::ops::loss::{LossOptions, bce, bce_with_logits, mse};
 use etude::ops::pool::{masked_mean_time, mean_time};
-use etude::ops::{activation, add, reshape, scale};
+use etude::ops::{activation, add, fill, reshape, scale};
 
 /// Records `op` over floats of the given shapes, the first a leaf, and expects it to fail with all of
 /// `words` in the message.
@@ -50,6 +50,30 @@ fn elementwise() {
     refuses(&[&[2, 3]], &["reshape", "[2, 3]", "[7]"], |g, v| reshape(g, v[0], &[7]));
     refuses(&[&[2]], &["scale", "factor", "inf"], |g, v| scale(g, v[0], f32::INFINITY));
     refuses(&[&[2]], &["leaky_relu", "slope", "NaN"], |g, v| activation::leaky_relu(g, v[0], f32::NAN));
+}
+
+/// Kernels count elements in 32 bits. A value that no launch has run for takes no memory, however large.
+#[test]
+fn more_elements_than_32_bits_count() {
+    for shape in [[1 << 16, 1 << 16], [usize::MAX, usize::MAX]] {
+        let holds = |op: &str, argument: &str, record: &dyn Fn(&mut Graph, Var) -> Result<Var>| {
+            let mut g = Graph::new();
+            let x = g.temp(&shape);
+            let message = match record(&mut g, x) {
+                Ok(_) => panic!("{op} took {shape:?}"),
+                Err(error) => error.to_string(),
+            };
+            for word in [op, argument, "2^32 - 1", &format!("{shape:?}")] {
+                assert!(message.contains(word), "{word:?} is not in: {message}");
+            }
+        };
+        holds("relu", "x", &|g, x| activation::relu(g, x));
+        holds("leaky_relu", "x", &|g, x| activation::leaky_relu(g, x, 0.1));
+        holds("sigmoid", "x", &|g, x| activation::sigmoid(g, x));
+        holds("add", "a", &|g, x| add(g, x, x));
+        holds("scale", "x", &|g, x| scale(g, x, 2.0));
+        holds("fill", "shape", &|g, x| fill(g, &g.shape(x).to_vec(), 1.0));
+    }
 }
 
 #[test]

@@ -1,30 +1,35 @@
 //! Activations.
 
+use super::check::count;
 use crate::graph::{Graph, Var};
 use crate::kernels::activation as k;
 use crate::{Error, Result};
 
-fn params(g: &Graph, x: Var, slope: f32) -> k::ActivationParams {
-    k::ActivationParams { n: g.shape(x).iter().product::<usize>() as u32, slope }
+fn params(op: &'static str, g: &Graph, x: Var, slope: f32) -> Result<k::ActivationParams> {
+    Ok(k::ActivationParams { n: count(op, "x", g.shape(x))?, slope })
 }
 
 /// `max(0, x)`, elementwise.
 ///
 /// # Errors
-/// None at present; see [`Graph::launch`].
+/// When `x` has no elements or more than 2^32 - 1.
 pub fn relu(g: &mut Graph, x: Var) -> Result<Var> {
-    leaky_relu(g, x, 0.0)
+    record("relu", g, x, 0.0)
 }
 
 /// `x` where positive, else `slope·x`, elementwise.
 ///
 /// # Errors
-/// When `slope` is not finite.
+/// As [`relu`]; also when `slope` is not finite.
 pub fn leaky_relu(g: &mut Graph, x: Var, slope: f32) -> Result<Var> {
     if !slope.is_finite() {
         return Err(Error::shape("leaky_relu", "slope", format!("must be finite, is {slope}")));
     }
-    let p = params(g, x, slope);
+    record("leaky_relu", g, x, slope)
+}
+
+fn record(op: &'static str, g: &mut Graph, x: Var, slope: f32) -> Result<Var> {
+    let p = params(op, g, x, slope)?;
     let y = g.temp_like(x);
     g.launch(&k::RELU_FWD, &p, &[x, y])?;
     g.on_backward(y, &[x], move |g, dy| {
@@ -40,9 +45,9 @@ pub fn leaky_relu(g: &mut Graph, x: Var, slope: f32) -> Result<Var> {
 /// `1 / (1 + exp(−x))`, elementwise.
 ///
 /// # Errors
-/// None at present; see [`Graph::launch`].
+/// When `x` has no elements or more than 2^32 - 1.
 pub fn sigmoid(g: &mut Graph, x: Var) -> Result<Var> {
-    let p = params(g, x, 0.0);
+    let p = params("sigmoid", g, x, 0.0)?;
     let y = g.temp_like(x);
     g.launch(&k::SIGMOID_FWD, &p, &[x, y])?;
     g.on_backward(y, &[x], move |g, dy| {

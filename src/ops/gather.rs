@@ -51,6 +51,7 @@ pub fn gather_window(g: &mut Graph, data: Var, rows: Var, shift: Var, options: W
             format!("needs u32 of shape [B, 4], has {:?} of shape {:?}", g.elem(rows), g.shape(rows)),
         ));
     }
+    count(OP, "rows", g.shape(rows))?;
     expect_shape(g, OP, "shift", shift, &[batch], ("rows", rows))?;
     if columns > k::MAX_COLUMNS {
         return Err(Error::shape(OP, "columns", format!("at most {}, asked for {columns}", k::MAX_COLUMNS)));

@@ -1,9 +1,10 @@
 //! Losses of predictions against targets. The contrastive losses are in [`super::contrastive`].
 
 use super::check::{count, expect_constant};
+use super::elementwise::give_scaled;
 use crate::graph::{Graph, Var};
 use crate::kernel::{Kernel, SPAN};
-use crate::kernels::{elementwise, loss as k};
+use crate::kernels::loss as k;
 use crate::{Error, Result};
 
 /// Options of every loss here.
@@ -48,11 +49,10 @@ fn record(
     let part = g.temp(&[p.n.div_ceil(SPAN) as usize]);
     g.launch(kernel, &p, &[prediction, target, loss, grad, part])?;
     g.on_backward(loss, &[prediction, target], move |g, upstream| {
-        super::give_scaled(g, prediction, grad, upstream)?;
+        give_scaled(g, prediction, grad, upstream)?;
         // Only the squared error takes targets that need a gradient: the opposite one.
         if let Some(dt) = g.grad_target(target) {
-            let minus = elementwise::ElementwiseParams { n: p.n, factor: -1.0 };
-            g.launch(&elementwise::SCALE, &minus, &[grad, upstream, dt])?;
+            g.scale(grad, upstream, -1.0, dt)?;
             g.give_grad(target, dt)?;
         }
         Ok(())

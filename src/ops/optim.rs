@@ -41,7 +41,7 @@ impl Default for Adam {
     }
 }
 
-pub(crate) fn check(op: &'static str, argument: &'static str, value: f32, ok: bool) -> Result<()> {
+fn check(op: &'static str, argument: &'static str, value: f32, ok: bool) -> Result<()> {
     if ok && value.is_finite() {
         return Ok(());
     }

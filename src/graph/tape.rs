@@ -1,0 +1,216 @@
+//! The tape: values, the launches that make them, and how gradients flow back.
+
+use crate::device::Buf;
+use crate::kernel::{Elem, Kernel, Params};
+use crate::{Error, Result};
+use bytemuck::NoUninit;
+use std::collections::HashMap;
+
+/// A value in a [`Graph`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Var(pub(super) usize);
+
+pub(super) struct Node {
+    pub(super) shape: Vec<usize>,
+    /// The value whose memory this is; itself unless an alias.
+    pub(super) root: usize,
+    pub(super) elem: Elem,
+    /// Memory that outlives the step; without it the planner finds a place.
+    pub(super) home: Option<Buf>,
+    /// Where the first gradient of this leaf is to be written.
+    pub(super) grad_home: Option<Buf>,
+    pub(super) needs_grad: bool,
+}
+
+pub(super) struct Recorded {
+    pub(super) kernel: &'static Kernel,
+    pub(super) params: Params,
+    pub(super) vars: Vec<Var>,
+}
+
+pub(super) type Backward = Box<dyn FnOnce(&mut Graph, Var) -> Result<()>>;
+
+/// Records ops over statically shaped values.
+#[derive(Default)]
+pub struct Graph {
+    pub(super) nodes: Vec<Node>,
+    pub(super) launches: Vec<Recorded>,
+    /// Values in the order they were made, each with what takes its gradient further back.
+    pub(super) tape: Vec<(Var, Backward)>,
+    pub(super) grads: HashMap<Var, Var>,
+    /// The gradient of the loss by itself: the constant 1.
+    pub(super) unit: Option<Var>,
+    /// Stands for index inputs that launches do not read.
+    pub(super) no_index: Option<Var>,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn node(&mut self, shape: &[usize], elem: Elem) -> Var {
+        let root = self.nodes.len();
+        let (shape, home, grad_home) = (shape.to_vec(), None, None);
+        self.nodes.push(Node { shape, root, elem, home, grad_home, needs_grad: false });
+        Var(root)
+    }
+
+    /// Binds device memory as a constant of the given shape.
+    ///
+    /// # Errors
+    /// When the shape does not count as many elements as the buffer holds.
+    pub fn bind(&mut self, buf: &Buf, shape: &[usize]) -> Result<Var> {
+        if elements(shape) != buf.len() {
+            return Err(Error::shape(
+                "bind",
+                "shape",
+                format!("{shape:?} does not count the buffer's {} elements", buf.len()),
+            ));
+        }
+        let var = self.node(shape, buf.elem());
+        self.nodes[var.0].home = Some(buf.clone());
+        Ok(var)
+    }
+
+    /// Binds device memory as a leaf that gradients flow to; they are written to `grad` when given.
+    ///
+    /// # Errors
+    /// As [`Graph::bind`], also for `grad`.
+    pub fn leaf(&mut self, buf: &Buf, grad: Option<&Buf>, shape: &[usize]) -> Result<Var> {
+        let var = self.bind(buf, shape)?;
+        if let Some(grad) = grad
+            && grad.len() != buf.len()
+        {
+            return Err(Error::shape(
+                "leaf",
+                "grad",
+                format!("{} elements for the gradient of {}", grad.len(), buf.len()),
+            ));
+        }
+        self.nodes[var.0].needs_grad = true;
+        self.nodes[var.0].grad_home = grad.cloned();
+        Ok(var)
+    }
+
+    /// A new intermediate of floating-point elements; some launch must write it.
+    pub fn temp(&mut self, shape: &[usize]) -> Var {
+        self.node(shape, Elem::Real)
+    }
+
+    /// A stand-in for an index input that a launch does not read.
+    pub(crate) fn no_index(&mut self) -> Var {
+        match self.no_index {
+            Some(var) => var,
+            None => {
+                let var = self.node(&[1], Elem::Index);
+                *self.no_index.insert(var)
+            }
+        }
+    }
+
+    /// A new intermediate of `u32` elements; some launch must write it.
+    pub fn temp_index(&mut self, shape: &[usize]) -> Var {
+        self.node(shape, Elem::Index)
+    }
+
+    /// A new intermediate with the shape of `var`.
+    pub fn temp_like(&mut self, var: Var) -> Var {
+        let shape = self.nodes[var.0].shape.clone();
+        self.node(&shape, Elem::Real)
+    }
+
+    /// The shape of a value.
+    pub fn shape(&self, var: Var) -> &[usize] {
+        &self.nodes[var.0].shape
+    }
+
+    /// The shape of a value as an array of the rank an op expects.
+    ///
+    /// # Errors
+    /// When the rank differs, naming op, argument and shape.
+    pub fn dims<const N: usize>(
+        &self,
+        op: &'static str,
+        argument: &'static str,
+        var: Var,
+    ) -> Result<[usize; N]> {
+        let shape = self.shape(var);
+        shape
+            .try_into()
+            .map_err(|_| Error::shape(op, argument, format!("needs {N} dimensions, has shape {shape:?}")))
+    }
+
+    /// The element type of a value.
+    pub fn elem(&self, var: Var) -> Elem {
+        self.nodes[var.0].elem
+    }
+
+    /// Whether a gradient may flow into this value.
+    pub fn needs_grad(&self, var: Var) -> bool {
+        self.nodes[var.0].needs_grad
+    }
+
+    /// The memory of `var` under another shape; see [`crate::ops::reshape`] for one on the tape.
+    pub(crate) fn alias(&mut self, var: Var, shape: &[usize]) -> Result<Var> {
+        let from = self.shape(var);
+        if elements(shape) != elements(from) {
+            return Err(Error::shape("reshape", "shape", format!("{from:?} cannot become {shape:?}")));
+        }
+        let alias = self.node(shape, self.elem(var));
+        self.nodes[alias.0].root = self.nodes[var.0].root;
+        self.nodes[alias.0].home = self.nodes[var.0].home.clone();
+        Ok(alias)
+    }
+
+    /// Appends a launch of `kernel` over `vars` in binding order.
+    ///
+    /// # Errors
+    /// When the count or an element type differs from the kernel's row.
+    pub fn launch<P: NoUninit>(&mut self, kernel: &'static Kernel, params: &P, vars: &[Var]) -> Result<()> {
+        let rows = kernel.bindings;
+        if rows.len() != vars.len() || rows.iter().zip(vars).any(|(r, &v)| r.elem != self.elem(v)) {
+            let given: Vec<_> = vars.iter().map(|&v| self.elem(v)).collect();
+            return Err(Error::shape(
+                kernel.name,
+                "bindings",
+                format!("takes {rows:?}, was given {given:?}"),
+            ));
+        }
+        self.launches.push(Recorded { kernel, params: Params::new(params), vars: vars.to_vec() });
+        Ok(())
+    }
+
+    /// Says how gradients flow through `output`, which was computed from `inputs`.
+    ///
+    /// `backward` is called at most once with the gradient of `output`, and only
+    /// when some input needs one. It appends launches and hands results to
+    /// [`Graph::give_grad`].
+    pub fn on_backward(
+        &mut self,
+        output: Var,
+        inputs: &[Var],
+        backward: impl FnOnce(&mut Self, Var) -> Result<()> + 'static,
+    ) {
+        if inputs.iter().any(|&v| self.needs_grad(v)) {
+            self.nodes[output.0].needs_grad = true;
+            self.tape.push((output, Box::new(backward)));
+        }
+    }
+
+    /// The value whose memory `var` is.
+    pub(super) fn root(&self, var: Var) -> usize {
+        self.nodes[var.0].root
+    }
+
+    /// Elements of a value.
+    pub(super) fn len(&self, var: Var) -> usize {
+        elements(self.shape(var))
+    }
+}
+
+/// Elements of a shape; more than can be counted are as many as no device has memory for.
+fn elements(shape: &[usize]) -> usize {
+    shape.iter().fold(1, |n, &d| n.saturating_mul(d))
+}
