@@ -1,16 +1,9 @@
-//! Parameters and how they are updated.
-//!
-//! A [`ParamSet`] lays named tensors out in one flat buffer, and their gradients in another, so that
-//! an [`Optimizer`] updates all of them in one launch. What changes from step to step, the learning
-//! rate and Adam's bias corrections, is written to a small buffer by [`Optimizer::before_step`]; the
-//! recorded launch stays the same.
+//! Named tensors that are learned, in one buffer.
 
 use crate::device::{Buf, Device, Host};
 use crate::graph::{Graph, Var};
 use crate::kernel::Elem;
-use crate::kernels::optim::HYPER;
-use crate::ops::optim::{Adam, Sgd};
-use crate::{Error, Result, ops};
+use crate::{Error, Result};
 
 /// Tensors start at multiples of this many elements: a whole number of cache lines, and what GPUs
 /// ask of a buffer's offset.
@@ -233,6 +226,11 @@ impl Leaves {
         Self([&self.0[..], &other.0].concat())
     }
 
+    /// Names and values, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Var)> {
+        self.0.iter().map(|(name, var)| (name.as_str(), *var))
+    }
+
     /// The value of a tensor.
     ///
     /// # Errors
@@ -240,172 +238,5 @@ impl Leaves {
     pub fn get(&self, name: &str) -> Result<Var> {
         let found = self.0.iter().find(|(n, _)| n == name);
         found.map(|l| l.1).ok_or_else(|| Error::config(format!("no parameter is called `{name}`")))
-    }
-}
-
-/// How parameters are updated.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Method {
-    /// Stochastic gradient descent.
-    Sgd(Sgd),
-    /// Adam or AdamW.
-    Adam(Adam),
-}
-
-/// The state of an optimizer over one [`ParamSet`].
-pub struct Optimizer {
-    method: Method,
-    hyper: Buf,
-    /// Velocity, or both moments, laid out as the parameters.
-    states: Vec<(&'static str, Buf)>,
-    theta: Buf,
-    grad: Buf,
-    steps: u32,
-}
-
-impl Optimizer {
-    /// An optimizer with its state at zero.
-    ///
-    /// # Errors
-    /// When an option is out of range or the device has no memory.
-    pub fn new(device: &dyn Device, params: &ParamSet, method: Method) -> Result<Self> {
-        let names: &[&'static str] = match method {
-            Method::Sgd(o) => {
-                o.check()?;
-                &["velocity"]
-            }
-            Method::Adam(o) => {
-                o.check()?;
-                &["m", "v"]
-            }
-        };
-        let state = |&name: &&'static str| Ok((name, device.alloc(Elem::Real, params.theta.len())?));
-        Ok(Self {
-            method,
-            hyper: device.alloc(Elem::Real, HYPER)?,
-            states: names.iter().map(state).collect::<Result<_>>()?,
-            theta: params.theta.clone(),
-            grad: params.grad.clone(),
-            steps: 0,
-        })
-    }
-
-    /// The same, reading what changes from step to step from `hyper`, which others write: see [`Optimizer::next_hyper`].
-    ///
-    /// # Errors
-    /// When that is not room for [`HYPER`] floating-point numbers.
-    pub fn with_hyper(self, hyper: &Buf) -> Result<Self> {
-        if (hyper.len(), hyper.elem()) != (HYPER, Elem::Real) {
-            return Err(Error::shape(
-                "optimizer",
-                "hyper",
-                format!("needs {HYPER} real numbers, is {hyper:?}"),
-            ));
-        }
-        Ok(Self { hyper: hyper.clone(), ..self })
-    }
-
-    /// Appends the one launch that updates every parameter, after [`Graph::backward`].
-    ///
-    /// # Errors
-    /// When `leaves` are another set's, or a parameter received no gradient in this graph.
-    pub fn record(&self, g: &mut Graph, params: &ParamSet, leaves: &Leaves) -> Result<()> {
-        let same = params.theta.overlaps(&self.theta) && params.theta.len() == self.theta.len();
-        if !same || !params.names().eq(leaves.0.iter().map(|l| l.0.as_str())) {
-            return Err(Error::config("the optimizer was made for another parameter set"));
-        }
-        if let Some((name, _)) = leaves.0.iter().find(|(_, leaf)| g.grad(*leaf).is_none()) {
-            return Err(Error::config(format!(
-                "parameter `{name}` received no gradient: the loss does not depend on it, \
-                 or the graph has not gone backward"
-            )));
-        }
-        let n = self.theta.len();
-        let hyper = g.bind(&self.hyper, &[HYPER])?;
-        let (theta, grad) = (g.bind(&self.theta, &[n])?, g.bind(&self.grad, &[n])?);
-        let states = self.states.iter().map(|(_, buf)| g.bind(buf, &[n])).collect::<Result<Vec<_>>>()?;
-        match self.method {
-            Method::Sgd(o) => ops::optim::sgd(g, theta, grad, states[0], hyper, o),
-            Method::Adam(o) => ops::optim::adam(g, theta, grad, [states[0], states[1]], hyper, o),
-        }
-    }
-
-    /// Counts a step and writes what it needs; call it before each run of the compiled graph.
-    ///
-    /// # Errors
-    /// When `lr` is negative or not finite, or the device fails.
-    pub fn before_step(&mut self, device: &dyn Device, lr: f64) -> Result<()> {
-        let hyper = self.next_hyper(lr)?;
-        device.write(&self.hyper, (&hyper).into())
-    }
-
-    /// Counts a step and gives what the update reads in it, for whoever writes it to the device.
-    ///
-    /// # Errors
-    /// When `lr` is negative or not finite.
-    pub fn next_hyper(&mut self, lr: f64) -> Result<[f64; HYPER]> {
-        if !(lr.is_finite() && lr >= 0.0) {
-            return Err(Error::config(format!("a learning rate of {lr} is out of range")));
-        }
-        self.steps = self.steps.saturating_add(1);
-        let t = f64::from(self.steps);
-        Ok(match self.method {
-            Method::Sgd(_) => [lr, 1.0, 1.0],
-            Method::Adam(o) => {
-                // 1 − βᵗ, from the f32 of 1 − β that the kernel uses, so that the correction is exactly its own.
-                let [bias1, bias2] = o.rates().map(|rate| -(t * (-f64::from(rate)).ln_1p()).exp_m1());
-                [lr, bias1, bias2]
-            }
-        })
-    }
-
-    /// How many steps were taken.
-    pub fn steps(&self) -> u32 {
-        self.steps
-    }
-
-    /// The state by name, laid out as [`ParamSet::theta`]: to save, and to go on from.
-    pub fn states(&self) -> &[(&'static str, Buf)] {
-        &self.states
-    }
-
-    /// Sets the count of steps taken, when the state is restored.
-    pub fn set_steps(&mut self, steps: u32) {
-        self.steps = steps;
-    }
-}
-
-/// The learning rate over a training run; both kinds rise linearly over the first `warm_up` steps.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Schedule {
-    /// Then the same all along.
-    Constant {
-        /// The highest learning rate.
-        lr: f64,
-        /// Steps of the rise; 0 for none.
-        warm_up: u64,
-    },
-    /// Then falls to 0 along half a cosine.
-    Cosine {
-        /// The highest learning rate.
-        lr: f64,
-        /// Steps of the rise; 0 for none.
-        warm_up: u64,
-    },
-}
-
-impl Schedule {
-    /// The learning rate of step `step`, counted from 0, of `total`; 0 from there on under the cosine.
-    pub fn lr_at(&self, step: u64, total: u64) -> f64 {
-        let (Self::Constant { lr, warm_up } | Self::Cosine { lr, warm_up }) = *self;
-        match self {
-            _ if step < warm_up => lr * (step + 1) as f64 / warm_up as f64,
-            Self::Constant { .. } => lr,
-            Self::Cosine { .. } if step >= total => 0.0,
-            Self::Cosine { .. } => {
-                let done = (step - warm_up) as f64 / (total - warm_up) as f64;
-                lr * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())
-            }
-        }
     }
 }
