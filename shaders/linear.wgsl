@@ -42,7 +42,7 @@ const WANT_X: u32 = 1u;
 const WANT_W: u32 = 2u;
 const WANT_B: u32 = 4u;
 
-// Most elements of a dw that is cut into patches of 8 x 8 (as in src/kernels/linear.rs).
+// Most elements of a dw that is cut into patches of 8 x 8 (as in src/kernels/linear/rows.rs).
 const NARROW: u32 = 4096u;
 const PATCH: u32 = 8u;
 // Rows of the batch that a patch takes at once.

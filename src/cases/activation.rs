@@ -1,4 +1,4 @@
-use super::{Case, Input};
+use super::case::{Case, Input};
 use crate::ops::activation::{leaky_relu, relu, sigmoid};
 
 pub fn cases() -> Vec<Case> {

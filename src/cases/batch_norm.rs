@@ -1,4 +1,4 @@
-use super::{Case, Input, Role, normal, uniform};
+use super::case::{Case, Input, Role, normal, uniform};
 use crate::ops::batch_norm::{BatchNormOptions, BatchNormVars, Mode, batch_norm};
 
 /// Why the gradient of two values a channel is not more accurate.

@@ -1,4 +1,4 @@
-use super::{Case, Input};
+use super::case::{Case, Input};
 use crate::ops::dropout::{DropoutOptions, dropout};
 
 pub fn cases() -> Vec<Case> {

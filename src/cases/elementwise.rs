@@ -1,4 +1,4 @@
-use super::{Case, Input};
+use super::case::{Case, Input};
 use crate::ops::{add, reshape, scale};
 
 pub fn cases() -> Vec<Case> {

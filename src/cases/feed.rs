@@ -1,4 +1,4 @@
-use super::{Case, Input, Role, normal};
+use super::case::{Case, Input, Role, normal};
 use crate::ops::feed::{FeedVars, feed};
 
 pub fn cases() -> Vec<Case> {

@@ -1,4 +1,4 @@
-use super::{Case, Input, Role, normal};
+use super::case::{Case, Input, Role, normal};
 use crate::ops::gather::{Layout, WindowOptions, gather_rows, gather_window};
 
 /// `batch` rows of `channels` over `frames`, a fifth of the frames 0, and windows that reach past the

@@ -1,4 +1,4 @@
-use super::{Case, Input, Role, normal};
+use super::case::{Case, Input, Role, normal};
 use crate::ops::dropout::DropoutOptions;
 use crate::ops::linear::{Activation, dropped_linear, linear};
 

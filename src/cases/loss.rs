@@ -1,4 +1,4 @@
-use super::{Case, Input, Role, uniform};
+use super::case::{Case, Input, Role, uniform};
 use crate::ops::loss::{LossOptions, bce, bce_with_logits, mse};
 
 pub fn cases() -> Vec<Case> {

@@ -1,4 +1,4 @@
-use super::{Case, Input, Role, normal};
+use super::case::{Case, Input, Role, normal};
 use crate::ops::optim::{Adam, Sgd, adam, sgd};
 
 pub fn cases() -> Vec<Case> {

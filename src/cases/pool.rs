@@ -1,4 +1,4 @@
-use super::{Case, Input};
+use super::case::{Case, Input};
 use crate::ops::pool::{masked_mean_time, mean_time};
 
 pub fn cases() -> Vec<Case> {

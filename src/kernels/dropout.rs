@@ -59,7 +59,10 @@ pub static APPLY: Kernel = Kernel {
     name: "dropout_apply",
     bindings: &[Binding::index("state"), Binding::input("x"), Binding::output("y")],
     params: DropoutParams::LAYOUT,
-    cpu: Twin { f32: |args| apply(args, drop_f32), f64: |args| apply(args, drop_f64) },
+    cpu: Twin {
+        f32: |args| apply(args, drop_dispatched),
+        f64: |args| apply(args, |_, p, state, at, v| drop(p, state, at, v)),
+    },
     workgroups: &[|p| spans(p.get::<DropoutParams>().n)],
     cuda: Cuda::new(SPAN / 4, |p| spans(p.get::<DropoutParams>().n)),
     cost: |p: &Params| {
@@ -87,20 +90,16 @@ fn drop<F: Real>(p: &DropoutParams, state: &[u32], at: usize, v: &mut [F]) {
 }
 
 /// Plain Rust, compiled once for each instruction set.
-#[allow(clippy::extra_unused_type_parameters)] // the set, for `dispatch!`
+#[expect(clippy::extra_unused_type_parameters, reason = "the set, for `dispatch!`")]
 #[inline(always)]
 unsafe fn drop_body<V: F32x16>(p: &DropoutParams, state: &[u32], at: usize, v: &mut [f32]) {
     drop(p, state, at, v);
 }
 
-dispatch! { pub(super) fn drop_f32(p: &DropoutParams, state: &[u32], at: usize, v: &mut [f32]) = drop_body }
-
-pub(super) fn drop_f64(_: Simd, p: &DropoutParams, state: &[u32], at: usize, v: &mut [f64]) {
-    drop(p, state, at, v);
-}
+dispatch! { pub(super) fn drop_dispatched(p: &DropoutParams, state: &[u32], at: usize, v: &mut [f32]) = drop_body }
 
 /// Drops from a slice, whose first element's place is a multiple of 4.
-pub(super) type Drop<F> = fn(Simd, &DropoutParams, &[u32], usize, &mut [F]);
+type Drop<F> = fn(Simd, &DropoutParams, &[u32], usize, &mut [F]);
 
 fn apply<F: Real>(args: Args<'_, F>, drop: Drop<F>) {
     let p: DropoutParams = args.params();

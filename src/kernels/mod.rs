@@ -14,6 +14,7 @@ mod pairwise;
 pub mod peak;
 mod registry;
 pub mod source;
+mod sums;
 mod transpose;
 
 pub use registry::{REGISTRY, by_name};
