@@ -1,4 +1,4 @@
-//! The music performance assessment network (`PCConvNet`), its parameters and its file.
+//! The music performance assessment network (`PCConvNet`): its shape, its parameters, and how a graph records it.
 
 use crate::device::Device;
 use crate::graph::{Graph, Var};
@@ -22,7 +22,7 @@ pub struct LayerConfig {
     pub stride: usize,
 }
 
-/// Shape of the network.
+/// What the network is made of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NetConfig {
     /// Input channels, C.
@@ -64,7 +64,7 @@ impl NetConfig {
         self.layers.iter().fold(frames, |t, l| frames_after(t, l.taps, l.stride)).max(1)
     }
 
-    /// Checks that there is something left after each layer.
+    /// Checks that every width is at least 1, that frames are left after each layer, and the probability of dropout.
     ///
     /// # Errors
     /// Naming what does not fit.
@@ -99,14 +99,15 @@ impl NetConfig {
     }
 }
 
-/// Added to the variance in batch normalisation, and the batch's share in the running statistics:
-/// PyTorch's defaults.
+/// Added to the variance in batch normalisation: PyTorch's default.
 const EPS: f32 = 1e-5;
+
+/// The batch's share in the running statistics: PyTorch's default.
 const MOMENTUM: f32 = 0.1;
 
 /// The network's parameters on a device.
 pub struct PcConvNet {
-    /// Shape.
+    /// What it is made of.
     pub config: NetConfig,
     /// All that is learned, in one buffer: the encoder, then the head.
     pub params: ParamSet,
@@ -129,7 +130,7 @@ pub enum Learn {
 
 impl PcConvNet {
     /// A network with PyTorch's default initialisation: weights and biases uniform in ±1/√fan_in,
-    /// scales 1, shifts 0.
+    /// scales and running variances 1, shifts and running means 0.
     ///
     /// # Errors
     /// When the configuration does not fit, or the device refuses.
@@ -159,7 +160,7 @@ impl PcConvNet {
         let params = set(&[encoder, head].concat())?;
         let (encoder, head) = (params.part(0..split)?, params.part(split..split + 4)?);
         let net = Self { params, encoder, head, running: set(&running)?, config };
-        // Uniform in ±1/√fan_in, but for the scales and statistics of normalisation.
+        // Drawn in the order of the tensors: a seed stands for one network.
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         for mut tensor in net.tensors(device)? {
             let fan_in = match tensor.name.as_str() {
@@ -189,7 +190,7 @@ impl PcConvNet {
         if name.contains("running") { &self.running } else { &self.params }
     }
 
-    /// Number of learned parameters.
+    /// How many numbers are learned.
     pub fn parameters(&self) -> usize {
         self.params.count()
     }
@@ -254,7 +255,7 @@ impl PcConvNet {
     /// Appends the one launch that updates everything that learns, after [`Graph::backward`].
     ///
     /// # Errors
-    /// When the optimizer is of another part, or a parameter received no gradient.
+    /// When nothing learns, the optimizer is of another part, or a parameter received no gradient.
     pub fn update(&self, g: &mut Graph, vars: &NetVars, optimizer: &Optimizer) -> Result<()> {
         let (set, leaves) = self.learning(vars)?;
         optimizer.record(g, set, &leaves)
@@ -276,7 +277,7 @@ impl PcConvNet {
         Ok(optimizer)
     }
 
-    /// Records the encoder: the embedding `[batch, embedding]` of `x`, in Nct16n.
+    /// Records the encoder: the embedding `[batch, embedding]` of `x`, which lies in Nct16n.
     ///
     /// `lengths`, `[batch]`, counts the frames that the mean over time includes; see
     /// [`NetConfig::valid_frames`].
@@ -310,7 +311,7 @@ impl PcConvNet {
         mean_over_time(g, features, lengths)
     }
 
-    /// Records the head: ratings in (0, 1), `[batch, 1]`, of an embedding. With `random`, the state that
+    /// Records the head: ratings between 0 and 1, `[batch, 1]`, of an embedding. With `random`, the state that
     /// [`dropout`](crate::ops::dropout::dropout) takes, values are dropped as in training.
     ///
     /// # Errors
