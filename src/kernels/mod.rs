@@ -7,14 +7,11 @@
 use crate::stems::{public_modules, stems};
 
 stems!(public_modules);
-mod conv_grid;
-mod conv_lanes;
-pub mod microkernel;
+mod conv;
 mod pairwise;
 pub mod peak;
 mod registry;
 pub mod source;
 mod sums;
-mod transpose;
 
 pub use registry::{REGISTRY, by_name};

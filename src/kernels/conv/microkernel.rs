@@ -6,11 +6,11 @@
 //! van de Geijn (2008): a tile of accumulators stays in registers while the taps stream by.
 //!
 //! Both loops run at one fused multiply-add a cycle where there are 32 vector registers: per
-//! 24 of them `rows` reads 3 vectors and broadcasts 8 weights, `weight_rows` reads 11 vectors.
+//! 24 of them `conv_rows` reads 3 vectors and broadcasts 8 weights, `weight_rows` reads 11 vectors.
 
 use crate::simd::{F32x16, LANES};
 
-/// Where a sweep of [`conv_rows`] reads and writes; strides count floats.
+/// Where [`conv_rows`] reads and writes; strides count floats.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows {
     /// Input channels and taps: the terms of each sum.
@@ -33,14 +33,17 @@ pub struct Rows {
     pub positions: usize,
 }
 
-/// The next block of channels when `left` remain: 8, 4, 2 or 1.
+/// Output channels of the largest register tile.
+pub const BLOCK: usize = 8;
+
+/// The next block of channels when `left` remain: [`BLOCK`], 4, 2 or 1.
 ///
 /// Callers loop by hand: a closure around the vector code would be compiled for the baseline
 /// instruction set and call each intrinsic as a function.
 #[inline(always)]
 fn block(left: usize) -> usize {
     match left {
-        8.. => 8,
+        BLOCK.. => BLOCK,
         4.. => 4,
         2.. => 2,
         _ => 1,
@@ -84,24 +87,25 @@ pub unsafe fn conv_rows<V: F32x16>(s: &Rows, packed: &[f32], x: *const f32, y: *
             let w = packed.as_ptr().add(first * terms);
             let y = y.add(first * s.out_c);
             match (V::WIDE, size) {
-                (true, 8) => sweep::<V, 8, 3>(s, w, 8, x, y),
-                (true, 4) => sweep::<V, 4, 6>(s, w, 4, x, y),
-                (true, 2) => sweep::<V, 2, 8>(s, w, 2, x, y),
+                (true, 8) => all_positions::<V, 8, 3>(s, w, 8, x, y),
+                (true, 4) => all_positions::<V, 4, 6>(s, w, 4, x, y),
+                (true, 2) => all_positions::<V, 2, 8>(s, w, 2, x, y),
                 (false, 8) => {
-                    sweep::<V, 4, 1>(s, w, 8, x, y);
-                    sweep::<V, 4, 1>(s, w.add(4), 8, x, y.add(4 * s.out_c));
+                    all_positions::<V, 4, 1>(s, w, 8, x, y);
+                    all_positions::<V, 4, 1>(s, w.add(4), 8, x, y.add(4 * s.out_c));
                 }
-                (false, 4) => sweep::<V, 4, 1>(s, w, 4, x, y),
-                (false, 2) => sweep::<V, 2, 3>(s, w, 2, x, y),
-                _ => sweep::<V, 1, 5>(s, w, 1, x, y),
+                (false, 4) => all_positions::<V, 4, 1>(s, w, 4, x, y),
+                (false, 2) => all_positions::<V, 2, 3>(s, w, 2, x, y),
+                _ => all_positions::<V, 1, 5>(s, w, 1, x, y),
             }
         }
         first += size;
     }
 }
 
+/// All positions of `C` channels, `T` at a time and then one by one.
 #[inline(always)]
-unsafe fn sweep<V: F32x16, const C: usize, const T: usize>(
+unsafe fn all_positions<V: F32x16, const C: usize, const T: usize>(
     s: &Rows,
     w: *const f32,
     w_q: usize,
@@ -112,11 +116,11 @@ unsafe fn sweep<V: F32x16, const C: usize, const T: usize>(
     // SAFETY: positions 0..s.positions only.
     unsafe {
         while t + T <= s.positions {
-            tile::<V, C, T>(s, w, w_q, x.add(t * s.in_t), y.add(t * s.out_t));
+            rows_tile::<V, C, T>(s, w, w_q, x.add(t * s.in_t), y.add(t * s.out_t));
             t += T;
         }
         while t < s.positions {
-            tile::<V, C, 1>(s, w, w_q, x.add(t * s.in_t), y.add(t * s.out_t));
+            rows_tile::<V, C, 1>(s, w, w_q, x.add(t * s.in_t), y.add(t * s.out_t));
             t += 1;
         }
     }
@@ -124,7 +128,7 @@ unsafe fn sweep<V: F32x16, const C: usize, const T: usize>(
 
 /// `C` channels by `T` positions of accumulators in registers.
 #[inline(always)]
-unsafe fn tile<V: F32x16, const C: usize, const T: usize>(
+unsafe fn rows_tile<V: F32x16, const C: usize, const T: usize>(
     s: &Rows,
     mut w: *const f32,
     w_q: usize,
@@ -159,7 +163,7 @@ unsafe fn tile<V: F32x16, const C: usize, const T: usize>(
     }
 }
 
-/// Where a sweep of [`weight_rows`] reads; strides count floats.
+/// Where [`weight_rows`] reads; strides count floats.
 #[derive(Debug, Clone, Copy)]
 pub struct WeightRows {
     /// Input channels.
@@ -178,11 +182,18 @@ pub struct WeightRows {
     pub dy_c: usize,
     /// From one position of `dy` to the next.
     pub dy_t: usize,
-    /// Output positions.
+    /// Output positions of a row.
     pub positions: usize,
+    /// Rows of positions: 1 where there is one axis.
+    pub rows: usize,
+    /// From one row's input to the next.
+    pub in_row: usize,
+    /// From one row of `dy` to the next.
+    pub dy_row: usize,
 }
 
-/// `acc[c][i,k] += Σ_t dy[c][t] · x[i][t·stride + k]`, each lane for itself.
+/// `acc[c][i,k] += Σ_t dy[c][t] · x[i][t·stride + k]` row by row, each lane for itself: sums stay in registers
+/// from row to row.
 ///
 /// `acc` holds `out_channels · channels · taps` vectors in the order of [`pack_weights`];
 /// [`sum_lanes`] folds them into the gradient.
@@ -201,23 +212,24 @@ pub unsafe fn weight_rows<V: F32x16>(s: &WeightRows, x: *const f32, dy: *const f
             let acc = acc.as_mut_ptr().add(first * terms * LANES);
             let dy = dy.add(first * s.dy_c);
             match (V::WIDE, size) {
-                (true, 8) => terms_sweep::<V, 8, 3>(s, x, dy, acc, 8),
-                (true, 4) => terms_sweep::<V, 4, 6>(s, x, dy, acc, 4),
-                (true, 2) => terms_sweep::<V, 2, 8>(s, x, dy, acc, 2),
+                (true, 8) => all_terms::<V, 8, 3>(s, x, dy, acc, 8),
+                (true, 4) => all_terms::<V, 4, 6>(s, x, dy, acc, 4),
+                (true, 2) => all_terms::<V, 2, 8>(s, x, dy, acc, 2),
                 (false, 2 | 4 | 8) => {
                     for c in (0..size).step_by(2) {
-                        terms_sweep::<V, 2, 3>(s, x, dy.add(c * s.dy_c), acc.add(c * LANES), size);
+                        all_terms::<V, 2, 3>(s, x, dy.add(c * s.dy_c), acc.add(c * LANES), size);
                     }
                 }
-                _ => terms_sweep::<V, 1, 4>(s, x, dy, acc, 1),
+                _ => all_terms::<V, 1, 4>(s, x, dy, acc, 1),
             }
         }
         first += size;
     }
 }
 
+/// All terms of `C` channels, `Q` at a time and then one by one.
 #[inline(always)]
-unsafe fn terms_sweep<V: F32x16, const C: usize, const Q: usize>(
+unsafe fn all_terms<V: F32x16, const C: usize, const Q: usize>(
     s: &WeightRows,
     x: *const f32,
     dy: *const f32,
@@ -229,11 +241,11 @@ unsafe fn terms_sweep<V: F32x16, const C: usize, const Q: usize>(
     // SAFETY: terms 0..terms only.
     unsafe {
         while q + Q <= terms {
-            terms_tile::<V, C, Q>(s, x, dy, acc.add(q * acc_q * LANES), acc_q, q);
+            weights_tile::<V, C, Q>(s, x, dy, acc.add(q * acc_q * LANES), acc_q, q);
             q += Q;
         }
         while q < terms {
-            terms_tile::<V, C, 1>(s, x, dy, acc.add(q * acc_q * LANES), acc_q, q);
+            weights_tile::<V, C, 1>(s, x, dy, acc.add(q * acc_q * LANES), acc_q, q);
             q += 1;
         }
     }
@@ -241,7 +253,7 @@ unsafe fn terms_sweep<V: F32x16, const C: usize, const Q: usize>(
 
 /// `C` channels by `Q` terms of accumulators in registers.
 #[inline(always)]
-unsafe fn terms_tile<V: F32x16, const C: usize, const Q: usize>(
+unsafe fn weights_tile<V: F32x16, const C: usize, const Q: usize>(
     s: &WeightRows,
     x: *const f32,
     dy: *const f32,
@@ -251,25 +263,29 @@ unsafe fn terms_tile<V: F32x16, const C: usize, const Q: usize>(
 ) {
     // SAFETY: as promised to `weight_rows`.
     unsafe {
-        let at: [*const f32; Q] = std::array::from_fn(|i| {
+        let mut at = [x; Q];
+        for (i, at) in at.iter_mut().enumerate() {
             let (channel, tap) = ((first + i) / s.taps, (first + i) % s.taps);
-            x.add(channel * s.in_c + tap * s.in_k)
-        });
+            *at = x.add(channel * s.in_c + tap * s.in_k);
+        }
         let mut acc = [[V::splat(0.0); Q]; C];
         for (c, acc) in acc.iter_mut().enumerate() {
             for (q, acc) in acc.iter_mut().enumerate() {
                 *acc = V::load(out.add((q * out_q + c) * LANES));
             }
         }
-        for t in 0..s.positions {
-            let mut xs = [V::splat(0.0); Q];
-            for (v, p) in xs.iter_mut().zip(&at) {
-                *v = V::load(p.add(t * s.in_t));
-            }
-            for (c, acc) in acc.iter_mut().enumerate() {
-                let g = V::load(dy.add(c * s.dy_c + t * s.dy_t));
-                for (acc, &v) in acc.iter_mut().zip(&xs) {
-                    *acc = v.mul_add(g, *acc);
+        for row in 0..s.rows {
+            let dy = dy.add(row * s.dy_row);
+            for t in 0..s.positions {
+                let mut xs = [V::splat(0.0); Q];
+                for (v, p) in xs.iter_mut().zip(&at) {
+                    *v = V::load(p.add(row * s.in_row + t * s.in_t));
+                }
+                for (c, acc) in acc.iter_mut().enumerate() {
+                    let g = V::load(dy.add(c * s.dy_c + t * s.dy_t));
+                    for (acc, &v) in acc.iter_mut().zip(&xs) {
+                        *acc = v.mul_add(g, *acc);
+                    }
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! How the GPU twins of both convolutions cut their work.
 
-use super::conv_lanes::Geometry;
+use super::geometry::{Axis, Geometry, gcd};
 
 /// Channels and positions of a tile of the WGSL twins, by the channels of a group.
 const fn tile(channels: usize) -> [usize; 2] {
@@ -12,7 +12,7 @@ const fn tile(channels: usize) -> [usize; 2] {
 }
 
 /// Threads of a block of the CUDA twins of `fwd` and `bwd_x`.
-pub(super) const THREADS: u32 = 128;
+pub const THREADS: u32 = 128;
 /// Places of their tiles.
 const SPAN: usize = 128;
 /// Terms of a slice.
@@ -41,9 +41,9 @@ struct Narrow {
 }
 
 /// Threads of a block of `bwd_w`.
-pub(super) const WEIGHT_THREADS: u32 = 256;
+pub const WEIGHT_THREADS: u32 = 256;
 /// Threads of a block of `bwd_b`.
-pub(super) const BIAS_THREADS: u32 = 512;
+pub const BIAS_THREADS: u32 = 512;
 
 /// Channels of a tile of the CUDA twins of `fwd` and `bwd_x`, by the channels of a group.
 const fn channels(rows: usize) -> usize {
@@ -67,10 +67,6 @@ const BLOCKS: usize = 132;
 /// Positions of a run of that gradient below which cutting further costs more than it brings.
 const RUN: usize = 128;
 
-fn greatest_common(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { greatest_common(b, a % b) }
-}
-
 /// `n` blocks or workgroups over x and y; a kernel finds nothing to do in those beyond.
 fn fold(n: usize) -> [u32; 3] {
     const SIDE: usize = 1 << 30;
@@ -78,46 +74,27 @@ fn fold(n: usize) -> [u32; 3] {
 }
 
 impl Geometry {
-    fn product(&self, of: impl Fn(usize) -> usize) -> usize {
-        (0..self.axes.len()).map(of).product()
-    }
-    fn inputs(&self) -> usize {
-        self.product(|a| self.axes[a].input)
-    }
-    fn outputs(&self) -> usize {
-        self.product(|a| self.axes[a].output)
-    }
-    /// Weights of an output channel.
-    fn row(&self) -> usize {
-        self.cin * self.product(|a| self.axes[a].kernel)
-    }
     /// Phases of the stride that have positions, and the most positions of one.
     fn phases(&self) -> [usize; 2] {
-        let phases = self.product(|a| self.axes[a].stride.min(self.axes[a].input));
-        [phases, self.product(|a| self.axes[a].input.div_ceil(self.axes[a].stride))]
-    }
-
-    /// Elements of the input, the weight and the output.
-    pub(super) fn elements(&self) -> [usize; 3] {
-        let (samples, cout) = (self.batch * self.groups, self.groups * self.cout);
-        [samples * self.cin * self.inputs(), cout * self.row(), samples * self.cout * self.outputs()]
+        let phases = self.product(|a| a.stride.min(a.input));
+        [phases, self.product(|a| a.input.div_ceil(a.stride))]
     }
 
     /// Runs of positions that the gradient of the weight is summed in: few enough weights leave it no other way to fill a GPU.
-    pub(super) fn splits(&self) -> u32 {
+    pub fn runs(&self) -> u32 {
         let runs = (self.batch * self.outputs()).div_ceil(RUN);
         (BLOCKS / self.cuda_weight_tiles()).clamp(1, runs) as u32
     }
 
     /// Elements of the partial gradients of the weight; one, not used, where there is a single run. Whole tiles where channels
     /// are few, and what it takes to start at a multiple of 16 bytes.
-    pub(super) fn parts(&self, splits: u32) -> usize {
+    pub fn parts(&self) -> usize {
         let each = if self.few() {
             self.cuda_weight_tiles() * self.few_tiles() * FEW * FEW
         } else {
             self.elements()[1]
         };
-        if splits > 1 { splits as usize * each + 3 } else { 1 }
+        if self.splits > 1 { self.splits as usize * each + 3 } else { 1 }
     }
 
     fn wgsl_tiles(&self, channels: usize, positions: usize) -> usize {
@@ -125,38 +102,35 @@ impl Geometry {
         self.groups * channels.div_ceil(rows) * positions.div_ceil(columns)
     }
     /// Workgroups of `fwd`.
-    pub(super) fn wgsl_fwd(&self) -> [u32; 3] {
+    pub fn wgsl_fwd(&self) -> [u32; 3] {
         [self.wgsl_tiles(self.cout, self.batch * self.outputs()) as u32, 1, 1]
     }
     /// Workgroups of `bwd_x`.
-    pub(super) fn wgsl_bwd_x(&self) -> [u32; 3] {
+    pub fn wgsl_bwd_x(&self) -> [u32; 3] {
         let [phases, places] = self.phases();
         [(self.wgsl_tiles(self.cin, self.batch * places) * phases) as u32, 1, 1]
     }
     /// Workgroups of the first stage of `bwd_w`: each owns rows by columns on a run of positions.
-    pub(super) fn wgsl_bwd_w(&self, splits: u32) -> [u32; 3] {
+    pub fn wgsl_bwd_w(&self) -> [u32; 3] {
         let [rows, columns] = if self.cout > 16 { [64, 64] } else { [4, 8] };
-        [(self.groups * self.cout.div_ceil(rows) * self.row().div_ceil(columns)) as u32 * splits, 1, 1]
+        [(self.groups * self.cout.div_ceil(rows) * self.terms().div_ceil(columns)) as u32 * self.splits, 1, 1]
     }
     /// Workgroups of its second stage, which adds the runs: a thread owns a weight.
-    pub(super) fn wgsl_bwd_w_2(&self, splits: u32) -> [u32; 3] {
-        [if splits > 1 { self.elements()[1].div_ceil(256) as u32 } else { 0 }, 1, 1]
+    pub fn wgsl_bwd_w_2(&self) -> [u32; 3] {
+        [if self.splits > 1 { self.elements()[1].div_ceil(256) as u32 } else { 0 }, 1, 1]
     }
     /// Workgroups or blocks of `bwd_b`: one a channel.
-    pub(super) fn bwd_b(&self) -> [u32; 3] {
-        [(self.groups * self.cout) as u32, 1, 1]
+    pub fn bwd_b(&self) -> [u32; 3] {
+        [self.channels() as u32, 1, 1]
     }
 
     /// How `fwd` or `bwd_x` goes the narrow way, if it does.
     fn narrow(&self, backward: bool) -> Option<Narrow> {
-        let axes = &self.axes;
-        let period = |a: usize| {
-            if backward { axes[a].stride / greatest_common(axes[a].stride, axes[a].dilation) } else { 1 }
-        };
-        let turns = |a: usize| axes[a].kernel.div_ceil(period(a));
+        let period = |a: &Axis| if backward { a.stride / gcd(a.stride, a.dilation) } else { 1 };
+        let turns = |a: &Axis| a.kernel.div_ceil(period(a));
         let each = self.product(|a| turns(a) * period(a));
         let (rows, inner) = if backward { (self.cin, self.cout) } else { (self.cout, self.cin) };
-        if (inner + 1) * each > SLOTS || backward && axes.iter().any(|a| a.stride > LARGEST_STRIDE) {
+        if (inner + 1) * each > SLOTS || backward && self.axes.iter().any(|a| a.stride > LARGEST_STRIDE) {
             return None;
         }
         let (at_once, most) = match rows {
@@ -170,11 +144,10 @@ impl Geometry {
         // Blocks take long to begin: there must be enough of them, or too few tiles, each summing for long.
         let enough = if backward { blocks(threads * most) >= FILLED } else { blocks(threads) >= FILLED / 2 };
         if rows > 16 || !enough {
-            let least =
-                if backward { LONG_BACKWARD * self.product(|a| axes[a].stride) } else { LONG_FORWARD };
+            let least = if backward { LONG_BACKWARD * self.product(|a| a.stride) } else { LONG_FORWARD };
             let positions = if backward { self.phases() } else { [1, self.outputs()] };
             let tiles = self.cuda_tiles(rows, self.batch * positions[1]) * positions[0];
-            if inner * self.product(|a| axes[a].kernel) < least || tiles >= FILLED / 8 {
+            if inner * self.product(|a| a.kernel) < least || tiles >= FILLED / 8 {
                 return None;
             }
         }
@@ -202,14 +175,14 @@ impl Geometry {
         self.groups * rows.div_ceil(channels(rows)) * positions.div_ceil(SPAN)
     }
     /// Blocks of the CUDA twin of `fwd`.
-    pub(super) fn cuda_fwd(&self) -> [u32; 3] {
+    pub fn cuda_fwd(&self) -> [u32; 3] {
         match self.narrow(false) {
             Some(n) => self.narrow_blocks(&n, self.cout, self.batch * self.outputs()),
             None => fold(self.cuda_tiles(self.cout, self.batch * self.outputs())),
         }
     }
     /// Blocks of the CUDA twin of `bwd_x`.
-    pub(super) fn cuda_bwd_x(&self) -> [u32; 3] {
+    pub fn cuda_bwd_x(&self) -> [u32; 3] {
         if let Some(n) = self.narrow(true) {
             return self.narrow_blocks(&n, self.cin, self.batch * self.inputs());
         }
@@ -217,7 +190,7 @@ impl Geometry {
         fold(self.cuda_tiles(self.cin, self.batch * places) * phases)
     }
     /// Bytes of shared memory of a block of the CUDA twin of `fwd` or `bwd_x`.
-    pub(super) fn cuda_shared(&self, backward: bool) -> u32 {
+    pub fn cuda_shared(&self, backward: bool) -> u32 {
         let floats = match self.narrow(backward) {
             // A term is six words at most.
             Some(n) => {
@@ -235,7 +208,7 @@ impl Geometry {
         self.cout <= 16
     }
     fn weight_tiles(&self, side: usize) -> usize {
-        self.groups * self.cout.div_ceil(side) * self.row().div_ceil(side)
+        self.groups * self.cout.div_ceil(side) * self.terms().div_ceil(side)
     }
     /// Tiles that its blocks then own.
     fn few_tiles(&self) -> usize {
@@ -245,7 +218,7 @@ impl Geometry {
         }
     }
     /// What the blocks of the CUDA twin of `bwd_w` own on one run of places, each with a ticket: a tile, or a few small ones.
-    pub(super) fn cuda_weight_tiles(&self) -> usize {
+    pub fn cuda_weight_tiles(&self) -> usize {
         if self.few() {
             self.weight_tiles(FEW).div_ceil(self.few_tiles())
         } else {
@@ -253,11 +226,11 @@ impl Geometry {
         }
     }
     /// Blocks of the CUDA twin of `bwd_w`.
-    pub(super) fn cuda_bwd_w(&self, splits: u32) -> [u32; 3] {
-        fold(self.cuda_weight_tiles() * splits as usize)
+    pub fn cuda_bwd_w(&self) -> [u32; 3] {
+        fold(self.cuda_weight_tiles() * self.splits as usize)
     }
     /// Bytes of shared memory of a block of it.
-    pub(super) fn cuda_bwd_w_shared(&self) -> u32 {
+    pub fn cuda_bwd_w_shared(&self) -> u32 {
         if self.few() {
             return 16 * WEIGHT_THREADS;
         }
