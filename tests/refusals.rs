@@ -190,7 +190,9 @@ fn the_fused_layer() {
         block(20, 1, Mode::Train),
     );
     refuses(&[x, &[3, 1, 10], c, c, c, c], &["conv_block", "9", "10"], block(20, 1, Mode::Train));
-    refuses(&[x, &[3, 1, 2], c, c, c, c], &["conv_block", "stride"], block(20, 0, Mode::Train));
+    for stride in [0, 1 << 32] {
+        refuses(&[x, &[3, 1, 2], c, c, c, c], &["conv_block", "stride"], block(20, stride, Mode::Train));
+    }
     let one: &[usize] = &[1, 1, 2, 16];
     refuses(&[one, &[3, 1, 2], c, c, c, c], &["conv_block", "more than one"], block(1, 1, Mode::Train));
     refuses(&[x], &["mean_over_time", "input"], |g, v| {

@@ -1,6 +1,5 @@
 use super::{Case, Input};
-use crate::ops::conv1d::Precision;
-use crate::ops::conv2d::{ConvOptions2d, conv2d};
+use crate::ops::conv2d::{ConvOptions2d, Precision, conv2d};
 
 /// `[batch, cin, h, w]`, `[cout, kh, kw]`, stride, padding, dilation, groups.
 fn case(x: [usize; 4], w: [usize; 3], o: [[usize; 2]; 3], groups: usize, bias: bool) -> Case {

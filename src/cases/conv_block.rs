@@ -33,13 +33,25 @@ fn stack(batch: usize, cin: usize, t: usize, layers: &'static [Layer], masked: b
         let mut x = Features::input(g, v[0], batch)?;
         for (i, &(_, _, stride)) in layers.iter().enumerate() {
             let [weight, gamma, beta, running_mean, running_var] = std::array::from_fn(|j| v[1 + 5 * i + j]);
-            let layer =
-                ConvBlock { weight, gamma, beta, running_mean, running_var, stride, eps: 1e-5, momentum: 0.1 };
+            let layer = ConvBlock {
+                weight,
+                gamma,
+                beta,
+                running_mean,
+                running_var,
+                stride,
+                eps: 1e-5,
+                momentum: 0.1,
+            };
             x = conv_block(g, x, &layer, mode)?;
         }
         mean_over_time(g, x, masked.then(|| v[v.len() - 1]))
     })
-    .within(3e-5, "three normalised layers: each divides by a spread that itself carries f32 sums, and a ReLU at its kink may flip")
+    .within(
+        3e-5,
+        "three normalised layers: each divides by a spread that itself carries f32 sums, \
+         and a ReLU at its kink may flip",
+    )
 }
 
 /// The same over an input that takes no gradient, as the network's own.

@@ -1,9 +1,11 @@
 //! Two-dimensional convolution.
 
-use super::conv1d::{Precision, Slide, check_channels, count};
+use super::check::count;
+use super::conv::{Launches, Slide, check_channels};
 use crate::Result;
 use crate::graph::{Graph, Var};
-use crate::kernels::conv2d as k;
+pub use crate::kernel::Precision;
+use crate::kernels::conv2d::{BWD_B, BWD_W, BWD_X, Conv2dParams, FWD};
 
 /// How [`conv2d`] slides; pairs are vertical, then horizontal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +36,8 @@ pub(crate) fn params(
     w_shape: [usize; 4],
     bias: Option<&[usize]>,
     options: ConvOptions2d,
-) -> Result<(k::Conv2dParams, [usize; 4])> {
-    let ConvOptions2d { stride, padding, dilation, groups, .. } = options;
+) -> Result<(Conv2dParams, [usize; 4])> {
+    let ConvOptions2d { stride, padding, dilation, groups, precision } = options;
     check_channels(OP, &x_shape, &w_shape, bias, groups)?;
     let ([batch, cin, h, wide], [cout, _, kh, kw]) = (x_shape, w_shape);
     let shapes = format!("x of shape {x_shape:?} and weight of shape {w_shape:?}");
@@ -54,12 +56,12 @@ pub(crate) fn params(
     let y_shape = [batch, cout, output[0], output[1]];
     count(OP, "output", &y_shape)?;
     // Every value is below 2³² by the checks above.
-    let [n, ci, co, gr] = [batch, cin, cout, groups].map(|v| v as u32);
-    let p = k::Conv2dParams {
-        batch: n,
-        cin: ci,
-        cout: co,
-        groups: gr,
+    let [batch, cin, cout, groups] = [batch, cin, cout, groups].map(|v| v as u32);
+    let p = Conv2dParams {
+        batch,
+        cin,
+        cout,
+        groups,
         h: h as u32,
         w: wide as u32,
         kh: kh as u32,
@@ -74,13 +76,19 @@ pub(crate) fn params(
         dilation_w: dilation[1] as u32,
         bias: bias.is_some().into(),
         splits: 1,
-        tf32: (options.precision == Precision::Tf32).into(),
+        tf32: (precision == Precision::Tf32).into(),
     };
-    Ok((k::Conv2dParams { splits: p.runs(), ..p }, y_shape))
+    Ok((Conv2dParams { splits: p.runs(), ..p }, y_shape))
 }
 
-/// `y[n,c,o,p] = b[c] + Σ_i Σ_k Σ_l w[c,i,k,l] · x[n, i, o·stride₀ + k·dilation₀ − padding₀, p·stride₁ + l·dilation₁ − padding₁]`,
-/// PyTorch's convention: `x` `[batch, cin, h, w]`, `w` `[cout, cin/groups, kh, kw]`, `b` `[cout]`,
+/// PyTorch's convolution: over the channels `i` of output channel `c`'s group
+///
+/// ```text
+/// y[n,c,o,p] = b[c] + Σ_i Σ_k Σ_l w[c,i,k,l] · x[n, i, o·stride₀ + k·dilation₀ − padding₀,
+///                                                      p·stride₁ + l·dilation₁ − padding₁]
+/// ```
+///
+/// for `x` `[batch, cin, h, w]`, `w` `[cout, cin/groups, kh, kw]`, `b` `[cout]`,
 /// and `y` `[batch, cout, oh, ow]`, each axis as in [`conv1d`](super::conv1d::conv1d).
 ///
 /// # Errors
@@ -89,26 +97,6 @@ pub(crate) fn params(
 pub fn conv2d(g: &mut Graph, x: Var, w: Var, b: Option<Var>, options: ConvOptions2d) -> Result<Var> {
     let (x_shape, w_shape) = (g.dims(OP, "x", x)?, g.dims(OP, "weight", w)?);
     let (p, y_shape) = params(x_shape, w_shape, b.map(|b| g.shape(b)), options)?;
-    let y = g.temp(&y_shape);
-    g.launch(&k::FWD, &p, &[x, w, b.unwrap_or(w), y])?;
-    let inputs: Vec<Var> = [x, w].into_iter().chain(b).collect();
-    g.on_backward(y, &inputs, move |g, dy| {
-        if let Some(dx) = g.grad_target(x) {
-            g.launch(&k::BWD_X, &p, &[dy, w, dx])?;
-            g.give_grad(x, dx)?;
-        }
-        if let Some(dw) = g.grad_target(w) {
-            let part = g.temp(&[p.parts()]);
-            g.launch(&k::BWD_W, &p, &[x, dy, part, dw])?;
-            g.give_grad(w, dw)?;
-        }
-        if let Some(b) = b
-            && let Some(db) = g.grad_target(b)
-        {
-            g.launch(&k::BWD_B, &p, &[dy, db])?;
-            g.give_grad(b, db)?;
-        }
-        Ok(())
-    });
-    Ok(y)
+    let rows = [&FWD, &BWD_X, &BWD_W, &BWD_B];
+    Launches { rows, p, parts: p.parts() }.record(g, [x, w], b, &y_shape)
 }

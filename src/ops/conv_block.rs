@@ -2,6 +2,7 @@
 //!
 //! Kernels and layout: [`crate::kernels::conv_block`].
 
+use super::check::{count, expect_shape};
 use crate::graph::{Graph, Var};
 use crate::kernels::conv_block as k;
 use crate::simd::LANES;
@@ -67,7 +68,7 @@ impl Features {
     /// When the shape is another.
     pub fn input(g: &Graph, x: Var, batch: usize) -> Result<Self> {
         let [blocks, channels, frames, lanes] = g.dims("conv_block", "x", x)?;
-        if lanes != LANES || batch == 0 || blocks != batch.div_ceil(LANES) || channels * frames == 0 {
+        if lanes != LANES || batch == 0 || blocks != batch.div_ceil(LANES) {
             let shape = g.shape(x);
             return Err(Error::shape(
                 "conv_block",
@@ -78,6 +79,7 @@ impl Features {
                 ),
             ));
         }
+        count("conv_block", "x", &[blocks, channels, frames, LANES])?;
         Ok(Self { map: x, batch, channels, frames, norm: None })
     }
 
@@ -131,20 +133,19 @@ pub fn conv_block(g: &mut Graph, x: Features, layer: &ConvBlock, mode: Mode) -> 
     const OP: &str = "conv_block";
     let ConvBlock { weight, gamma, beta, running_mean, running_var, stride, eps, momentum } = *layer;
     let [cout, cin, taps] = g.dims(OP, "weight", weight)?;
-    if cin != x.channels || cout * taps == 0 {
+    count(OP, "weight", &[cout, cin, taps])?;
+    if cin != x.channels {
         let message = format!("{:?} does not take the input's {} channels", g.shape(weight), x.channels);
         return Err(Error::shape(OP, "weight", message));
     }
     for (name, var) in
         [("gamma", gamma), ("beta", beta), ("running_mean", running_mean), ("running_var", running_var)]
     {
-        if g.shape(var) != [cout] {
-            let message = format!("{:?} for a weight of shape {:?}", g.shape(var), g.shape(weight));
-            return Err(Error::shape(OP, name, message));
-        }
+        expect_shape(g, OP, name, var, &[cout], ("a weight", weight))?;
     }
-    if stride == 0 {
-        return Err(Error::shape(OP, "stride", "must be at least 1, is 0"));
+    // Devices step with signed 32-bit numbers.
+    if !(1..=i32::MAX as usize).contains(&stride) {
+        return Err(Error::shape(OP, "stride", format!("must be 1 to 2^31 - 1, is {stride}")));
     }
     let tout = frames_after(x.frames, taps, stride);
     if tout == 0 {
@@ -154,6 +155,9 @@ pub fn conv_block(g: &mut Graph, x: Features, layer: &ConvBlock, mode: Mode) -> 
     if mode == Mode::Train && x.batch * tout < 2 {
         return Err(Error::shape(OP, "x", "training statistics need more than one value per channel"));
     }
+    let y_shape = [x.batch.div_ceil(LANES), cout, tout, LANES];
+    count(OP, "output", &y_shape)?;
+    // Every value is below 2³² by the checks above and those of the layer before.
     let p = k::ConvBlockParams {
         batch: x.batch as u32,
         cin: cin as u32,
@@ -167,7 +171,10 @@ pub fn conv_block(g: &mut Graph, x: Features, layer: &ConvBlock, mode: Mode) -> 
         eps,
         momentum,
     };
-    let y = g.temp(&[p.blocks(), cout, tout, LANES]);
+    if mode == Mode::Train {
+        count(OP, "partial gradients of the weight", &[p.part_bwd()])?;
+    }
+    let y = g.temp(&y_shape);
     let (part, values) = (g.temp(&[p.part_fwd()]), g.temp(&[4, cout]));
     // Without an affine read the kernel ignores `norm_in`: any buffer will do.
     let values_in = x.norm.map_or(gamma, |n| n.values);
@@ -221,6 +228,7 @@ pub fn mean_over_time(g: &mut Graph, x: Features, lengths: Option<Var>) -> Resul
         let message = format!("{:?} for a batch of {}", g.shape(lengths), x.batch);
         return Err(Error::shape(OP, "lengths", message));
     }
+    // Every value is below 2³²: the layer has seen to its output.
     let p = k::ConvBlockParams {
         batch: x.batch as u32,
         cin: 0,

@@ -3,6 +3,7 @@
 //! An op is a function over a [`Graph`](crate::graph::Graph); it never sees a device.
 
 mod check;
+mod conv;
 
 use crate::stems::{public_modules, stems};
 pub use elementwise::{add, fill, reshape, scale};
