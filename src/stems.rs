@@ -1,7 +1,7 @@
 //! The stems: one family of kernels each, one name in every language and every layer.
 //!
-//! This is the only list: `src/kernels`, `src/ops` and `src/cases` declare a module for each of its names, the registry and the case
-//! table run through them, and so do the shaders and CUDA sources.
+//! This is the only list: `src/kernels`, `src/ops` and `src/cases` declare a module for each of its names, the registry and the
+//! case table run through them, and so do the shaders and CUDA sources.
 
 /// Hands every stem to a macro.
 macro_rules! stems {

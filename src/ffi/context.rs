@@ -43,8 +43,8 @@ impl<'a> Call<'a> {
     }
 
     /// # Safety
-    /// `pointer` is null or leads to as many elements as `shape` has, which stay as they are until the buffer is dropped and what was
-    /// launched with it is done.
+    /// `pointer` is null or leads to as many elements as `shape` has, which stay as they are until the buffer is dropped and what
+    /// was launched with it is done.
     pub(super) unsafe fn optional<T>(
         &self,
         argument: &'static str,

@@ -13,8 +13,8 @@ use std::ffi::c_void;
 
 /// The label-distance-weighted contrastive loss. Start from etude_contrastive_defaults() and set d.
 ///
-/// `weight` times the mean over pairs, 0 where no pair counts: with D the distance of two embeddings and w that of their labels, a
-/// pair with w <= tau costs D^2/2, any other max(0, margin·w - D)^2/2.
+/// `weight` times the mean over pairs, 0 where no pair counts: with D the distance of two embeddings and w that of their labels,
+/// a pair with w <= tau costs D^2/2, any other max(0, margin·w - D)^2/2.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct EtudeContrastive {

@@ -12,8 +12,8 @@ use crate::ops::conv2d::ConvOptions2d;
 
 /// A convolution over one dimension: shapes and options. Start from etude_conv1d_defaults() and set the shapes.
 ///
-/// `x [batch, cin, length]`, `weight [cout, cin/groups, taps]`, `bias [cout]`, `y [batch, cout, etude_conv1d_output()]`, all f32 in
-/// C order.
+/// `x [batch, cin, length]`, `weight [cout, cin/groups, taps]`, `bias [cout]`, `y [batch, cout, etude_conv1d_output()]`, all f32
+/// in C order.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct EtudeConv1d {
@@ -212,8 +212,8 @@ pub unsafe extern "C" fn etude_conv1d_forward(
     conv!("etude_conv1d_forward" forward, context, conv, x, weight, bias, y)
 }
 
-/// From `dy`, the gradient by the output, those by input, weight and bias; a null `dx`, `dweight` or `dbias` is not wanted and costs
-/// nothing.
+/// From `dy`, the gradient by the output, those by input, weight and bias; a null `dx`, `dweight` or `dbias` is not wanted and
+/// costs nothing.
 ///
 /// # Safety
 /// As etude_conv1d_forward().

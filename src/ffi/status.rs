@@ -64,8 +64,8 @@ pub extern "C" fn etude_abi_version() -> u32 {
     ETUDE_ABI_VERSION
 }
 
-/// Why the last call of this thread that failed did: UTF-8 that names the call, the argument, what was expected and what was given.
-/// Empty where none failed. The library's: valid until another call of this thread fails, or the thread ends.
+/// Why the last call of this thread that failed did: UTF-8 that names the call, the argument, what was expected and what was
+/// given. Empty where none failed. The library's: valid until another call of this thread fails, or the thread ends.
 #[unsafe(no_mangle)]
 pub extern "C" fn etude_last_error() -> *const c_char {
     LAST_ERROR.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr())

@@ -33,8 +33,8 @@ pub enum Access {
     Out,
     /// Read and written in place: parameters, optimizer state, accumulators.
     InOut,
-    /// The kernel's own while it runs, for what one stage leaves to the next: what it holds before and after means nothing. A twin
-    /// that needs none leaves it as it is, as those for the CPU do.
+    /// The kernel's own while it runs, for what one stage leaves to the next: what it holds before and after means nothing. A
+    /// twin that needs none leaves it as it is, as those for the CPU do.
     Scratch,
 }
 

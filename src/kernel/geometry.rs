@@ -26,7 +26,8 @@ pub struct Cuda {
     /// Bytes of dynamic shared memory.
     pub shared: fn(&Params) -> u32,
     /// Tickets of the launch. A block that is done draws one, so that the last of all, or of all that share a ticket, can finish
-    /// the work: where there are any, the kernel takes `unsigned* ticket` after its params, all 0 at the start and 0 again at the end.
+    /// the work: where there are any, the kernel takes `unsigned* ticket` after its params, all 0 at the start and 0 again at the
+    /// end.
     pub tickets: Option<fn(&Params) -> u32>,
 }
 

@@ -14,8 +14,8 @@
 //!
 //! `gather_rows`: `table [S, width]`, `indices [B]`, `y [B, width]`; a row beyond the table reads as 0.
 //!
-//! Threads: a block owns some columns of sixteen samples, or elements in a row. Cost: no flops worth counting; output written once,
-//! as much read.
+//! Threads: a block owns some columns of sixteen samples, or elements in a row. Cost: no flops worth counting; output written
+//! once, as much read.
 
 use crate::kernel::{Args, Binding, Cost, Cuda, Kernel, Params, Real, SPAN, Twin, params, spans};
 

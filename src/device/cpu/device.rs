@@ -69,8 +69,8 @@ impl<F: Real> Cpu<F> {
     /// Takes `len` elements of a caller's memory at `pointer`, without a copy. [`Elem::Real`] is `F` there.
     ///
     /// # Safety
-    /// As long as a clone of the buffer lives the memory stays valid, and while the device writes it nobody else uses it, nor writes it
-    /// while the device reads.
+    /// As long as a clone of the buffer lives the memory stays valid, and while the device writes it nobody else uses it, nor
+    /// writes it while the device reads.
     ///
     /// # Errors
     /// When the pointer is null, or not aligned to an element.

@@ -138,9 +138,9 @@ impl OnCpuPlan {
         let (mut places, sizes): (Vec<_>, Vec<_>) = launch.arguments().unzip();
         let entry = CString::new(name).map_err(|e| Error::device(NAME, format!("{name}: {e}")))?;
         let mut message = vec![0u8; 4096];
-        // SAFETY: the callee checks the arguments' count and sizes against the entry point before it reads them; addresses are those
-        // of buffers that the plan keeps, which nobody else touches while `running` is held, and a kernel stays within
-        // them or is at fault. The message is cut to its capacity and ends with a 0.
+        // SAFETY: the callee checks the arguments' count and sizes against the entry point before it reads them; addresses are
+        // those of buffers that the plan keeps, which nobody else touches while `running` is held, and a kernel stays within them
+        // or is at fault. The message is cut to its capacity and ends with a 0.
         let failed = unsafe {
             etude_on_cpu_launch(
                 entry.as_ptr(),

@@ -101,9 +101,9 @@ impl<'a, F: Real> Args<'a, F> {
     /// The arguments of one run of a twin.
     ///
     /// # Safety
-    /// There is a range of memory for each binding, valid and aligned for as many elements of its type for as long as the arguments
-    /// live; while they do, nobody else touches what a binding writes, nobody writes what one reads, and no range that is
-    /// written overlaps another.
+    /// There is a range of memory for each binding, valid and aligned for as many elements of its type for as long as the
+    /// arguments live; while they do, nobody else touches what a binding writes, nobody writes what one reads, and no range that
+    /// is written overlaps another.
     pub(crate) unsafe fn new(
         params: &'a Params,
         bindings: &'static [Binding],
