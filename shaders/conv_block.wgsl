@@ -25,7 +25,7 @@
 //   16th position of its lane, then the 256 sums are added in a tree.
 // - pool: a workgroup owns a block and a channel. Second stages: a thread owns a channel or a weight.
 // Fewer than 4 channels a workgroup where the launch would else have less than 128 of these (tile_of, as in
-// src/kernels/conv_block.rs). dy is made again by every workgroup that reads it: the maps are small enough for the
+// src/kernels/conv_block/grid.rs). dy is made again by every workgroup that reads it: the maps are small enough for the
 // cache, and a launch costs more than the arithmetic.
 //
 // Cost, with M = B Tout Cout Cin K: forward 2 M flops, backward 2 M for each gradient.
