@@ -33,7 +33,7 @@ constexpr unsigned SLICES = 8;
 // Rows in all from which every warp of a block has rows of its own.
 constexpr unsigned MANY = 8192;
 
-// How a launch is cut; as `Cut` in src/kernels/contrastive.rs.
+// How a launch is cut; as `Cut` in src/kernels/contrastive/geometry.rs.
 struct Cut {
     unsigned own;    // rows i of a block
     unsigned tiles;  // of a round

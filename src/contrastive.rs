@@ -28,7 +28,7 @@ use crate::device::cpu::Cpu;
 use crate::device::{Buf, Device};
 use crate::graph::{Graph, Step, Var};
 use crate::kernel::Elem;
-use crate::kernels::contrastive::{self as k, Rows};
+use crate::kernels::contrastive::{self as k, Set};
 use crate::ops::contrastive as ops;
 pub use crate::ops::contrastive::{ContrastiveOptions, Metric, bins};
 use crate::{Error, Result};
@@ -97,8 +97,8 @@ impl<'a> Samples<'a> {
         Ok(())
     }
 
-    fn into_rows(self, dz: &'a mut [f32]) -> Rows<'a> {
-        Rows { z: self.embeddings, labels: self.labels, weights: self.weights, dz }
+    fn into_set(self, dz: &'a mut [f32]) -> Set<'a> {
+        Set { z: self.embeddings, labels: self.labels, weights: self.weights, dz }
     }
 }
 
@@ -190,8 +190,8 @@ impl CpuLoss {
         ops::two_or_more(op, SAMPLES.rows, [n, d])?;
         let p = ops::params(op, [n, 0, d], u32::from(samples.weights.is_some()), options)?;
         self.look_at(op, samples, SAMPLES, gradient)?;
-        let rows = samples.into_rows(gradient);
-        self.heard(progress, |progress| self.cpu.install(|work| k::all_f32(work, &p, rows, progress)))
+        let set = samples.into_set(gradient);
+        self.heard(progress, |hear| self.cpu.install(|work| k::loss_all(work, &p, set, hear)))
     }
 
     /// The mean over all pairs of one of `samples` and one of `others`; its gradients by the embeddings of
@@ -218,8 +218,8 @@ impl CpuLoss {
         let p = ops::params(op, [n, m, d], weighted, options)?;
         self.look_at(op, samples, SAMPLES, of_samples)?;
         self.look_at(op, others, OTHERS, of_others)?;
-        let (z, others) = (samples.into_rows(of_samples), others.into_rows(of_others));
-        self.heard(progress, |progress| self.cpu.install(|work| k::cross_f32(work, &p, z, others, progress)))
+        let (z, others) = (samples.into_set(of_samples), others.into_set(of_others));
+        self.heard(progress, |hear| self.cpu.install(|work| k::loss_cross(work, &p, z, others, hear)))
     }
 
     fn look_at(&self, op: &'static str, samples: Samples<'_>, names: Names, gradient: &[f32]) -> Result<()> {

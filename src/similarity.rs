@@ -132,7 +132,7 @@ impl CpuSimilarity {
         }
         let p = k::SimilarityParams { n: rows.len() as u32, m, d, kind: kind as u32 };
         let a = &a[rows.start * dim..rows.end * dim];
-        self.cpu.install(|work| k::fwd_f32(work, &p, a, b, out));
+        self.cpu.install(|work| k::matrix(work, &p, a, b, out));
         Ok(())
     }
 
@@ -159,7 +159,7 @@ impl CpuSimilarity {
         }
         check_numbers(op, "a", a, dim)?;
         check_numbers(op, "b", b, dim)?;
-        self.cpu.install(|work| k::topk_f32(work, &p, a, b, values, indices));
+        self.cpu.install(|work| k::best_of(work, &p, a, b, values, indices));
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use crate::stems::{public_modules, stems};
 
 stems!(public_modules);
 mod conv;
-mod pairwise;
+mod pairs;
 pub mod peak;
 mod registry;
 pub mod source;

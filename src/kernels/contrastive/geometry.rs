@@ -1,0 +1,133 @@
+//! How a launch is cut on a GPU: tiles, slices, blocks, and the scratch that they keep partial sums in.
+
+use super::params::ContrastiveParams;
+use crate::kernel::{Cuda, Elem, Params, Workgroups};
+
+/// Rows that a workgroup of the WGSL twins owns, and a block of the CUDA twin of `contrastive_halves`.
+pub const ROWS: u32 = 32;
+
+/// How the CUDA sweep is cut, as in `kernels/sweep.cuh`, whose names these are.
+struct Cut {
+    /// Rows that a block owns.
+    own: u32,
+    /// Tiles of a round.
+    tiles: u32,
+    slices: u32,
+    /// Blocks over the rows of both sets, and over the columns.
+    blocks: [u32; 2],
+}
+
+impl Cut {
+    const BLOCK: u32 = 128;
+    /// Rows of a tile, columns of a chunk.
+    const TILE: u32 = 32;
+    const CHUNK: u32 = 128;
+    const ENOUGH: u32 = 768;
+    const SLICES: u32 = 8;
+    const MANY: u64 = 8192;
+
+    fn of(ContrastiveParams { n, m, d, .. }: ContrastiveParams) -> Self {
+        let many = u64::from(n) + u64::from(m) >= Self::MANY;
+        let (own, tiles) = if many { (64, 1) } else { (32, 2) };
+        let rounds = n.max(m).div_ceil(Self::TILE * tiles);
+        let blocks = [n.div_ceil(own) + m.div_ceil(own), d.div_ceil(Self::CHUNK)];
+        let enough = Self::ENOUGH / blocks[0].saturating_mul(blocks[1]).max(1);
+        Self { own, tiles, slices: enough.clamp(1, Self::SLICES.min(rounds.div_ceil(2)).max(1)), blocks }
+    }
+
+    /// Bytes of shared memory: the block's rows, two rounds of tiles or what goes out through them, and what is known of
+    /// each row.
+    fn shared(&self, d: u32, half: bool) -> u32 {
+        let columns = if d <= 32 && !half {
+            32
+        } else if d <= 64 {
+            64
+        } else {
+            Self::CHUNK
+        };
+        let row = if half { 2 * columns } else { 4 * columns + 16 };
+        let out = Self::BLOCK / 2 * (4 * if d <= 32 { 32 } else { columns } + 16);
+        self.own * row + (2 * Self::TILE * self.tiles * row).max(out) + 5 * 64 * 4
+    }
+
+    /// Elements of `part`: a loss for each block of rows of `z` and slice, then the slices' parts of the gradients.
+    fn parts(&self, ContrastiveParams { n, m, d, .. }: ContrastiveParams) -> usize {
+        let losses = (n.div_ceil(self.own) * self.slices).next_multiple_of(4) as usize;
+        let rows = n as usize + m as usize;
+        losses + if self.slices > 1 { self.slices as usize * rows * d as usize } else { 0 }
+    }
+}
+
+/// The CUDA launch over all pairs, or across two sets.
+const fn sweep(shared: fn(&Params) -> u32) -> Cuda {
+    Cuda::new(Cut::BLOCK, |p| {
+        let Cut { blocks: [x, y], slices, .. } = Cut::of(p.get());
+        [x, y, slices]
+    })
+    .shared(shared)
+    .tickets(|p| {
+        let Cut { blocks: [x, y], slices, .. } = Cut::of(p.get());
+        1 + if slices > 1 { x * y } else { 0 }
+    })
+}
+
+/// That of f32 rows.
+pub const SWEEP: Cuda = sweep(|p| Cut::of(p.get()).shared(p.get::<ContrastiveParams>().d, false));
+/// That of rows stored in 16 bits.
+pub const SWEEP_HALF: Cuda = sweep(|p| Cut::of(p.get()).shared(p.get::<ContrastiveParams>().d, true));
+
+/// Workgroups below which the WGSL sweep cuts the rows on the other side of the pairs into slices.
+const ENOUGH: u32 = 256;
+
+impl ContrastiveParams {
+    /// Elements of `part` in the rows over all pairs and across two sets: in WGSL a loss for each tile of `z` and slice, for
+    /// the cosine the norms, across sets the weights, and with slices the sums of each; in CUDA a loss for each block and
+    /// slice, and the slices' parts of the gradients.
+    pub fn parts(&self) -> usize {
+        let (slices, rows) = (self.slices() as usize, self.n as usize + self.m as usize);
+        let copies = usize::from(self.cosine()) + usize::from(self.weighted != 0 && self.m > 0);
+        let sums = if slices > 1 { slices * rows * self.d as usize } else { 0 };
+        let wgsl = self.n.div_ceil(ROWS) as usize * slices + copies * rows + sums;
+        wgsl.max(Cut::of(*self).parts(*self))
+    }
+
+    /// Elements of `part` in the row over halves.
+    pub fn halves_parts(&self) -> usize {
+        self.n.div_ceil(ROWS) as usize
+    }
+
+    /// Tiles of rows of both sides.
+    fn tiles(&self) -> u32 {
+        self.n.div_ceil(ROWS) + self.m.div_ceil(ROWS)
+    }
+
+    /// Into how many slices the WGSL sweep cuts the rows that a tile meets.
+    fn slices(&self) -> u32 {
+        (ENOUGH / self.tiles()).clamp(1, self.n.max(self.m).div_ceil(ROWS).max(1))
+    }
+}
+
+/// The stages of the sweep in WGSL: norms and weights, where they are needed; the sweep; the sums.
+pub const STAGES: &[Workgroups] = &[
+    |p| {
+        let p: ContrastiveParams = p.get();
+        let rows = if p.cosine() || p.weighted != 0 && p.m > 0 { p.n + p.m } else { 0 };
+        [rows.div_ceil(64), 1, 1]
+    },
+    |p| {
+        let p: ContrastiveParams = p.get();
+        [p.tiles() * p.slices(), 1, 1]
+    },
+    |p| {
+        let p: ContrastiveParams = p.get();
+        [if p.slices() > 1 { p.tiles() + 1 } else { 1 }, 1, 1]
+    },
+];
+
+/// [`STAGES`]; none for bf16, which WGSL has not.
+pub const fn stages(stored: Elem) -> &'static [Workgroups] {
+    match stored {
+        Elem::Bf16 => &[],
+        _ => STAGES,
+    }
+}
