@@ -1,7 +1,7 @@
 //! The label-distance-weighted contrastive loss alone: slices or device buffers in, loss and gradient out, no graph.
 //!
-//! Embeddings are rows `[N, D]`, labels real numbers `[N]`: ratings as they are, or their [`bins`]. Value and gradient come out of
-//! one pass over the pairs, in memory of the size of the embeddings. [`crate::kernels::contrastive`] has the definition,
+//! Embeddings are rows `[N, D]`, labels real numbers `[N]`: ratings as they are, or their [`bins`]. Value and gradient come
+//! out of one pass over the pairs, in memory of the size of the embeddings. [`crate::kernels::contrastive`] has the definition,
 //! the accuracy and the range of numbers; [`crate::ops::contrastive`] is the same as a part of a graph.
 //!
 //! - [`all`] and [`cross`]: one call, slices in, on every core.
@@ -104,16 +104,16 @@ impl<'a> Samples<'a> {
 
 /// What messages call the parts of a set.
 #[derive(Clone, Copy)]
-struct Names {
-    rows: &'static str,
-    labels: &'static str,
-    weights: &'static str,
-    gradient: &'static str,
+pub(crate) struct Names {
+    pub rows: &'static str,
+    pub labels: &'static str,
+    pub weights: &'static str,
+    pub gradient: &'static str,
 }
 
-const SAMPLES: Names =
+pub(crate) const SAMPLES: Names =
     Names { rows: "embeddings", labels: "labels", weights: "weights", gradient: "gradient" };
-const OTHERS: Names = Names {
+pub(crate) const OTHERS: Names = Names {
     rows: "others' embeddings",
     labels: "others' labels",
     weights: "others' weights",

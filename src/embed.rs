@@ -1,9 +1,9 @@
-//! Single calls on memory that is the caller's: what other frameworks' bindings are made of. No graph, no copy, and nothing kept
-//! between calls.
+//! Single calls on memory that is the caller's: what other frameworks' bindings are made of. No graph, no copy, and nothing
+//! kept between calls.
 //!
-//! Memory comes in through a device's `import` ([`Cpu::import`](crate::device::Cpu::import), `Cuda::import`, `Wgpu::import`) as a [`Buf`], inputs and
-//! outputs alike. A call checks shapes and lengths, then runs: the CPU is done when it returns; on CUDA the launches are enqueued on
-//! the device's stream, and on wgpu on its queue.
+//! Memory comes in through a device's `import` ([`Cpu::import`](crate::device::Cpu::import), `Cuda::import`,
+//! `Wgpu::import`) as a [`Buf`], inputs and outputs alike. A call checks shapes and lengths, then runs: the CPU is done when
+//! it returns; on CUDA the launches are enqueued on the device's stream, and on wgpu on its queue.
 //!
 //! ```
 //! use etude::device::Cpu;
@@ -25,6 +25,7 @@
 //! ```
 
 pub use crate::contrastive::Buffers;
+use crate::contrastive::{OTHERS, SAMPLES};
 use crate::device::{Buf, Device, Launch};
 use crate::kernel::{Kernel, Params, stored_as};
 use crate::kernels::{contrastive as kc, conv1d as k1, conv2d as k2, similarity as ks};
@@ -154,8 +155,8 @@ conv!(
     Conv2d, conv2d, k2, Conv2dParams, ConvOptions2d, 4
 );
 
-/// [`similarity`](crate::ops::similarity::similarity): every row of `a` `[N, D]` against every row of `b` `[M, D]`, both in f32 or both
-/// in 16 bits; the matrix `[N, M]` and the gradients are f32.
+/// [`similarity`](crate::ops::similarity::similarity): every row of `a` `[N, D]` against every row of `b` `[M, D]`, both in
+/// f32 or both in 16 bits; the matrix `[N, M]` and the gradients are f32.
 #[derive(Debug, Clone, Copy)]
 pub struct PairwiseSimilarity {
     p: ks::SimilarityParams,
@@ -208,12 +209,6 @@ impl PairwiseSimilarity {
         device.run_once(vec![launch(kernel, &self.p, &[a, b, dy, da, db])])
     }
 }
-
-/// What messages call the buffers of a set and of the other.
-const NAMES: [[&str; 4]; 2] = [
-    ["embeddings", "labels", "weights", "gradient"],
-    ["others' embeddings", "others' labels", "others' weights", "others' gradient"],
-];
 
 /// [`contrastive`](crate::ops::contrastive::contrastive) over all pairs of one set of samples, or
 /// [`contrastive_cross`](crate::ops::contrastive::contrastive_cross) over those of two.
@@ -274,12 +269,12 @@ impl Contrastive {
         let (mut p, mut bufs) = (self.p, Vec::with_capacity(10));
         for (i, (set, gradient)) in sets.iter().zip(gradients).enumerate() {
             let (rows, d) = ([p.n, p.m][i] as usize, p.d as usize);
-            let [embeddings, labels, weights, of] = NAMES[i];
-            fits(op, embeddings, set.embeddings, &[rows, d])?;
-            fits(op, labels, set.labels, &[rows])?;
-            fits(op, of, gradient, &[rows, d])?;
-            if let Some(given) = set.weights {
-                fits(op, weights, given, &[rows])?;
+            let names = [SAMPLES, OTHERS][i];
+            fits(op, names.rows, set.embeddings, &[rows, d])?;
+            fits(op, names.labels, set.labels, &[rows])?;
+            fits(op, names.gradient, gradient, &[rows, d])?;
+            if let Some(weights) = set.weights {
+                fits(op, names.weights, weights, &[rows])?;
                 p.weighted |= 1 << i;
             }
             bufs.extend([set.embeddings, set.labels, set.weights.unwrap_or(set.labels)]);

@@ -36,11 +36,12 @@ fn sizes(op: &'static str, a: usize, b: usize, dim: usize) -> Result<[u32; 3]> {
     ops::sizes(op, rows("a", a)?, rows("b", b)?)
 }
 
-fn check_range(op: &'static str, rows: &Range<usize>, n: u32) -> Result<()> {
-    if rows.start < rows.end && rows.end <= n as usize {
-        return Ok(());
+/// How many of a's `n` rows a range takes.
+fn count(op: &'static str, rows: &Range<usize>, n: u32) -> Result<u32> {
+    match u32::try_from(rows.len()) {
+        Ok(count @ 1..) if rows.end <= n as usize => Ok(count),
+        _ => Err(Error::shape(op, "rows", format!("{rows:?} is no range of a's {n} rows"))),
     }
-    Err(Error::shape(op, "rows", format!("{rows:?} is no range of a's {n} rows")))
 }
 
 /// A NaN can be ordered before or after nothing.
@@ -79,13 +80,14 @@ pub struct TopK {
     pub indices: Vec<u32>,
 }
 
-/// The `k` largest similarities, or least distances, of each row of `a` `[N, dim]` with the rows of `b` `[M, dim]`, on every core.
+/// The `k` largest similarities, or least distances, of each row of `a` `[N, dim]` with the rows of `b` `[M, dim]`, on every
+/// core.
 ///
 /// # Errors
 /// When lengths do not fit, `k` is 0 or more than `M`, or something is NaN or infinite.
 pub fn top_k(a: &[f32], b: &[f32], dim: usize, kind: Similarity, k: usize) -> Result<TopK> {
-    let rows = a.len().checked_div(dim).unwrap_or(0);
-    let len = rows.saturating_mul(k.min(b.len()));
+    let [n, m] = [a, b].map(|rows| rows.len().checked_div(dim).unwrap_or(0));
+    let len = n.saturating_mul(k.min(m));
     let mut top = TopK { values: vec![0.0; len], indices: vec![0; len] };
     CpuSimilarity::new(0)?.top_k(a, b, dim, kind, k, (&mut top.values, &mut top.indices))?;
     Ok(top)
@@ -125,12 +127,12 @@ impl CpuSimilarity {
     ) -> Result<()> {
         let op = "similarity_block";
         let [n, m, d] = sizes(op, a.len(), b.len(), dim)?;
-        check_range(op, &rows, n)?;
+        let n = count(op, &rows, n)?;
         if Some(out.len()) != rows.len().checked_mul(m as usize) {
             let message = format!("{} elements for rows {rows:?} of {m} columns", out.len());
             return Err(Error::shape(op, "out", message));
         }
-        let p = k::SimilarityParams { n: rows.len() as u32, m, d, kind: kind as u32 };
+        let p = k::SimilarityParams { n, m, d, kind: kind as u32 };
         let a = &a[rows.start * dim..rows.end * dim];
         self.cpu.install(|work| k::matrix(work, &p, a, b, out));
         Ok(())
@@ -185,7 +187,7 @@ impl DeviceBlock {
     ) -> Result<Self> {
         let op = "similarity_block";
         let [n, m, _] = sizes(op, a.len(), b.len(), dim)?;
-        check_range(op, &rows, n)?;
+        count(op, &rows, n)?;
         let mut g = Graph::new();
         let a = g.bind(&a.window(rows.start * dim, rows.len() * dim)?, &[rows.len(), dim])?;
         let b = g.bind(b, &[m as usize, dim])?;
