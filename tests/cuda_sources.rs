@@ -216,10 +216,10 @@ fn what_differs_is_found() {
             "const unsigned*",
         ),
         ("unsigned* step", "const unsigned* step", "unsigned*"),
-        ("unsigned steps;", "", "params `P`"),
-        ("unsigned reals;", "float reals;", "params `P`"),
+        ("unsigned steps;", "", "params `FeedParams`"),
+        ("unsigned reals;", "float reals;", "params `FeedParams`"),
         ("BLOCK = 1024", "BLOCK = 512", "512"),
-        (", P p)", ", P p, unsigned* ticket)", "too many"),
+        (", FeedParams p)", ", FeedParams p, unsigned* ticket)", "too many"),
     ] {
         let why = fault(from, to).unwrap_or_else(|| panic!("{to} passed"));
         assert!(why.contains(word), "{why}");
