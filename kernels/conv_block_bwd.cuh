@@ -107,13 +107,78 @@ __device__ inline Dw dw_of(ConvBlockParams p) {
     return d;
 }
 
+// Leaves the sums over all shares in `sums`, a slice's part: the shares of a warp meet in a butterfly, the warps in shared
+// memory.
+template <unsigned TAPS>
+__device__ __forceinline__ void add_shares(float (&acc)[TAPS][4], float* sums, const Dw& d, float4* shared, bool part_aligned) {
+    const unsigned pairs = d.quads * d.ins;
+    for (unsigned offset = 16; offset >= pairs; offset /= 2) {
+#pragma unroll
+        for (unsigned tap = 0; tap < TAPS; ++tap) {
+#pragma unroll
+            for (unsigned e = 0; e < 4; ++e) acc[tap][e] += __shfl_xor_sync(FULL, acc[tap][e], offset);
+        }
+    }
+    __syncthreads();
+    const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (lane < pairs) {
+#pragma unroll
+        for (unsigned tap = 0; tap < TAPS; ++tap)
+            shared[(warp * TAPS + tap) * pairs + lane] = make_float4(acc[tap][0], acc[tap][1], acc[tap][2], acc[tap][3]);
+    }
+    __syncthreads();
+    for (unsigned q = threadIdx.x; q < d.weights; q += BLOCK) {
+        float4 sum = shared[q];
+#pragma unroll
+        for (unsigned w = 1; w < WARPS; ++w) add_product(sum, 1.0f, shared[w * TAPS * pairs + q]);
+        put_line(sums + static_cast<size_t>(q) * 4, sum, part_aligned);
+    }
+}
+
+// Adds up what the slices of a tile left in `sums`: `groups` threads share four weights, each every groups-th slice, then one
+// adds theirs up in order.
+__device__ __forceinline__ void add_slices(const float* sums, float* __restrict__ dw, ConvBlockParams p, const Dw& d, unsigned i0,
+                                           unsigned c0, unsigned k0, float4* shared, bool part_aligned) {
+    const unsigned nk = min(d.taps, p.k - k0), pairs = d.quads * d.ins;
+    const unsigned width = power(d.weights, BLOCK), groups = halved(BLOCK, width), mine = rest(threadIdx.x, width),
+                   group = halved(threadIdx.x, width);
+    for (unsigned q0 = 0; q0 < d.weights; q0 += width) {
+        const unsigned q = q0 + mine;
+        float4 sum = zero4();
+        for (unsigned s0 = group; s0 < d.slices; s0 += 2 * FLIGHT * groups) {
+            float4 v[2 * FLIGHT];
+#pragma unroll
+            for (unsigned j = 0; j < 2 * FLIGHT; ++j) {
+                const unsigned s = s0 + j * groups;
+                v[j] = zero4();
+                if (s < d.slices && q < d.weights)
+                    v[j] = written_line(sums + (static_cast<size_t>(s) * d.weights + q) * 4, part_aligned);
+            }
+#pragma unroll
+            for (unsigned j = 0; j < 2 * FLIGHT; ++j) add_product(sum, 1.0f, v[j]);
+        }
+        __syncthreads();
+        shared[threadIdx.x] = sum; // the smallest stage has room for a block's
+        __syncthreads();
+        if (group > 0 || q >= d.weights) continue;
+        for (unsigned other = 1; other < groups; ++other) add_product(sum, 1.0f, shared[other * width + mine]);
+        const float of[4] = {sum.x, sum.y, sum.z, sum.w};
+        const unsigned tap = halved(q, pairs), j = i0 + halved(rest(q, pairs), d.quads);
+        if (tap >= nk || j >= p.cin) continue;
+#pragma unroll
+        for (unsigned e = 0; e < 4; ++e) {
+            const unsigned c = c0 + rest(q, d.quads) + e * d.quads;
+            if (c < p.cout) dw[(static_cast<size_t>(c) * p.cin + j) * p.k + k0 + tap] = of[e];
+        }
+    }
+}
+
 // Partial dw of a tile of weights over a slice, and the sum of all by the last of the tile's blocks.
 template <unsigned TAPS>
 __device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, float* __restrict__ dw, ConvBlockParams p,
                                const Dw& d, float4* shared, unsigned* ticket) {
     // 1. This block's slice and weights; this thread's: output channels g, g + quads, ..., so that a warp's reads of shared
-    //    memory
-    // fall on different banks.
+    // memory fall on different banks.
     const unsigned slice = d.tiles == 1 ? number : number / d.tiles, tile = number - slice * d.tiles;
     const unsigned of_pairs = d.runs == 1 ? tile : tile / d.runs, k0 = (tile - of_pairs * d.runs) * RUN,
                    across = over_power(p.cin, d.ins);
@@ -131,12 +196,7 @@ __device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, f
     float4* as = shared + 4 * d.quads * dy_pitch;
     float4* constants = as + d.ins * a_pitch;
     float4* norms = constants + 4 * d.quads * (CONSTANTS / 4);
-    float acc[TAPS][4];
-#pragma unroll
-    for (unsigned tap = 0; tap < TAPS; ++tap) {
-#pragma unroll
-        for (unsigned e = 0; e < 4; ++e) acc[tap][e] = 0.0f;
-    }
+    float acc[TAPS][4] = {};
     copy_constants(constants, in.back, c0, 4 * d.quads, p.cout);
     copy_norm(norms, in.norm_in, i0, d.ins, p);
     copy_commit();
@@ -146,7 +206,7 @@ __device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, f
         const unsigned ni = min(d.ins, p.cin - i0), frame = k0 + t0 * p.stride, gap = p.stride - d.step;
         const Run run = {in.x, block, i0, ni, frame, gap, a_row, a_inverse, taps_inverse, x_aligned};
         // 2. dy and the input as the convolution saw it: in most shapes all of a stage is under way before the first of it is
-        //    stored.
+        // stored.
         for (unsigned base = 0; base < max(a_count, 2 * dy_count); base += FLIGHT * BLOCK) {
             const unsigned q0 = base + threadIdx.x, r0 = base / 2 + threadIdx.x;
             float4 a[FLIGHT];
@@ -198,63 +258,13 @@ __device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, f
             }
         }
     }
-    // 4. The shares of a warp meet in a butterfly, the warps in shared memory.
-    for (unsigned offset = 16; offset >= pairs; offset /= 2) {
-#pragma unroll
-        for (unsigned tap = 0; tap < TAPS; ++tap) {
-#pragma unroll
-            for (unsigned e = 0; e < 4; ++e) acc[tap][e] += __shfl_xor_sync(FULL, acc[tap][e], offset);
-        }
-    }
-    __syncthreads();
-    const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    if (lane < pairs) {
-#pragma unroll
-        for (unsigned tap = 0; tap < TAPS; ++tap)
-            shared[(warp * TAPS + tap) * pairs + lane] = make_float4(acc[tap][0], acc[tap][1], acc[tap][2], acc[tap][3]);
-    }
-    __syncthreads();
+    // 4. The sums of the shares.
     float* sums = part + static_cast<size_t>(tile) * d.slices * d.weights * 4;
     const bool part_aligned = aligned16(part);
-    for (unsigned q = threadIdx.x; q < d.weights; q += BLOCK) {
-        float4 sum = shared[q];
-#pragma unroll
-        for (unsigned w = 1; w < WARPS; ++w) add_product(sum, 1.0f, shared[w * TAPS * pairs + q]);
-        put_line(sums + (static_cast<size_t>(slice) * d.weights + q) * 4, sum, part_aligned);
-    }
+    add_shares<TAPS>(acc, sums + static_cast<size_t>(slice) * d.weights * 4, d, shared, part_aligned);
     if (!last_block(ticket + tile, d.slices)) return;
-    // 5. The sum over slices: `groups` threads share four weights, each every groups-th slice, then one adds theirs up in order.
-    const unsigned width = power(d.weights, BLOCK), groups = halved(BLOCK, width), mine = rest(threadIdx.x, width),
-                   group = halved(threadIdx.x, width);
-    for (unsigned q0 = 0; q0 < d.weights; q0 += width) {
-        const unsigned q = q0 + mine;
-        float4 sum = zero4();
-        for (unsigned s0 = group; s0 < d.slices; s0 += 2 * FLIGHT * groups) {
-            float4 v[2 * FLIGHT];
-#pragma unroll
-            for (unsigned j = 0; j < 2 * FLIGHT; ++j) {
-                const unsigned s = s0 + j * groups;
-                v[j] = zero4();
-                if (s < d.slices && q < d.weights)
-                    v[j] = written_line(sums + (static_cast<size_t>(s) * d.weights + q) * 4, part_aligned);
-            }
-#pragma unroll
-            for (unsigned j = 0; j < 2 * FLIGHT; ++j) add_product(sum, 1.0f, v[j]);
-        }
-        __syncthreads();
-        shared[threadIdx.x] = sum; // the smallest stage has room for a block's
-        __syncthreads();
-        if (group > 0 || q >= d.weights) continue;
-        for (unsigned other = 1; other < groups; ++other) add_product(sum, 1.0f, shared[other * width + mine]);
-        const float of[4] = {sum.x, sum.y, sum.z, sum.w};
-        const unsigned tap = halved(q, pairs), j = i0 + halved(rest(q, pairs), d.quads);
-        if (tap >= nk || j >= p.cin) continue;
-#pragma unroll
-        for (unsigned e = 0; e < 4; ++e) {
-            const unsigned c = c0 + rest(q, d.quads) + e * d.quads;
-            if (c < p.cout) dw[(static_cast<size_t>(c) * p.cin + j) * p.k + k0 + tap] = of[e];
-        }
-    }
+    // 5. The sum over slices.
+    add_slices(sums, dw, p, d, i0, c0, k0, shared, part_aligned);
 }
 
 __device__ inline void dw_block(unsigned number, const Inputs& in, float* part, float* __restrict__ dw, ConvBlockParams p,
@@ -295,6 +305,84 @@ __device__ inline Dx dx_of(ConvBlockParams p) {
     return d;
 }
 
+// A thread's results of a block of da_in: channels `ours` to ours + 3, positions s0 and following.
+struct Spot {
+    unsigned ours, s0;
+    size_t at, channel; // the first, in x and da_in; from one channel to the next
+    int live;
+};
+
+// What the sums of the layer before need of them.
+template <unsigned RES> struct Before {
+    float scale[4], shift[4], mean[4];
+    float4 x[RES][4];
+
+    __device__ __forceinline__ void read(const Inputs& in, const Spot& spot, ConvBlockParams p, bool x_aligned) {
+#pragma unroll
+        for (unsigned e = 0; e < 4; ++e) {
+            const bool there = p.affine && spot.ours + e < p.cin;
+            scale[e] = there ? in.norm_in[spot.ours + e] : 0.0f;
+            shift[e] = there ? in.norm_in[p.cin + spot.ours + e] : 0.0f;
+            mean[e] = there ? in.norm_in[2 * p.cin + spot.ours + e] : 0.0f;
+#pragma unroll
+            for (unsigned r = 0; r < RES; ++r)
+                x[r][e] = there && spot.s0 + r < p.t ? line(in.x + spot.at + r * LANES + e * spot.channel, x_aligned) : zero4();
+        }
+    }
+};
+
+// Adds the products of a run of dy in `shared` and weights `ws`, nc channels of nm taps of a residue, for the thread's row and
+// group.
+template <unsigned RES>
+__device__ __forceinline__ void add_run(float4 (&acc)[RES][4], const float4* shared, const float4* ws, const Dx& d, unsigned row,
+                                        unsigned group, unsigned nc, unsigned nm) {
+    const unsigned quad = threadIdx.x % QUADS;
+    const auto product = [&](unsigned c, unsigned m) {
+        const float4 v = shared[(c * d.reach + row + d.taps - 1 - m) * QUADS + quad];
+#pragma unroll
+        for (unsigned r = 0; r < RES; ++r) {
+            // Of a tap beyond the last the weight is 0.
+            const float4 w = ws[((c * d.taps + m) * RES + r) * d.groups + group];
+            add_product(acc[r][0], w.x, v);
+            add_product(acc[r][1], w.y, v);
+            add_product(acc[r][2], w.z, v);
+            add_product(acc[r][3], w.w, v);
+        }
+    };
+    // The three taps of a residue of the network's own layers side by side. (Of a loop to nm that it was to unroll by
+    // three, nvcc 13.0 leaves out what is no multiple of three.)
+    if (nm == 3) {
+        for (unsigned c = 0; c < nc; ++c) product(c, 0), product(c, 1), product(c, 2);
+    } else {
+        for (unsigned c = 0; c < nc; ++c) {
+#pragma unroll 1
+            for (unsigned m = 0; m < nm; ++m) product(c, m);
+        }
+    }
+}
+
+// Writes a thread's results, and adds to its sums of dz and of dz (y - mean), for each of four channels.
+template <unsigned RES>
+__device__ __forceinline__ void put_da(float (&both)[8], float* __restrict__ da_in, const float4 (&acc)[RES][4],
+                                       const Before<RES>& before, const Spot& spot, ConvBlockParams p, bool put_aligned) {
+#pragma unroll
+    for (unsigned r = 0; r < RES; ++r) {
+#pragma unroll
+        for (unsigned e = 0; e < 4; ++e) {
+            if (spot.s0 + r >= p.t || spot.ours + e >= p.cin) break;
+            const float4 v = kept(acc[r][e], spot.live), a = before.x[r][e];
+            put_line(da_in + spot.at + r * LANES + e * spot.channel, v, put_aligned);
+            const float4 dz = make_float4(before.scale[e] * a.x + before.shift[e] > 0.0f ? v.x : 0.0f,
+                                          before.scale[e] * a.y + before.shift[e] > 0.0f ? v.y : 0.0f,
+                                          before.scale[e] * a.z + before.shift[e] > 0.0f ? v.z : 0.0f,
+                                          before.scale[e] * a.w + before.shift[e] > 0.0f ? v.w : 0.0f);
+            both[e] += (dz.x + dz.y) + (dz.z + dz.w);
+            both[4 + e] +=
+                dot4(dz, make_float4(a.x - before.mean[e], a.y - before.mean[e], a.z - before.mean[e], a.w - before.mean[e]));
+        }
+    }
+}
+
 // da_in of block `number`, RES residues of it, and the sums of the layer before.
 template <unsigned RES>
 __device__ inline void dx_tile(unsigned number, const Inputs& in, const float* __restrict__ weight, float* __restrict__ da_in,
@@ -321,28 +409,15 @@ __device__ inline void dx_tile(unsigned number, const Inputs& in, const float* _
     }
     // What the sums at the end need; of one residue it is on its way meanwhile, of more it would not fit the registers.
     const unsigned s0 = (j0 + row) * p.stride + r0;
-    const size_t x_at = (static_cast<size_t>(block * p.cin + ours) * p.t + s0) * LANES + 4 * quad,
-                 channel = static_cast<size_t>(p.t) * LANES;
-    float scale[4], shift[4], mean[4];
-    float4 x[RES][4];
-    const auto read_x = [&] {
-#pragma unroll
-        for (unsigned e = 0; e < 4; ++e) {
-            const bool there = p.affine && ours + e < p.cin;
-            scale[e] = there ? in.norm_in[ours + e] : 0.0f;
-            shift[e] = there ? in.norm_in[p.cin + ours + e] : 0.0f;
-            mean[e] = there ? in.norm_in[2 * p.cin + ours + e] : 0.0f;
-#pragma unroll
-            for (unsigned r = 0; r < RES; ++r)
-                x[r][e] = there && s0 + r < p.t ? line(in.x + x_at + r * LANES + e * channel, x_aligned) : zero4();
-        }
-    };
-    if (RES == 1) read_x();
+    const size_t x_at = (static_cast<size_t>(block * p.cin + ours) * p.t + s0) * LANES + 4 * quad;
+    const Spot spot = {ours, s0, x_at, static_cast<size_t>(p.t) * LANES, live};
+    Before<RES> before;
+    if (RES == 1) before.read(in, spot, p, x_aligned);
     for (unsigned c0 = 0; c0 < p.cout; c0 += d.channels) {
         const unsigned nc = min(d.channels, p.cout - c0);
         for (unsigned m0 = 0; m0 < longest; m0 += d.taps) {
             // 2. Weights [channel][m][residue][input channel] and constants set out; dy of the positions that the run's taps
-            //    reach, latest last.
+            // reach, latest last.
             if (c0 + m0 > 0) __syncthreads();
             copy_constants(constants, in.back, c0, nc, p.cout);
             const unsigned i = i0 + rest(threadIdx.x, wide);
@@ -383,48 +458,13 @@ __device__ inline void dx_tile(unsigned number, const Inputs& in, const float* _
             }
             __syncthreads();
             // 3. Their products.
-            const unsigned nm = min(d.taps, longest - m0);
-            const auto product = [&](unsigned c, unsigned m) {
-                const float4 v = shared[(c * d.reach + row + d.taps - 1 - m) * QUADS + quad];
-#pragma unroll
-                for (unsigned r = 0; r < RES; ++r) {
-                    // Of a tap beyond the last the weight is 0.
-                    const float4 w = ws[((c * d.taps + m) * RES + r) * d.groups + group];
-                    add_product(acc[r][0], w.x, v);
-                    add_product(acc[r][1], w.y, v);
-                    add_product(acc[r][2], w.z, v);
-                    add_product(acc[r][3], w.w, v);
-                }
-            };
-            // The three taps of a residue of the network's own layers side by side. (Of a loop to nm that it was to unroll by
-            // three, nvcc 13.0 leaves out what is no multiple of three.)
-            if (nm == 3) {
-                for (unsigned c = 0; c < nc; ++c) product(c, 0), product(c, 1), product(c, 2);
-            } else {
-                for (unsigned c = 0; c < nc; ++c) {
-#pragma unroll 1
-                    for (unsigned m = 0; m < nm; ++m) product(c, m);
-                }
-            }
+            add_run<RES>(acc, shared, ws, d, row, group, nc, min(d.taps, longest - m0));
         }
     }
-    if (RES > 1) read_x();
+    if (RES > 1) before.read(in, spot, p, x_aligned);
     // 4. Out; nothing flows to lanes beyond the batch.
     float both[8] = {};
-#pragma unroll
-    for (unsigned r = 0; r < RES; ++r) {
-#pragma unroll
-        for (unsigned e = 0; e < 4; ++e) {
-            if (s0 + r >= p.t || ours + e >= p.cin) break;
-            const float4 v = kept(acc[r][e], live), a = x[r][e];
-            put_line(da_in + x_at + r * LANES + e * channel, v, put_aligned);
-            const float4 dz =
-                make_float4(scale[e] * a.x + shift[e] > 0.0f ? v.x : 0.0f, scale[e] * a.y + shift[e] > 0.0f ? v.y : 0.0f,
-                            scale[e] * a.z + shift[e] > 0.0f ? v.z : 0.0f, scale[e] * a.w + shift[e] > 0.0f ? v.w : 0.0f);
-            both[e] += (dz.x + dz.y) + (dz.z + dz.w);
-            both[4 + e] += dot4(dz, make_float4(a.x - mean[e], a.y - mean[e], a.z - mean[e], a.w - mean[e]));
-        }
-    }
+    put_da<RES>(both, da_in, acc, before, spot, p, put_aligned);
     // 5. The sums of the layer before.
     if (!p.affine) return;
     warp_sums(both, sums);

@@ -33,6 +33,51 @@ __device__ inline Fwd fwd_of(ConvBlockParams p) {
     return f;
 }
 
+// Mean of a tile's values and their squares about it: of a warp, then of the tile (Chan, Golub, LeVeque 1979).
+template <unsigned PER>
+__device__ __forceinline__ void put_statistics(const float4 (&acc)[PER], float* __restrict__ part, ConvBlockParams p,
+                                               const Fwd& f, float* sums, unsigned block, unsigned at_part, unsigned t0,
+                                               unsigned first) {
+    const unsigned t = t0 + rest(threadIdx.x / QUADS, f.rows), wide = f.groups * PER;
+    const int live = t < p.tout ? live_of(p, block, threadIdx.x % QUADS) : 0;
+    const unsigned warps = f.rows / WARP_ROWS, there = p.tout - t0;
+    const float lanes = static_cast<float>(lanes_of(p, block));
+    const auto count_of = [&](unsigned warp) {
+        return lanes * static_cast<float>(min(there - min(there, warp * WARP_ROWS), WARP_ROWS));
+    };
+    const float count = count_of(rest(threadIdx.x / 32, warps)), inverse_count = 1.0f / fmaxf(count, 1.0f);
+    float two[2 * PER];
+#pragma unroll
+    for (unsigned e = 0; e < PER; ++e) {
+        two[e] = warp_sum(dot4(kept(acc[e], live), make_float4(1.0f, 1.0f, 1.0f, 1.0f))) * inverse_count;
+    }
+#pragma unroll
+    for (unsigned e = 0; e < PER; ++e) {
+        const float mean = two[e];
+        const float4 d = kept(make_float4(acc[e].x - mean, acc[e].y - mean, acc[e].z - mean, acc[e].w - mean), live);
+        two[PER + e] = warp_sum(dot4(d, d));
+    }
+    if (threadIdx.x % 32 == 0) {
+#pragma unroll
+        for (unsigned e = 0; e < 2 * PER; ++e) sums[threadIdx.x / 32 * 2 * PER + e] = two[e];
+    }
+    __syncthreads();
+    const unsigned parts = over(p.batch, LANES) * f.tiles, c = first + threadIdx.x;
+    if (threadIdx.x >= wide || c >= p.cout) return;
+    const float* of = sums + threadIdx.x / PER * warps * 2 * PER + threadIdx.x % PER;
+    const float n = lanes * static_cast<float>(min(f.rows, there));
+    float mean = 0.0f, squares = 0.0f;
+    for (unsigned w = 0; w < warps; ++w) mean += count_of(w) * of[w * 2 * PER];
+    mean /= n;
+    for (unsigned w = 0; w < warps; ++w) {
+        const float d = of[w * 2 * PER] - mean;
+        squares += of[w * 2 * PER + PER] + count_of(w) * d * d;
+    }
+    part[static_cast<size_t>(c) * parts + at_part] = mean;
+    part[static_cast<size_t>(p.cout + c) * parts + at_part] = squares;
+    if (c == 0) part[static_cast<size_t>(2 * p.cout) * parts + at_part] = n;
+}
+
 // A tile of y, and its sums. PER channels a thread, TAPS taps a run, known to be the kernel's own unless 8.
 template <unsigned PER, unsigned TAPS>
 __device__ inline void fwd_tile(const float* __restrict__ x, const float* __restrict__ norm_in, const float* __restrict__ weight,
@@ -119,45 +164,8 @@ __device__ inline void fwd_tile(const float* __restrict__ x, const float* __rest
             if (c0 + e < p.cout) put_line(to, acc[e], put_aligned);
         }
     }
-    if (!p.train) return;
-    // 5. Mean of the values and their squares about it: of a warp, then of the tile (Chan, Golub, LeVeque 1979).
-    const int live = t < p.tout ? live_of(p, block, quad) : 0;
-    const unsigned warps = f.rows / WARP_ROWS, there = p.tout - t0;
-    const float lanes = static_cast<float>(lanes_of(p, block));
-    const auto count_of = [&](unsigned warp) {
-        return lanes * static_cast<float>(min(there - min(there, warp * WARP_ROWS), WARP_ROWS));
-    };
-    const float count = count_of(rest(threadIdx.x / 32, warps)), inverse_count = 1.0f / fmaxf(count, 1.0f);
-    float two[2 * PER];
-#pragma unroll
-    for (unsigned e = 0; e < PER; ++e) {
-        two[e] = warp_sum(dot4(kept(acc[e], live), make_float4(1.0f, 1.0f, 1.0f, 1.0f))) * inverse_count;
-    }
-#pragma unroll
-    for (unsigned e = 0; e < PER; ++e) {
-        const float mean = two[e];
-        const float4 d = kept(make_float4(acc[e].x - mean, acc[e].y - mean, acc[e].z - mean, acc[e].w - mean), live);
-        two[PER + e] = warp_sum(dot4(d, d));
-    }
-    if (threadIdx.x % 32 == 0) {
-#pragma unroll
-        for (unsigned e = 0; e < 2 * PER; ++e) sums[threadIdx.x / 32 * 2 * PER + e] = two[e];
-    }
-    __syncthreads();
-    const unsigned parts = over(p.batch, LANES) * f.tiles, c = first + threadIdx.x;
-    if (threadIdx.x >= wide || c >= p.cout) return;
-    const float* of = sums + threadIdx.x / PER * warps * 2 * PER + threadIdx.x % PER;
-    const float n = lanes * static_cast<float>(min(f.rows, there));
-    float mean = 0.0f, squares = 0.0f;
-    for (unsigned w = 0; w < warps; ++w) mean += count_of(w) * of[w * 2 * PER];
-    mean /= n;
-    for (unsigned w = 0; w < warps; ++w) {
-        const float d = of[w * 2 * PER] - mean;
-        squares += of[w * 2 * PER + PER] + count_of(w) * d * d;
-    }
-    part[static_cast<size_t>(c) * parts + at_part] = mean;
-    part[static_cast<size_t>(p.cout + c) * parts + at_part] = squares;
-    if (c == 0) part[static_cast<size_t>(2 * p.cout) * parts + at_part] = n;
+    // 5. Its statistics.
+    if (p.train) put_statistics<PER>(acc, part, p, f, sums, block, at_part, t0, first);
 }
 
 template <unsigned PER>

@@ -45,35 +45,15 @@ template <bool BACKWARD, int AXES> struct Taps {
     }
 };
 
-// The convolution or the gradient of its input where channels or places are few: a thread has ROWS rows of PLACES places, and
-// reads what they meet straight from memory, a batch ahead; neighbours are neighbours, whatever their phase, so that all phases
-// of a stride are in one block and `dx` is written in order. Weights lie in shared memory, [slot, ROWS], with a slot for every
-// tap that a phase might see and zeros in those beyond the kernel. Where blocks are few, `shares` of a block's threads each have
-// some of the terms.
-template <bool BACKWARD, unsigned ROWS, unsigned PLACES, int AXES>
-__device__ inline void narrow_tile(const Conv<AXES>& c, unsigned shares, float4* room, const float* __restrict__ source,
-                                   const float* __restrict__ weight, const float* bias, float* __restrict__ result) {
-    constexpr unsigned BATCH = batch(PLACES);
-    __shared__ Phase phases[AXES][LARGEST_STRIDE];
+// Sets out the weights of the rows from `channel` on, [slot, ROWS]: those of every tap that a phase might see, and zeros beyond
+// the kernel and the rows.
+template <bool BACKWARD, unsigned ROWS, int AXES>
+__device__ __forceinline__ void stage_slots(const Conv<AXES>& c, const Taps<BACKWARD, AXES>& taps, float* weights,
+                                            const float* __restrict__ weight, unsigned slots, unsigned group, unsigned channel) {
     const unsigned rows = BACKWARD ? c.cin : c.cout, inner = BACKWARD ? c.cout : c.cin, kernel = c.taps();
-    const unsigned results = BACKWARD ? c.inputs() : c.outputs(), sources = BACKWARD ? c.outputs() : c.inputs();
-    unsigned number = block_number();
-    const unsigned tiles = div_up(rows, ROWS), channel = number % tiles * ROWS;
-    number /= tiles;
-    const unsigned group = number % c.groups, width = THREADS / shares;
-    number /= c.groups;
-    const size_t first = static_cast<size_t>(number) * (width * PLACES), all = static_cast<size_t>(c.batch) * results;
-    if (first >= all) return;
-    const unsigned thread = threadIdx.x, share = thread / width, lane = thread % width;
-
-    const Taps<BACKWARD, AXES> taps(c);
-    const unsigned terms = inner * taps.seen, run = div_up(terms, shares * BATCH) * BATCH, padded = shares * run;
-    const unsigned slots = div_up(BACKWARD ? (inner + 1) * taps.each : padded, 4) * 4;
-    float* const weights = reinterpret_cast<float*>(room);
-    Reach<AXES>* const reaches = reinterpret_cast<Reach<AXES>*>(weights + slots * ROWS);
     const unsigned row_step = BACKWARD ? kernel : inner * kernel, inner_step = BACKWARD ? rows * kernel : kernel;
     const unsigned base = group * rows * inner * kernel + channel * row_step;
-    for (unsigned i = thread; i < slots * ROWS; i += THREADS) {
+    for (unsigned i = threadIdx.x; i < slots * ROWS; i += THREADS) {
         const unsigned row = i % ROWS, slot = i / ROWS, from = slot / taps.each;
         unsigned rest = slot % taps.each, at = from * inner_step + row * row_step, plane = 1;
         bool keep = from < inner && channel + row < rows;
@@ -86,8 +66,14 @@ __device__ inline void narrow_tile(const Conv<AXES>& c, unsigned shares, float4*
         }
         copy_async4(&weights[i], weight + (keep ? base + at : 0), keep);
     }
-    copy_commit();
-    for (unsigned e = thread; e < padded; e += THREADS) {
+}
+
+// Sets out where the terms are found, `padded` of them; those beyond the last are outside, and their weights zeros.
+template <bool BACKWARD, int AXES>
+__device__ __forceinline__ void tell_reaches(const Conv<AXES>& c, const Taps<BACKWARD, AXES>& taps, Reach<AXES>* reaches,
+                                             unsigned terms, unsigned padded) {
+    const unsigned inner = BACKWARD ? c.cout : c.cin, sources = BACKWARD ? c.outputs() : c.inputs();
+    for (unsigned e = threadIdx.x; e < padded; e += THREADS) {
         Reach<AXES> t = {};
         if (e < terms) {
             unsigned rest = e % taps.seen, plane = 1, pitch = 1;
@@ -111,7 +97,12 @@ __device__ inline void narrow_tile(const Conv<AXES>& c, unsigned shares, float4*
         }
         reaches[e] = t;
     }
-    if (BACKWARD && thread < AXES * LARGEST_STRIDE) {
+}
+
+// Sets out the phases of each axis.
+template <int AXES> __device__ __forceinline__ void tell_phases(const Conv<AXES>& c, Phase (&phases)[AXES][LARGEST_STRIDE]) {
+    const unsigned thread = threadIdx.x;
+    if (thread < AXES * LARGEST_STRIDE) {
         const unsigned a = thread / LARGEST_STRIDE, phase = thread % LARGEST_STRIDE;
         const Axis axis = AXES == 1 || a == 0 ? c.axis[0] : c.axis[AXES - 1];
         if (phase < min(axis.stride, axis.input)) {
@@ -119,43 +110,56 @@ __device__ inline void narrow_tile(const Conv<AXES>& c, unsigned shares, float4*
             phases[a][phase] = {line.from_first, line.taps > 0 ? line.tap_first : 0, line.taps};
         }
     }
-    copy_wait<0>();
-    __syncthreads();
+}
 
-    // The thread's places: whether and where they are in the result, where they start in the source, and their weights.
+// A thread's places, `width` apart from number `first` on: whether and where they are in the result, where they start in the
+// source, their weights, and the taps that they see.
+template <bool BACKWARD, unsigned PLACES, int AXES> struct Places {
+    static constexpr unsigned BATCH = batch(PLACES);
     bool mine[PLACES];
     unsigned to[PLACES], from[PLACES], slot[PLACES], start[PLACES][AXES], turns[PLACES][AXES];
+
+    __device__ __forceinline__ Places(const Conv<AXES>& c, const Taps<BACKWARD, AXES>& taps,
+                                      const Phase (&phases)[AXES][LARGEST_STRIDE], size_t first, unsigned width, unsigned group,
+                                      unsigned channel) {
+        const unsigned rows = BACKWARD ? c.cin : c.cout, inner = BACKWARD ? c.cout : c.cin;
+        const unsigned results = BACKWARD ? c.inputs() : c.outputs(), sources = BACKWARD ? c.outputs() : c.inputs();
+        const size_t all = static_cast<size_t>(c.batch) * results;
 #pragma unroll
-    for (unsigned m = 0; m < PLACES; ++m) {
-        mine[m] = first + m * width + lane < all;
-        const unsigned place = mine[m] ? static_cast<unsigned>(first + m * width + lane) : 0;
-        const unsigned sample = place / results * c.groups + group;
-        unsigned rest = place % results, plane = 1, pitch = 1;
-        to[m] = (sample * rows + channel) * results + rest;
-        from[m] = sample * inner * sources;
-        slot[m] = 0;
+        for (unsigned m = 0; m < PLACES; ++m) {
+            mine[m] = first + m * width < all;
+            const unsigned place = mine[m] ? static_cast<unsigned>(first + m * width) : 0;
+            const unsigned sample = place / results * c.groups + group;
+            unsigned rest = place % results, plane = 1, pitch = 1;
+            to[m] = (sample * rows + channel) * results + rest;
+            from[m] = sample * inner * sources;
+            slot[m] = 0;
 #pragma unroll
-        for (int a = AXES - 1; a >= 0; --a) {
-            const Axis& axis = c.axis[a];
-            const unsigned length = BACKWARD ? axis.input : axis.output, at = a == 0 ? rest : rest % length;
-            if (a > 0) rest /= length;
-            if (BACKWARD) {
-                const Phase phase = phases[a][at % axis.stride];
-                start[m][a] = at / axis.stride + phase.from;
-                turns[m][a] = mine[m] ? phase.turns : 0;
-                slot[m] += phase.tap * pitch;
-                pitch *= taps.turns[a] * taps.period[a];
-            } else {
-                start[m][a] = at * axis.stride - axis.padding;
+            for (int a = AXES - 1; a >= 0; --a) {
+                const Axis& axis = c.axis[a];
+                const unsigned length = BACKWARD ? axis.input : axis.output, at = a == 0 ? rest : rest % length;
+                if (a > 0) rest /= length;
+                if (BACKWARD) {
+                    const Phase phase = phases[a][at % axis.stride];
+                    start[m][a] = at / axis.stride + phase.from;
+                    turns[m][a] = mine[m] ? phase.turns : 0;
+                    slot[m] += phase.tap * pitch;
+                    pitch *= taps.turns[a] * taps.period[a];
+                } else {
+                    start[m][a] = at * axis.stride - axis.padding;
+                }
+                from[m] += start[m][a] * plane;
+                plane *= BACKWARD ? axis.output : axis.input;
             }
-            from[m] += start[m][a] * plane;
-            plane *= BACKWARD ? axis.output : axis.input;
         }
     }
-    const auto gather = [&](unsigned e, float (&v)[BATCH][PLACES]) {
+
+    // Reads what a batch of terms meets at each place.
+    __device__ __forceinline__ void gather(float (&v)[BATCH][PLACES], const Conv<AXES>& c, const Reach<AXES>* reaches,
+                                           const float* __restrict__ source) const {
 #pragma unroll
         for (unsigned i = 0; i < BATCH; ++i) {
-            const Reach<AXES> t = reaches[e + i];
+            const Reach<AXES> t = reaches[i];
 #pragma unroll
             for (unsigned m = 0; m < PLACES; ++m) {
                 bool inside = mine[m];
@@ -166,20 +170,55 @@ __device__ inline void narrow_tile(const Conv<AXES>& c, unsigned shares, float4*
                 v[i][m] = inside ? source[static_cast<unsigned>(from[m] + t.offset)] : 0.0f;
             }
         }
-    };
+    }
+};
 
+// The convolution or the gradient of its input where channels or places are few: a thread has ROWS rows of PLACES places, and
+// reads what they meet straight from memory, a batch ahead; neighbours are neighbours, whatever their phase, so that all phases
+// of a stride are in one block and `dx` is written in order. Weights lie in shared memory, [slot, ROWS], with a slot for every
+// tap that a phase might see and zeros in those beyond the kernel. Where blocks are few, `shares` of a block's threads each have
+// some of the terms.
+template <bool BACKWARD, unsigned ROWS, unsigned PLACES, int AXES>
+__device__ inline void narrow_tile(const Conv<AXES>& c, unsigned shares, float4* room, const float* __restrict__ source,
+                                   const float* __restrict__ weight, const float* bias, float* __restrict__ result) {
+    constexpr unsigned BATCH = batch(PLACES);
+    __shared__ Phase phases[AXES][LARGEST_STRIDE];
+    const unsigned rows = BACKWARD ? c.cin : c.cout, inner = BACKWARD ? c.cout : c.cin;
+    const unsigned results = BACKWARD ? c.inputs() : c.outputs();
+    unsigned number = block_number();
+    const unsigned tiles = div_up(rows, ROWS), channel = number % tiles * ROWS;
+    number /= tiles;
+    const unsigned group = number % c.groups, width = THREADS / shares;
+    number /= c.groups;
+    const size_t first = static_cast<size_t>(number) * (width * PLACES), all = static_cast<size_t>(c.batch) * results;
+    if (first >= all) return;
+    const unsigned thread = threadIdx.x, share = thread / width, lane = thread % width;
+
+    const Taps<BACKWARD, AXES> taps(c);
+    const unsigned terms = inner * taps.seen, run = div_up(terms, shares * BATCH) * BATCH, padded = shares * run;
+    const unsigned slots = div_up(BACKWARD ? (inner + 1) * taps.each : padded, 4) * 4;
+    float* const weights = reinterpret_cast<float*>(room);
+    Reach<AXES>* const reaches = reinterpret_cast<Reach<AXES>*>(weights + slots * ROWS);
+    stage_slots<BACKWARD, ROWS>(c, taps, weights, weight, slots, group, channel);
+    copy_commit();
+    tell_reaches<BACKWARD>(c, taps, reaches, terms, padded);
+    if (BACKWARD) tell_phases(c, phases);
+    copy_wait<0>();
+    __syncthreads();
+
+    const Places<BACKWARD, PLACES, AXES> at(c, taps, phases, first + lane, width, group, channel);
     float sums[PLACES][ROWS] = {}, now[BATCH][PLACES];
     const unsigned end = (share + 1) * run;
-    gather(share * run, now);
+    at.gather(now, c, reaches + share * run, source);
     for (unsigned e = share * run; e < end; e += BATCH) {
         float next[BATCH][PLACES];
-        if (e + BATCH < end) gather(e + BATCH, next);
+        if (e + BATCH < end) at.gather(next, c, reaches + e + BATCH, source);
 #pragma unroll
         for (unsigned i = 0; i < BATCH; ++i) {
             const unsigned slot_of_term = BACKWARD ? reaches[e + i].slot : e + i;
 #pragma unroll
             for (unsigned m = 0; m < PLACES; ++m) {
-                const float* const w = weights + (slot_of_term + slot[m]) * ROWS;
+                const float* const w = weights + (slot_of_term + at.slot[m]) * ROWS;
                 if constexpr (ROWS % 4 == 0) {
 #pragma unroll
                     for (unsigned r = 0; r < ROWS; r += 4) {
@@ -201,8 +240,8 @@ __device__ inline void narrow_tile(const Conv<AXES>& c, unsigned shares, float4*
     }
 
     const auto write = [&](unsigned m, unsigned r, float v) {
-        if (mine[m] && channel + r < rows) {
-            result[static_cast<unsigned>(to[m] + r * results)] = v + (bias ? bias[group * rows + channel + r] : 0.0f);
+        if (at.mine[m] && channel + r < rows) {
+            result[static_cast<unsigned>(at.to[m] + r * results)] = v + (bias ? bias[group * rows + channel + r] : 0.0f);
         }
     };
     if (shares == 1) {

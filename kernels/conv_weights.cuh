@@ -79,6 +79,47 @@ struct Tf32Weights {
     }
 };
 
+// Adds up the sums of all groups, in the threads of the first: the upper half hands its sums to the lower, until one is left.
+template <class T> __device__ __forceinline__ void add_groups(T& sums, float* room) {
+    const unsigned member = threadIdx.x % T::MEMBERS, share = threadIdx.x / T::MEMBERS;
+    for (unsigned half = T::GROUPS / 2; half > 0; half /= 2) {
+        __syncthreads();
+        unsigned i = 0;
+        if (share >= half && share < 2 * half) {
+            float* const to = room + (share - half) * T::CHANNELS * T::TERMS + member;
+            sums.each([&](unsigned, unsigned, float& v) { to[i++ * T::MEMBERS] = v; });
+        }
+        __syncthreads();
+        if (share < half) {
+            const float* const from = room + share * T::CHANNELS * T::TERMS + member;
+            sums.each([&](unsigned, unsigned, float& v) { v += from[i++ * T::MEMBERS]; });
+        }
+    }
+}
+
+// Adds up what the runs have of a tile, whose first weight, of `channel` and `term`, is number `base` of `weights`.
+template <class T, int AXES>
+__device__ __forceinline__ void add_splits(const Conv<AXES>& c, const float* part, float* dw, unsigned base, unsigned weights,
+                                           unsigned terms, unsigned channel, unsigned term) {
+    constexpr unsigned EACH = T::CHANNELS * T::TERMS / WEIGHT_THREADS, STEP = WEIGHT_THREADS / T::TERMS;
+    const unsigned row = threadIdx.x / T::TERMS, column = threadIdx.x % T::TERMS;
+    if (term + column >= terms) return;
+    float sum[EACH] = {};
+    // Unrolled, because one block alone waits for all of this: 32 reads at a time.
+#pragma unroll(32 / EACH)
+    for (unsigned s = 0; s < c.splits; ++s) {
+        const float* const from = part + s * weights + base + column;
+#pragma unroll
+        for (unsigned i = 0; i < EACH; ++i) {
+            if (channel + row + i * STEP < c.cout) sum[i] += __ldcg(&from[(row + i * STEP) * terms]);
+        }
+    }
+#pragma unroll
+    for (unsigned i = 0; i < EACH; ++i) {
+        if (channel + row + i * STEP < c.cout) dw[base + (row + i * STEP) * terms + column] = sum[i];
+    }
+}
+
 // A tile of the gradient of the weight on one run of places. `part` is [splits, weights], and one element where there is one run;
 // `ticket` has one for each tile.
 template <class T, int AXES>
@@ -150,23 +191,9 @@ __device__ inline void weight_tile(const Conv<AXES>& c, float* room, const float
         sums.multiply(rows, rows + T::CHANNELS * T::PITCH);
     }
 
-    // The upper half of the groups hands its sums to the lower, until one is left.
-    const unsigned member = thread % T::MEMBERS, share = thread / T::MEMBERS;
-    for (unsigned half = T::GROUPS / 2; half > 0; half /= 2) {
-        __syncthreads();
-        unsigned i = 0;
-        if (share >= half && share < 2 * half) {
-            float* const to = room + (share - half) * T::CHANNELS * T::TERMS + member;
-            sums.each([&](unsigned, unsigned, float& v) { to[i++ * T::MEMBERS] = v; });
-        }
-        __syncthreads();
-        if (share < half) {
-            const float* const from = room + share * T::CHANNELS * T::TERMS + member;
-            sums.each([&](unsigned, unsigned, float& v) { v += from[i++ * T::MEMBERS]; });
-        }
-    }
+    add_groups(sums, room);
     const unsigned weights = c.groups * c.cout * terms, base = (group * c.cout + channel) * terms + term;
-    if (share == 0) {
+    if (thread / T::MEMBERS == 0) {
         float* const to = c.splits > 1 ? part + split * weights : dw;
         sums.each([&](unsigned row, unsigned column, float& v) {
             if (channel + row < c.cout && term + column < terms) to[base + row * terms + column] = v;
@@ -178,23 +205,7 @@ __device__ inline void weight_tile(const Conv<AXES>& c, float* room, const float
     }
 
     if (!last_block(ticket + own, c.splits)) return;
-    constexpr unsigned EACH = T::CHANNELS * T::TERMS / WEIGHT_THREADS, STEP = WEIGHT_THREADS / T::TERMS;
-    const unsigned row = thread / T::TERMS, column = thread % T::TERMS;
-    if (term + column >= terms) return;
-    float sum[EACH] = {};
-    // Unrolled, because one block alone waits for all of this: 32 reads at a time.
-#pragma unroll(32 / EACH)
-    for (unsigned s = 0; s < c.splits; ++s) {
-        const float* const from = part + s * weights + base + column;
-#pragma unroll
-        for (unsigned i = 0; i < EACH; ++i) {
-            if (channel + row + i * STEP < c.cout) sum[i] += __ldcg(&from[(row + i * STEP) * terms]);
-        }
-    }
-#pragma unroll
-    for (unsigned i = 0; i < EACH; ++i) {
-        if (channel + row + i * STEP < c.cout) dw[base + (row + i * STEP) * terms + column] = sum[i];
-    }
+    add_splits<T>(c, part, dw, base, weights, terms, channel, term);
 }
 
 // A tile of bwd_w where channels are few: rows and terms of a warp, in the registers of each lane.
@@ -214,6 +225,56 @@ template <unsigned HALF> __device__ inline void halve(float (&sums)[FEW_SUMS]) {
     if constexpr (HALF > 2) halve<HALF / 2>(sums);
 }
 
+// Adds to a lane's sums the products of a warp's tile, over its share of the places of a run.
+template <int AXES>
+__device__ __forceinline__ void few_products(float (&sums)[FEW_SUMS], const Conv<AXES>& c, const float* __restrict__ x,
+                                             const float* __restrict__ dy, unsigned tile, unsigned split, unsigned share,
+                                             unsigned shares) {
+    const Product<AXES> p = Product<AXES>::forward(c);
+    const unsigned places = p.places(), sources = p.sources(), terms = c.cin * p.taps();
+    const unsigned across = div_up(terms, FEW), down = div_up(c.cout, FEW), lane = threadIdx.x % 32;
+    const unsigned term = tile % across * FEW, channel = tile / across % down * FEW, group = tile / across / down;
+    const unsigned rows = min(c.cout - channel, FEW);
+    Term<AXES> mine = {}, t[FEW];
+    unsigned unused;
+    mine.step[0] = OUTSIDE;
+    if (lane < FEW && term + lane < terms) mine = p.term(term + lane, unused);
+#pragma unroll
+    for (unsigned j = 0; j < FEW; ++j) {
+        t[j].offset = __shfl_sync(FULL, mine.offset, j);
+#pragma unroll
+        for (int a = 0; a < AXES; ++a) t[j].step[a] = __shfl_sync(FULL, mine.step[a], j);
+    }
+
+    constexpr unsigned AT_ONCE = 2;
+    const unsigned step = 32 * shares;
+    const size_t all = static_cast<size_t>(c.batch) * places;
+    const size_t run = ((all + step - 1) / step + c.splits - 1) / c.splits * step, first = split * run;
+    const unsigned count = first < all ? static_cast<unsigned>(min(run, all - first)) : 0;
+    for (unsigned i = share * 32; i < count; i += AT_ONCE * step) {
+        float up[AT_ONCE][FEW], under[AT_ONCE][FEW];
+#pragma unroll
+        for (unsigned u = 0; u < AT_ONCE; ++u) {
+            const unsigned at = i + u * step + lane, place = static_cast<unsigned>(first + at);
+            const unsigned sample = place / places * c.groups + group;
+            unsigned to, from, start[AXES];
+            p.place(place % places, to, start, from);
+            to += (sample * c.cout + channel) * places;
+            from += sample * c.cin * sources;
+#pragma unroll
+            for (unsigned j = 0; j < FEW; ++j) {
+                up[u][j] = at < count && j < rows ? dy[static_cast<unsigned>(to + j * places)] : 0.0f;
+                under[u][j] = at < count && p.inside(start, t[j]) ? x[static_cast<unsigned>(from + t[j].offset)] : 0.0f;
+            }
+        }
+#pragma unroll
+        for (unsigned u = 0; u < AT_ONCE; ++u) {
+#pragma unroll
+            for (unsigned j = 0; j < FEW_SUMS; ++j) sums[j] += up[u][j / FEW] * under[u][j % FEW];
+        }
+    }
+}
+
 // The gradient of the weight where channels are few, and bytes, their latency and the adding up are all there is to do. A lane
 // reads the 8 values of dy and the 8 of x of a place straight from memory (neighbours read neighbours; what taps share is in the
 // nearest cache), two places at a time so that 32 reads are under way, and multiplies them into 64 sums. Lanes are added by
@@ -222,8 +283,7 @@ template <unsigned HALF> __device__ inline void halve(float (&sums)[FEW_SUMS]) {
 template <int AXES>
 __device__ inline void few_weights(const Conv<AXES>& c, float4* room, const float* __restrict__ x, const float* __restrict__ dy,
                                    float* part, float* dw, unsigned* ticket) {
-    const Product<AXES> p = Product<AXES>::forward(c);
-    const unsigned places = p.places(), sources = p.sources(), terms = c.cin * p.taps();
+    const unsigned terms = c.cin * c.taps();
     const unsigned across = div_up(terms, FEW), down = div_up(c.cout, FEW), tiles = c.groups * down * across;
     const unsigned members = tiles > 2 ? FEW_TILES : tiles, owners = div_up(tiles, members),
                    shares = WEIGHT_THREADS / 32 / members;
@@ -233,48 +293,7 @@ __device__ inline void few_weights(const Conv<AXES>& c, float4* room, const floa
 
     float sums[FEW_SUMS] = {};
     const unsigned tile = own * members + warp % members, share = warp / members;
-    if (tile < tiles) {
-        const unsigned term = tile % across * FEW, channel = tile / across % down * FEW, group = tile / across / down;
-        const unsigned rows = min(c.cout - channel, FEW);
-        Term<AXES> mine = {}, t[FEW];
-        unsigned unused;
-        mine.step[0] = OUTSIDE;
-        if (lane < FEW && term + lane < terms) mine = p.term(term + lane, unused);
-#pragma unroll
-        for (unsigned j = 0; j < FEW; ++j) {
-            t[j].offset = __shfl_sync(FULL, mine.offset, j);
-#pragma unroll
-            for (int a = 0; a < AXES; ++a) t[j].step[a] = __shfl_sync(FULL, mine.step[a], j);
-        }
-
-        constexpr unsigned AT_ONCE = 2;
-        const unsigned step = 32 * shares;
-        const size_t all = static_cast<size_t>(c.batch) * places;
-        const size_t run = ((all + step - 1) / step + c.splits - 1) / c.splits * step, first = split * run;
-        const unsigned count = first < all ? static_cast<unsigned>(min(run, all - first)) : 0;
-        for (unsigned i = share * 32; i < count; i += AT_ONCE * step) {
-            float up[AT_ONCE][FEW], under[AT_ONCE][FEW];
-#pragma unroll
-            for (unsigned u = 0; u < AT_ONCE; ++u) {
-                const unsigned at = i + u * step + lane, place = static_cast<unsigned>(first + at);
-                const unsigned sample = place / places * c.groups + group;
-                unsigned to, from, start[AXES];
-                p.place(place % places, to, start, from);
-                to += (sample * c.cout + channel) * places;
-                from += sample * c.cin * sources;
-#pragma unroll
-                for (unsigned j = 0; j < FEW; ++j) {
-                    up[u][j] = at < count && j < rows ? dy[static_cast<unsigned>(to + j * places)] : 0.0f;
-                    under[u][j] = at < count && p.inside(start, t[j]) ? x[static_cast<unsigned>(from + t[j].offset)] : 0.0f;
-                }
-            }
-#pragma unroll
-            for (unsigned u = 0; u < AT_ONCE; ++u) {
-#pragma unroll
-                for (unsigned j = 0; j < FEW_SUMS; ++j) sums[j] += up[u][j / FEW] * under[u][j % FEW];
-            }
-        }
-    }
+    if (tile < tiles) few_products(sums, c, x, dy, tile, split, share, shares);
     halve<FEW_SUMS / 2>(sums);
     float* const floats = reinterpret_cast<float*>(room);
     *reinterpret_cast<float2*>(floats + warp * FEW_SUMS + 2 * lane) = make_float2(sums[0], sums[1]);

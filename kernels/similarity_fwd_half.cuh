@@ -5,6 +5,9 @@
 
 namespace {
 
+// Units of 16 bytes of a panel.
+constexpr unsigned PANEL = SQUARE << LOG_PITCH;
+
 // |x - y|^2 by differences, of two rows.
 template <class T> __device__ __noinline__ float distance(const T* x, const T* y, unsigned d) {
     float t = 0.0f;
@@ -48,14 +51,120 @@ __device__ inline float square_of(unsigned bits, __nv_bfloat16) {
     return fmaf(x, x, y * y);
 }
 
+// acc += the products of a panel's first `steps` times 16 columns, of a's rows from row0 on and b's from col0 on.
+template <class T>
+__device__ __forceinline__ void multiply_panels(float (&acc)[2][8][4], const uint4* x0, unsigned steps, unsigned row0,
+                                                unsigned col0) {
+    const unsigned lane = threadIdx.x % 32;
+#pragma unroll 1
+    for (unsigned s = 0; s < steps; s++) {
+        unsigned x[2][4];
+#pragma unroll
+        for (unsigned w = 0; w < 2; w++)
+            load_matrices(x[w], x0 + place_half(row0 + 16 * w + lane % 16, 2 * s + lane / 16, LOG_PITCH));
+#pragma unroll
+        for (unsigned n = 0; n < 8; n += 2) {
+            unsigned both[4];
+            load_matrices(both,
+                          x0 + PANEL + place_half(col0 + 8 * n + lane % 8 + lane / 16 * 8, 2 * s + lane / 8 % 2, LOG_PITCH));
+            const unsigned y0[2] = {both[0], both[1]}, y1[2] = {both[2], both[3]};
+#pragma unroll
+            for (unsigned w = 0; w < 2; w++) {
+                multiply(acc[w][n], x[w], y0, T());
+                multiply(acc[w][n + 1], x[w], y1, T());
+            }
+        }
+    }
+}
+
+// The similarity but for the square root in place of the products, by the rows' norms or squares; whether a lane has a pair that
+// is near, in whose place -1 is until it is taken again.
+__device__ __forceinline__ bool similarities(float (&acc)[2][8][4], const float* norms, unsigned row0, unsigned col0,
+                                             unsigned kind) {
+    const unsigned lane = threadIdx.x % 32, group = lane / 4, in = lane % 4;
+    bool near = false;
+#pragma unroll
+    for (unsigned w = 0; w < 2; w++) {
+#pragma unroll
+        for (unsigned h = 0; h < 2; h++) {
+            const unsigned row = row0 + 16 * w + 8 * h + group;
+            const float norm = norms[row];
+#pragma unroll
+            for (unsigned n = 0; n < 8; n++) {
+#pragma unroll
+                for (unsigned e = 0; e < 2; e++) {
+                    const unsigned col = col0 + 8 * n + 2 * in + e;
+                    float& v = acc[w][n][2 * h + e];
+                    if (kind == COSINE) {
+                        v *= norm * norms[SQUARE + col];
+                    } else {
+                        const float squares = norm + norms[SQUARE + col];
+                        v = fmaf(-2.0f, v, squares);
+                        // Not a number counts as near.
+                        const bool far = v > NEAR_GRAM * squares;
+                        near |= !far;
+                        v = far ? v : -1.0f; // until it is taken again
+                    }
+                }
+            }
+        }
+    }
+    return near;
+}
+
+// Writes a warp's 32 x 64 similarities, whose first is (i0, j0); with `near` pairs among them, takes those again.
+template <class T>
+__device__ __forceinline__ void write_panel(const float (&acc)[2][8][4], float* memory, bool near, const T* a, const T* b,
+                                            float* y, unsigned i0, unsigned j0, const SimilarityParams& p) {
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = lane / 4, in = lane % 4;
+    // Out through shared memory, 16 rows of a warp at a time, so that a half-warp writes 256 bytes of a row.
+    constexpr unsigned WAY = 72;
+    float* const tile = memory + warp * 16 * WAY;
+    const bool whole = on_quads(y, p.m), again = __ballot_sync(FULL, near) != 0;
+#pragma unroll
+    for (unsigned w = 0; w < 2; w++) {
+        __syncwarp();
+#pragma unroll
+        for (unsigned n = 0; n < 8; n++) {
+#pragma unroll
+            for (unsigned h = 0; h < 2; h++) {
+                float* const to = tile + (8 * h + group) * WAY + 8 * n + 2 * in;
+                *reinterpret_cast<float2*>(to) = make_float2(acc[w][n][2 * h], acc[w][n][2 * h + 1]);
+            }
+        }
+        __syncwarp();
+        if (again) {
+#pragma unroll 1
+            for (unsigned e = lane; e < 16 * 64; e += 32) {
+                const unsigned i = i0 + 16 * w + e / 64, j = j0 + e % 64;
+                float& v = tile[e / 64 * WAY + e % 64];
+                if (v < 0.0f && i < p.n && j < p.m)
+                    v = distance(a + static_cast<size_t>(i) * p.d, b + static_cast<size_t>(j) * p.d, p.d);
+            }
+            __syncwarp();
+        }
+#pragma unroll
+        for (unsigned r = 0; r < 16; r += 2) {
+            const unsigned row = r + lane / 16, i = i0 + 16 * w + row;
+            const float4 q = at4(tile, row * WAY + lane % 16 * 4);
+            float v[4] = {q.x, q.y, q.z, q.w};
+            if (p.kind == EUCLIDEAN) {
+#pragma unroll
+                for (unsigned c = 0; c < 4; c++) v[c] = sqrtf(v[c]);
+            }
+            if (i < p.n) write_once(y, i, j0 + lane % 16 * 4, p.m, v, whole);
+        }
+    }
+}
+
 template <class T>
 __device__ __forceinline__ void forward_half(float4* memory, const T* a, const T* b, float* y, const SimilarityParams& p) {
-    constexpr unsigned PANEL = SQUARE << LOG_PITCH, COLUMNS = 8 << LOG_PITCH;
+    constexpr unsigned COLUMNS = 8 << LOG_PITCH;
     uint4* const panels = reinterpret_cast<uint4*>(memory);
     float* const norms = reinterpret_cast<float*>(memory + 4 * PANEL);
     const unsigned across = div_up(p.m, SQUARE);
     const unsigned i0 = blockIdx.x / across * SQUARE, j0 = blockIdx.x % across * SQUARE;
-    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = lane / 4, in = lane % 4;
+    const unsigned warp = threadIdx.x / 32;
     // The warp's 32 rows and 64 columns.
     const unsigned row0 = warp / 2 * 32, col0 = warp % 2 * 64;
     stage_panel(panels, a, p.n, i0, p.d, 0);
@@ -76,25 +185,7 @@ __device__ __forceinline__ void forward_half(float4* memory, const T* a, const T
         __syncthreads();
         const uint4* const x0 = panels + now * 2 * PANEL;
         const unsigned steps = div_up(min(COLUMNS, p.d - k), 16);
-#pragma unroll 1
-        for (unsigned s = 0; s < steps; s++) {
-            unsigned x[2][4];
-#pragma unroll
-            for (unsigned w = 0; w < 2; w++)
-                load_matrices(x[w], x0 + place_half(row0 + 16 * w + lane % 16, 2 * s + lane / 16, LOG_PITCH));
-#pragma unroll
-            for (unsigned n = 0; n < 8; n += 2) {
-                unsigned both[4];
-                load_matrices(both,
-                              x0 + PANEL + place_half(col0 + 8 * n + lane % 8 + lane / 16 * 8, 2 * s + lane / 8 % 2, LOG_PITCH));
-                const unsigned y0[2] = {both[0], both[1]}, y1[2] = {both[2], both[3]};
-#pragma unroll
-                for (unsigned w = 0; w < 2; w++) {
-                    multiply(acc[w][n], x[w], y0, T());
-                    multiply(acc[w][n + 1], x[w], y1, T());
-                }
-            }
-        }
+        multiply_panels<T>(acc, x0, steps, row0, col0);
         if (p.kind != DOT) {
 #pragma unroll 2
             for (unsigned c = 0; c < 2 * steps; c++) {
@@ -118,72 +209,8 @@ __device__ __forceinline__ void forward_half(float4* memory, const T* a, const T
     }
     __syncthreads();
     bool near = false;
-    if (p.kind != DOT) {
-#pragma unroll
-        for (unsigned w = 0; w < 2; w++) {
-#pragma unroll
-            for (unsigned h = 0; h < 2; h++) {
-                const unsigned row = row0 + 16 * w + 8 * h + group;
-                const float norm = norms[row];
-#pragma unroll
-                for (unsigned n = 0; n < 8; n++) {
-#pragma unroll
-                    for (unsigned e = 0; e < 2; e++) {
-                        const unsigned col = col0 + 8 * n + 2 * in + e;
-                        float& v = acc[w][n][2 * h + e];
-                        if (p.kind == COSINE) {
-                            v *= norm * norms[SQUARE + col];
-                        } else {
-                            const float squares = norm + norms[SQUARE + col];
-                            v = fmaf(-2.0f, v, squares);
-                            // Not a number counts as near.
-                            const bool far = v > NEAR_GRAM * squares;
-                            near |= !far;
-                            v = far ? v : -1.0f; // until it is taken again
-                        }
-                    }
-                }
-            }
-        }
-    }
-    // Out through shared memory, 16 rows of a warp at a time, so that a half-warp writes 256 bytes of a row.
-    constexpr unsigned WAY = 72;
-    float* const tile = reinterpret_cast<float*>(memory) + warp * 16 * WAY;
-    const bool whole = on_quads(y, p.m), again = __ballot_sync(FULL, near) != 0;
-#pragma unroll
-    for (unsigned w = 0; w < 2; w++) {
-        __syncwarp();
-#pragma unroll
-        for (unsigned n = 0; n < 8; n++) {
-#pragma unroll
-            for (unsigned h = 0; h < 2; h++) {
-                float* const to = tile + (8 * h + group) * WAY + 8 * n + 2 * in;
-                *reinterpret_cast<float2*>(to) = make_float2(acc[w][n][2 * h], acc[w][n][2 * h + 1]);
-            }
-        }
-        __syncwarp();
-        if (again) {
-#pragma unroll 1
-            for (unsigned e = lane; e < 16 * 64; e += 32) {
-                const unsigned i = i0 + row0 + 16 * w + e / 64, j = j0 + col0 + e % 64;
-                float& v = tile[e / 64 * WAY + e % 64];
-                if (v < 0.0f && i < p.n && j < p.m)
-                    v = distance(a + static_cast<size_t>(i) * p.d, b + static_cast<size_t>(j) * p.d, p.d);
-            }
-            __syncwarp();
-        }
-#pragma unroll
-        for (unsigned r = 0; r < 16; r += 2) {
-            const unsigned row = r + lane / 16, i = i0 + row0 + 16 * w + row;
-            const float4 q = at4(tile, row * WAY + lane % 16 * 4);
-            float v[4] = {q.x, q.y, q.z, q.w};
-            if (p.kind == EUCLIDEAN) {
-#pragma unroll
-                for (unsigned c = 0; c < 4; c++) v[c] = sqrtf(v[c]);
-            }
-            if (i < p.n) write_once(y, i, j0 + col0 + lane % 16 * 4, p.m, v, whole);
-        }
-    }
+    if (p.kind != DOT) near = similarities(acc, norms, row0, col0, p.kind);
+    write_panel(acc, reinterpret_cast<float*>(memory), near, a, b, y, i0 + row0, j0 + col0, p);
 }
 
 } // namespace

@@ -83,6 +83,78 @@ __device__ inline void norms_staged(float* to, const float4* rows, unsigned log,
     if (part == 0) to[row] = sum;
 }
 
+// Leaves a warp's sums in shared memory: acc at its 16 rows of zj, `pitch_out` apart, and those of the coefficients in sum_i.
+template <class T>
+__device__ __forceinline__ void put_sums(float4* zj, float* sum_i, const float (&acc)[COLUMNS][4], const float (&sums)[2],
+                                         unsigned pitch_out, unsigned width) {
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = lane / 4, in = lane % 4;
+    float* const mine = reinterpret_cast<float*>(zj + 16 * warp * pitch_out);
+#pragma unroll
+    for (unsigned h = 0; h < 2; h++) {
+        const float sum = sum_of_four(sums[h]);
+        if (in == 0) sum_i[16 * warp + 8 * h + group] = sum;
+#pragma unroll
+        for (unsigned m = 0; m < COLUMNS; m++) {
+            if (m % 2 == 0 && 8 * m >= width) break;
+            mine[4 * pitch_out * (8 * h + group) + column_of(T(), m, 0)] = acc[m][2 * h];
+            mine[4 * pitch_out * (8 * h + group) + column_of(T(), m, 1)] = acc[m][2 * h + 1];
+        }
+    }
+}
+
+// Adds up the sums of the warps that share rows, and makes of them `scale` times the gradient of a chunk; 0 where there are not
+// `any`.
+template <bool COSINE, class T>
+__device__ __forceinline__ void put_gradient(float* out, const float4* zi, const float4* zj, const float* norm_i,
+                                             const float* sum_i, const Rows& a, unsigned i0, unsigned column, unsigned d,
+                                             const Cut& cut, bool any, float scale) {
+    const unsigned log = log_units(T(), d), log_out = log_pitch_of(d), pitch_out = pitch_of(0.0f, log_out);
+    const unsigned high = cut.own / 16, width = min(CHUNK, d - column);
+    const bool whole = on_quads(out, d);
+    for (unsigned e = threadIdx.x; e < cut.own << log_out; e += BLOCK) {
+        const unsigned row = e >> log_out, q = e - (row << log_out), r = i0 + row, k = column + 4 * q;
+        if (r >= a.n || 4 * q >= width) continue;
+        float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        const float by = scale * a.weight(r);
+        if (any && (by > 0.0f || by < 0.0f)) {
+            float sum = 0.0f;
+            for (unsigned w = 0; w < cut.tiles; w++) {
+                const float4 u = zj[(16 * w * high + row) * pitch_out + q];
+                v = make_float4(v.x + u.x, v.y + u.y, v.z + u.z, v.w + u.w);
+                sum += sum_i[16 * w * high + row];
+            }
+            const float ni = norm_i[row];
+            const float4 z = staged(T(), zi, log, row, q);
+            // On a line the angle is 0 or pi whatever the lengths.
+            const bool none = COSINE && (d == 1 || ni == 0.0f);
+            const float along_z = COSINE ? sum * ni : sum, along_v = COSINE ? ni : 1.0f, of = none ? 0.0f : COSINE ? by * ni : by;
+            v = make_float4(along_z * z.x - along_v * v.x, along_z * z.y - along_v * v.y, along_z * z.z - along_v * v.z,
+                            along_z * z.w - along_v * v.w);
+            v = none ? make_float4(0.0f, 0.0f, 0.0f, 0.0f) : make_float4(of * v.x, of * v.y, of * v.z, of * v.w);
+        }
+        put(out + static_cast<size_t>(r) * d + k, v, d - k, whole);
+    }
+}
+
+// What is known of a round's rows j, from `first` on, of which `tile` is the warp's; their squares are taken from there where the
+// tile is whole.
+template <bool COSINE, class T>
+__device__ __forceinline__ void tell_others(float* norm_j, float* weight_j, float* label_j, const float4* tile, const Rows& b,
+                                            unsigned first, const Cut& cut, unsigned d) {
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, log = log_units(T(), d), rows = TILE * cut.tiles;
+    const unsigned high = cut.own / 16, down = warp % high, across = warp / high;
+    for (unsigned r = threadIdx.x; r < rows; r += BLOCK) {
+        const unsigned j = first + r;
+        weight_j[r] = b.weight(j);
+        label_j[r] = j < b.n ? b.labels[j] : 0.0f;
+    }
+    if (d <= CHUNK) {
+        norms_staged<COSINE, T>(norm_j + TILE * across, tile, log, b, first + TILE * across, 32 * down + lane, high, d);
+    } else {
+        norms<COSINE>(norm_j, b, first, rows, d);
+    }
+}
+
 // Rows i0 to i0 + cut.own of `a` against the slice's rows of `b`, columns from `column` on; a row makes no pair with itself where
 // both sets are the `same`. `term(t, w, directed)` is the pair's at label distance w; `directed` is false where a cosine has no
 // direction. Writes `scale` times the slice's part of the gradient into out [a.n, d]; returns the thread's part of twice the sum
@@ -101,7 +173,7 @@ __device__ __noinline__ double sweep_rows(float4* memory, const Rows a, const Ro
     float* const label_j = weight_j + 64;
     float* const sum_i = label_j + 64;
 
-    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = lane / 4, in = lane % 4;
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = lane / 4;
     const unsigned high = cut.own / 16, down = warp % high, across = warp / high;
     const unsigned chunks = div_up(d, CHUNK), own = column / CHUNK, width = min(CHUNK, d - column);
     const unsigned rounds = div_up(b.n, TILE * cut.tiles), share = div_up(rounds, cut.slices);
@@ -118,14 +190,7 @@ __device__ __noinline__ double sweep_rows(float4* memory, const Rows a, const Ro
         norms<COSINE>(norm_i, a, i0, cut.own, d);
     }
     __syncthreads();
-    Owned my;
-    my.first = i0 + 16 * down + group;
-#pragma unroll
-    for (unsigned h = 0; h < 2; h++) {
-        my.norm[h] = first < end ? norm_i[16 * down + group + 8 * h] : 0.0f;
-        my.length[h] = COSINE && my.norm[h] > 0.0f ? 1.0f / my.norm[h] : 0.0f;
-        my.label[h] = my.first + 8 * h < a.n ? a.labels[my.first + 8 * h] : 0.0f;
-    }
+    const Owned my = owned<COSINE>(norm_i, a, i0, 16 * down + group, first < end);
     unsigned now = 0;
     for (unsigned round = first; round < end; round++) {
         float gram[BLOCKS][4] = {};
@@ -149,17 +214,7 @@ __device__ __noinline__ double sweep_rows(float4* memory, const Rows a, const Ro
             }
             copy_commit();
             if (c == 0) {
-                for (unsigned r = threadIdx.x; r < rows; r += BLOCK) {
-                    const unsigned j = round * rows + r;
-                    weight_j[r] = b.weight(j);
-                    label_j[r] = j < b.n ? b.labels[j] : 0.0f;
-                }
-                if (chunks == 1) {
-                    norms_staged<COSINE, T>(norm_j + TILE * across, tile, log, b, round * rows + TILE * across, 32 * down + lane,
-                                            high, d);
-                } else {
-                    norms<COSINE>(norm_j, b, round * rows, rows, d);
-                }
+                tell_others<COSINE, T>(norm_j, weight_j, label_j, tile, b, round * rows, cut, d);
                 __syncthreads();
             }
             gram_tile(T(), gram, zi, 16 * down, tile, log, min(CHUNK, d - k0));
@@ -169,71 +224,24 @@ __device__ __noinline__ double sweep_rows(float4* memory, const Rows a, const Ro
         const Others their = {norm_j + TILE * across, weight_j + TILE * across, label_j + TILE * across};
         const bool crosses = same && j < i + 16 && i < j + TILE;
         const bool all = light && !crosses && j + TILE <= b.n && i + 16 <= a.n;
-        bool near = false, undirected = false;
         float t[BLOCKS][4];
-#pragma unroll
-        for (unsigned n = 0; n < BLOCKS; n++) {
-            const float2 norm = *reinterpret_cast<const float2*>(their.norm + 8 * n + 2 * in);
-#pragma unroll
-            for (unsigned e = 0; e < 4; e++) {
-                const float nj = e % 2 == 0 ? norm.x : norm.y, ni = my.norm[e / 2], by = ni * nj,
-                            squares = COSINE ? 2.0f : ni + nj;
-                const float te = COSINE ? fmaf(-2.0f * by, gram[n][e], 2.0f) : fmaf(-2.0f, gram[n][e], squares);
-                // Not a number counts as near, and so does a cosine whose product may be too large or small for f32; zero rows,
-                // which those that are masked or beyond the last are staged as, do not.
-                if (COSINE) {
-                    undirected |= (ni == 0.0f) | (nj == 0.0f);
-                    near |= (!(te > cancels(T()) * 2.0f) | !(by > 1e-24f) | !(by < 1e24f)) & (ni != 0.0f) & (nj != 0.0f);
-                } else {
-                    near |= !(te > cancels(T()) * squares) & (squares != 0.0f);
-                }
-                t[n][e] = te;
-            }
-        }
-        near = __any_sync(FULL, near);
+        const Doubts doubts = squared_distances<COSINE, T>(t, gram, my, their);
+        bool near = __any_sync(FULL, doubts.near);
         if (near && crosses) {
             // A row is near itself, which is no pair: only the others count.
-            bool others = false;
-#pragma unroll
-            for (unsigned n = 0; n < BLOCKS; n++) {
-#pragma unroll
-                for (unsigned e = 0; e < 4; e++) {
-                    const unsigned col = 8 * n + 2 * in + e % 2;
-                    const float squares = COSINE ? 2.0f : my.norm[e / 2] + their.norm[col];
-                    others |= !(t[n][e] > cancels(T()) * squares) & (squares != 0.0f) & (my.first + 4 * (e - e % 2) != j + col);
-                }
-            }
-            near = __any_sync(FULL, others);
+            near = __any_sync(FULL, others_near<COSINE, T>(t, my, their, j));
         }
         Left<T> left;
         Found found;
         // A zero row has no direction.
-        bool done = all && !near && !(COSINE && __any_sync(FULL, undirected));
+        bool done = all && !near && !(COSINE && __any_sync(FULL, doubts.undirected));
         if (done) {
             found = plain<COSINE, T>(t, gram, left, my, their, term);
             done = sizeof(T) == 4 || !__any_sync(FULL, found.large);
         }
         if (!done) {
-            General<T> all_of_it;
-#pragma unroll
-            for (unsigned e = 0; e < 4; e++) {
-#pragma unroll
-                for (unsigned n = 0; n < BLOCKS; n++) all_of_it.t[n][e] = t[n][e];
-#pragma unroll
-                for (unsigned m = 0; m < COLUMNS; m++) all_of_it.acc[m][e] = acc[m][e];
-            }
-            all_of_it.a = a, all_of_it.b = b, all_of_it.my = my, all_of_it.their = their, all_of_it.same = same,
-            all_of_it.near = near;
-            all_of_it.j0 = j, all_of_it.d = d, all_of_it.width = width, all_of_it.log = log;
-            all_of_it.zi = zi, all_of_it.zj = tile, all_of_it.row = 16 * down + group;
-            const F copy = term;
-            general<COSINE, T>(all_of_it, copy);
-#pragma unroll
-            for (unsigned m = 0; m < COLUMNS; m++)
-#pragma unroll
-                for (unsigned e = 0; e < 4; e++) acc[m][e] = all_of_it.acc[m][e];
-            left = all_of_it.left;
-            found = all_of_it.found;
+            found = general_of<COSINE, T>(t, acc, left, a, b, my, their, same, near, j, d, width, log, zi, tile,
+                                          16 * down + group, term);
         }
         losses += found.loss;
         sums[0] += found.sums[0], sums[1] += found.sums[1];
@@ -243,43 +251,9 @@ __device__ __noinline__ double sweep_rows(float4* memory, const Rows a, const Ro
     // Out through where the tiles were, so that neighbours write neighbours.
     copy_wait<0>();
     __syncthreads();
-    float* const mine = reinterpret_cast<float*>(zj + 16 * warp * pitch_out);
-#pragma unroll
-    for (unsigned h = 0; h < 2; h++) {
-        const float sum = sum_of_four(sums[h]);
-        if (in == 0) sum_i[16 * warp + 8 * h + group] = sum;
-#pragma unroll
-        for (unsigned m = 0; m < COLUMNS; m++) {
-            if (m % 2 == 0 && 8 * m >= width) break;
-            mine[4 * pitch_out * (8 * h + group) + column_of(T(), m, 0)] = acc[m][2 * h];
-            mine[4 * pitch_out * (8 * h + group) + column_of(T(), m, 1)] = acc[m][2 * h + 1];
-        }
-    }
+    put_sums<T>(zj, sum_i, acc, sums, pitch_out, width);
     __syncthreads();
-    const bool whole = on_quads(out, d);
-    for (unsigned e = threadIdx.x; e < cut.own << log_out; e += BLOCK) {
-        const unsigned row = e >> log_out, q = e - (row << log_out), r = i0 + row, k = column + 4 * q;
-        if (r >= a.n || 4 * q >= width) continue;
-        float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        const float by = scale * a.weight(r);
-        if (first < end && (by > 0.0f || by < 0.0f)) {
-            float sum = 0.0f;
-            for (unsigned w = 0; w < cut.tiles; w++) {
-                const float4 u = zj[(16 * w * high + row) * pitch_out + q];
-                v = make_float4(v.x + u.x, v.y + u.y, v.z + u.z, v.w + u.w);
-                sum += sum_i[16 * w * high + row];
-            }
-            const float ni = norm_i[row];
-            const float4 z = staged(T(), zi, log, row, q);
-            // On a line the angle is 0 or pi whatever the lengths.
-            const bool none = COSINE && (d == 1 || ni == 0.0f);
-            const float along_z = COSINE ? sum * ni : sum, along_v = COSINE ? ni : 1.0f, of = none ? 0.0f : COSINE ? by * ni : by;
-            v = make_float4(along_z * z.x - along_v * v.x, along_z * z.y - along_v * v.y, along_z * z.z - along_v * v.z,
-                            along_z * z.w - along_v * v.w);
-            v = none ? make_float4(0.0f, 0.0f, 0.0f, 0.0f) : make_float4(of * v.x, of * v.y, of * v.z, of * v.w);
-        }
-        put(out + static_cast<size_t>(r) * d + k, v, d - k, whole);
-    }
+    put_gradient<COSINE, T>(out, zi, zj, norm_i, sum_i, a, i0, column, d, cut, first < end, scale);
     return losses;
 }
 

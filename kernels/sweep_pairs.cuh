@@ -39,6 +39,70 @@ struct Others {
     const float *norm, *weight, *label;
 };
 
+// What a lane knows of its rows, the first of which is the block's `row`-th; nothing of their norms where the slice has not `any`
+// pairs.
+template <bool COSINE>
+__device__ __forceinline__ Owned owned(const float* norm_i, const Rows& a, unsigned i0, unsigned row, bool any) {
+    Owned my;
+    my.first = i0 + row;
+#pragma unroll
+    for (unsigned h = 0; h < 2; h++) {
+        my.norm[h] = any ? norm_i[row + 8 * h] : 0.0f;
+        my.length[h] = COSINE && my.norm[h] > 0.0f ? 1.0f / my.norm[h] : 0.0f;
+        my.label[h] = my.first + 8 * h < a.n ? a.labels[my.first + 8 * h] : 0.0f;
+    }
+    return my;
+}
+
+// What keeps a lane's pairs of a tile from the plain way: one that is near, or a row without a direction.
+struct Doubts {
+    bool near, undirected;
+};
+
+// t of the tile's pairs, from their products.
+template <bool COSINE, class T>
+__device__ __forceinline__ Doubts squared_distances(float (&t)[BLOCKS][4], const float (&gram)[BLOCKS][4], const Owned& my,
+                                                    const Others& their) {
+    const unsigned in = threadIdx.x % 4;
+    Doubts found = {false, false};
+#pragma unroll
+    for (unsigned n = 0; n < BLOCKS; n++) {
+        const float2 norm = *reinterpret_cast<const float2*>(their.norm + 8 * n + 2 * in);
+#pragma unroll
+        for (unsigned e = 0; e < 4; e++) {
+            const float nj = e % 2 == 0 ? norm.x : norm.y, ni = my.norm[e / 2], by = ni * nj, squares = COSINE ? 2.0f : ni + nj;
+            const float te = COSINE ? fmaf(-2.0f * by, gram[n][e], 2.0f) : fmaf(-2.0f, gram[n][e], squares);
+            // Not a number counts as near, and so does a cosine whose product may be too large or small for f32; zero rows,
+            // which those that are masked or beyond the last are staged as, do not.
+            if (COSINE) {
+                found.undirected |= (ni == 0.0f) | (nj == 0.0f);
+                found.near |= (!(te > cancels(T()) * 2.0f) | !(by > 1e-24f) | !(by < 1e24f)) & (ni != 0.0f) & (nj != 0.0f);
+            } else {
+                found.near |= !(te > cancels(T()) * squares) & (squares != 0.0f);
+            }
+            t[n][e] = te;
+        }
+    }
+    return found;
+}
+
+// Whether any pair of two different rows is near, in a tile from j on that rows are in on both sides.
+template <bool COSINE, class T>
+__device__ __forceinline__ bool others_near(const float (&t)[BLOCKS][4], const Owned& my, const Others& their, unsigned j) {
+    const unsigned in = threadIdx.x % 4;
+    bool others = false;
+#pragma unroll
+    for (unsigned n = 0; n < BLOCKS; n++) {
+#pragma unroll
+        for (unsigned e = 0; e < 4; e++) {
+            const unsigned col = 8 * n + 2 * in + e % 2;
+            const float squares = COSINE ? 2.0f : my.norm[e / 2] + their.norm[col];
+            others |= !(t[n][e] > cancels(T()) * squares) & (squares != 0.0f) & (my.first + 4 * (e - e % 2) != j + col);
+        }
+    }
+    return others;
+}
+
 // t of the tile's pairs, from differences.
 template <bool COSINE, class T>
 __device__ __forceinline__ void exact(float (&t)[BLOCKS][4], const Rows& a, const Rows& b, const Owned& my, const Others& their,
@@ -217,6 +281,33 @@ template <bool COSINE, class T, class F> __device__ __noinline__ void general(Ge
     for (unsigned m = 0; m < COLUMNS; m++)
 #pragma unroll
         for (unsigned e = 0; e < 4; e++) tile.acc[m][e] -= sum[m][e];
+}
+
+// Step 2 of a tile by `general`, to and from its memory.
+template <bool COSINE, class T, class F>
+__device__ __forceinline__ Found general_of(const float (&t)[BLOCKS][4], float (&acc)[COLUMNS][4], Left<T>& left, const Rows& a,
+                                            const Rows& b, const Owned& my, const Others& their, bool same, bool near, unsigned j,
+                                            unsigned d, unsigned width, unsigned log, const float4* zi, const float4* zj,
+                                            unsigned row, const F& term) {
+    General<T> all_of_it;
+#pragma unroll
+    for (unsigned e = 0; e < 4; e++) {
+#pragma unroll
+        for (unsigned n = 0; n < BLOCKS; n++) all_of_it.t[n][e] = t[n][e];
+#pragma unroll
+        for (unsigned m = 0; m < COLUMNS; m++) all_of_it.acc[m][e] = acc[m][e];
+    }
+    all_of_it.a = a, all_of_it.b = b, all_of_it.my = my, all_of_it.their = their, all_of_it.same = same, all_of_it.near = near;
+    all_of_it.j0 = j, all_of_it.d = d, all_of_it.width = width, all_of_it.log = log;
+    all_of_it.zi = zi, all_of_it.zj = zj, all_of_it.row = row;
+    const F copy = term;
+    general<COSINE, T>(all_of_it, copy);
+#pragma unroll
+    for (unsigned m = 0; m < COLUMNS; m++)
+#pragma unroll
+        for (unsigned e = 0; e < 4; e++) acc[m][e] = all_of_it.acc[m][e];
+    left = all_of_it.left;
+    return all_of_it.found;
 }
 
 } // namespace
