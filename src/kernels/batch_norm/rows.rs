@@ -1,7 +1,8 @@
 //! Rows of the registry.
 
+use super::fast;
+use super::oracle;
 use super::params::{BLOCK, BatchNormParams};
-use super::{fast, oracle};
 use crate::kernel::{Binding, Cost, Cuda, Kernel, Params, Twin, spans};
 
 fn per_channel(p: &Params) -> [u32; 3] {

@@ -1,7 +1,8 @@
 //! Rows of the registry.
 
+use super::fast;
+use super::oracle;
 use super::params::{LinearParams, WANT_B, WANT_W, WANT_X};
-use super::{fast, oracle};
 use crate::kernel::{Binding, Cost, Cuda, Kernel, Params, Twin};
 
 /// Most elements of a `dw` that is cut into patches of `PATCH × PATCH`.

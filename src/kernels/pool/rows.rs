@@ -1,7 +1,8 @@
 //! Rows of the registry.
 
+use super::fast;
+use super::oracle;
 use super::params::PoolParams;
-use super::{fast, oracle};
 use crate::kernel::{Binding, Cost, Cuda, Kernel, Params, SPAN, Twin, spans};
 
 /// Elements of `x`.
