@@ -1,5 +1,7 @@
 //! The rules of the house: what holds of the sources themselves.
 
+/// What Markdown files say of the code.
+mod documents;
 /// Layers, circles, who knows which library.
 mod layers;
 /// Sizes, `mod.rs` files, names of shared parts.

@@ -8,8 +8,8 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 use etude::embed;
 
-/// PyTorch's `conv1d`: `x` `[batch, cin, t]`, `w` `[cout, cin/groups, taps]`, `b` `[cout]`, and the output `[batch, cout, out]`, all
-/// f32; its gradient flows to all three.
+/// PyTorch's `conv1d`: `x` `[batch, cin, t]`, `w` `[cout, cin/groups, taps]`, `b` `[cout]`, and the output
+/// `[batch, cout, out]`, all f32; its gradient flows to all three.
 ///
 /// # Errors
 /// When shapes, options, dtypes or devices do not fit together, or the device is not [shared](crate::share).

@@ -16,8 +16,8 @@ fn fault(message: impl Into<String>) -> Error {
     Error::device("burn", message)
 }
 
-/// Starts burn's wgpu runtime as `options` say and [shares](share) it. The first thing to do with a device: a runtime that burn has
-/// started already cannot be asked for its queue.
+/// Starts burn's wgpu runtime as `options` say and [shares](share) it. The first thing to do with a device: a runtime that
+/// burn has started already cannot be asked for its queue.
 ///
 /// # Errors
 /// When burn cannot start the runtime, or has done so before.

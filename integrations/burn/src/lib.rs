@@ -1,9 +1,9 @@
 //! Etude's WGSL kernels on [burn](https://burn.dev)'s wgpu tensors: the label-distance-weighted contrastive loss, similarity
 //! matrices and a one-dimensional convolution, with their gradients in burn's autodiff.
 //!
-//! The kernels read and write burn's own memory, on burn's device and queue: nothing is copied, but a tensor whose elements do not lie
-//! in a row (transposed, say), which burn lays out anew first. With burn's fusion an op waits its turn as burn's own do, and
-//! runs on the tensors that fusion has by then. Tensors are f32.
+//! The kernels read and write burn's own memory, on burn's device and queue: nothing is copied, but a tensor whose elements do
+//! not lie in a row (transposed, say), which burn lays out anew first. With burn's fusion an op waits its turn as burn's own
+//! do, and runs on the tensors that fusion has by then. Tensors are f32.
 //!
 //! ```no_run
 //! use burn::tensor::{Device, Tensor};
@@ -36,3 +36,7 @@ pub use etude::ops::conv1d::ConvOptions1d;
 pub use etude::similarity::Similarity;
 pub use etude::{Error, Result};
 pub use similarity::similarity;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

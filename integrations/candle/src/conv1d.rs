@@ -11,9 +11,9 @@ use etude::device::{Buf, Device};
 use etude::embed::{self, ConvGradients};
 use etude::ops::conv1d::ConvOptions1d;
 
-/// `y[n,c,o] = b[c] + Σ_i Σ_k w[c,i,k] · x[n, i, o·stride + k·dilation − padding]`, as candle's and PyTorch's: `x` `[batch, cin, time]`,
-/// `w` `[cout, cin/groups, taps]`, `b` `[cout]`, and `y` `[batch, cout, (time + 2·padding − dilation·(taps − 1) − 1)/stride + 1]`,
-/// rounded down.
+/// `y[n,c,o] = b[c] + Σ_i Σ_k w[c,i,k] · x[n, i, o·stride + k·dilation − padding]`, as candle's and PyTorch's:
+/// `x` `[batch, cin, time]`, `w` `[cout, cin/groups, taps]`, `b` `[cout]`, and `y`
+/// `[batch, cout, (time + 2·padding − dilation·(taps − 1) − 1)/stride + 1]`, rounded down.
 ///
 /// # Errors
 /// When shapes, dtypes, devices and options do not fit together, a dimension is empty, or the device fails.

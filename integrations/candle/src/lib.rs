@@ -1,7 +1,8 @@
 //! Etude's label-distance-weighted contrastive loss and `conv1d` as [candle](candle_core) ops.
 //!
-//! They read tensors where they lie and write into tensors that candle owns: the CPU's, in f32 and f64, and with the feature `cuda`
-//! those of NVIDIA cards, in f32, on the stream that candle uses. Gradients flow through `backward` as through candle's own ops.
+//! They read tensors where they lie and write into tensors that candle owns: the CPU's, in f32 and f64, and with the feature
+//! `cuda` those of NVIDIA cards, in f32, on the stream that candle uses. Gradients flow through `backward` as through candle's
+//! own ops.
 //!
 //! - [`contrastive`] and [`contrastive_cross`]: value and gradient in one pass over the pairs, without an N × N matrix.
 //! - [`conv1d`]: with stride, padding, dilation, groups and bias.
@@ -33,3 +34,7 @@ pub use contrastive::{Samples, contrastive, contrastive_cross};
 pub use conv1d::conv1d;
 pub use etude::contrastive::{ContrastiveOptions, Metric, bins};
 pub use etude::ops::conv1d::{ConvOptions1d, Precision};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -25,8 +25,8 @@ fn options(metric: Metric) -> ContrastiveOptions {
     ContrastiveOptions { metric, margin: 0.5, ..Default::default() }
 }
 
-/// f64 runs the oracle's own loops, and times an upstream of 1 nothing is rounded. In f32 each of the 700 terms is within a few 2⁻²⁴,
-/// and in the gradient they partly cancel.
+/// f64 runs the oracle's own loops, and times an upstream of 1 nothing is rounded. In f32 each of the 700 terms is within a
+/// few 2⁻²⁴, and in the gradient they partly cancel.
 fn tolerance((_, dtype): &Place) -> f64 {
     if *dtype == DType::F64 { 0.0 } else { 2e-6 }
 }

@@ -108,10 +108,10 @@ fn finite_differences() -> Result<()> {
     Ok(())
 }
 
-/// candle's gradient by the weight is wrong on the CPU wherever the gradient that it is given has more than one sample and channel:
-/// `conv1d` makes a contiguous copy of a transposed kernel and then does not use it
-/// (<https://github.com/huggingface/candle/pull/3836>, <https://github.com/huggingface/candle/pull/3758>).
-/// When the last assertion here falls, candle is repaired: turn it round.
+/// candle's gradient by the weight is wrong on the CPU wherever the gradient that it is given has more than one sample and
+/// channel: `conv1d` makes a contiguous copy of a transposed kernel and then does not use it
+/// (<https://github.com/huggingface/candle/pull/3836>, <https://github.com/huggingface/candle/pull/3758>). When the last
+/// assertion here falls, candle is repaired: turn it round.
 #[test]
 fn right_where_candle_is_wrong() -> Result<()> {
     let case: Case = ([2, 2, 8], [2, 2, 3], false, ConvOptions1d::default());

@@ -1,0 +1,40 @@
+//! `etude train` as a program of one's own: trains the network on the built-in synthetic set and grades performers it never
+//! heard.
+//!
+//!     cargo run --release --example train
+
+use etude::Result;
+use etude::audio::Scale;
+use etude::data::synth::{SynthOptions, generate};
+use etude::data::{InputOptions, Inputs};
+use etude::device::Cpu;
+use etude::report::metrics::Metrics;
+use etude::train::{Epoch, Hooks, Protocol, Snapshot, TrainOptions, fit};
+use std::ops::ControlFlow;
+
+fn main() -> Result<()> {
+    // Takes with their grades; `etude::data::load` reads those of a directory instead.
+    let recordings = generate(&SynthOptions::default())?;
+    let inputs = Inputs::build(&recordings, &InputOptions::default(), &|_, _| {})?;
+    // A tenth of the takes to watch, a fifth to test on; no performer is in two parts.
+    let split = inputs.holdout(0.1, 0.2, 0)?;
+
+    let cpu = Cpu::<f32>::new(0)?; // every core; or Wgpu::new(&Select::Auto)?, or Cuda::new(0)?
+    let options = TrainOptions::for_inputs(inputs.kind, Protocol::Mse, Scale::default().semitone());
+    let mut progress = |epoch: &Epoch, _: &Snapshot<'_>| {
+        if epoch.epoch.is_multiple_of(10) {
+            println!("epoch {} of {}: loss {:.4}", epoch.epoch, epoch.of, epoch.train_loss);
+        }
+        Ok(ControlFlow::Continue(()))
+    };
+    let hooks = Hooks { progress: Some(&mut progress), ..Hooks::default() };
+    let mut fitted = fit(&cpu, &inputs, &split, &options, hooks)?;
+
+    let predictions = fitted.predict(&cpu, &split.test)?;
+    let made: Vec<f32> = predictions.iter().map(|p| p.rating).collect();
+    let ratings: Vec<f32> = split.test.iter().map(|&take| inputs.examples[take].rating).collect();
+    let metrics = Metrics::new(&made, &ratings);
+    let shown = |value: Option<f64>| value.map_or("undefined".into(), |v| format!("{v:.4}"));
+    println!("{} recordings: R² {}, Pearson r {}", metrics.n, shown(metrics.r2), shown(metrics.pearson));
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! Documents: what they link to is there, and what they say of the code is so.
+
+use crate::source::{root, texts};
+
+/// The lines of a Markdown text with the language of the block of code they are in, empty for prose.
+fn lines(text: &str) -> impl Iterator<Item = (String, &str)> {
+    let mut block: Option<String> = None;
+    text.lines().filter_map(move |line| match line.trim_start().strip_prefix("```") {
+        Some(language) => {
+            block = block.is_none().then(|| language.to_string());
+            None
+        }
+        None => Some((block.clone().unwrap_or_default(), line)),
+    })
+}
+
+fn prose(text: &str) -> String {
+    lines(text).filter(|(block, _)| block.is_empty()).map(|(_, line)| line.to_string() + "\n").collect()
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+#[test]
+fn links_lead_to_files() {
+    let mut dead = Vec::new();
+    for (file, text) in &texts(&["."], &[".md"]) {
+        let folder = root().join(file).parent().unwrap().to_path_buf();
+        let text = prose(text);
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|t| !t.contains("://")) {
+            let path = target.split('#').next().unwrap_or_default();
+            if !path.is_empty() && !folder.join(path).exists() {
+                dead.push(format!("{file}: {target}"));
+            }
+        }
+    }
+    assert!(dead.is_empty(), "{}", dead.join("\n"));
+}
+
+/// The example is compiled and run by a test of the C ABI; what its README shows of it stands in it.
+#[test]
+fn the_c_that_is_shown_is_the_examples() {
+    let (readme, example) = (read("examples/c/README.md"), read("examples/c/contrastive.c"));
+    let trimmed = |line: &str| line.trim().to_string();
+    let example: Vec<_> = example.lines().map(trimmed).collect();
+    let shown: Vec<_> =
+        lines(&readme).filter(|(block, _)| block == "c").map(|(_, line)| trimmed(line)).collect();
+    let strange: Vec<_> = shown.iter().filter(|line| !example.contains(line)).collect();
+    assert!(!shown.is_empty() && strange.is_empty(), "not in examples/c/contrastive.c: {strange:#?}");
+}
+
+#[test]
+fn every_example_is_listed() {
+    let listed = prose(&read("examples/README.md"));
+    let files = texts(&["examples", "integrations"], &[".rs", ".c"]);
+    for file in files.keys().filter(|f| f.contains("examples/")) {
+        let name = file.strip_prefix("examples/").unwrap_or(file);
+        assert!(listed.contains(name), "examples/README.md says nothing of {file}");
+    }
+}
+
+/// A version as the manifest `file` has it in a line that begins with `key`: its first two numbers.
+fn version(file: &str, key: &str) -> String {
+    let text = read(file);
+    let line = text.lines().find(|l| l.starts_with(key)).unwrap_or_else(|| panic!("{file}: no {key}"));
+    let digits = line[key.len()..].trim_start_matches(|c: char| !c.is_ascii_digit());
+    let numbers = digits.split(|c: char| !c.is_ascii_digit()).take(2);
+    numbers.collect::<Vec<_>>().join(".")
+}
+
+#[test]
+fn versions_are_those_of_the_manifests() {
+    for (document, manifest, key, says) in [
+        ("README.md", "Cargo.toml", "rust-version", "Rust (VERSION or newer)"),
+        ("CITATION.cff", "Cargo.toml", "version", "version: VERSION."),
+        ("python/README.md", "python/pyproject.toml", "requires-python", "Python from VERSION on"),
+        (
+            "integrations/candle/README.md",
+            "integrations/candle/Cargo.toml",
+            "candle-core",
+            "/candle) VERSION",
+        ),
+        ("integrations/burn/README.md", "integrations/burn/Cargo.toml", "burn =", "burn.dev) VERSION"),
+    ] {
+        let says = says.replace("VERSION", &version(manifest, key));
+        assert!(read(document).contains(&says), "{document} does not say `{says}`, as {manifest} does");
+    }
+}
