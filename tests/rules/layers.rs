@@ -53,7 +53,10 @@ fn paths(code: &str) -> BTreeSet<Vec<String>> {
         for (at, _) in code.match_indices(start) {
             if !code[..at].ends_with(|c: char| is_word(c) || c == ':' || c == '$') {
                 let path: String = code[at..].chars().take_while(|&c| is_word(c) || c == ':').collect();
-                out.insert(path.split("::").filter(|w| !w.is_empty()).map(String::from).collect());
+                // What goes on with a brace is a tree and was read as one; with a `$`, a macro's.
+                if !path.ends_with("::") {
+                    out.insert(path.split("::").map(String::from).collect());
+                }
             }
         }
     }
