@@ -74,7 +74,7 @@ __device__ inline float4 dy_of(const float4* constants, unsigned c, float4 da, f
     return kept(make_float4(made(s, r, da.x, y.x), made(s, r, da.y, y.y), made(s, r, da.z, y.z), made(s, r, da.w, y.w)), live);
 }
 
-// How the weight gradient is cut; as `Dw` in src/kernels/conv_block.rs.
+// How the weight gradient is cut; as `Dw` in src/kernels/conv_block/grid.rs.
 struct Dw {
     unsigned quads; // threads side by side in output channels, of which each owns 4
     unsigned ins;   // and in input channels
@@ -277,7 +277,7 @@ __device__ inline void dw_block(unsigned number, const Inputs& in, float* part, 
     }
 }
 
-// How the gradient of the input is cut; as `Dx` in src/kernels/conv_block.rs.
+// How the gradient of the input is cut; as `Dx` in src/kernels/conv_block/grid.rs.
 struct Dx {
     unsigned groups;   // threads side by side in input channels, of which each owns 4
     unsigned rows;     // positions s / stride of a block

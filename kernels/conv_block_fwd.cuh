@@ -6,7 +6,7 @@
 
 namespace {
 
-// How fwd cuts its work; as `Fwd` in src/kernels/conv_block.rs.
+// How fwd cuts its work; as `Fwd` in src/kernels/conv_block/grid.rs.
 struct Fwd {
     unsigned per;      // channels of a thread
     unsigned groups;   // threads side by side in channels
