@@ -27,6 +27,7 @@ mod hash;
 pub mod kernel;
 pub mod kernels;
 pub mod model;
+mod names;
 pub mod nn;
 pub mod ops;
 pub mod optim;

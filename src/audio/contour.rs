@@ -1,9 +1,8 @@
 //! Pitch contours: MIDI pitch per frame at a fixed hop, 0 where unvoiced.
 
-use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 
+use crate::names::named;
 use crate::{Error, Result};
 
 /// The default hop in seconds: 256 samples at 44.1 kHz, 5.8 ms.
@@ -187,8 +186,7 @@ impl Contour {
 }
 
 /// How a MIDI pitch becomes a network input. An unvoiced frame stays 0 in each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum Scale {
     /// `midi / 127`, the paper's.
     #[default]
@@ -197,10 +195,9 @@ pub enum Scale {
     Centered72,
 }
 
-impl Scale {
-    /// All scales.
-    pub const ALL: [Self; 2] = [Self::Midi127, Self::Centered72];
+named!(Scale, "scale": Midi127 "midi127", Centered72 "centered72");
 
+impl Scale {
     /// The network input for a MIDI pitch; 0.0 (unvoiced) gives 0.0.
     pub fn apply(self, midi: f32) -> f32 {
         match self {
@@ -216,31 +213,6 @@ impl Scale {
             Self::Midi127 => 1.0 / 127.0,
             Self::Centered72 => 1.0 / 72.0,
         }
-    }
-
-    /// The name in files and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Midi127 => "midi127",
-            Self::Centered72 => "centered72",
-        }
-    }
-}
-
-impl fmt::Display for Scale {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Scale {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|scale| scale.name() == name)
-            .ok_or_else(|| Error::config(format!("scale {name:?}: expected midi127 or centered72")))
     }
 }
 

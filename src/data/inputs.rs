@@ -1,20 +1,18 @@
 //! Network inputs made of recordings.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::split::{self, SplitIndices};
-use super::{Recordings, Reference, Split};
+use super::recordings::{OVERALL, Recordings, Reference};
+use super::split::{self, Split, SplitIndices};
 use crate::audio::{AlignOptions, CHANNELS, Contour, Scale, align};
+use crate::names::named;
 use crate::{Error, Result};
 
 /// What the network sees of a take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum InputKind {
     /// The contour alone: 1 channel, a column per frame. One row.
     Contour,
@@ -26,10 +24,9 @@ pub enum InputKind {
     AlignmentPath,
 }
 
-impl InputKind {
-    /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Contour, Self::ContourReference, Self::AlignmentPath];
+named!(InputKind, "input": Contour "contour", ContourReference "contour-reference", AlignmentPath "alignment-path");
 
+impl InputKind {
     /// The best kind these recordings allow: the alignment path if there are references, else the contour.
     pub fn default_for(recordings: &Recordings) -> Self {
         if recordings.references.is_empty() { Self::Contour } else { Self::AlignmentPath }
@@ -47,32 +44,6 @@ impl InputKind {
     /// Whether a take needs a reference.
     pub fn needs_reference(self) -> bool {
         self != Self::Contour
-    }
-
-    /// The name in files and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Contour => "contour",
-            Self::ContourReference => "contour-reference",
-            Self::AlignmentPath => "alignment-path",
-        }
-    }
-}
-
-impl fmt::Display for InputKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for InputKind {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            Error::config(format!("input {name:?}: expected one of {names}"))
-        })
     }
 }
 
@@ -224,7 +195,7 @@ impl Inputs {
         if dropped > 0 {
             notes.push(format!("{dropped} takes dropped: no reference of their melody"));
         }
-        let criterion = recordings.criteria.get(criterion).cloned().unwrap_or_else(|| super::OVERALL.into());
+        let criterion = recordings.criteria.get(criterion).cloned().unwrap_or_else(|| OVERALL.into());
         Ok(Self { channels: kind.channels(), kind, criterion, examples, notes })
     }
 

@@ -6,31 +6,22 @@
 //! | `performer` | who performs; a split never parts one performer's takes |
 //! | `rating` or `rating_<criterion>`, one or more | in 0..=1; `rating` is the criterion `overall` |
 //! | `reference` (optional) | f0 file of the same melody as it should be; several separated by `;`; may be empty |
-//! | `melody` (optional) | name of the melody; its takes share all their references. Without, takes share a melody where the `reference` cells are the same |
+//! | `melody` (optional) | name of the melody; its takes share all their references |
 //! | `pass` (optional) | `1`/`0`, `true`/`false` or `pass`/`fail`; may be empty |
 //! | `split` (optional) | `train`, `val` or `test`, in every row |
+//!
+//! Without a `melody` column, takes share a melody where their `reference` cells are the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::{OVERALL, Recordings, Reference, Split, Take};
+use super::csv_error::csv_error;
+use super::recordings::{OVERALL, Recordings, Reference, Take};
+use super::split::Split;
 use crate::audio::{Contour, HOP};
 use crate::{Error, Result};
-
-/// A `csv` error as ours, with its line where it has one.
-pub(super) fn csv_error(path: &Path, error: csv::Error) -> Error {
-    let line = error.position().map(csv::Position::line);
-    match error.into_kind() {
-        csv::ErrorKind::Io(source) => Error::io(path, "read")(source),
-        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            Error::data(path, line, format!("{len} fields, but the header has {expected_len}"))
-        }
-        csv::ErrorKind::Utf8 { .. } => Error::data(path, line, "not UTF-8 text"),
-        other => Error::data(path, line, format!("not CSV: {other:?}")),
-    }
-}
 
 /// Which column holds what.
 #[derive(Default)]

@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{OVERALL, Recordings, Reference, Take};
+use super::csv_error::csv_error;
+use super::recordings::{OVERALL, Recordings, Reference, Take};
 use crate::audio::{Contour, HOP};
 use crate::{Error, Result};
 
@@ -72,8 +73,8 @@ impl Annotations {
         let mut reader = csv::ReaderBuilder::new()
             .trim(csv::Trim::All)
             .from_path(path)
-            .map_err(|error| super::manifest::csv_error(path, error))?;
-        let header = reader.headers().map_err(|error| super::manifest::csv_error(path, error))?.clone();
+            .map_err(|error| csv_error(path, error))?;
+        let header = reader.headers().map_err(|error| csv_error(path, error))?.clone();
         let file = header
             .iter()
             .position(|name| name == "file")
@@ -101,7 +102,7 @@ impl Annotations {
         let mut grades: BTreeMap<String, Grades> = BTreeMap::new();
         let mut merged = 0;
         for record in reader.records() {
-            let record = record.map_err(|error| super::manifest::csv_error(path, error))?;
+            let record = record.map_err(|error| csv_error(path, error))?;
             let line = record.position().map_or(0, csv::Position::line);
             let name = &record[file];
             let stem = name.strip_suffix(".wav").unwrap_or(name);

@@ -2,9 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use super::Split;
 use super::random::Random;
+use crate::names::named;
 use crate::{Error, Result};
+
+/// The parts of a split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Split {
+    /// Trained on.
+    Train,
+    /// Watched while training, to stop and to choose.
+    Val,
+    /// Looked at once, at the end.
+    Test,
+}
+
+named!(Split, "split": Train "train", Val "val", Test "test");
 
 /// Indices of the examples in each part of a split, ascending. No performer is in two parts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

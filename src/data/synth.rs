@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::random::Random;
-use super::{OVERALL, Recordings, Reference, Take};
+use super::recordings::{OVERALL, Recordings, Reference, Take};
 use crate::audio::contour::midi_to_hz;
 use crate::audio::{Contour, HOP};
 use crate::{Error, Result};

@@ -8,6 +8,7 @@ const LAYERS: &[&str] = &[
     "error",
     "fs",
     "hash",
+    "names",
     "stems",
     "simd",
     "kernel",
@@ -29,11 +30,11 @@ const LAYERS: &[&str] = &[
     "model",
 ];
 
-/// These know no device: of the layers before them only the first three.
+/// These know no device: of the layers before them only the first four.
 const NO_DEVICE: &[&str] = &["audio", "data", "report"];
 
 /// What they may know besides each other.
-const GROUND: &[&str] = &["error", "fs", "hash"];
+const GROUND: &[&str] = &["error", "fs", "hash", "names"];
 
 /// Paths that a text names, as lists of words: the trees of its `use` lines, and whatever else begins with `crate::`, `super::` or
 /// `self::`.

@@ -1,6 +1,7 @@
 //! What a launch is told.
 
 use crate::kernel::params;
+use crate::names::named;
 
 /// How far apart two embeddings are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -12,6 +13,8 @@ pub enum Metric {
     /// `1 − a·b / (‖a‖‖b‖)`; 1 when a row is zero.
     Cosine = 1,
 }
+
+named!(Metric, "metric": Euclidean "euclidean", Cosine "cosine");
 
 params! {
     /// Params of every kernel here.
