@@ -5,6 +5,7 @@ mod shared;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use etude::device::{Cpu, Device};
+use etude::report::profile::{LaunchTime, profile_table};
 use etude::{Error, Result};
 use shared::record;
 use std::hint::black_box;
@@ -40,19 +41,18 @@ fn profile(device: &dyn Device, batch: usize) -> Result<()> {
             *best = best.min(seconds);
         }
     }
-    println!("{:<26} {:>9} {:>9} {:>9} {:>6}", "kernel", "us", "GFLOP/s", "GB/s", "share");
-    let total: f64 = best.iter().sum();
-    for ((kernel, cost, _), seconds) in step.profile()?.iter().zip(&best) {
-        println!(
-            "{:<26} {:>9.1} {:>9.1} {:>9.1} {:>5.1}%",
-            kernel.name,
-            seconds * 1e6,
-            cost.flops as f64 / seconds / 1e9,
-            cost.bytes as f64 / seconds / 1e9,
-            100.0 * seconds / total
-        );
-    }
-    println!("{:<26} {:>9.1} {:>9.1}", "sum", total * 1e6, step.cost().flops as f64 / total / 1e9);
+    let launches: Vec<LaunchTime> = step
+        .profile()?
+        .iter()
+        .zip(best)
+        .map(|(&(kernel, cost, _), seconds)| LaunchTime {
+            name: kernel.name,
+            flops: cost.flops,
+            bytes: cost.bytes,
+            seconds,
+        })
+        .collect();
+    print!("{}", profile_table(&launches));
     Ok(())
 }
 

@@ -35,6 +35,7 @@ pub mod report;
 pub mod simd;
 pub mod similarity;
 mod stems;
+mod tensor_file;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -419,9 +419,11 @@ fn what_cannot_be_taken_up_says_why() {
     };
     with(&under("etude", &record), &["not a checkpoint", "etude-checkpoint"]);
     with(&under("etude-checkpoint", "{}"), &["metadata", "format"]);
-    let newer = record.replacen("\"format\":1", "\"format\":2", 1);
-    assert_ne!(newer, record);
-    with(&under("etude-checkpoint", &newer), &["newer version"]);
+    for (format, words) in [(1, "older version"), (3, "newer version")] {
+        let other = record.replacen("\"format\":2", &format!("\"format\":{format}"), 1);
+        assert_ne!(other, record);
+        with(&under("etude-checkpoint", &other), &[words]);
+    }
     let fewer = safetensors::serialize(
         file.tensors().into_iter().filter(|t| t.0 != "net/conv1.weight"),
         Some(HashMap::from([("etude-checkpoint".to_string(), record.clone())])),

@@ -3,7 +3,9 @@
 use approx::assert_relative_eq;
 use etude::fs::write_atomic;
 use etude::report::files::{EpochRow, OutDir, PredictionRow};
-use etude::report::metrics::{Metrics, RunReport, accuracy, accuracy_11, best_threshold};
+use etude::report::metrics::Metrics;
+use etude::report::run::RunReport;
+use etude::report::scores::{accuracy, accuracy_11, best_threshold};
 use proptest::prelude::*;
 use std::fs;
 use std::path::Path;
@@ -160,7 +162,7 @@ proptest! {
         scale in 1i32..9,
         shift in -9i32..9,
     ) {
-        use etude::report::metrics::{auc, pearson, spearman};
+        use etude::report::scores::{auc, pearson, spearman};
         let (x, y): (Vec<f32>, Vec<f32>) = pairs.iter().map(|p| (p.0 as f32, p.1 as f32)).unzip();
         let affine: Vec<f32> = x.iter().map(|v| v * scale as f32 + shift as f32).collect();
         let cubed: Vec<f32> = x.iter().map(|v| v * v * v).collect();

@@ -34,7 +34,7 @@ fn the_scatter_says_how_good_it_is_and_who_passed() {
     let (y, p) = ([0.0, 0.25, 0.5, 1.0], [0.1, 0.2, 0.6, 0.9]);
     let svg = scatter_svg(&y, &p, Some(&[false, false, true, true])).unwrap();
     assert!(is_whole(&svg));
-    let r2 = etude::report::metrics::r2(&p, &y).unwrap();
+    let r2 = etude::report::scores::r2(&p, &y).unwrap();
     for word in [&format!("R² {r2:.3}"), "pass", "fail", "identity"] {
         assert!(svg.contains(word), "{word}");
     }

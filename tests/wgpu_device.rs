@@ -121,7 +121,7 @@ fn no_driver_at_all_is_an_error() {
 #[ignore = "run by no_driver_at_all_is_an_error"]
 fn child_without_drivers() {
     assert!(adapters().is_empty());
-    fails(Wgpu::new(&Select::Auto), &["--device cpu", "there are: none"]);
+    fails(Wgpu::new(&Select::Auto), &["use the CPU", "there are: none"]);
     fails(Wgpu::new(&Select::Software), &["mesa-vulkan-drivers"]);
 }
 
@@ -134,7 +134,7 @@ fn a_software_adapter_is_never_taken_unasked() {
         Ok(device) => assert!(!device.is_software()),
         Err(e) => {
             let text = e.to_string();
-            assert!(text.contains(ADAPTER_VARIABLE) && text.contains("--device cpu"), "{text}");
+            assert!(text.contains(ADAPTER_VARIABLE) && text.contains("use the CPU"), "{text}");
         }
     }
 }

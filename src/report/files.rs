@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::metrics::RunReport;
+use super::run::RunReport;
 use crate::fs::write_atomic;
 use crate::{Error, Result};
 
@@ -80,7 +80,7 @@ pub struct PredictionRow {
     pub fold: Option<u64>,
 }
 
-/// The directory named by `--out`, claimed before training starts.
+/// The directory of a run, claimed before training starts.
 ///
 /// Dropped without [`OutDir::finish`], a directory it created and left empty is removed again.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl OutDir {
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         if path.exists() && !path.is_dir() {
-            return Err(Error::data(path, None, "is a file; --out needs a directory"));
+            return Err(Error::data(path, None, "is a file; name a new or empty directory"));
         }
         let created = !path.exists();
         fs::create_dir_all(path).map_err(Error::io(path, "create"))?;

@@ -5,3 +5,6 @@ pub mod metrics;
 #[cfg(feature = "cli")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cli")))]
 pub mod plots;
+pub mod profile;
+pub mod run;
+pub mod scores;

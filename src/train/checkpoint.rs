@@ -1,18 +1,18 @@
 //! A run between two epochs, in memory and in a file.
 
-use super::fit::Epoch;
+use super::history::Epoch;
 use crate::data::inputs::Inputs;
 use crate::device::Device;
 use crate::hash::Fnv1a;
-use crate::model::Kind;
 use crate::nn::PcConvNet;
 use crate::optim::{Optimizer, Tensor};
+use crate::tensor_file::TensorFile;
 use crate::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-const CHECKPOINT: Kind = Kind { name: "checkpoint", key: "etude-checkpoint", format: 1 };
+const CHECKPOINT: TensorFile = TensorFile { name: "checkpoint", key: "etude-checkpoint", format: 2 };
 
 /// The phases, epochs and losses that a run has behind it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -55,12 +55,12 @@ impl DataId {
     }
 }
 
-/// Everything a run needs to go on, bit for bit, from the end of an epoch: [`super::fit()`] takes it back.
+/// Everything a run needs to go on, bit for bit, from the end of an epoch: `fit` takes it back.
 ///
 /// Holds single precision, what every device but the f64 oracle computes in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    at: Position,
+    position: Position,
     /// Steps the optimizer of the phase took.
     steps: u32,
     data: DataId,
@@ -85,7 +85,7 @@ fn named(prefix: &str, tensors: &[Tensor]) -> impl Iterator<Item = Tensor> {
 impl State {
     /// Epochs done, through all phases.
     pub fn epochs(&self) -> usize {
-        self.at.history.len()
+        self.position.history.len()
     }
 
     /// Writes a checkpoint, whole or not at all; `run` is what else the caller needs to go on.
@@ -101,7 +101,7 @@ impl State {
     /// Reads a checkpoint and what the caller added.
     ///
     /// # Errors
-    /// When the file cannot be read, is truncated, is something else, or is from a newer version.
+    /// When the file cannot be read, is truncated, is something else, or is of another version.
     pub fn read<R: DeserializeOwned>(path: &Path) -> Result<(Self, R)> {
         let (record, tensors) = CHECKPOINT.read::<Record<Self, R>>(path)?;
         Ok((Self { tensors, ..record.state }, record.run))
@@ -131,10 +131,10 @@ impl State {
 
     /// The run so far, once its phase is known to exist.
     pub(super) fn position(&self, phases: usize) -> Result<&Position> {
-        if self.at.phase >= phases {
-            return Err(misfit(format!("it is in phase {} of {phases}", self.at.phase + 1)));
+        if self.position.phase >= phases {
+            return Err(misfit(format!("it is in phase {} of {phases}", self.position.phase + 1)));
         }
-        Ok(&self.at)
+        Ok(&self.position)
     }
 
     fn part(&self, prefix: &str) -> Vec<Tensor> {
@@ -160,7 +160,7 @@ impl State {
         optimizer.set_steps(self.steps);
         let best = self.part("best/");
         // Loaded first for its check alone, so that a misfit shows now and not when the phase is over.
-        if self.at.best.is_some() {
+        if self.position.best.is_some() {
             net.load(device, &best)?;
         }
         net.load(device, &self.part("net/"))?;
@@ -172,14 +172,14 @@ fn misfit(what: String) -> Error {
     Error::config(format!("the checkpoint does not fit the options: {what}"))
 }
 
-/// A run between two epochs, as [`super::Progress`] sees it.
+/// A run between two epochs, as whoever watches it sees it.
 pub struct Snapshot<'a> {
     pub(super) device: &'a dyn Device,
     pub(super) inputs: &'a Inputs,
     pub(super) net: &'a PcConvNet,
     pub(super) optimizer: &'a Optimizer,
     pub(super) best: &'a [Tensor],
-    pub(super) at: &'a Position,
+    pub(super) position: &'a Position,
 }
 
 impl Snapshot<'_> {
@@ -198,7 +198,7 @@ impl Snapshot<'_> {
             });
         }
         Ok(State {
-            at: self.at.clone(),
+            position: self.position.clone(),
             steps: self.optimizer.steps(),
             data: DataId::of(self.inputs),
             tensors,

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 
 /// The inputs of an epoch's steps, as the device takes them.
 #[derive(Default)]
-pub(super) struct Epoch {
+pub(super) struct EpochInputs {
     reals: Vec<f64>,
     words: Vec<u32>,
 }
@@ -23,7 +23,7 @@ fn push<T: Copy + Default>(table: &mut Vec<T>, part: impl IntoIterator<Item = T>
     table.resize(table.len().next_multiple_of(ALIGNMENT), T::default());
 }
 
-impl Epoch {
+impl EpochInputs {
     /// Appends a step's: the batch, the state of the random stream, the partner of each sample, and the optimizer's numbers.
     pub(super) fn push(
         &mut self,
@@ -60,7 +60,7 @@ pub(super) struct Feed {
     losses: Buf,
 }
 
-/// Cuts windows out of a buffer, in the order of [`Epoch::push`].
+/// Cuts windows out of a buffer, in the order of [`EpochInputs::push`].
 struct Cut<'a> {
     from: &'a Buf,
     at: usize,
@@ -126,15 +126,15 @@ impl Feed {
         feed(g, loss, vars)
     }
 
-    /// Uploads an epoch; its first step is then ready to run.
+    /// Uploads an epoch's inputs; its first step is then ready to run.
     ///
     /// # Errors
-    /// When it has another number of steps, or the device fails.
-    pub(super) fn upload(&self, device: &dyn Device, epoch: &Epoch) -> Result<()> {
-        device.write(&self.real_table, (&epoch.reals).into())?;
-        device.write(&self.word_table, (&epoch.words).into())?;
-        device.write(&self.reals, epoch.reals[..self.reals.len()].into())?;
-        device.write(&self.words, epoch.words[..self.words.len()].into())?;
+    /// When they are of another number of steps, or the device fails.
+    pub(super) fn upload(&self, device: &dyn Device, inputs: &EpochInputs) -> Result<()> {
+        device.write(&self.real_table, (&inputs.reals).into())?;
+        device.write(&self.word_table, (&inputs.words).into())?;
+        device.write(&self.reals, inputs.reals[..self.reals.len()].into())?;
+        device.write(&self.words, inputs.words[..self.words.len()].into())?;
         device.write(&self.step, (&[0u32]).into())
     }
 

@@ -1,11 +1,11 @@
 //! Predictions of a trained network.
 
-use super::batch::{BatchBufs, Resident, View};
+use super::batch::BatchBufs;
+use super::resident::{Resident, View};
 use crate::Result;
 use crate::device::Device;
 use crate::graph::{Graph, Step, Var};
 use crate::nn::{Learn, PcConvNet};
-use crate::ops::gather::{Layout, WindowOptions, gather_window};
 
 /// Samples per step of evaluation.
 const BATCH: usize = 64;
@@ -27,24 +27,6 @@ pub struct Predictor {
     embedding: Var,
 }
 
-/// Records the batch as the network's input `[blocks, C, T, 16]`.
-pub(super) fn batch_input(
-    g: &mut Graph,
-    data: &Resident,
-    bufs: &BatchBufs,
-    net: &PcConvNet,
-    batch: usize,
-) -> Result<(Var, Option<Var>)> {
-    let all = g.bind(&data.data, &[data.data.len()])?;
-    let rows = g.bind(&bufs.rows, &[batch, 4])?;
-    let shift = g.bind(&bufs.shift, &[batch])?;
-    let (channels, columns) = (net.config.channels, net.config.frames);
-    let options = WindowOptions { channels, columns, shift_channels: channels, layout: Layout::Nct16n };
-    let x = gather_window(g, all, rows, shift, options)?;
-    let lengths = bufs.lengths.as_ref().map(|b| g.bind(b, &[batch])).transpose()?;
-    Ok((x, lengths))
-}
-
 impl Predictor {
     /// Records evaluation of `net` on `data`. Parameters are read when it runs.
     ///
@@ -54,7 +36,7 @@ impl Predictor {
         let mut g = Graph::new();
         let bufs = BatchBufs::new(device, BATCH, data.padded())?;
         let vars = net.bind(&mut g, Learn::No, Learn::No)?;
-        let (x, lengths) = batch_input(&mut g, data, &bufs, net, BATCH)?;
+        let (x, lengths) = bufs.record(&mut g, data, &net.config)?;
         let embedding = net.encode(&mut g, &vars, x, BATCH, lengths)?;
         let rating = net.rate(&mut g, &vars, embedding, None)?;
         let step = g.compile(device, &[embedding, rating])?;

@@ -17,6 +17,7 @@ const LAYERS: &[&str] = &[
     "graph",
     "ops",
     "optim",
+    "tensor_file",
     "contrastive",
     "similarity",
     "embed",

@@ -1,0 +1,232 @@
+//! What the command line takes.
+
+use crate::choice::one_of;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use etude::audio::Scale;
+use etude::contrastive::Metric;
+use etude::data::synth::SynthOptions;
+use etude::data::{InputKind, Split};
+use etude::train::{Pairs, Protocol, Rule};
+use etude::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// What `--version` prints: the version, and what the binary was built with.
+const LONG_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ETUDE_BUILD"), ")");
+
+/// Grade music performances: train a small network on judged takes, with a contrastive loss
+/// weighted by the distance between grades.
+#[derive(Parser)]
+#[command(name = "etude", version, long_version = LONG_VERSION, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Train a network and test it on performers it never heard.
+    ///
+    /// Without --data it trains on a built-in synthetic set: melodies sung with graded errors of
+    /// pitch, rhythm, hesitation, drift and octave.
+    ///
+    /// With --out DIR a checkpoint is kept in DIR while it trains. Should the run be cut short,
+    /// `etude train --resume DIR` goes on from there and ends with the very same files.
+    #[command(
+        after_help = "Examples:\n  etude train\n  etude train --data MASTmelody_dataset --folds 5 --out run\n  \
+                            etude train --data takes.csv --protocol joint --lambda 0.1 --out run\n  \
+                            etude train --resume run"
+    )]
+    Train(Box<TrainArgs>),
+    /// Test a trained network.
+    ///
+    /// The data is split as it was for training, so that `--split test` means takes the model never saw.
+    Eval(EvalArgs),
+    /// List the devices, and why one cannot be used.
+    Devices,
+    /// Write the synthetic set as a CSV manifest with one f0 file per take.
+    Synth(SynthArgs),
+}
+
+#[derive(Args)]
+pub struct Common {
+    /// Where to compute. `auto` takes the first NVIDIA card, else hardware through wgpu, else the CPU. `cuda` takes the first
+    /// card of CUDA_VISIBLE_DEVICES; `wgpu` hardware (Vulkan, Metal, DX12), or the adapter that ETUDE_ADAPTER names; see
+    /// `etude devices`.
+    #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
+    pub device: DeviceName,
+    /// CPU threads; 0 takes every core. The result does not depend on it.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub threads: usize,
+    /// Print one JSON object as the last line of standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceName {
+    Auto,
+    Cpu,
+    #[cfg(feature = "cuda")]
+    Cuda,
+    #[cfg(feature = "wgpu")]
+    Wgpu,
+}
+
+#[derive(Args)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    #[command(flatten)]
+    pub common: Common,
+    /// Directory for the model, metrics, history, predictions and plots.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Go on with the unfinished run in DIR, with the options it was begun with.
+    ///
+    /// Only --device, --threads and --json may be given beside it; device and threads are else the run's own.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["RunArgs", "out"])]
+    pub resume: Option<PathBuf>,
+}
+
+/// What makes a run; a checkpoint keeps it.
+#[derive(Clone, Args, Serialize, Deserialize)]
+pub struct RunArgs {
+    /// A MASTmelody directory, a CSV manifest or a directory with manifest.csv. Absent: the synthetic set.
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// What is minimised.
+    #[arg(long, default_value_t = Protocol::Mse, value_parser = one_of(Protocol::ALL, Protocol::name))]
+    pub protocol: Protocol,
+    /// Seed of the data set, the split, the weights and the batches.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub seed: u64,
+    /// Most epochs; of the second phase, in two-phase [default: 50 with references, 300 without].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub epochs: Option<u32>,
+    /// Most epochs of the encoder's phase, in two-phase [default: the same, at most 150].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub encoder_epochs: Option<u32>,
+    /// Epochs without a better validation loss before a phase stops.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub patience: usize,
+    /// Takes per step.
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=65536))]
+    pub batch: u32,
+    /// Cross-validate over K folds of performers instead of holding one part out.
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(2..))]
+    pub folds: Option<u32>,
+    /// Share of the takes to validate on.
+    #[arg(long, default_value_t = 0.1, value_name = "SHARE")]
+    pub val_fraction: f64,
+    /// Share of the takes to test on, without folds.
+    #[arg(long, default_value_t = 0.2, value_name = "SHARE", conflicts_with = "folds")]
+    pub test_fraction: f64,
+    /// What the network sees [default: alignment-path where the data has references, else contour].
+    #[arg(long, value_name = "KIND", value_parser = one_of(InputKind::ALL, InputKind::name))]
+    pub input: Option<InputKind>,
+    /// Which rating to learn [default: the first of the data].
+    #[arg(long, value_name = "NAME")]
+    pub criterion: Option<String>,
+    /// How MIDI pitch becomes a number.
+    #[arg(long, default_value_t = Scale::Midi127, value_name = "NAME", value_parser = one_of(Scale::ALL, Scale::name))]
+    pub scale: Scale,
+    /// Compare each take with at most this many references of its melody.
+    #[arg(long, default_value_t = 6, value_name = "N")]
+    pub references: usize,
+    /// How parameters are updated [default: adamw with references, sgd without].
+    #[arg(long, value_parser = one_of(Rule::ALL, Rule::name))]
+    pub optimizer: Option<Rule>,
+    /// Highest learning rate [default: 0.002 for adamw, 0.005 for sgd].
+    #[arg(long, value_name = "RATE")]
+    pub lr: Option<f64>,
+    /// Weight decay [default: 1e-4 for adamw, 1e-5 for sgd].
+    #[arg(long, value_name = "RATE")]
+    pub weight_decay: Option<f32>,
+    /// Weight of the contrastive loss beside the squared error, in joint.
+    #[arg(long, default_value_t = 0.1, value_name = "WEIGHT")]
+    pub lambda: f32,
+    /// Margin of the contrastive loss per unit of label distance.
+    #[arg(long, default_value_t = 0.5, value_name = "DISTANCE")]
+    pub margin: f32,
+    /// Distance between embeddings.
+    #[arg(long, default_value_t = Metric::Euclidean, value_parser = one_of(Metric::ALL, Metric::name))]
+    pub metric: Metric,
+    /// Label bins of the contrastive loss.
+    #[arg(long, default_value_t = 5, value_name = "K", conflicts_with = "tau")]
+    pub bins: usize,
+    /// Compare ratings as they are instead of bins; pairs up to this far apart are positive.
+    #[arg(long, value_name = "DISTANCE")]
+    pub tau: Option<f32>,
+    /// Which pairs of a batch are compared.
+    #[arg(long, default_value_t = Pairs::All, value_parser = one_of(Pairs::ALL, Pairs::name))]
+    pub pairs: Pairs,
+    /// Let the encoder learn in the second phase of two-phase too.
+    #[arg(long)]
+    pub no_freeze: bool,
+    /// Seconds between two checkpoints in --out; 0 writes one after each epoch.
+    #[arg(long, default_value_t = 2, value_name = "SECONDS")]
+    pub checkpoint_every: u64,
+    /// Print where the time of a training step goes, launch by launch, when training is done.
+    #[arg(long)]
+    pub profile: bool,
+}
+
+#[derive(Args)]
+pub struct EvalArgs {
+    /// A model that `etude train --out` wrote.
+    #[arg(long, value_name = "FILE")]
+    pub model: PathBuf,
+    /// As in train. Absent: the synthetic set of the model's seed.
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// Which takes.
+    #[arg(long, default_value = "test", value_parser = one_of(Part::ALL, Part::name))]
+    pub split: Part,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// A part of the split, or all takes.
+#[derive(Clone, Copy)]
+pub enum Part {
+    Of(Split),
+    All,
+}
+
+impl Part {
+    const ALL: [Self; 4] = [Self::Of(Split::Train), Self::Of(Split::Val), Self::Of(Split::Test), Self::All];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Of(split) => split.name(),
+            Self::All => "all",
+        }
+    }
+}
+
+impl FromStr for Part {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        if name == Self::All.name() { Ok(Self::All) } else { name.parse().map(Self::Of) }
+    }
+}
+
+#[derive(Args)]
+pub struct SynthArgs {
+    /// Directory to create.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Seed of the set.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub seed: u64,
+    /// Graded takes.
+    #[arg(long, default_value_t = SynthOptions::default().takes, value_name = "N")]
+    pub takes: usize,
+    /// Performers.
+    #[arg(long, default_value_t = SynthOptions::default().performers, value_name = "N")]
+    pub performers: usize,
+}

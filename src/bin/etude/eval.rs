@@ -1,0 +1,79 @@
+//! `etude eval`: a trained network on recordings.
+
+use crate::args::{EvalArgs, Part};
+use crate::failure::Failure;
+use crate::grades::Grades;
+use crate::{device, load, print};
+use etude::data::split::k_folds;
+use etude::data::{InputOptions, Inputs, Recordings, SplitIndices};
+use etude::model::{self, ModelInfo};
+use etude::report::run::RunReport;
+use etude::train::Fit;
+use etude::{Error, Result};
+use std::path::Path;
+use std::time::Instant;
+
+pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
+    let start = Instant::now();
+    let device = device::open(args.common.device, args.common.threads)?;
+    let device = device.as_ref();
+    let (info, net) = model::load(&args.model, device)
+        .map_err(Failure::hint("--model takes what `etude train --out` left: model.safetensors"))?;
+    let recordings = load::recordings(args.data.as_deref(), info.split.seed)?;
+    let inputs = load::inputs(&recordings, &input_options(&args.model, &info, &recordings)?)?;
+    let examples = match args.split {
+        Part::All => (0..inputs.examples.len()).collect(),
+        Part::Of(part) => split(&args.model, &info, &inputs)?.part(part).to_vec(),
+    };
+    if examples.is_empty() {
+        return Err(Error::config("this part of the data holds no takes: try --split all").into());
+    }
+    let parameters = net.parameters();
+    let mut fitted = Fit::of(device, net, &inputs, info.windows())?;
+    let predictions = fitted.predict(device, &examples)?;
+    let report = RunReport {
+        device: device.name(),
+        protocol: info.protocol.name().to_string(),
+        seed: info.split.seed,
+        epochs: info.epochs as u64,
+        seconds: start.elapsed().as_secs_f64(),
+        parameters: parameters as u64,
+        launches_per_step: fitted.launches_per_step as u64,
+        dispatches_per_step: None,
+        criterion: info.criterion.clone(),
+        inputs: inputs.channels as u64,
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        test: Grades::new(&inputs, &examples, &predictions).metrics(info.bins, info.threshold)?,
+        test_sd: None,
+        folds: vec![],
+    };
+    Ok(print::report(&report, &format!("{} takes", examples.len()), args.common.json)?)
+}
+
+/// The inputs that the model was trained on.
+fn input_options(model: &Path, info: &ModelInfo, recordings: &Recordings) -> Result<InputOptions> {
+    if !recordings.criteria.contains(&info.criterion) {
+        let known = recordings.criteria.join(", ");
+        return Err(Error::data(model, None, format!("grades {}, but the data has {known}", info.criterion)));
+    }
+    Ok(InputOptions {
+        kind: Some(info.input),
+        criterion: Some(info.criterion.clone()),
+        scale: info.scale,
+        max_references: info.max_references,
+        ..InputOptions::default()
+    })
+}
+
+/// The split that the model was trained by.
+fn split(model: &Path, info: &ModelInfo, inputs: &Inputs) -> Result<SplitIndices> {
+    let split = info.split;
+    let Some((i, k)) = split.fold else {
+        return inputs.holdout(split.val_fraction, split.test_fraction, split.seed);
+    };
+    let folds = k_folds(&inputs.performers(), k, split.val_fraction, split.seed)?;
+    folds
+        .into_iter()
+        .nth(i.wrapping_sub(1))
+        .ok_or_else(|| Error::data(model, None, format!("names fold {i} of {k}, which does not exist")))
+}

@@ -1,0 +1,177 @@
+//! One network: trained, tested and saved.
+
+use crate::checkpoints::Checkpoints;
+use crate::grades::Grades;
+use crate::run::Run;
+use crate::session::Session;
+use crate::{load, print};
+use etude::Result;
+use etude::audio::HOP;
+use etude::data::{Split, SplitIndices};
+use etude::model::{self, ModelInfo, SplitInfo};
+use etude::report::files::{EpochRow, PredictionRow};
+use etude::train::{Epoch, Fit, Hooks, Prediction, Snapshot, State, fit};
+use std::ops::ControlFlow;
+
+/// What is trained and tested on.
+pub struct Fold<'a> {
+    /// Its own from 1, and how many there are, where there are folds.
+    pub number: Option<(usize, usize)>,
+    pub split: &'a SplitIndices,
+    /// Whether it is the run's last.
+    pub last: bool,
+}
+
+/// A network that was trained.
+pub struct Trained {
+    pub parameters: usize,
+    pub launches_per_step: usize,
+    pub dispatches_per_step: Option<f64>,
+    /// Of its test takes.
+    pub grades: Grades,
+}
+
+impl Fold<'_> {
+    /// Trains and tests a network; `run` is told, and the directory gets its model.
+    pub fn train(
+        &self,
+        session: &Session<'_>,
+        run: &mut Run,
+        checkpoints: Option<&mut Checkpoints>,
+        resume: Option<State>,
+    ) -> Result<Trained> {
+        let Session { device, inputs, .. } = *session;
+        let mut fitted = self.fit(session, run, checkpoints, resume)?;
+        if session.args.profile && self.last {
+            print::profile(&fitted.profile(device)?);
+            fitted.traffic.iter().for_each(|&(traffic, steps)| print::traffic(traffic, steps));
+        }
+        let threshold = self.threshold(session, &mut fitted)?;
+        let tested = fitted.predict(device, &self.split.test)?;
+        let grades = Grades::new(inputs, &self.split.test, &tested);
+        let metrics = grades.metrics(session.label_bins(), threshold)?;
+        if let (Some((i, k)), Some(r2)) = (self.number, metrics.r2) {
+            eprintln!("fold {i} of {k}: {} takes, R² {r2:.3}", self.split.test.len());
+        }
+        run.folds.push(metrics);
+        run.history.extend(fitted.history.iter().map(|epoch| self.epoch_row(epoch)));
+        if let Some(out) = session.out {
+            self.add_predictions(session, &mut fitted, &tested, run)?;
+            let name =
+                self.number.map_or("model.safetensors".to_string(), |(i, _)| format!("fold-{i}.safetensors"));
+            let info = self.model_info(session, fitted.history.len(), threshold);
+            model::save(&out.path().join(name), device, &fitted.net, &info)?;
+        }
+        Ok(Trained {
+            parameters: fitted.net.parameters(),
+            launches_per_step: fitted.launches_per_step,
+            dispatches_per_step: fitted.traffic.map(|(t, steps)| t.dispatches as f64 / steps as f64),
+            grades,
+        })
+    }
+
+    /// Fits the network, with a progress bar and checkpoints.
+    fn fit(
+        &self,
+        session: &Session<'_>,
+        run: &mut Run,
+        mut checkpoints: Option<&mut Checkpoints>,
+        resume: Option<State>,
+    ) -> Result<Fit> {
+        let name = self.number.map_or("training".to_string(), |(i, k)| format!("fold {i} of {k}"));
+        let progress = load::bar(1, &name);
+        let mut watch = |e: &Epoch, now: &Snapshot<'_>| {
+            progress.set_length(e.of as u64);
+            progress.set_position(e.epoch as u64);
+            let val = e.val_loss.map_or(String::new(), |v| format!(", validation {v:.4}"));
+            progress.set_message(format!("{} loss {:.4}{val}", e.phase, e.train_loss));
+            if let Some(checkpoints) = &mut checkpoints {
+                checkpoints.keep(now, run)?;
+            }
+            Ok(ControlFlow::Continue(()))
+        };
+        let hooks = Hooks { resume, progress: Some(&mut watch) };
+        let fitted = fit(session.device, session.inputs, self.split, session.options, hooks)?;
+        progress.finish_and_clear();
+        Ok(fitted)
+    }
+
+    /// The decision between pass and fail is learned like the rest: never on the test part.
+    fn threshold(&self, session: &Session<'_>, fitted: &mut Fit) -> Result<Option<f32>> {
+        let inputs = session.inputs;
+        let known: Vec<usize> = self.split.train.iter().chain(&self.split.val).copied().collect();
+        if known.iter().any(|&e| inputs.examples[e].pass.is_none()) {
+            return Ok(None);
+        }
+        Ok(Grades::new(inputs, &known, &fitted.predict(session.device, &known)?).threshold())
+    }
+
+    fn epoch_row(&self, epoch: &Epoch) -> EpochRow {
+        let phase = &epoch.phase;
+        EpochRow {
+            epoch: epoch.epoch as u64,
+            phase: self.number.map_or(phase.clone(), |(i, _)| format!("{phase} (fold {i})")),
+            lr: epoch.lr,
+            train_loss: epoch.train_loss,
+            val_loss: epoch.val_loss,
+            val_r2: epoch.val_r2,
+        }
+    }
+
+    /// Lists the predictions; with folds each take is tested once, and only that prediction is listed.
+    fn add_predictions(
+        &self,
+        session: &Session<'_>,
+        fitted: &mut Fit,
+        tested: &[Prediction],
+        run: &mut Run,
+    ) -> Result<()> {
+        self.list(session, Split::Test, tested, run);
+        if self.number.is_none() {
+            for part in [Split::Val, Split::Train] {
+                let made = fitted.predict(session.device, self.split.part(part))?;
+                self.list(session, part, &made, run);
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&self, session: &Session<'_>, part: Split, predictions: &[Prediction], run: &mut Run) {
+        run.predictions.extend(self.split.part(part).iter().zip(predictions).map(|(&e, p)| {
+            let example = &session.inputs.examples[e];
+            PredictionRow {
+                id: example.id.clone(),
+                performer: example.performer.clone(),
+                split: part.name().to_string(),
+                rating: example.rating,
+                prediction: p.rating,
+                pass: example.pass,
+                fold: self.number.map(|(i, _)| i as u64),
+            }
+        }));
+    }
+
+    fn model_info(&self, session: &Session<'_>, epochs: usize, threshold: Option<f32>) -> ModelInfo {
+        let Session { inputs, args, options, .. } = session;
+        ModelInfo {
+            format: ModelInfo::FORMAT,
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            net: options.net.clone(),
+            input: inputs.kind,
+            scale: args.scale,
+            hop: HOP,
+            max_references: args.references,
+            criterion: inputs.criterion.clone(),
+            protocol: options.protocol,
+            epochs,
+            threshold,
+            bins: session.label_bins(),
+            split: SplitInfo {
+                seed: args.seed,
+                val_fraction: args.val_fraction,
+                test_fraction: args.test_fraction,
+                fold: self.number,
+            },
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The data of a command.
+
+use etude::Result;
+use etude::data::synth::{self, SynthOptions};
+use etude::data::{self, InputOptions, Inputs, Recordings};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::Path;
+
+/// A progress bar on standard error; silent where that is no terminal.
+pub fn bar(length: usize, what: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix:<18} {bar:30} {pos}/{len}  {msg}  eta {eta}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(length as u64).with_style(style).with_prefix(what.to_string())
+}
+
+/// The recordings at `data`, or the synthetic set of a seed.
+pub fn recordings(data: Option<&Path>, seed: u64) -> Result<Recordings> {
+    match data {
+        Some(path) => data::load(path),
+        None => synth::generate(&SynthOptions { seed, ..SynthOptions::default() }),
+    }
+}
+
+/// What the network sees of them.
+pub fn inputs(recordings: &Recordings, options: &InputOptions) -> Result<Inputs> {
+    let progress = bar(recordings.takes.len(), "aligning");
+    let inputs = Inputs::build(recordings, options, &|done, _| progress.set_position(done as u64));
+    progress.finish_and_clear();
+    let inputs = inputs?;
+    for note in &inputs.notes {
+        eprintln!("note: {note}");
+    }
+    Ok(inputs)
+}

@@ -1,0 +1,43 @@
+//! The options of a run as the library takes them.
+
+use crate::args::RunArgs;
+use etude::data::{InputKind, InputOptions};
+use etude::train::{Rule, TrainOptions};
+
+/// How to make inputs.
+pub fn input_options(args: &RunArgs) -> InputOptions {
+    InputOptions {
+        kind: args.input,
+        criterion: args.criterion.clone(),
+        scale: args.scale,
+        max_references: args.references,
+        ..InputOptions::default()
+    }
+}
+
+/// How to train on inputs of this kind.
+pub fn train_options(args: &RunArgs, kind: InputKind) -> TrainOptions {
+    let mut o = TrainOptions::for_inputs(kind, args.protocol, args.scale.semitone());
+    if let Some(epochs) = args.epochs {
+        o.epochs = epochs as usize;
+        o.encoder_epochs = TrainOptions::encoder_epochs(o.epochs);
+    }
+    if let Some(epochs) = args.encoder_epochs {
+        o.encoder_epochs = epochs as usize;
+    }
+    let rule = args.optimizer.unwrap_or(Rule::of(kind));
+    o.method = rule.method(args.weight_decay);
+    o.schedule = rule.schedule(args.lr);
+    o.patience = args.patience;
+    o.batch = args.batch as usize;
+    o.contrast.margin = args.margin;
+    o.contrast.weight = args.lambda;
+    o.contrast.metric = args.metric;
+    o.contrast.bins = args.tau.is_none().then_some(args.bins);
+    o.contrast.tau = args.tau.unwrap_or(0.0);
+    o.contrast.pairs = args.pairs;
+    o.freeze_encoder = !args.no_freeze;
+    o.seed = args.seed;
+    o.checked = std::env::var_os("ETUDE_DEBUG").is_some_and(|v| v != "0");
+    o
+}

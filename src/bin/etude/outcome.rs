@@ -1,0 +1,63 @@
+//! What a run comes to, and the files it leaves.
+
+use crate::fold::Trained;
+use crate::grades::Grades;
+use crate::run::Run;
+use crate::session::Session;
+use etude::Result;
+use etude::data::Split;
+use etude::report::files::{CHECKPOINT, OutDir};
+use etude::report::metrics::Metrics;
+use etude::report::plots::{embedding_svg, history_svg, scatter_svg};
+use etude::report::run::RunReport;
+
+/// The report of a run whose folds are all done; `last` is the last of them.
+pub fn report(session: &Session<'_>, run: &Run, last: &Trained, seconds: f64) -> RunReport {
+    let (mean, sd) = Metrics::mean_sd(&run.folds);
+    let many = run.folds.len() > 1;
+    RunReport {
+        device: session.device.name(),
+        protocol: session.options.protocol.name().to_string(),
+        seed: session.args.seed,
+        epochs: run.history.len() as u64,
+        seconds,
+        parameters: last.parameters as u64,
+        launches_per_step: last.launches_per_step as u64,
+        dispatches_per_step: last.dispatches_per_step,
+        criterion: session.inputs.criterion.clone(),
+        inputs: session.inputs.channels as u64,
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        test: if many { mean } else { run.folds[0].clone() },
+        test_sd: many.then_some(sd),
+        folds: if many { run.folds.clone() } else { vec![] },
+    }
+}
+
+/// Writes everything but the models, and then removes the checkpoint. The plots are of the first fold's epochs, of all
+/// tested takes, and of the last fold's, whose embeddings lie in one space.
+pub fn write(
+    out: &OutDir,
+    session: &Session<'_>,
+    run: &Run,
+    last: &Trained,
+    report: &RunReport,
+) -> Result<()> {
+    out.history(&run.history)?;
+    out.predictions(&run.predictions)?;
+    out.metrics(report)?;
+    let folds = session.args.folds.is_some();
+    let first = run.history.iter().take_while(|row| !folds || row.phase.ends_with("(fold 1)"));
+    out.write("history.svg", history_svg(&first.cloned().collect::<Vec<_>>())?.as_bytes())?;
+    out.write("scatter.svg", scatter(run)?.as_bytes())?;
+    let Grades { ratings, embedding, .. } = &last.grades;
+    let svg = embedding_svg(embedding, ratings.len(), session.options.net.embedding(), ratings)?;
+    out.write("embedding.svg", svg.as_bytes())?;
+    out.remove(CHECKPOINT)
+}
+
+fn scatter(run: &Run) -> Result<String> {
+    let tested = || run.predictions.iter().filter(|row| row.split == Split::Test.name());
+    let (ratings, made): (Vec<f32>, Vec<f32>) = tested().map(|row| (row.rating, row.prediction)).unzip();
+    let pass: Option<Vec<bool>> = tested().map(|row| row.pass).collect();
+    scatter_svg(&ratings, &made, pass.as_deref())
+}

@@ -1,0 +1,35 @@
+//! What a run of `etude train` keeps of itself.
+
+use crate::args::{DeviceName, RunArgs};
+use etude::report::files::{EpochRow, PredictionRow};
+use etude::report::metrics::Metrics;
+use serde::{Deserialize, Serialize};
+use std::time::Instant;
+
+/// What a run has done so far, and how it goes on; a checkpoint keeps it beside the fit's state.
+#[derive(Serialize, Deserialize)]
+pub struct Run {
+    pub args: RunArgs,
+    pub device: DeviceName,
+    pub threads: usize,
+    /// Seconds it took before it was last interrupted.
+    pub seconds: f64,
+    /// The test of each finished fold.
+    pub folds: Vec<Metrics>,
+    pub history: Vec<EpochRow>,
+    pub predictions: Vec<PredictionRow>,
+}
+
+/// How long a run takes, through all interruptions.
+#[derive(Clone, Copy)]
+pub struct Clock {
+    pub start: Instant,
+    /// Seconds before that.
+    pub before: f64,
+}
+
+impl Clock {
+    pub fn seconds(self) -> f64 {
+        self.before + self.start.elapsed().as_secs_f64()
+    }
+}

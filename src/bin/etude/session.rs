@@ -1,0 +1,23 @@
+//! What the folds of a run have in common.
+
+use crate::args::RunArgs;
+use etude::data::Inputs;
+use etude::device::Device;
+use etude::report::files::OutDir;
+use etude::train::TrainOptions;
+
+/// What is trained on what, with which options, and where its files go.
+pub struct Session<'a> {
+    pub device: &'a dyn Device,
+    pub inputs: &'a Inputs,
+    pub args: &'a RunArgs,
+    pub options: &'a TrainOptions,
+    pub out: Option<&'a OutDir>,
+}
+
+impl Session<'_> {
+    /// Label bins of the embedding's metrics.
+    pub fn label_bins(&self) -> usize {
+        self.options.contrast.bins.unwrap_or(5)
+    }
+}

@@ -1,0 +1,102 @@
+//! `etude train`: a network for each fold, and what they are worth.
+
+use crate::args::{RunArgs, TrainArgs};
+use crate::begin::begin;
+use crate::checkpoints::Checkpoints;
+use crate::failure::Failure;
+use crate::fold::{Fold, Trained};
+use crate::options::{input_options, train_options};
+use crate::run::{Clock, Run};
+use crate::session::Session;
+use crate::{device, load, outcome, print};
+use etude::data::split::k_folds;
+use etude::data::{Inputs, SplitIndices};
+use etude::report::files::{CHECKPOINT, OutDir};
+use etude::train::State;
+use etude::{Error, Result};
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+pub fn train(args: &TrainArgs) -> Result<(), Failure> {
+    let start = Instant::now();
+    let (mut run, state, out) = begin(args)?;
+    let (json, args, clock) = (args.common.json, run.args.clone(), Clock { start, before: run.seconds });
+    let device = device::open(run.device, run.threads)?;
+    let recordings = load::recordings(args.data.as_deref(), args.seed)?;
+    for note in &recordings.notes {
+        eprintln!("note: {note}");
+    }
+    let inputs = load::inputs(&recordings, &input_options(&args))?;
+    let options = train_options(&args, inputs.kind);
+    if let Some(state) = &state {
+        state.check(&inputs)?;
+    }
+    let splits = splits(&args, &inputs)?;
+    let (inputs, args, options, out_dir) = (&inputs, &args, &options, out.as_ref());
+    let session = Session { device: device.as_ref(), inputs, args, options, out: out_dir };
+    announce(&session, &run, state.as_ref());
+    if let (None, Some(out)) = (&state, session.out) {
+        // This run replaces what an earlier one left to resume.
+        out.remove(CHECKPOINT)?;
+    }
+    let last = train_folds(&session, &splits, &mut run, state, clock)?;
+    let report = outcome::report(&session, &run, &last, clock.seconds());
+    if let Some(out) = session.out {
+        outcome::write(out, &session, &run, &last, &report)?;
+    }
+    out.into_iter().for_each(OutDir::finish);
+    let heading = match args.folds {
+        Some(k) => format!("Test on performers never heard, mean and deviation over {k} folds"),
+        None => "Test on performers never heard".to_string(),
+    };
+    Ok(print::report(&report, &format!("{heading} ({:.1} s)", report.seconds), json)?)
+}
+
+/// One split, or one a fold.
+fn splits(args: &RunArgs, inputs: &Inputs) -> Result<Vec<SplitIndices>> {
+    match args.folds {
+        Some(k) => k_folds(&inputs.performers(), k as usize, args.val_fraction, args.seed),
+        None => Ok(vec![inputs.holdout(args.val_fraction, args.test_fraction, args.seed)?]),
+    }
+}
+
+/// Says what is about to be trained, and on what.
+fn announce(session: &Session<'_>, run: &Run, state: Option<&State>) {
+    let inputs = session.inputs;
+    eprintln!(
+        "{} takes by {} performers, {} ({} channels), rated by {}; {} on {}",
+        inputs.examples.len(),
+        inputs.performers().into_iter().collect::<BTreeSet<_>>().len(),
+        inputs.kind,
+        inputs.channels,
+        inputs.criterion,
+        session.options.protocol.name(),
+        session.device.name(),
+    );
+    if let Some(state) = state {
+        let folds = session.args.folds;
+        let fold = folds.map_or(String::new(), |k| format!(" of fold {} of {k}", run.folds.len() + 1));
+        eprintln!("going on after epoch {}{fold}", state.epochs());
+    }
+}
+
+/// Trains the folds that are left, the first from `state`; gives the last.
+fn train_folds(
+    session: &Session<'_>,
+    splits: &[SplitIndices],
+    run: &mut Run,
+    mut state: Option<State>,
+    clock: Clock,
+) -> Result<Trained> {
+    let mut checkpoints = match session.out {
+        Some(out) => Checkpoints::of(run, out, clock)?,
+        None => None,
+    };
+    let mut last = None;
+    for (i, split) in splits.iter().enumerate().skip(run.folds.len()) {
+        let number = session.args.folds.map(|k| (i + 1, k as usize));
+        let fold = Fold { number, split, last: i + 1 == splits.len() };
+        last = Some(fold.train(session, run, checkpoints.as_mut(), state.take())?);
+    }
+    last.ok_or_else(|| Error::config("the checkpoint is of a run that has no fold left to train"))
+}

@@ -1,0 +1,16 @@
+//! Plots of a run as SVG text: the losses, the predictions and the embedding.
+//!
+//! Values that are not finite are left out, never drawn somewhere made up. Colours are
+//! Okabe and Ito's and viridis, which colour-blind readers can tell apart.
+
+mod axis;
+mod canvas;
+mod embedding;
+mod history;
+mod points;
+mod principal;
+mod scatter;
+
+pub use embedding::embedding_svg;
+pub use history::history_svg;
+pub use scatter::scatter_svg;

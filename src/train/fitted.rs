@@ -1,0 +1,73 @@
+//! A fitted network.
+
+use super::history::Epoch;
+use super::options::Windows;
+use super::predict::{Prediction, Predictor};
+use super::resident::Resident;
+use crate::Result;
+use crate::data::inputs::Inputs;
+use crate::device::{Device, Traffic};
+use crate::graph::Step;
+use crate::kernel::{Cost, Kernel};
+use crate::nn::PcConvNet;
+
+/// How often [`Fit::profile`] runs a step after the first.
+const PROFILE_RUNS: usize = 30;
+
+/// A fitted network.
+pub struct Fit {
+    /// The network, with the weights of its best epoch.
+    pub net: PcConvNet,
+    /// Every epoch.
+    pub history: Vec<Epoch>,
+    /// Launches of one step of the last phase.
+    pub launches_per_step: usize,
+    /// What the steps of the last epoch asked the device for, and how many steps those were; nothing where the device does not
+    /// count, or no epoch was run.
+    pub traffic: Option<(Traffic, usize)>,
+    /// Whether whoever watched ended it before its time; the phases that were to follow are missing.
+    pub stopped: bool,
+    pub(super) data: Resident,
+    pub(super) predictor: Predictor,
+    /// The last phase's.
+    pub(super) step: Option<Step>,
+}
+
+impl Fit {
+    /// A network at hand, to predict on `inputs`.
+    ///
+    /// # Errors
+    /// When the network does not take the inputs, or the device refuses.
+    pub fn of(device: &dyn Device, net: PcConvNet, inputs: &Inputs, windows: Windows) -> Result<Self> {
+        let data = Resident::new(device, inputs, windows, &net.config, None)?;
+        let predictor = Predictor::new(device, &net, &data)?;
+        let (history, launches_per_step, traffic, stopped, step) = (Vec::new(), 0, None, false, None);
+        Ok(Self { net, history, launches_per_step, traffic, stopped, data, predictor, step })
+    }
+
+    /// Predictions for examples of the inputs it was fitted on.
+    ///
+    /// # Errors
+    /// When there is no such example, or the device fails.
+    pub fn predict(&mut self, device: &dyn Device, examples: &[usize]) -> Result<Vec<Prediction>> {
+        self.predictor.run(device, &self.net, &self.data, examples)
+    }
+
+    /// One training step of the last phase launch by launch: kernel, cost and the least seconds of some
+    /// runs, in order; nothing for [`Fit::of`]. The network stays as it is.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn profile(&mut self, device: &dyn Device) -> Result<Vec<(&'static Kernel, Cost, f64)>> {
+        let Some(step) = &mut self.step else { return Ok(Vec::new()) };
+        let tensors = self.net.tensors(device)?;
+        let mut rows = step.profile()?;
+        for _ in 0..PROFILE_RUNS {
+            for (row, again) in rows.iter_mut().zip(step.profile()?) {
+                row.2 = row.2.min(again.2);
+            }
+        }
+        self.net.load(device, &tensors)?;
+        Ok(rows)
+    }
+}

@@ -1,0 +1,194 @@
+//! How to train.
+
+use crate::data::inputs::InputKind;
+use crate::kernels::contrastive::Metric;
+use crate::names::named;
+use crate::nn::NetConfig;
+use crate::ops::optim::{Adam, Sgd};
+use crate::optim::{Method, Schedule};
+
+/// What is minimised, in which order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Mean squared error alone: the baseline.
+    Mse,
+    /// The encoder on the contrastive loss, then the head on the mean squared error.
+    TwoPhase,
+    /// Mean squared error plus λ times the contrastive loss.
+    Joint,
+}
+
+named!(Protocol, "protocol": Mse "mse", TwoPhase "two-phase", Joint "joint");
+
+/// Which pairs of a batch the contrastive loss compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pairs {
+    /// All of them.
+    All,
+    /// Two random halves matched one to one, as the paper's code does.
+    Halves,
+}
+
+named!(Pairs, "pairs": All "all", Halves "halves");
+
+/// An update rule, with what goes well with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// Stochastic gradient descent with momentum, at a constant rate.
+    Sgd,
+    /// Adam, its rate falling along a cosine.
+    Adam,
+    /// The same, with decay decoupled from the gradient.
+    AdamW,
+}
+
+named!(Rule, "optimizer": Sgd "sgd", Adam "adam", AdamW "adamw");
+
+impl Rule {
+    /// What suits a kind of input.
+    pub fn of(kind: InputKind) -> Self {
+        match kind {
+            InputKind::AlignmentPath => Self::AdamW,
+            InputKind::Contour | InputKind::ContourReference => Self::Sgd,
+        }
+    }
+
+    /// The rule with its usual weight decay, or this one.
+    pub fn method(self, weight_decay: Option<f32>) -> Method {
+        match self {
+            Self::Sgd => Method::Sgd(Sgd { momentum: 0.9, weight_decay: weight_decay.unwrap_or(1e-5) }),
+            Self::Adam | Self::AdamW => Method::Adam(Adam {
+                weight_decay: weight_decay.unwrap_or(1e-4),
+                decoupled: self == Self::AdamW,
+                ..Adam::default()
+            }),
+        }
+    }
+
+    /// Its usual schedule, whose warm-up counts epochs, with its usual highest rate, or this one.
+    pub fn schedule(self, lr: Option<f64>) -> Schedule {
+        match self {
+            Self::Sgd => Schedule::Constant { lr: lr.unwrap_or(0.005), warm_up: 0 },
+            Self::Adam | Self::AdamW => Schedule::Cosine { lr: lr.unwrap_or(2e-3), warm_up: 2 },
+        }
+    }
+}
+
+/// How a row of any length becomes the network's `frames` columns.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Windows {
+    /// The whole row, resampled (nearest); in training a random 80–100 % of it. For alignment paths,
+    /// whose time axis is elastic anyway. No padding at all.
+    Resampled,
+    /// Stretches of `frames` frames at the row's own hop, padded with zeros that the mean over time
+    /// leaves out; in training from a random start, transposed by up to `semitones` (in the input's unit).
+    Chunks {
+        /// Largest transposition, in the unit of the input.
+        shift: f32,
+    },
+}
+
+impl Windows {
+    /// What suits a kind of input.
+    pub fn of(kind: InputKind, semitone: f32) -> Self {
+        match kind {
+            InputKind::AlignmentPath => Self::Resampled,
+            InputKind::Contour | InputKind::ContourReference => Self::Chunks { shift: 2.0 * semitone },
+        }
+    }
+}
+
+/// The contrastive loss of a protocol.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Contrast {
+    /// Distance between embeddings.
+    pub metric: Metric,
+    /// Distance at which a negative pair stops to matter, per unit of label distance.
+    pub margin: f32,
+    /// Number of label bins; `None` compares the ratings themselves.
+    pub bins: Option<usize>,
+    /// Largest label distance of a positive pair.
+    pub tau: f32,
+    /// Which pairs.
+    pub pairs: Pairs,
+    /// Weight λ beside the mean squared error, in [`Protocol::Joint`].
+    pub weight: f32,
+}
+
+impl Default for Contrast {
+    /// The paper's: Euclidean, margin 0.5, five bins; all pairs; λ = 0.1.
+    fn default() -> Self {
+        Self {
+            metric: Metric::Euclidean,
+            margin: 0.5,
+            bins: Some(5),
+            tau: 0.0,
+            pairs: Pairs::All,
+            weight: 0.1,
+        }
+    }
+}
+
+/// How to train.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainOptions {
+    /// What is minimised.
+    pub protocol: Protocol,
+    /// The network.
+    pub net: NetConfig,
+    /// Rows to columns.
+    pub windows: Windows,
+    /// Most epochs of the only, or the second, phase.
+    pub epochs: usize,
+    /// Most epochs of the encoder's phase, in [`Protocol::TwoPhase`].
+    pub encoder_epochs: usize,
+    /// Epochs without a better validation loss after which a phase stops.
+    pub patience: usize,
+    /// Samples per step.
+    pub batch: usize,
+    /// The contrastive loss.
+    pub contrast: Contrast,
+    /// Whether the encoder stays as it is in the second phase of [`Protocol::TwoPhase`].
+    pub freeze_encoder: bool,
+    /// How parameters are updated.
+    pub method: Method,
+    /// Learning rate; warm-up counts epochs.
+    pub schedule: Schedule,
+    /// Seed of initial weights, batches and dropout.
+    pub seed: u64,
+    /// Run launch by launch and stop at the first NaN.
+    pub checked: bool,
+}
+
+impl TrainOptions {
+    /// Defaults for a kind of input: for alignment paths AdamW on a cosine over 50 epochs; for bare
+    /// contours the paper's network, SGD at 0.005 and early stopping.
+    pub fn for_inputs(kind: InputKind, protocol: Protocol, semitone: f32) -> Self {
+        let windows = Windows::of(kind, semitone);
+        let (net, epochs) = match windows {
+            Windows::Resampled => (NetConfig::alignment(kind.channels(), 128), 50),
+            Windows::Chunks { .. } => (NetConfig::paper(kind.channels(), 1000), 300),
+        };
+        let rule = Rule::of(kind);
+        Self {
+            protocol,
+            net,
+            windows,
+            epochs,
+            encoder_epochs: Self::encoder_epochs(epochs),
+            patience: 100,
+            batch: 64,
+            contrast: Contrast::default(),
+            freeze_encoder: true,
+            method: rule.method(None),
+            schedule: rule.schedule(None),
+            seed: 0,
+            checked: false,
+        }
+    }
+
+    /// Most epochs of the encoder's phase where nothing else is said, beside `epochs` of the other.
+    pub fn encoder_epochs(epochs: usize) -> usize {
+        epochs.min(150)
+    }
+}

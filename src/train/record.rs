@@ -1,0 +1,78 @@
+//! The training step of a phase, recorded.
+
+use super::feed::Feed;
+use super::options::{Contrast, Pairs};
+use super::phase::Phase;
+use super::resident::Resident;
+use crate::device::Device;
+use crate::graph::{Graph, Step, Var};
+use crate::nn::PcConvNet;
+use crate::ops;
+use crate::ops::contrastive::{ContrastiveOptions, contrastive, contrastive_halves};
+use crate::ops::gather::gather_rows;
+use crate::ops::loss::{LossOptions, mse};
+use crate::optim::{Method, Optimizer};
+use crate::{Error, Result};
+
+/// A recorded training step and what it is fed from.
+pub(super) struct Training {
+    pub step: Step,
+    pub feed: Feed,
+    pub optimizer: Optimizer,
+}
+
+/// Records the contrastive loss of embeddings `z`, over all pairs or those of `pairing`.
+pub(super) fn contrast(g: &mut Graph, c: Contrast, z: Var, labels: Var, pairing: Option<Var>) -> Result<Var> {
+    let Contrast { metric, margin, tau, weight, .. } = c;
+    let options = ContrastiveOptions { metric, margin, tau, weight, ..Default::default() };
+    match pairing {
+        Some(pairing) => contrastive_halves(g, z, labels, pairing, options),
+        None => contrastive(g, z, labels, options),
+    }
+}
+
+impl Training {
+    /// Records one of an epoch's `steps` on `batch` samples.
+    pub(super) fn record(
+        device: &dyn Device,
+        net: &PcConvNet,
+        data: &Resident,
+        phase: &Phase,
+        method: Method,
+        [steps, batch]: [usize; 2],
+    ) -> Result<Self> {
+        let mut g = Graph::new();
+        let dropout = phase.mse && net.config.dropout > 0.0;
+        let halves = phase.contrast.is_some_and(|c| c.pairs == Pairs::Halves);
+        let feed = Feed::new(device, [steps, batch], data.padded(), dropout, halves)?;
+        let vars = net.bind(&mut g, phase.encoder, phase.head)?;
+        let (x, lengths) = feed.batch.record(&mut g, data, &net.config)?;
+        let embedding = net.encode(&mut g, &vars, x, batch, lengths)?;
+        let examples = g.bind(&feed.batch.examples, &[batch])?;
+        let mut losses = Vec::new();
+        if phase.mse {
+            let state = feed.dropout.as_ref().map(|buf| g.bind(buf, &[3])).transpose()?;
+            let rating = net.rate(&mut g, &vars, embedding, state)?;
+            let table = g.bind(&data.ratings, &[data.ratings.len()])?;
+            let target = gather_rows(&mut g, table, examples)?;
+            losses.push(mse(&mut g, rating, target, LossOptions::default())?);
+        }
+        if let Some(c) = phase.contrast {
+            let table = g.bind(&data.labels, &[data.labels.len()])?;
+            let labels = gather_rows(&mut g, table, examples)?;
+            let pairing = feed.pairing.as_ref().map(|buf| g.bind(buf, &[batch])).transpose()?;
+            losses.push(contrast(&mut g, c, embedding, labels, pairing)?);
+        }
+        let loss = match losses[..] {
+            [a, b] => ops::add(&mut g, a, b)?,
+            [a] => a,
+            _ => return Err(Error::config("a phase without a loss")),
+        };
+        g.backward(loss)?;
+        let optimizer = net.optimizer(device, &vars, method)?.with_hyper(&feed.hyper)?;
+        net.update(&mut g, &vars, &optimizer)?;
+        feed.record(&mut g, loss)?;
+        let step = g.compile(device, &[])?;
+        Ok(Self { step, feed, optimizer })
+    }
+}

@@ -1,0 +1,157 @@
+//! The data set on the device, and the views of it that batches are made of.
+
+use super::options::Windows;
+use crate::data::inputs::{Example, Inputs};
+use crate::data::random::Random;
+use crate::device::{Buf, Device};
+use crate::nn::NetConfig;
+use crate::ops::contrastive::bins;
+use crate::{Error, Result};
+
+/// One view of one example: what `gather_window` reads.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct View {
+    /// Index of the example.
+    pub example: u32,
+    /// Offset, length, start, window: see [`crate::ops::gather::gather_window`].
+    pub row: [u32; 4],
+    /// Added to voiced frames.
+    pub shift: f32,
+}
+
+/// The data set on the device.
+pub struct Resident {
+    /// All rows, one after the other.
+    pub data: Buf,
+    /// The rating of each example.
+    pub ratings: Buf,
+    /// What the contrastive loss compares: bins, or the ratings themselves.
+    pub labels: Buf,
+    /// The same on the host.
+    pub label_values: Vec<f32>,
+    /// Offset and length of each example's rows.
+    rows: Vec<Vec<[u32; 2]>>,
+    windows: Windows,
+    frames: usize,
+}
+
+impl Resident {
+    /// Uploads `inputs` for a network; `label_bins` of `None` compares ratings as they are.
+    ///
+    /// # Errors
+    /// When the network takes other inputs, the data set is too large for 32-bit offsets, a rating is out of range, or the
+    /// device refuses.
+    pub fn new(
+        device: &dyn Device,
+        inputs: &Inputs,
+        windows: Windows,
+        net: &NetConfig,
+        label_bins: Option<usize>,
+    ) -> Result<Self> {
+        if inputs.channels != net.channels {
+            return Err(Error::config(format!(
+                "the network takes {} input channels, the data has {} ({})",
+                net.channels, inputs.channels, inputs.kind
+            )));
+        }
+        let total: usize = inputs.examples.iter().flat_map(|e| &e.rows).map(|r| r.data.len()).sum();
+        if u32::try_from(total).is_err() {
+            return Err(Error::config(format!(
+                "the data set has {total} values, more than 32-bit offsets reach: use fewer references or takes"
+            )));
+        }
+        let mut flat = Vec::with_capacity(total);
+        let mut rows = Vec::with_capacity(inputs.examples.len());
+        for Example { rows: views, .. } in &inputs.examples {
+            let mut places = Vec::with_capacity(views.len());
+            for row in views {
+                places.push([flat.len() as u32, row.len as u32]);
+                flat.extend_from_slice(&row.data);
+            }
+            rows.push(places);
+        }
+        let ratings: Vec<f32> = inputs.examples.iter().map(|e| e.rating).collect();
+        let label_values = match label_bins {
+            Some(k) => bins(&ratings, k)?,
+            None => ratings.clone(),
+        };
+        Ok(Self {
+            data: device.upload(&flat)?,
+            ratings: device.upload(&ratings)?,
+            labels: device.upload(&label_values)?,
+            label_values,
+            rows,
+            windows,
+            frames: net.frames,
+        })
+    }
+
+    /// Checks that there are such examples.
+    ///
+    /// # Errors
+    /// Naming the first that there is not.
+    pub fn check(&self, examples: &[usize]) -> Result<()> {
+        match examples.iter().find(|&&e| e >= self.rows.len()) {
+            Some(e) => {
+                Err(Error::config(format!("example {e} of {}: the split is of other data", self.rows.len())))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether samples are padded, so that the mean over time needs their lengths.
+    pub fn padded(&self) -> bool {
+        matches!(self.windows, Windows::Chunks { .. })
+    }
+
+    /// A random view of an example, as training sees it.
+    pub fn random_view(&self, example: usize, rng: &mut Random) -> View {
+        let rows = &self.rows[example];
+        let [offset, len] = rows[rng.below(rows.len())];
+        let (start, window, shift) = match self.windows {
+            Windows::Resampled => {
+                let share = rng.between(0.8, 1.0);
+                let window = ((f64::from(len) * share).round() as u32).clamp(1, len);
+                (rng.below((len - window + 1) as usize) as u32, window, 0.0)
+            }
+            Windows::Chunks { shift } => {
+                let room = (len as usize).saturating_sub(self.frames);
+                let start = rng.below(room + 1) as u32;
+                (start, self.frames as u32, (rng.between(-1.0, 1.0) * f64::from(shift)) as f32)
+            }
+        };
+        View { example: example as u32, row: [offset, len, start, window], shift }
+    }
+
+    /// All views of an example whose predictions are averaged in evaluation: each row whole, or cut
+    /// into chunks that cover it, the last aligned with its end.
+    pub fn views(&self, example: usize) -> Vec<View> {
+        let mut out = Vec::new();
+        for &[offset, len] in &self.rows[example] {
+            let mut push = |start, window| {
+                out.push(View { example: example as u32, row: [offset, len, start, window], shift: 0.0 });
+            };
+            match self.windows {
+                Windows::Resampled => push(0, len),
+                Windows::Chunks { .. } => {
+                    let (len, frames) = (len as usize, self.frames);
+                    let chunks = len.div_ceil(frames).max(1);
+                    let last = len.saturating_sub(frames);
+                    for i in 0..chunks {
+                        push((i * frames).min(last) as u32, frames as u32);
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// Frames of a view that are not padding.
+    pub fn valid_frames(&self, view: &View) -> usize {
+        let [_, len, start, _] = view.row;
+        match self.windows {
+            Windows::Resampled => self.frames,
+            Windows::Chunks { .. } => ((len - start.min(len)) as usize).min(self.frames),
+        }
+    }
+}
