@@ -1,5 +1,5 @@
 // Convolutions, pairwise similarities and the label-distance-weighted contrastive loss, forward and backward, on memory of the
-// caller's. Generated from src/ffi: edit that, then run `UPDATE_HEADER=1 cargo test --features ffi --test ffi`.
+// caller's. Generated from src/ffi: edit that, then run `UPDATE_HEADER=1 cargo test --features ffi --test faces`.
 //
 // Tensors are dense and in C order. Memory belongs to the caller before, during and after a call: nothing is copied, and nothing but
 // a context is kept. What a call writes must not overlap anything else that it is given.

@@ -10,3 +10,11 @@ mod shape;
 mod source;
 /// Messages and documents.
 mod words;
+
+/// The CUDA sources against their rows.
+mod cuda_sources;
+/// The rows against their sources and the case table.
+mod kernel_sources;
+/// The shaders against their rows.
+#[cfg(feature = "wgpu")]
+mod wgpu_shaders;

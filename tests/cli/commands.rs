@@ -1,0 +1,191 @@
+//! The command line as a user meets it: what works, what is refused, and what is left behind.
+
+use assert_cmd::Command;
+use std::fs;
+use std::path::Path;
+use tempfile::TempDir;
+
+fn etude(args: &[&str]) -> (i32, String, String) {
+    let out = Command::cargo_bin("etude").unwrap().args(args).output().unwrap();
+    let text = |b: Vec<u8>| String::from_utf8(b).unwrap();
+    (out.status.code().unwrap(), text(out.stdout), text(out.stderr))
+}
+
+/// A small synthetic set on disk.
+fn set(dir: &TempDir) -> String {
+    let path = dir.path().join("set");
+    let path = path.to_str().unwrap().to_string();
+    let (code, _, err) = etude(&["synth", "--out", &path, "--takes", "48", "--performers", "16"]);
+    assert_eq!(code, 0, "{err}");
+    path
+}
+
+/// Fails with exit 1 and every one of `words` in the message.
+fn refused(args: &[&str], words: &[&str]) {
+    let (code, out, err) = etude(args);
+    assert_eq!((code, out.as_str()), (1, ""), "{args:?}: {err}");
+    for word in words {
+        assert!(err.contains(word), "{args:?}: {word:?} is not in: {err}");
+    }
+    assert!(!err.contains("panicked"), "{err}");
+}
+
+fn files(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn train_leaves_a_model_that_eval_reads_back() {
+    let dir = TempDir::new().unwrap();
+    let data = set(&dir);
+    let runs: Vec<_> = ["1", "2"]
+        .iter()
+        .map(|threads| {
+            let out = dir.path().join(format!("run{threads}"));
+            let args =
+                ["train", "--data", &data, "--epochs", "2", "--seed", "3", "--threads", threads, "--json"];
+            let (code, stdout, err) = etude(&[&args[..], &["--out", out.to_str().unwrap()]].concat());
+            assert_eq!(code, 0, "{err}");
+            let report: serde_json::Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+            (out, report)
+        })
+        .collect();
+    let (out, report) = &runs[0];
+    for key in ["device", "protocol", "seed", "epochs", "seconds", "parameters", "launches_per_step", "test"]
+    {
+        assert!(!report[key].is_null(), "{key} is missing from {report}");
+    }
+    assert_eq!(
+        files(out),
+        [
+            "embedding.svg",
+            "history.csv",
+            "history.svg",
+            "metrics.json",
+            "model.safetensors",
+            "predictions.csv",
+            "scatter.svg"
+        ]
+    );
+    let written: serde_json::Value =
+        serde_json::from_slice(&fs::read(out.join("metrics.json")).unwrap()).unwrap();
+    assert_eq!(&written, report);
+    let model = |out: &Path| fs::read(out.join("model.safetensors")).unwrap();
+    assert_eq!(model(out), model(&runs[1].0), "one seed, one model, on one thread or two");
+
+    let file = out.join("model.safetensors");
+    let file = file.to_str().unwrap();
+    let (code, stdout, err) = etude(&["eval", "--model", file, "--data", &data, "--json"]);
+    assert_eq!(code, 0, "{err}");
+    let again: serde_json::Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(again["test"], report["test"], "eval sees the same test takes");
+    let (code, stdout, _) = etude(&["eval", "--model", file, "--data", &data, "--split", "all"]);
+    assert_eq!(code, 0);
+    assert!(stdout.contains("48 takes"), "{stdout}");
+
+    // A run may replace a run, but nothing else.
+    let (code, _, err) =
+        etude(&["train", "--data", &data, "--epochs", "1", "--folds", "3", "--out", out.to_str().unwrap()]);
+    assert_eq!(code, 0, "{err}");
+    assert!(files(out).contains(&"fold-3.safetensors".to_string()));
+}
+
+#[test]
+fn data_that_cannot_be_used_is_named() {
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    refused(&["train", "--data", &at("nothing")], &["nothing", "open"]);
+    fs::create_dir(at("empty")).unwrap();
+    refused(&["train", "--data", &at("empty")], &["empty"]);
+    fs::create_dir_all(at("mast/f0data")).unwrap();
+    refused(&["train", "--data", &at("mast")], &["annotations.csv"]);
+    let manifest = |name: &str, text: &str| {
+        fs::write(at(name), text).unwrap();
+        at(name)
+    };
+    fs::write(at("good.txt"), "0.0 220\n0.01 220\n0.02 221\n").unwrap();
+    fs::write(at("nan.txt"), "0.0 220\n0.01 NaN\n").unwrap();
+    fs::write(at("none.txt"), "").unwrap();
+    fs::write(at("unvoiced.txt"), "0.0 0\n0.01 0\n").unwrap();
+    let head = "path,performer,rating\n";
+    refused(
+        &["train", "--data", &manifest("a.csv", &format!("{head}good.txt,ann,1.5\n"))],
+        &["a.csv:2", "1.5"],
+    );
+    refused(&["train", "--data", &manifest("b.csv", &format!("{head}good.txt,ann\n"))], &["b.csv:2"]);
+    refused(&["train", "--data", &manifest("c.csv", &format!("{head}nan.txt,ann,0.5\n"))], &["nan.txt:2"]);
+    refused(&["train", "--data", &manifest("d.csv", &format!("{head}none.txt,ann,0.5\n"))], &["none.txt"]);
+    refused(
+        &["train", "--data", &manifest("e.csv", &format!("{head}unvoiced.txt,ann,0.5\n"))],
+        &["unvoiced"],
+    );
+    refused(&["train", "--data", &manifest("f.csv", "path,rating\ngood.txt,0.5\n")], &["performer"]);
+}
+
+#[test]
+fn folds_need_performers_and_out_must_be_writable() {
+    let dir = TempDir::new().unwrap();
+    let data = set(&dir);
+    refused(&["train", "--data", &data, "--folds", "17"], &["17 folds", "16 performers"]);
+    refused(&["train", "--data", &data, "--criterion", "charm"], &["charm", "overall"]);
+    let file = dir.path().join("file");
+    fs::write(&file, "x").unwrap();
+    refused(&["train", "--data", &data, "--out", file.to_str().unwrap()], &["file"]);
+    refused(&["train", "--data", &data, "--out", "/proc/etude"], &["/proc/etude"]);
+    let full = dir.path().join("full");
+    fs::create_dir(&full).unwrap();
+    fs::write(full.join("thesis.tex"), "x").unwrap();
+    refused(&["train", "--data", &data, "--out", full.to_str().unwrap()], &["thesis.tex"]);
+    assert_eq!(files(&full), ["thesis.tex"]);
+    // A run that fails leaves no directory behind.
+    let out = dir.path().join("out");
+    refused(&["train", "--data", "nowhere", "--out", out.to_str().unwrap()], &["nowhere"]);
+    assert!(!out.exists());
+}
+
+#[test]
+fn a_file_that_is_no_model_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let data = set(&dir);
+    let out = dir.path().join("run");
+    let args = ["train", "--data", &data, "--epochs", "1", "--out", out.to_str().unwrap()];
+    assert_eq!(etude(&args).0, 0);
+    let good = fs::read(out.join("model.safetensors")).unwrap();
+    let at = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_string()
+    };
+    let eval = |path: &str, words: &[&str]| refused(&["eval", "--model", path, "--data", &data], words);
+    eval("nowhere.safetensors", &["nowhere.safetensors", "read"]);
+    eval(&at("cut", &good[..good.len() / 2]), &["cut", "truncated"]);
+    eval(&at("text", b"no model at all, only text"), &["text", "no model file"]);
+    let foreign =
+        safetensors::serialize(Vec::<(String, safetensors::tensor::TensorView<'_>)>::new(), None).unwrap();
+    eval(&at("foreign", &foreign), &["foreign", "etude train"]);
+}
+
+#[test]
+fn bad_usage_exits_with_2() {
+    assert_eq!(etude(&["train", "--protocol", "magic"]).0, 2);
+    assert_eq!(etude(&["train", "--batch", "0"]).0, 2);
+    assert_eq!(etude(&["train", "--device", "abacus"]).0, 2);
+    assert_eq!(etude(&[]).0, 2);
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn cards_are_listed_or_their_absence_is_explained() {
+    let (code, out, err) = etude(&["devices"]);
+    assert_eq!(code, 0, "{err}");
+    match etude::device::cuda::cards() {
+        Ok(cards) => assert!(cards.iter().all(|c| out.contains(&c.name)), "{out}"),
+        Err(why) => {
+            assert!(out.contains(&why.to_string()), "{out}");
+            refused(&["train", "--device", "cuda", "--epochs", "1"], &["cuda", "driver", "--device cpu"]);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The case table through the CUDA sources, run on the CPU, against the f64 oracle, outputs poisoned first.
+
+use etude::cases::{self, Case, Outcome};
+use etude::data::inputs::{InputOptions, Inputs};
+use etude::data::synth::{SynthOptions, generate};
+use etude::device::cuda::CudaOnCpu;
+use etude::device::{Cpu, Device, Launch};
+use etude::kernel::Twin;
+use etude::kernel::{Binding, Cost, Cuda, Kernel, Layout, Params, Scalar};
+use etude::kernels::REGISTRY;
+use etude::kernels::source::CUDA;
+use etude::train::{Hooks, Protocol, TrainOptions, fit};
+use rayon::prelude::*;
+
+fn bits(outcome: Outcome) -> Vec<u64> {
+    outcome.into_iter().flat_map(|(_, v)| v).map(f64::to_bits).collect()
+}
+
+/// What `check` finds wrong with each case, cases in parallel.
+fn faults(check: impl Fn(&Case) -> Option<String> + Sync) {
+    let table = cases::all();
+    let faults: Vec<String> = table
+        .par_iter()
+        .filter_map(|case| Some((case, check(case)?)))
+        .map(|(case, fault)| format!("{} {}: {fault}", case.stem, case.name))
+        .collect();
+    assert!(faults.is_empty(), "{} of {} cases:\n{}", faults.len(), table.len(), faults.join("\n"));
+}
+
+#[test]
+fn every_row_has_a_source() {
+    for (stem, _) in REGISTRY {
+        assert!(CUDA.iter().any(|s| s.0 == *stem), "no kernels/{stem}.cu");
+    }
+}
+
+#[test]
+fn every_case_matches_the_oracle() {
+    faults(|case| {
+        // A device a case: copies and runs of one device wait for each other.
+        match case.parity(&CudaOnCpu::new().unwrap()) {
+            Ok((e, _)) if e <= case.tolerance => None,
+            Ok((e, at)) => Some(format!("{e:e} at {at}, over {:e}", case.tolerance)),
+            Err(e) => Some(e.to_string()),
+        }
+    });
+}
+
+#[test]
+fn any_order_of_lanes_and_blocks_gives_the_same_bits() {
+    faults(|case| {
+        let run = |seed| case.run(&CudaOnCpu::with_seed(seed).unwrap()).map(bits);
+        match (run(0), run(1), run(2)) {
+            (Ok(a), Ok(b), Ok(c)) if a == b && b == c => None,
+            (Ok(_), Ok(_), Ok(_)) => Some("seeds 0, 1 and 2 differ".into()),
+            (Err(e), ..) | (_, Err(e), _) | (.., Err(e)) => Some(e.to_string()),
+        }
+    });
+}
+
+/// The two devices add in different orders, which training then magnifies: some 1e-6 a step, a thousandfold over ten.
+#[test]
+fn three_epochs_of_training_follow_the_cpu() {
+    let synth =
+        SynthOptions { takes: 50, performers: 20, melodies: 3, references: 2, ..SynthOptions::default() };
+    let inputs = Inputs::build(&generate(&synth).unwrap(), &InputOptions::default(), &|_, _| {}).unwrap();
+    let split = inputs.holdout(0.1, 0.2, 1).unwrap();
+    let (ours, cpu) = (CudaOnCpu::new().unwrap(), Cpu::<f32>::new(1).unwrap());
+    for protocol in [Protocol::Mse, Protocol::Joint] {
+        let mut options = TrainOptions::for_inputs(inputs.kind, protocol, 1.0 / 127.0);
+        (options.epochs, options.batch, options.seed) = (3, 12, 5);
+        let losses = |device: &dyn Device| -> Vec<f64> {
+            let fitted = fit(device, &inputs, &split, &options, Hooks::default()).unwrap();
+            fitted.history.iter().flat_map(|e| [e.train_loss, e.val_loss.unwrap()]).collect()
+        };
+        let (ours, theirs) = (losses(&ours), losses(&cpu));
+        assert_eq!(ours.len(), 6);
+        for (i, (a, b)) in ours.iter().zip(&theirs).enumerate() {
+            assert!((a - b).abs() <= 1e-3 * b.abs(), "{protocol:?}, loss {i}: {a} against {b}");
+        }
+    }
+}
+
+/// `kernels/on_cpu/planted.cu`: what a run on a CPU must notice without a sanitizer.
+mod planted {
+    use super::*;
+
+    const N: u32 = 64;
+
+    /// The row of a planted kernel.
+    fn row(name: &'static str) -> &'static Kernel {
+        let nothing = Twin { f32: |_| (), f64: |_| () };
+        Box::leak(Box::new(Kernel {
+            name,
+            bindings: const { &[Binding::input("x"), Binding::output("y")] },
+            params: Layout { name: "unsigned", members: &[("n", Scalar::U32)] },
+            cpu: nothing,
+            workgroups: &[],
+            cuda: Cuda::new(N, |_| [1, 1, 1]).shared(|_| 4 * N),
+            cost: |_| Cost::default(),
+        }))
+    }
+
+    /// What `kernel` makes of 0, 1, 2, ...
+    fn run(kernel: &'static Kernel, params: Params, seed: u64) -> etude::Result<Vec<f32>> {
+        let device: &dyn Device = &CudaOnCpu::with_seed(seed)?;
+        let x: Vec<f32> = (0..N as u16).map(f32::from).collect();
+        let bufs = vec![device.upload(&x)?, device.upload(&vec![f32::NAN; x.len()])?];
+        device.compile(vec![Launch { kernel, bufs: bufs.clone(), params }])?.run()?;
+        device.download(&bufs[1])
+    }
+
+    fn outcome(name: &'static str, seed: u64) -> etude::Result<Vec<f32>> {
+        run(row(name), Params::new(&N), seed)
+    }
+
+    #[test]
+    fn a_divergent_barrier_is_an_error_that_says_who_waits_where() {
+        let source = include_str!("../../kernels/on_cpu/planted.cu");
+        let line = 1 + source.lines().position(|l| l.ends_with("planted: divergence_bad")).unwrap();
+        for seed in 0..4 {
+            let message = outcome("planted_divergence_bad", seed).unwrap_err().to_string();
+            assert!(
+                message.contains("planted_divergence_bad, block (0, 0, 0): divergent barrier"),
+                "{message}"
+            );
+            let waiting = format!("threads 0-39 wait at __syncthreads (kernels/on_cpu/planted.cu:{line})");
+            assert!(message.contains(&waiting), "{message}");
+            assert!(message.contains("threads 40-63 have returned"), "{message}");
+            assert_eq!(outcome("planted_divergence_good", seed).unwrap()[3], 4.0);
+        }
+    }
+
+    #[test]
+    fn a_copy_lands_only_when_it_is_waited_for() {
+        assert!(outcome("planted_unawaited_copy_bad", 0).unwrap().iter().all(|v| v.is_nan()));
+        assert_eq!(outcome("planted_unawaited_copy_good", 0).unwrap()[5], 5.0);
+    }
+
+    #[test]
+    fn shared_memory_starts_as_nan() {
+        // Twice: the second launch finds what the first left.
+        for _ in 0..2 {
+            let bad = outcome("planted_unwritten_shared_bad", 0).unwrap();
+            assert!(bad[2].is_nan() && bad[3] == 3.0, "{bad:?}");
+        }
+        assert_eq!(outcome("planted_unwritten_shared_good", 0).unwrap()[2], 2.0);
+    }
+
+    #[test]
+    fn a_result_that_depends_on_the_order_of_lanes_shows_by_the_seed() {
+        let of = |name, seed| outcome(name, seed).unwrap();
+        assert_ne!(of("planted_lane_order_bad", 0), of("planted_lane_order_bad", 1));
+        assert_eq!(of("planted_lane_order_good", 0), of("planted_lane_order_good", 1));
+    }
+
+    #[test]
+    fn a_row_that_disagrees_with_its_source_is_an_error() {
+        let two = Params::new(&[N, N]);
+        let message = run(row("planted_lane_order_good"), two, 0).unwrap_err().to_string();
+        assert!(message.contains("bytes 8 8 8 in the row, 8 8 4 in the source"), "{message}");
+        let message = outcome("planted_nothing", 0).unwrap_err().to_string();
+        assert!(message.contains("no entry point planted_nothing"), "{message}");
+    }
+}

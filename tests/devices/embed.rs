@@ -1,0 +1,224 @@
+//! Calls on a caller's memory give what the graph gives, bit for bit on every device, and copy nothing.
+
+use crate::gpu;
+use etude::cases::{normal, relative, uniform};
+use etude::contrastive::{ContrastiveOptions, Metric};
+use etude::device::{Buf, Cpu, Device};
+use etude::embed::{Buffers, Contrastive, Conv1d, Conv2d, ConvGradients, PairwiseSimilarity};
+use etude::graph::Graph;
+use etude::kernel::Elem;
+use etude::ops::contrastive::{Labels, contrastive, contrastive_cross};
+use etude::ops::conv1d::{ConvOptions1d, conv1d};
+use etude::ops::conv2d::{ConvOptions2d, conv2d};
+use etude::ops::similarity::{Similarity, similarity};
+
+/// What a test computes, outputs after inputs; every buffer holds NaN first where it is an output.
+type Call<'a> = dyn Fn(&dyn Device, &[Buf], &[Buf]) -> etude::Result<()> + 'a;
+type Record<'a> = dyn Fn(&mut Graph, &[etude::graph::Var]) -> etude::Result<etude::graph::Var> + 'a;
+
+/// The output and the gradients by the first `differentiable` inputs, recorded as a graph. The upstream is the last input where
+/// the output is no scalar.
+fn recorded(
+    device: &dyn Device,
+    inputs: &[Vec<f64>],
+    shapes: &[&[usize]],
+    differentiable: &[usize],
+    record: &Record<'_>,
+) -> Vec<Vec<f64>> {
+    let mut g = Graph::new();
+    let vars: Vec<_> = inputs
+        .iter()
+        .zip(shapes)
+        .map(|(v, shape)| g.leaf(&device.upload(v).unwrap(), None, shape).unwrap())
+        .collect();
+    let y = record(&mut g, &vars).unwrap();
+    if g.shape(y) == [1] {
+        g.backward(y).unwrap();
+    } else {
+        g.backward_from(y, *vars.last().unwrap()).unwrap();
+    }
+    let keep: Vec<_> =
+        [y].into_iter().chain(differentiable.iter().map(|&i| g.grad(vars[i]).unwrap())).collect();
+    let mut step = g.compile(device, &keep).unwrap();
+    step.run().unwrap();
+    keep.iter().map(|&v| device.download_f64(step.buf(v).unwrap()).unwrap()).collect()
+}
+
+fn devices() -> Vec<Box<dyn Device>> {
+    let mut devices: Vec<Box<dyn Device>> =
+        vec![Box::new(Cpu::<f32>::new(1).unwrap()), Box::new(Cpu::<f64>::new(1).unwrap())];
+    devices.extend(gpu::devices());
+    devices
+}
+
+fn poisoned(device: &dyn Device, len: usize) -> Buf {
+    device.upload(&vec![f64::NAN; len]).unwrap()
+}
+
+/// The graph's results are wanted to the last bit.
+fn check(
+    inputs: &[Vec<f64>],
+    shapes: &[&[usize]],
+    differentiable: &[usize],
+    record: &Record<'_>,
+    call: &Call<'_>,
+) {
+    for device in &devices() {
+        let want = recorded(&**device, inputs, shapes, differentiable, record);
+        let bufs: Vec<Buf> = inputs.iter().map(|v| device.upload(v).unwrap()).collect();
+        let outputs: Vec<Buf> = want.iter().map(|w| poisoned(&**device, w.len())).collect();
+        call(&**device, &bufs, &outputs).unwrap();
+        for (i, (want, got)) in want.iter().zip(&outputs).enumerate() {
+            let got = device.download_f64(got).unwrap();
+            assert!(got == *want, "{} output {i}: {}", device.name(), relative(&got, want));
+        }
+    }
+}
+
+#[test]
+fn convolutions() {
+    for (groups, stride, padding, dilation) in [(1, 1, 0, 1), (2, 2, 1, 3), (2, 3, 2, 1)] {
+        let options = ConvOptions1d { stride, padding, dilation, groups, ..Default::default() };
+        let (x, w) = ([3, 4, 29], [6, 4 / groups, 5]);
+        let conv = Conv1d::new(x, w, options).unwrap();
+        let y = conv.output();
+        let inputs = [
+            normal(1, 3 * 4 * 29),
+            normal(2, w.iter().product()),
+            normal(3, 6),
+            normal(4, y.iter().product()),
+        ];
+        check(
+            &inputs,
+            &[&x, &w, &[6], &y],
+            &[0, 1, 2],
+            &|g, v| conv1d(g, v[0], v[1], Some(v[2]), options),
+            &|d, i, o| {
+                conv.forward(d, &i[0], &i[1], Some(&i[2]), &o[0])?;
+                let wanted = ConvGradients { x: Some(&o[1]), weight: Some(&o[2]), bias: Some(&o[3]) };
+                conv.backward(d, &i[0], &i[1], &i[3], wanted)
+            },
+        );
+    }
+    let options = ConvOptions2d { stride: [2, 1], padding: [1, 2], ..Default::default() };
+    let (x, w) = ([2, 3, 9, 11], [5, 3, 3, 4]);
+    let conv = Conv2d::new(x, w, options).unwrap();
+    let y = conv.output();
+    let len = |shape: &[usize]| shape.iter().product::<usize>();
+    let inputs = [normal(1, len(&x)), normal(2, len(&w)), normal(4, len(&y))];
+    check(&inputs, &[&x, &w, &y], &[0, 1], &|g, v| conv2d(g, v[0], v[1], None, options), &|d, i, o| {
+        conv.forward(d, &i[0], &i[1], None, &o[0])?;
+        // One gradient at a time.
+        conv.backward(d, &i[0], &i[1], &i[2], ConvGradients { x: Some(&o[1]), ..Default::default() })?;
+        conv.backward(d, &i[0], &i[1], &i[2], ConvGradients { weight: Some(&o[2]), ..Default::default() })
+    });
+}
+
+#[test]
+fn matrices() {
+    let (a, b) = ([17, 5], [23, 5]);
+    for kind in [Similarity::Dot, Similarity::Cosine, Similarity::SquaredEuclidean, Similarity::Euclidean] {
+        let of = PairwiseSimilarity::new(a, b, kind).unwrap();
+        assert_eq!(of.output(), [17, 23]);
+        check(
+            &[normal(1, 85), normal(2, 115), normal(3, 17 * 23)],
+            &[&a, &b, &[17, 23]],
+            &[0, 1],
+            &|g, v| similarity(g, v[0], v[1], kind),
+            &|d, i, o| {
+                of.forward(d, &i[0], &i[1], &o[0])?;
+                of.backward(d, [&i[0], &i[1], &i[2]], [&o[1], &o[2]])
+            },
+        );
+    }
+}
+
+fn set<'a>(bufs: &'a [Buf], weighted: bool) -> Buffers<'a> {
+    Buffers { embeddings: &bufs[0], labels: &bufs[1], weights: weighted.then_some(&bufs[2]) }
+}
+
+#[test]
+fn losses() {
+    let (n, m, d) = (19, 31, 6);
+    for (metric, weighted) in [(Metric::Euclidean, false), (Metric::Cosine, true)] {
+        let options = ContrastiveOptions { metric, ..Default::default() };
+        let of = |seed, n| [normal(seed, n * d), uniform(seed + 1, n), uniform(seed + 2, n)];
+        let label =
+            |values, weights| if weighted { Labels::weighted(values, weights) } else { values.into() };
+        let (a, b) = (of(1, n), of(5, m));
+        check(
+            &a,
+            &[&[n, d], &[n], &[n]],
+            &[0],
+            &|g, v| contrastive(g, v[0], label(v[1], v[2]), options),
+            &|dev, i, o| Contrastive::all([n, d], options)?.run(dev, &[set(i, weighted)], &o[0], &[&o[1]]),
+        );
+        check(
+            &[a, b].concat(),
+            &[&[n, d], &[n], &[n], &[m, d], &[m], &[m]],
+            &[0, 3],
+            &|g, v| contrastive_cross(g, v[0], label(v[1], v[2]), v[3], label(v[4], v[5]), options),
+            &|dev, i, o| {
+                let sets = [set(i, weighted), set(&i[3..], weighted)];
+                Contrastive::cross([n, d], [m, d], options)?.run(dev, &sets, &o[0], &[&o[1], &o[2]])
+            },
+        );
+    }
+}
+
+/// Imported memory is the caller's own: read and written where it lies, windows too.
+#[test]
+fn nothing_is_copied() {
+    let cpu = Cpu::<f32>::new(1).unwrap();
+    let mut a = vec![0.0f32, 0.0, 3.0, 4.0];
+    let mut y = vec![f32::NAN; 4];
+    // SAFETY: the vectors outlive the buffers and are only looked at between calls.
+    let [rows, out] =
+        unsafe { [&mut a, &mut y].map(|v| cpu.import(v.as_mut_ptr().cast(), Elem::Real, v.len()).unwrap()) };
+    let of = PairwiseSimilarity::new([2, 2], [2, 2], Similarity::Euclidean).unwrap();
+    of.forward(&cpu, &rows, &rows, &out).unwrap();
+    assert_eq!(y, [0.0, 5.0, 5.0, 0.0]);
+    a[2] = 0.0;
+    let of = PairwiseSimilarity::new([1, 2], [1, 2], Similarity::Euclidean).unwrap();
+    of.forward(&cpu, &rows.window(0, 2).unwrap(), &rows.window(2, 2).unwrap(), &out.window(3, 1).unwrap())
+        .unwrap();
+    assert_eq!(y, [0.0, 5.0, 5.0, 4.0]);
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let cpu = Cpu::<f32>::new(1).unwrap();
+    let device: &dyn Device = &cpu;
+    let buf = |n: usize| device.upload(&vec![1.0f32; n]).unwrap();
+    let says = |result: etude::Result<()>, what: &str| {
+        let message = result.unwrap_err().to_string();
+        assert!(message.contains(what), "{message} has no `{what}`");
+    };
+    let conv = Conv1d::new([1, 2, 8], [3, 2, 3], ConvOptions1d::default()).unwrap();
+    says(conv.forward(device, &buf(15), &buf(18), None, &buf(18)), "x: 15 elements for shape [1, 2, 8]");
+    says(conv.forward(device, &buf(16), &buf(18), Some(&buf(2)), &buf(18)), "bias: 2 elements");
+    let wrong = buf(5);
+    let gradients = ConvGradients { weight: Some(&wrong), ..Default::default() };
+    says(conv.backward(device, &buf(16), &buf(18), &buf(18), gradients), "dweight: 5 elements");
+    says(Conv1d::new([1, 2, 8], [3, 1, 3], ConvOptions1d::default()).map(|_| ()), "weight: ");
+    let of = Contrastive::all([4, 2], ContrastiveOptions::default()).unwrap();
+    let (z, l) = (buf(8), buf(3));
+    let set = Buffers { embeddings: &z, labels: &l, weights: None };
+    says(of.run(device, &[set], &buf(1), &[&buf(8)]), "labels: 3 elements for shape [4]");
+    says(of.run(device, &[set, set], &buf(1), &[&buf(8)]), "takes 1 of each");
+    says(Contrastive::all([1, 2], ContrastiveOptions::default()).map(|_| ()), "two rows");
+
+    let mut memory = vec![0.0f32; 8];
+    let pointer: *mut f32 = memory.as_mut_ptr();
+    // SAFETY: within the vector; what is refused is never touched.
+    unsafe {
+        let odd = pointer.cast::<u8>().add(1).cast();
+        says(cpu.import(odd, Elem::Real, 1).map(|_| ()), "no multiple of 4");
+        says(cpu.import(std::ptr::null_mut(), Elem::Real, 1).map(|_| ()), "null");
+        // Two imports of one memory, one of them written.
+        let (a, y) =
+            (cpu.import(pointer.cast(), Elem::Real, 4), cpu.import(pointer.add(2).cast(), Elem::Real, 4));
+        let of = PairwiseSimilarity::new([2, 2], [2, 2], Similarity::Dot).unwrap();
+        says(of.forward(device, &a.unwrap(), &buf(4), &y.unwrap()), "overlaps");
+    }
+}

@@ -1,0 +1,41 @@
+//! The GPU devices that tests run on: the CUDA sources on the CPU (feature `cuda-on-cpu`) and on a card (feature `cuda-on-card`), and
+//! WGSL on a software adapter (Mesa's lavapipe), or on the one that `ETUDE_ADAPTER` names. What is asked for must be there.
+
+use etude::device::Device;
+#[cfg(feature = "wgpu")]
+use etude::device::wgpu::{ADAPTER_VARIABLE, Select, Wgpu};
+
+/// Every one of them. Devices run one step at a time, so who asks gets its own.
+pub fn devices() -> Vec<Box<dyn Device>> {
+    let mut devices: Vec<Box<dyn Device>> = Vec::new();
+    #[cfg(any(feature = "cuda-on-cpu", feature = "cuda-on-card"))]
+    devices.extend(cuda());
+    #[cfg(feature = "wgpu")]
+    devices.push(Box::new(wgpu()));
+    devices
+}
+
+/// What runs the CUDA sources.
+#[cfg(any(feature = "cuda-on-cpu", feature = "cuda-on-card"))]
+pub fn cuda() -> Vec<Box<dyn Device>> {
+    vec![
+        #[cfg(feature = "cuda-on-cpu")]
+        Box::new(etude::device::cuda::CudaOnCpu::new().unwrap()),
+        #[cfg(feature = "cuda-on-card")]
+        Box::new(etude::device::cuda::Cuda::new(0).unwrap()),
+    ]
+}
+
+/// The adapter that the caller names, else a software one, so that tests say the same everywhere.
+#[cfg(feature = "wgpu")]
+pub fn adapter() -> Select {
+    if std::env::var_os(ADAPTER_VARIABLE).is_some() { Select::Auto } else { Select::Software }
+}
+
+/// The WGSL device on [`adapter`].
+#[cfg(feature = "wgpu")]
+pub fn wgpu() -> Wgpu {
+    Wgpu::new(&adapter()).unwrap_or_else(|e| {
+        panic!("{e}\ninstall Mesa's software Vulkan: apt-get install mesa-vulkan-drivers")
+    })
+}

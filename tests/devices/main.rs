@@ -1,0 +1,47 @@
+//! The case table on every device, and what each device is to do beyond it.
+
+/// Tests in processes of their own.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod child;
+/// The devices that tests run on.
+mod gpu;
+
+/// The case table on the CPU: gradients, and f32 against the oracle.
+mod cases;
+/// The case table and training, bit for bit as recorded.
+mod fingerprint;
+
+/// Convolutions on GPUs: tiles, shapes and options.
+#[cfg(any(feature = "wgpu", feature = "cuda-on-cpu", feature = "cuda-on-card"))]
+mod conv;
+/// Calls on a caller's memory.
+mod embed;
+/// Pair kernels on GPUs: options at random.
+#[cfg(any(feature = "wgpu", feature = "cuda-on-cpu", feature = "cuda-on-card"))]
+mod pairs;
+
+/// The CUDA device on a card.
+#[cfg(feature = "cuda")]
+mod cuda_device;
+/// The network's CUDA kernels at odd shapes.
+#[cfg(any(feature = "cuda-on-cpu", feature = "cuda-on-card"))]
+mod cuda_network;
+/// The small CUDA kernels at odd shapes.
+#[cfg(any(feature = "cuda-on-cpu", feature = "cuda-on-card"))]
+mod cuda_odd_shapes;
+/// The case table through the CUDA sources on the CPU.
+#[cfg(feature = "cuda-on-cpu")]
+mod cuda_on_cpu;
+
+/// The WGSL device: errors, a caller's device, windows of memory.
+#[cfg(feature = "wgpu")]
+mod wgpu_device;
+/// The WGSL pair kernels at extremes.
+#[cfg(feature = "wgpu")]
+mod wgpu_pairs;
+/// The case table on the WGSL device.
+#[cfg(feature = "wgpu")]
+mod wgpu_parity;
+/// Training on the WGSL device.
+#[cfg(feature = "wgpu")]
+mod wgpu_train;

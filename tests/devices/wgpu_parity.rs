@@ -1,0 +1,100 @@
+//! The case table on a real Vulkan device against the f64 oracle, outputs poisoned first.
+
+use crate::gpu;
+use etude::cases::{self, Case, Input, Role, uniform};
+use etude::kernel::Elem;
+use etude::kernels::REGISTRY;
+use etude::kernels::source::shader;
+use etude::ops::batch_norm::{BatchNormOptions, BatchNormVars, batch_norm};
+use etude::ops::linear::{Activation, linear};
+use etude::ops::loss::{LossOptions, mse};
+use etude::ops::pool::mean_time;
+
+/// Stems without a shader. Must shrink to nothing.
+const MISSING: &[&str] = &[];
+
+/// Why a single channel's gradients are not more accurate.
+const ONE_CHANNEL: &str = "the gradient of gamma is one sum, of 16,065 terms that cancel to 2.9 at worst: \
+                           1e-7 of the root of their squares is 5e-6 of it, before their own errors";
+
+#[test]
+fn the_list_of_missing_shaders_is_exact() {
+    for (stem, kernels) in REGISTRY {
+        let have = shader(stem, Elem::Real).is_some();
+        assert_eq!(have, !MISSING.contains(stem), "{stem}: update MISSING");
+        for kernel in kernels.iter().filter(|_| have) {
+            // WGSL has no bf16.
+            let can = kernel.stored() != Elem::Bf16;
+            assert_eq!(!kernel.workgroups.is_empty(), can, "{}: `groups`", kernel.name);
+        }
+    }
+}
+
+#[test]
+fn every_case_matches_the_oracle() {
+    let device = gpu::wgpu();
+    let mut faults = Vec::new();
+    let table: Vec<_> = cases::all().into_iter().filter(|c| !MISSING.contains(&c.stem)).collect();
+    for case in &table {
+        match case.parity(&device) {
+            // WGSL has no such type: refused, and the message says what to do.
+            Err(e) if case.stores(Elem::Bf16) && e.to_string().contains("has no bf16") => {}
+            Ok((e, _)) if e <= case.tolerance && !case.stores(Elem::Bf16) => {}
+            Ok((e, at)) => {
+                faults.push(format!("{} {}: {e:e} at {at}, over {:e}", case.stem, case.name, case.tolerance));
+            }
+            Err(e) => faults.push(format!("{} {}: {e}", case.stem, case.name)),
+        }
+    }
+    assert!(faults.is_empty(), "{} of {} cases:\n{}", faults.len(), table.len(), faults.join("\n"));
+}
+
+#[test]
+fn a_run_repeats_bit_for_bit() {
+    let device = gpu::wgpu();
+    for case in cases::all().into_iter().filter(|c| !MISSING.contains(&c.stem) && !c.stores(Elem::Bf16)) {
+        let bits = |o: cases::Outcome| -> Vec<u64> {
+            o.into_iter().flat_map(|(_, v)| v).map(f64::to_bits).collect()
+        };
+        let (a, b) = (case.run(&device).unwrap(), case.run(&device).unwrap());
+        assert_eq!(bits(a), bits(b), "{} {}", case.stem, case.name);
+    }
+}
+
+#[test]
+fn odd_shapes_match_the_oracle() {
+    let device = gpu::wgpu();
+    // Around the tile of 32, the workgroup of 256, the span of 1024, and in between.
+    let sizes = [1, 2, 3, 7, 31, 32, 33, 63, 65, 127, 255, 256, 257, 331];
+    let pick = |i: usize| sizes[i % sizes.len()];
+    let mut faults = Vec::new();
+    let mut check = |case: Case| match case.parity(&device) {
+        Ok((e, _)) if e <= case.tolerance => {}
+        Ok((e, at)) => faults.push(format!("{}: {e:e} at {at}, over {:e}", case.name, case.tolerance)),
+        Err(e) => faults.push(format!("{}: {e}", case.name)),
+    };
+    for i in 0..28 {
+        let (b, n, o) = (pick(i), pick(3 * i + 5), pick(5 * i + i / 14 + 2));
+        let inputs = vec![Input::normal(1, &[b, n]), Input::normal(2, &[o, n]), Input::normal(3, &[o])];
+        check(Case::new("linear", format!("linear b{b} i{n} o{o}"), inputs, |g, v| {
+            linear(g, v[0], v[1], Some(v[2]), Activation::None)
+        }));
+        let c = 1 + i % 5;
+        let x = || Input::normal(4, &[b, c, n]);
+        check(Case::new("pool", format!("mean b{b} c{c} t{n}"), vec![x()], |g, v| mean_time(g, v[0])));
+        let target = Input::real(&[b, c, n], uniform(5, b * c * n), Role::Constant);
+        check(Case::new("loss", format!("mse {b} {c} {n}"), vec![x(), target], |g, v| {
+            mse(g, v[0], v[1], LossOptions::default())
+        }));
+        if b * n > 2 {
+            let state = |seed| Input::real(&[c], uniform(seed, c), Role::State);
+            let inputs = vec![x(), Input::normal(6, &[c]), Input::normal(7, &[c]), state(8), state(9)];
+            let case = Case::new("batch_norm", format!("batch norm b{b} c{c} s{n}"), inputs, |g, v| {
+                let vars = BatchNormVars { gamma: v[1], beta: v[2], running_mean: v[3], running_var: v[4] };
+                batch_norm(g, v[0], vars, BatchNormOptions::default())
+            });
+            check(if c == 1 { case.within(2e-5, ONE_CHANNEL) } else { case });
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}

@@ -1,0 +1,131 @@
+//! Training on the WGSL device: the CPU's loss curve, one submission a step, and what a run that goes wrong says.
+
+use crate::gpu;
+use etude::cases::normal;
+use etude::data::inputs::{InputOptions, Inputs};
+use etude::data::split::SplitIndices;
+use etude::data::synth::{SynthOptions, generate};
+use etude::device::{Cpu, Device};
+use etude::graph::Graph;
+use etude::nn::{Learn, NetConfig, PcConvNet};
+use etude::train::{Hooks, Pairs, Protocol, TrainOptions, fit};
+use std::ops::ControlFlow;
+
+/// Most dispatches of a training step of the default network.
+const DISPATCHES: u64 = 25;
+
+fn small() -> (Inputs, SplitIndices) {
+    let options =
+        SynthOptions { takes: 50, performers: 20, melodies: 3, references: 2, ..SynthOptions::default() };
+    let inputs = Inputs::build(&generate(&options).unwrap(), &InputOptions::default(), &|_, _| {}).unwrap();
+    let split = inputs.holdout(0.1, 0.2, 1).unwrap();
+    (inputs, split)
+}
+
+fn options(inputs: &Inputs, protocol: Protocol) -> TrainOptions {
+    let mut o = TrainOptions::for_inputs(inputs.kind, protocol, 1.0 / 127.0);
+    (o.epochs, o.encoder_epochs, o.batch, o.seed) = (3, 2, 12, 5);
+    o
+}
+
+/// The two devices add in different orders, which training then magnifies: some 1e-6 a step, a thousandfold over ten.
+#[test]
+fn losses_follow_those_of_the_cpu() {
+    let (inputs, split) = small();
+    let (wgpu, cpu) = (gpu::wgpu(), Cpu::<f32>::new(1).unwrap());
+    for protocol in [Protocol::Mse, Protocol::Joint, Protocol::TwoPhase] {
+        let mut options = options(&inputs, protocol);
+        if protocol == Protocol::TwoPhase {
+            options.contrast.pairs = Pairs::Halves;
+        }
+        let run = |device: &dyn Device| {
+            let fitted = fit(device, &inputs, &split, &options, Hooks::default()).unwrap();
+            let losses = |e: &etude::train::Epoch| [e.train_loss, e.val_loss.unwrap()];
+            fitted.history.iter().flat_map(losses).collect::<Vec<_>>()
+        };
+        let (ours, theirs) = (run(&wgpu), run(&cpu));
+        for (i, (a, b)) in ours.iter().zip(&theirs).enumerate() {
+            assert!((a - b).abs() <= 1e-3 * b.abs(), "{protocol:?}, loss {i}: {a} against {b}");
+        }
+        eprintln!("{protocol:?}: {ours:?}");
+    }
+}
+
+#[test]
+fn a_step_is_one_submission_and_reads_nothing_back() {
+    let (inputs, split) = small();
+    let device = gpu::wgpu();
+    for protocol in [Protocol::Mse, Protocol::Joint] {
+        let fitted = fit(&device, &inputs, &split, &options(&inputs, protocol), Hooks::default()).unwrap();
+        let (traffic, steps) = fitted.traffic.unwrap();
+        let n = steps as u64;
+        eprintln!("{protocol:?}: {} dispatches in {steps} steps", traffic.dispatches);
+        assert!(
+            steps > 1 && traffic.submissions == n && (traffic.reads, traffic.writes) == (0, 0),
+            "{traffic:?}"
+        );
+        assert!(traffic.dispatches.is_multiple_of(n), "{traffic:?}");
+        let (most, launches) =
+            if protocol == Protocol::Mse { (DISPATCHES, 20) } else { (DISPATCHES + 5, 24) };
+        assert!(traffic.dispatches / n <= most, "{protocol:?}: {} dispatches", traffic.dispatches / n);
+        // What CUDA captures in its graph: a launch is one kernel there.
+        assert!(fitted.launches_per_step <= launches, "{protocol:?}: {} launches", fitted.launches_per_step);
+    }
+}
+
+/// A NaN in one of the data set's rows is first seen by the kernel that cuts batches out of it.
+#[test]
+fn a_checked_run_names_the_first_kernel_at_fault() {
+    let (mut inputs, split) = small();
+    let mut options = options(&inputs, Protocol::Mse);
+    options.checked = true;
+    options.epochs = 1;
+    let device = gpu::wgpu();
+    fit(&device, &inputs, &split, &options, Hooks::default()).unwrap();
+    for &example in &split.train {
+        inputs.examples[example].rows.iter_mut().for_each(|row| row.data.fill(f32::NAN));
+    }
+    let fault = fit(&device, &inputs, &split, &options, Hooks::default()).err().unwrap().to_string();
+    for word in ["launch 0", "gather_window", "`x`[0] is NaN"] {
+        assert!(fault.contains(word), "{fault}");
+    }
+}
+
+/// A NaN in the middle of the network: what comes before it is not blamed, nor what comes after.
+#[test]
+fn a_nan_in_the_second_layer_is_found_there() {
+    let device = gpu::wgpu();
+    let device: &dyn Device = &device;
+    let (batch, frames) = (16, 200);
+    let net = PcConvNet::new(device, NetConfig::paper(1, frames), 0).unwrap();
+    let x = device.upload(&normal(1, batch * frames)).unwrap();
+    let mut g = Graph::new();
+    let vars = net.bind(&mut g, Learn::Yes, Learn::Yes).unwrap();
+    let x = g.bind(&x, &[1, 1, frames, batch]).unwrap();
+    let z = net.encode(&mut g, &vars, x, batch, None).unwrap();
+    let mut step = g.compile(device, &[z]).unwrap();
+    step.run_checked(device).unwrap();
+    let mut tensors = net.tensors(device).unwrap();
+    tensors.iter_mut().find(|t| t.name == "conv2.weight").unwrap().values[3] = f32::NAN;
+    net.load(device, &tensors).unwrap();
+    let fault = step.run_checked(device).err().unwrap().to_string();
+    let names: Vec<_> = step.profile().unwrap().iter().map(|row| row.0.name).collect();
+    let second = names.iter().enumerate().filter(|n| *n.1 == "conv_block_fwd").nth(1).unwrap().0;
+    assert!(fault.contains(&format!("launch {second}, conv_block_fwd: ")), "{fault}");
+}
+
+#[test]
+fn a_device_lost_in_mid_run_is_an_error() {
+    let (inputs, split) = small();
+    let device = gpu::wgpu();
+    let mut epochs = 0;
+    let mut lose = |_: &etude::train::Epoch, _: &etude::train::Snapshot<'_>| {
+        epochs += 1;
+        device.raw().0.destroy();
+        Ok(ControlFlow::Continue(()))
+    };
+    let hooks = Hooks { progress: Some(&mut lose), ..Hooks::default() };
+    let fault = fit(&device, &inputs, &split, &options(&inputs, Protocol::Mse), hooks).err().unwrap();
+    assert!(fault.to_string().contains("lost") && fault.to_string().contains("last saved"), "{fault}");
+    assert_eq!(epochs, 1);
+}

@@ -1,0 +1,13 @@
+//! Graded recordings in, reports out: what knows no device.
+
+/// Manifests and the synthetic set.
+mod data_manifest;
+/// MASTmelody's layout.
+mod data_mastmelody;
+/// The directory of a run.
+mod report_files;
+/// Metrics against scikit-learn and scipy.
+mod report_metrics;
+/// The plots.
+#[cfg(feature = "cli")]
+mod report_plots;

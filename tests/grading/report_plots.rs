@@ -1,0 +1,140 @@
+//! The plots: what they show, and that no input breaks them.
+
+use etude::report::files::EpochRow;
+use etude::report::plots::{embedding_svg, history_svg, scatter_svg};
+use proptest::prelude::*;
+
+/// A row as the trainer writes it.
+fn row(epoch: u64, phase: &str, train_loss: f64, val_loss: Option<f64>) -> EpochRow {
+    EpochRow { epoch, phase: phase.into(), lr: 0.005, train_loss, val_loss, val_r2: None }
+}
+
+fn is_whole(svg: &str) -> bool {
+    svg.starts_with("<svg")
+        && svg.trim_end().ends_with("</svg>")
+        && !svg.contains("NaN")
+        && !svg.contains("inf")
+}
+
+#[test]
+fn the_history_names_its_phases_and_both_losses() {
+    let rows: Vec<_> = (1..=9)
+        .map(|e| row(e, if e < 5 { "encoder" } else { "head" }, 1.0 / e as f64, Some(1.2 / e as f64)))
+        .collect();
+    let svg = history_svg(&rows).unwrap();
+    assert!(is_whole(&svg));
+    for word in ["encoder", "head", "training", "validation", "epoch"] {
+        assert!(svg.contains(word), "{word}");
+    }
+}
+
+#[test]
+fn the_scatter_says_how_good_it_is_and_who_passed() {
+    let (y, p) = ([0.0, 0.25, 0.5, 1.0], [0.1, 0.2, 0.6, 0.9]);
+    let svg = scatter_svg(&y, &p, Some(&[false, false, true, true])).unwrap();
+    assert!(is_whole(&svg));
+    let r2 = etude::report::scores::r2(&p, &y).unwrap();
+    for word in [&format!("R² {r2:.3}"), "pass", "fail", "identity"] {
+        assert!(svg.contains(word), "{word}");
+    }
+    assert!(scatter_svg(&y, &p[..3], None).unwrap_err().to_string().contains("predictions"));
+    assert!(embedding_svg(&[0.0; 7], 2, 3, &[0.0; 2]).unwrap_err().to_string().contains("[2, 3]"));
+}
+
+/// Centres of the discs drawn with the outline of data points, in drawing order.
+fn points(svg: &str) -> Vec<[i32; 2]> {
+    let at = |line: &str, key: &str| -> i32 {
+        let rest = &line[line.find(key).unwrap() + key.len()..];
+        rest[..rest.find('"').unwrap()].parse().unwrap()
+    };
+    let discs = svg.lines().filter(|l| l.starts_with("<circle") && l.contains("opacity=\"0.8\""));
+    discs.map(|l| [at(l, "cx=\""), at(l, "cy=\"")]).collect()
+}
+
+#[test]
+fn points_lie_where_their_values_say() {
+    let svg = scatter_svg(&[0.0, 0.5, 1.0, f32::NAN], &[0.0, 0.5, 1.0, 0.2], None).unwrap();
+    let p = points(&svg);
+    assert_eq!(p.len(), 3);
+    assert!(svg.contains("3 recordings, 1 left out"));
+    // On the identity line, evenly spaced, up and to the right.
+    assert!((p[2][0] + p[0][0] - 2 * p[1][0]).abs() <= 1 && (p[2][1] + p[0][1] - 2 * p[1][1]).abs() <= 1);
+    assert!(p[2][0] - p[0][0] > 400 && p[0][1] - p[2][1] > 400, "{p:?}");
+}
+
+#[test]
+fn the_embedding_is_shown_along_its_principal_axes() {
+    // A line in three dimensions, far from the origin, with a little across it.
+    let z: Vec<f32> = (0..9)
+        .flat_map(|i| {
+            let (t, u) = (i as f32 - 4.0, if i % 2 == 0 { 0.1 } else { -0.1 });
+            [10.0 + 2.0 * t + u, -5.0 + t - 2.0 * u, 3.0]
+        })
+        .collect();
+    let y: Vec<f32> = (0..9).map(|i| i as f32 / 8.0).collect();
+    let svg = embedding_svg(&z, 9, 3, &y).unwrap();
+    assert!(svg.contains("principal component 1 (100 %") && svg.contains("principal component 2 (0 %"));
+    let p = points(&svg);
+    assert_eq!(p.len(), 9);
+    assert!(p.windows(2).all(|w| w[0][0] < w[1][0]), "in order along the first axis: {p:?}");
+    assert!(p.windows(2).all(|w| (w[0][1] - w[1][1]).abs() > 300), "alternating along the second: {p:?}");
+    // The stated shares are those of the variance: 3 : 1 over two orthogonal axes.
+    let r = 3f32.sqrt();
+    let svg = embedding_svg(&[r, 0.0, -r, 0.0, 0.0, 1.0, 0.0, -1.0], 4, 2, &[0.0; 4]).unwrap();
+    assert!(svg.contains("1 (75 %") && svg.contains("2 (25 %"));
+    assert!(svg.contains("4 recordings, 2 dimensions"));
+    assert!(embedding_svg(&[1.0; 2], 1, 2, &[0.25]).unwrap().contains("0.2500"), "the only rating is named");
+}
+
+#[test]
+fn wide_losses_get_a_logarithmic_axis_and_lines_break_where_they_must() {
+    let lines = |svg: &str| svg.matches("stroke-width=\"2\"").count();
+    let narrow: Vec<_> = (1..4).map(|e| row(e, "mse", e as f64, None)).collect();
+    let base = history_svg(&narrow).unwrap();
+    assert!(!base.contains("logarithmic") && !base.contains("validation"));
+    let wide: Vec<_> = (1..4).map(|e| row(e, "mse", 10f64.powi(e as i32), None)).collect();
+    assert!(history_svg(&wide).unwrap().contains("logarithmic"));
+    let zero: Vec<_> = (0..4).map(|e| row(e, "mse", 100.0 * e as f64, None)).collect();
+    assert!(!history_svg(&zero).unwrap().contains("logarithmic"));
+    let mut broken = narrow.clone();
+    broken.insert(2, row(3, "mse", f64::NAN, None));
+    broken[3].epoch = 4;
+    assert_eq!(lines(&history_svg(&broken).unwrap()), lines(&base) + 1);
+    let mut phases = narrow.clone();
+    phases[2].phase = "head <1>".into();
+    let svg = history_svg(&phases).unwrap();
+    assert_eq!(lines(&svg), lines(&base) + 1);
+    assert!(svg.contains("head &lt;1&gt;"));
+}
+
+fn any_value() -> impl Strategy<Value = f32> {
+    prop_oneof![
+        6 => -1.0f32..2.0,
+        1 => Just(0.5f32),
+        1 => Just(f32::NAN),
+        1 => Just(f32::INFINITY),
+        1 => Just(1e30f32),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_numbers_break_a_plot(
+        values in prop::collection::vec((any_value(), any_value(), any::<bool>()), 0..40),
+        d in 1usize..4,
+    ) {
+        let (y, p): (Vec<f32>, Vec<f32>) = values.iter().map(|v| (v.0, v.1)).unzip();
+        let pass: Vec<bool> = values.iter().map(|v| v.2).collect();
+        prop_assert!(is_whole(&scatter_svg(&y, &p, Some(&pass)).unwrap()));
+        let n = y.len() / d;
+        prop_assert!(is_whole(&embedding_svg(&p[..n * d], n, d, &y[..n]).unwrap()));
+        let rows: Vec<_> = values
+            .iter()
+            .enumerate()
+            .map(|(e, v)| row(e as u64, "mse", f64::from(v.0), v.2.then_some(f64::from(v.1))))
+            .collect();
+        prop_assert!(is_whole(&history_svg(&rows).unwrap()));
+    }
+}

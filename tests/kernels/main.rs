@@ -1,0 +1,27 @@
+//! Ops and their kernels on the CPU, beyond the case table: against PyTorch, against plain definitions, and what they refuse.
+
+/// Every op against PyTorch.
+mod golden;
+
+/// The contrastive loss against PyTorch.
+mod contrastive_golden;
+/// The contrastive loss against a plain double loop.
+mod contrastive_loss;
+/// conv1d against PyTorch.
+mod conv_golden;
+/// Convolutions of any shape and options.
+mod conv_properties;
+/// The fused network against its plain ops.
+mod network;
+/// Dropout's generator, rate and mask.
+mod ops_dropout;
+/// Gathering, element by element.
+mod ops_gather;
+/// Gradients at random shapes and options.
+mod ops_random;
+/// Parameter sets, optimizers and schedules.
+mod optim_params;
+/// What ops refuse, and how they say it.
+mod refusals;
+/// Similarity matrices against a plain definition.
+mod similarity_matrix;
