@@ -1,8 +1,11 @@
 //! A replayed step allocates nothing, and training gives the same bits on any number of threads.
 
+/// A small set to train on.
+#[path = "common/training.rs"]
+mod training;
+
 use etude::cases::{normal, uniform};
-use etude::data::inputs::{InputOptions, Inputs};
-use etude::data::synth::{SynthOptions, generate};
+use etude::data::inputs::InputKind;
 use etude::device::{Cpu, Device};
 use etude::graph::Graph;
 use etude::nn::{Learn, NetConfig, PcConvNet};
@@ -65,15 +68,7 @@ fn a_replayed_step_allocates_nothing() {
 
 #[test]
 fn training_gives_the_same_bits_on_one_and_on_three_threads() {
-    let set = generate(&SynthOptions {
-        takes: 60,
-        performers: 20,
-        melodies: 3,
-        references: 2,
-        ..Default::default()
-    });
-    let inputs = Inputs::build(&set.unwrap(), &InputOptions::default(), &|_, _| {}).unwrap();
-    let split = inputs.holdout(0.1, 0.2, 1).unwrap();
+    let (inputs, split) = training::small(60, InputKind::AlignmentPath);
     for protocol in [Protocol::Mse, Protocol::Joint, Protocol::TwoPhase] {
         let run = |threads| {
             let cpu = Cpu::<f32>::new(threads).unwrap();

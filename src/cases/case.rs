@@ -247,16 +247,7 @@ impl Case {
     /// As [`Case::prepare`].
     pub fn parity(&self, device: &dyn Device) -> Result<(f64, String)> {
         let oracle = self.run(&Cpu::<f64>::new(1)?)?;
-        let ours = self.run(device)?;
-        let mut worst = (0.0, String::from("nowhere"));
-        for ((name, want), (_, got)) in oracle.iter().zip(&ours) {
-            let error = relative(got, want);
-            // A NaN is a poisoned element nobody wrote: the worst there is.
-            if error > worst.0 || error.is_nan() {
-                worst = (error, name.clone());
-            }
-        }
-        Ok(worst)
+        Ok(farthest(&self.run(device)?, &oracle))
     }
 
     /// The directional gradient check on the oracle: relative difference of `⟨v, vjp(u)⟩` from the
@@ -332,6 +323,19 @@ impl Prepared {
         }
         Ok(out)
     }
+}
+
+/// Largest relative difference of an outcome from the oracle's, and where it is.
+pub fn farthest(ours: &Outcome, oracle: &Outcome) -> (f64, String) {
+    let mut worst = (0.0, String::from("nowhere"));
+    for ((name, want), (_, got)) in oracle.iter().zip(ours) {
+        let error = relative(got, want);
+        // A NaN is a poisoned element nobody wrote: the worst there is.
+        if error > worst.0 || error.is_nan() {
+            worst = (error, name.clone());
+        }
+    }
+    worst
 }
 
 /// `‖a − b‖ / ‖b‖`; the norm of `a` where `b` is zero.

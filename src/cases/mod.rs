@@ -7,7 +7,7 @@ mod case;
 mod table;
 
 use crate::stems::{modules, stems};
-pub use case::{Case, Data, F32_SUMS, Input, Outcome, Prepared, Role, normal, relative, uniform};
+pub use case::{Case, Data, F32_SUMS, Input, Outcome, Prepared, Role, farthest, normal, relative, uniform};
 use case::{TF32, TF32_FACTORS};
 pub use table::all;
 

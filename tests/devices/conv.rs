@@ -66,8 +66,8 @@ fn channels_and_positions_around_every_tile() {
     check(&devices, &case2d(2, [2, 17, 18], [[9, 3, 2, 1, 1], [7, 2, 1, 1, 2]]));
 }
 
-/// What CUDA does by tiles in shared memory: places by the thousand or sums of a thousand terms where rows are few, strides beyond the
-/// table of phases, rows of weights that are multiples of 16 bytes and that are not.
+/// What CUDA does by tiles in shared memory: places by the thousand or sums of a thousand terms where rows are few, strides
+/// beyond the table of phases, rows of weights that are multiples of 16 bytes and that are not.
 #[test]
 fn tiles_that_fill_a_card_and_long_sums() {
     let devices = gpu::devices();
@@ -86,7 +86,8 @@ fn tiles_that_fill_a_card_and_long_sums() {
     check(&devices, &case2d(2, [1, 33, 18], [[40, 3, 18, 1, 1], [23, 2, 2, 1, 1]]));
 }
 
-/// What CUDA does without tiles: few places with sums of hundreds of terms, and blocks enough to fill a card with few rows in each.
+/// What CUDA does without tiles: few places with sums of hundreds of terms, and blocks enough to fill a card with few rows in
+/// each.
 #[test]
 fn long_sums_of_few_places_and_many_of_few_rows() {
     let devices = gpu::devices();
@@ -132,8 +133,8 @@ fn any_shape_and_options() {
     }
 }
 
-/// What fills a tile beyond the terms of a sum adds nothing whatever is in memory: an infinity stays in its windows. WGSL may take
-/// numbers to be finite.
+/// What fills a tile beyond the terms of a sum adds nothing whatever is in memory: an infinity stays in its windows. WGSL may
+/// take numbers to be finite.
 #[cfg(any(feature = "cuda-on-cpu", feature = "cuda-on-card"))]
 #[test]
 fn an_infinity_stays_in_its_windows() {

@@ -1,5 +1,5 @@
-//! The network's CUDA kernels, run on the CPU and on a card, beyond the case table: shapes around every tile, and memory that starts at any
-//! element.
+//! The network's CUDA kernels, run on the CPU and on a card, beyond the case table: shapes around every tile, and memory that
+//! starts at any element.
 
 use crate::gpu;
 use etude::cases::{Case, Input, Role, normal, relative, uniform};

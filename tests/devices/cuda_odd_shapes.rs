@@ -1,5 +1,5 @@
-//! The CUDA sources of the small kernels, run on the CPU and on a card, at shapes around every tile, warp, line and split, with buffers
-//! that start at a multiple of 16 bytes and with buffers that do not.
+//! The CUDA sources of the small kernels, run on the CPU and on a card, at shapes around every tile, warp, line and split, with
+//! buffers that start at a multiple of 16 bytes and with buffers that do not.
 
 use crate::gpu;
 use etude::cases::{Case, Input, Role, normal, uniform};

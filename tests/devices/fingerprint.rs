@@ -1,14 +1,13 @@
-//! Arithmetic stays bit for bit what it was: every case of the table, and a short training run of each protocol, on each device that
-//! this machine has, against the hashes of `tests/golden/fingerprints.txt`.
+//! Arithmetic stays bit for bit what it was: every case of the table, and a short training run of each protocol, on each device
+//! that this machine has, against the hashes of `tests/golden/fingerprints.txt`.
 //!
 //! A change that is meant to change arithmetic says so by changing that file: `ETUDE_FINGERPRINTS=write cargo test fingerprint`
 //! writes the lines of the devices at hand anew. What a driver's own compiler rounds (WGSL) has the driver's name in its line; on
 //! one that is not listed its losses must be those of a listed one within [`DRIVER`].
 
-use etude::cases;
-use etude::data::inputs::{InputKind, InputOptions, Inputs};
-use etude::data::split::SplitIndices;
-use etude::data::synth::{SynthOptions, generate};
+use crate::table::{self, CASES, Outcomes, bits};
+use crate::training::small;
+use etude::data::inputs::InputKind;
 use etude::device::{Cpu, Device};
 use etude::simd::Simd;
 use etude::train::{Hooks, Pairs, Protocol, TrainOptions, fit};
@@ -46,28 +45,18 @@ fn recorded() -> Lines {
     text.lines().filter_map(line).collect()
 }
 
-/// Hashes of what the cases of each stem in `stems` give; all of them where there are none. What the device refuses is refused by
-/// its row, and left out.
-fn of_cases(device: &dyn Device, name: &str, stems: &[&str], lines: &mut Lines) {
+/// Hashes of what the cases of each stem give. What the device refuses is refused by its row, and left out.
+fn of_cases(outcomes: &Outcomes, name: &str, lines: &mut Lines) {
     let mut hashes: BTreeMap<&str, Hash> = BTreeMap::new();
-    for case in cases::all().iter().filter(|c| stems.is_empty() || stems.contains(&c.stem)) {
-        let Ok(outcome) = case.run(device) else { continue };
+    for (case, outcome) in CASES.iter().zip(outcomes) {
+        let Ok(outcome) = outcome else { continue };
         let hash = hashes.entry(case.stem).or_insert_with(Hash::new);
         hash.add(case.name.as_bytes());
-        outcome.iter().flat_map(|(_, values)| values).for_each(|v| hash.add(&v.to_bits().to_le_bytes()));
+        bits(outcome).into_iter().for_each(|v| hash.add(&v.to_le_bytes()));
     }
     for (stem, hash) in hashes {
         lines.insert(format!("{name} / cases {stem}"), format!("{:016x}", hash.0));
     }
-}
-
-fn data(kind: InputKind) -> (Inputs, SplitIndices) {
-    let options =
-        SynthOptions { takes: 50, performers: 20, melodies: 3, references: 2, ..SynthOptions::default() };
-    let options_of = InputOptions { kind: Some(kind), ..InputOptions::default() };
-    let inputs = Inputs::build(&generate(&options).unwrap(), &options_of, &|_, _| {}).unwrap();
-    let split = inputs.holdout(0.1, 0.2, 1).unwrap();
-    (inputs, split)
 }
 
 /// Every loss of a run, and a hash of these and of the weights it ends with.
@@ -79,7 +68,7 @@ fn of_training(device: &dyn Device, name: &str, lines: &mut Lines) {
         (InputKind::Contour, Protocol::Joint),
     ];
     for (kind, protocol) in runs {
-        let (inputs, split) = data(kind);
+        let (inputs, split) = small(50, kind);
         let mut options = TrainOptions::for_inputs(kind, protocol, 1.0 / 127.0);
         (options.epochs, options.encoder_epochs, options.batch, options.seed) = (3, 2, 12, 5);
         if protocol == Protocol::TwoPhase {
@@ -156,7 +145,7 @@ fn unlisted(family: &str, name: &str, value: &str, recorded: &Lines) -> Result<(
 #[test]
 fn the_oracle() {
     let (device, mut lines) = (Cpu::<f64>::new(2).unwrap(), Lines::new());
-    of_cases(&device, "cpu f64", &[], &mut lines);
+    of_cases(&table::ORACLE, "cpu f64", &mut lines);
     of_training(&device, "cpu f64", &mut lines);
     hold("cpu f64", lines);
 }
@@ -166,7 +155,12 @@ fn the_cpu_in_each_instruction_set() {
     for simd in [Simd::Portable, Simd::Avx2, Simd::Avx512].into_iter().filter(|s| s.is_supported()) {
         let (device, mut lines) = (Cpu::<f32>::with_simd(2, simd).unwrap(), Lines::new());
         let name = format!("cpu {simd:?}");
-        of_cases(&device, &name, &[], &mut lines);
+        if simd == Simd::best() {
+            of_cases(&table::CPU[0], &name, &mut lines);
+        } else {
+            let make = || Box::new(Cpu::<f32>::with_simd(2, simd).unwrap()) as Box<dyn Device>;
+            of_cases(&table::run(make), &name, &mut lines);
+        }
         of_training(&device, &name, &mut lines);
         hold("cpu f32", lines);
     }
@@ -176,7 +170,7 @@ fn the_cpu_in_each_instruction_set() {
 #[test]
 fn the_cuda_sources_on_the_cpu() {
     let (device, mut lines) = (etude::device::cuda::CudaOnCpu::with_seed(0).unwrap(), Lines::new());
-    of_cases(&device, "cuda-on-cpu", &[], &mut lines);
+    of_cases(&table::CUDA_ON_CPU[0], "cuda-on-cpu", &mut lines);
     of_training(&device, "cuda-on-cpu", &mut lines);
     hold("cuda-on-cpu", lines);
 }
@@ -188,7 +182,7 @@ fn the_wgsl_device() {
     let adapter =
         etude::device::wgpu::adapters().into_iter().find(|a| a.name == device.adapter_name()).unwrap();
     let name = format!("wgpu {}, {}", adapter.name, adapter.driver);
-    of_cases(&device, &name, &[], &mut lines);
+    of_cases(&table::WGPU[0], &name, &mut lines);
     of_training(&device, &name, &mut lines);
     hold("wgpu", lines);
 }

@@ -1,5 +1,5 @@
-//! The GPU devices that tests run on: the CUDA sources on the CPU (feature `cuda-on-cpu`) and on a card (feature `cuda-on-card`), and
-//! WGSL on a software adapter (Mesa's lavapipe), or on the one that `ETUDE_ADAPTER` names. What is asked for must be there.
+//! The GPU devices that tests run on: the CUDA sources on the CPU (feature `cuda-on-cpu`) and on a card (feature `cuda-on-card`),
+//! and WGSL on a software adapter (Mesa's lavapipe), or on the one that `ETUDE_ADAPTER` names. What is asked for must be there.
 
 use etude::device::Device;
 #[cfg(feature = "wgpu")]

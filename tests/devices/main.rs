@@ -5,6 +5,11 @@
 mod child;
 /// The devices that tests run on.
 mod gpu;
+/// What every case of the table gives on each device, run once.
+mod table;
+/// A small set to train on.
+#[path = "../common/training.rs"]
+mod training;
 
 /// The case table on the CPU: gradients, and f32 against the oracle.
 mod cases;

@@ -1,5 +1,5 @@
-//! The pair kernels with all their options crossed at random, against the f64 oracle: the WGSL shaders, and the CUDA sources run on
-//! the CPU. What the case table leaves out: weights with every form, 16-bit rows with every option, masked rows full of NaN,
+//! The pair kernels with all their options crossed at random, against the f64 oracle: the WGSL shaders, and the CUDA sources run
+//! on the CPU. What the case table leaves out: weights with every form, 16-bit rows with every option, masked rows full of NaN,
 //! duplicates, offsets, tiles of every width, and enough rows for the kernels' large variants.
 
 use crate::gpu;
@@ -252,7 +252,8 @@ fn thousands_of_rows_match_the_oracle() {
     }
 }
 
-/// Enough rows for the larger tiles, for a visit to memory amid the sums, and for sums of 65,536 losses to a thousandth of a percent.
+/// Enough rows for the larger tiles, for a visit to memory amid the sums, and for sums of 65,536 losses to a thousandth of a
+/// percent.
 #[test]
 fn long_sets_match_the_oracle() {
     for (n, m, d, metric, stored) in [

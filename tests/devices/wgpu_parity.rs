@@ -1,7 +1,8 @@
 //! The case table on a real Vulkan device against the f64 oracle, outputs poisoned first.
 
 use crate::gpu;
-use etude::cases::{self, Case, Input, Role, uniform};
+use crate::table::{WGPU, bits, fault, faults};
+use etude::cases::{Case, Input, Role, uniform};
 use etude::kernel::Elem;
 use etude::kernels::REGISTRY;
 use etude::kernels::source::shader;
@@ -32,33 +33,24 @@ fn the_list_of_missing_shaders_is_exact() {
 
 #[test]
 fn every_case_matches_the_oracle() {
-    let device = gpu::wgpu();
-    let mut faults = Vec::new();
-    let table: Vec<_> = cases::all().into_iter().filter(|c| !MISSING.contains(&c.stem)).collect();
-    for case in &table {
-        match case.parity(&device) {
-            // WGSL has no such type: refused, and the message says what to do.
-            Err(e) if case.stores(Elem::Bf16) && e.to_string().contains("has no bf16") => {}
-            Ok((e, _)) if e <= case.tolerance && !case.stores(Elem::Bf16) => {}
-            Ok((e, at)) => {
-                faults.push(format!("{} {}: {e:e} at {at}, over {:e}", case.stem, case.name, case.tolerance));
-            }
-            Err(e) => faults.push(format!("{} {}: {e}", case.stem, case.name)),
-        }
-    }
-    assert!(faults.is_empty(), "{} of {} cases:\n{}", faults.len(), table.len(), faults.join("\n"));
+    faults(|i, case| match &WGPU[0][i] {
+        _ if MISSING.contains(&case.stem) => None,
+        // WGSL has no such type: refused, and the message says what to do.
+        Err(e) if case.stores(Elem::Bf16) && e.to_string().contains("has no bf16") => None,
+        Ok(_) if case.stores(Elem::Bf16) => Some("WGSL has no bf16".into()),
+        outcome => fault(i, outcome),
+    });
 }
 
 #[test]
 fn a_run_repeats_bit_for_bit() {
-    let device = gpu::wgpu();
-    for case in cases::all().into_iter().filter(|c| !MISSING.contains(&c.stem) && !c.stores(Elem::Bf16)) {
-        let bits = |o: cases::Outcome| -> Vec<u64> {
-            o.into_iter().flat_map(|(_, v)| v).map(f64::to_bits).collect()
-        };
-        let (a, b) = (case.run(&device).unwrap(), case.run(&device).unwrap());
-        assert_eq!(bits(a), bits(b), "{} {}", case.stem, case.name);
-    }
+    faults(|i, case| {
+        if MISSING.contains(&case.stem) || case.stores(Elem::Bf16) {
+            return None;
+        }
+        let [a, b] = [0, 1].map(|run| bits(WGPU[run][i].as_ref().unwrap()));
+        (a != b).then(|| "differs".into())
+    });
 }
 
 #[test]

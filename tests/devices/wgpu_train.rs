@@ -1,10 +1,9 @@
 //! Training on the WGSL device: the CPU's loss curve, one submission a step, and what a run that goes wrong says.
 
 use crate::gpu;
+use crate::training::small;
 use etude::cases::normal;
-use etude::data::inputs::{InputOptions, Inputs};
-use etude::data::split::SplitIndices;
-use etude::data::synth::{SynthOptions, generate};
+use etude::data::inputs::{InputKind, Inputs};
 use etude::device::{Cpu, Device};
 use etude::graph::Graph;
 use etude::nn::{Learn, NetConfig, PcConvNet};
@@ -13,14 +12,6 @@ use std::ops::ControlFlow;
 
 /// Most dispatches of a training step of the default network.
 const DISPATCHES: u64 = 25;
-
-fn small() -> (Inputs, SplitIndices) {
-    let options =
-        SynthOptions { takes: 50, performers: 20, melodies: 3, references: 2, ..SynthOptions::default() };
-    let inputs = Inputs::build(&generate(&options).unwrap(), &InputOptions::default(), &|_, _| {}).unwrap();
-    let split = inputs.holdout(0.1, 0.2, 1).unwrap();
-    (inputs, split)
-}
 
 fn options(inputs: &Inputs, protocol: Protocol) -> TrainOptions {
     let mut o = TrainOptions::for_inputs(inputs.kind, protocol, 1.0 / 127.0);
@@ -31,7 +22,7 @@ fn options(inputs: &Inputs, protocol: Protocol) -> TrainOptions {
 /// The two devices add in different orders, which training then magnifies: some 1e-6 a step, a thousandfold over ten.
 #[test]
 fn losses_follow_those_of_the_cpu() {
-    let (inputs, split) = small();
+    let (inputs, split) = small(50, InputKind::AlignmentPath);
     let (wgpu, cpu) = (gpu::wgpu(), Cpu::<f32>::new(1).unwrap());
     for protocol in [Protocol::Mse, Protocol::Joint, Protocol::TwoPhase] {
         let mut options = options(&inputs, protocol);
@@ -53,7 +44,7 @@ fn losses_follow_those_of_the_cpu() {
 
 #[test]
 fn a_step_is_one_submission_and_reads_nothing_back() {
-    let (inputs, split) = small();
+    let (inputs, split) = small(50, InputKind::AlignmentPath);
     let device = gpu::wgpu();
     for protocol in [Protocol::Mse, Protocol::Joint] {
         let fitted = fit(&device, &inputs, &split, &options(&inputs, protocol), Hooks::default()).unwrap();
@@ -76,7 +67,7 @@ fn a_step_is_one_submission_and_reads_nothing_back() {
 /// A NaN in one of the data set's rows is first seen by the kernel that cuts batches out of it.
 #[test]
 fn a_checked_run_names_the_first_kernel_at_fault() {
-    let (mut inputs, split) = small();
+    let (mut inputs, split) = small(50, InputKind::AlignmentPath);
     let mut options = options(&inputs, Protocol::Mse);
     options.checked = true;
     options.epochs = 1;
@@ -116,7 +107,7 @@ fn a_nan_in_the_second_layer_is_found_there() {
 
 #[test]
 fn a_device_lost_in_mid_run_is_an_error() {
-    let (inputs, split) = small();
+    let (inputs, split) = small(50, InputKind::AlignmentPath);
     let device = gpu::wgpu();
     let mut epochs = 0;
     let mut lose = |_: &etude::train::Epoch, _: &etude::train::Snapshot<'_>| {

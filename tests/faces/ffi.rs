@@ -1,5 +1,5 @@
-//! The C ABI: its header is up to date, C programs compile against it and compute what Rust computes, and nothing that C hands over
-//! by mistake gets further than a status and a message.
+//! The C ABI: its header is up to date, C programs compile against it and compute what Rust computes, and nothing that C hands
+//! over by mistake gets further than a status and a message.
 
 use etude::cases::{normal, uniform};
 use etude::contrastive::ContrastiveOptions;
@@ -142,6 +142,7 @@ struct Context(*mut EtudeContext);
 impl Context {
     fn cpu(threads: usize) -> Self {
         let mut context = null_mut();
+        // SAFETY: writes a pointer to where `context` is.
         ok(unsafe { etude_cpu_new(threads, &mut context) });
         Self(context)
     }
@@ -149,11 +150,13 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
+        // SAFETY: of `etude_cpu_new` or `etude_cuda_on_stream`, and freed once.
         unsafe { etude_context_free(self.0) }
     }
 }
 
 fn last_error() -> String {
+    // SAFETY: a string that this thread keeps until its next error.
     unsafe { CStr::from_ptr(etude_last_error()) }.to_str().unwrap().into()
 }
 
@@ -191,6 +194,7 @@ fn convolutions_are_those_of_embed() {
     (c.batch, c.cin, c.length, c.cout, c.taps) = (3, 4, 29, 6, 5);
     (c.stride, c.padding, c.dilation, c.groups) = (2, 1, 3, 2);
     let mut length = 0;
+    // SAFETY: `c` and what is written to are locals.
     ok(unsafe { etude_conv1d_output(&c, &mut length) });
     assert_eq!(of.output(), [3, 6, length]);
 
@@ -199,6 +203,7 @@ fn convolutions_are_those_of_embed() {
     let (dy, mut y) = (floats(4, count), vec![NAN; count]);
     let (mut dx, mut dw, mut db) = (vec![NAN; 348], vec![NAN; 60], vec![NAN; 6]);
     let (xp, wp) = (x.as_ptr(), w.as_ptr());
+    // SAFETY: vectors of the lengths that the struct says.
     unsafe {
         ok(etude_conv1d_forward(context.0, &c, xp, wp, b.as_ptr(), y.as_mut_ptr()));
         let [dx, dw, db] = [&mut dx, &mut dw, &mut db].map(|v| v.as_mut_ptr());
@@ -220,6 +225,7 @@ fn convolutions_are_those_of_embed() {
     (c.batch, c.cin, c.size, c.cout, c.taps) = (2, 3, [9, 11], 5, [3, 4]);
     (c.stride, c.padding, c.dilation) = ([2, 1], [1, 2], [1, 2]);
     let mut size = [0; 2];
+    // SAFETY: `c` and what is written to are locals.
     ok(unsafe { etude_conv2d_output(&c, size.as_mut_ptr()) });
     assert_eq!(of.output(), [2, 5, size[0], size[1]]);
 
@@ -228,6 +234,7 @@ fn convolutions_are_those_of_embed() {
     let (dy, mut y) = (floats(4, count), vec![NAN; count]);
     let (mut dx, mut dw) = (vec![NAN; 594], vec![NAN; 180]);
     let (xp, wp) = (x.as_ptr(), w.as_ptr());
+    // SAFETY: vectors of the lengths that the struct says.
     unsafe {
         ok(etude_conv2d_forward(context.0, &c, xp, wp, null(), y.as_mut_ptr()));
         // One gradient at a time.
@@ -286,6 +293,7 @@ fn similarities_are_those_of_embed() {
             let (left, right) = (left.as_ptr().cast(), right.as_ptr().cast());
             let (mut y, mut da, mut db) = (vec![NAN; n * m], vec![NAN; n * d], vec![NAN; m * d]);
             let (to_a, to_b) = (da.as_mut_ptr(), db.as_mut_ptr());
+            // SAFETY: vectors of the lengths that the struct says.
             unsafe {
                 ok(etude_similarity_forward(context.0, &s, left, right, y.as_mut_ptr()));
                 ok(etude_similarity_backward(context.0, &s, left, right, dy.as_ptr(), to_a, to_b));
@@ -348,11 +356,13 @@ fn losses_are_those_of_embed() {
                 let out = uploaded(device, Elem::Real, &[NAN]);
                 let (first, second) = (&theirs[0][3], &theirs[1][3]);
                 if cross {
+                    // SAFETY: vectors of the lengths that `c` and the sets say.
                     ok(unsafe { etude_contrastive_cross(context.0, &c, &of(0), &of(1), &mut loss) });
                     let call = Contrastive::cross([n, d], [m, d], options).unwrap();
                     call.run(device, &[bound(0), bound(1)], &out, &[first, second]).unwrap();
                     assert_eq!(gradients[1], device.download(second).unwrap());
                 } else {
+                    // SAFETY: vectors of the lengths that `c` and the sets say.
                     ok(unsafe { etude_contrastive(context.0, &c, &of(0), &mut loss) });
                     let call = Contrastive::all([n, d], options).unwrap();
                     call.run(device, &[bound(0)], &out, &[first]).unwrap();
@@ -373,6 +383,7 @@ fn mistakes_come_back_as_a_status_and_a_message() {
     (conv.batch, conv.cin, conv.length, conv.cout, conv.taps) = (1, 2, 5, 2, 3);
     let (x, w, mut y) = ([1.0; 10], [1.0; 12], [NAN; 6]);
     let (x, w, y) = (x.as_ptr(), w.as_ptr(), y.as_mut_ptr());
+    // SAFETY: arrays of the lengths that `conv` says; what says otherwise is refused before anything is read.
     unsafe {
         let forward =
             |context, conv: &EtudeConv1d, x, w, y| etude_conv1d_forward(context, conv, x, w, null(), y);
@@ -446,6 +457,7 @@ fn mistakes_come_back_as_a_status_and_a_message() {
 
 #[test]
 fn versions() {
+    // SAFETY: a static string.
     let version = unsafe { CStr::from_ptr(etude_version()) };
     assert_eq!(version.to_str(), Ok(env!("CARGO_PKG_VERSION")));
     assert_eq!(etude_abi_version(), ETUDE_ABI_VERSION);
@@ -455,6 +467,7 @@ fn versions() {
 fn a_card_that_is_not_there_is_an_error() {
     let mut contexts = [std::ptr::dangling_mut(); 2];
     let [first, second] = &mut contexts;
+    // SAFETY: pointers to locals.
     unsafe {
         assert_eq!(etude_cuda_new(1 << 20, first), ETUDE_DEVICE_FAILED);
         assert!(last_error().starts_with("cuda: "), "{}", last_error());
@@ -480,6 +493,7 @@ fn calls_on_a_card_are_those_of_embed() {
 
     let mut context = null_mut();
     let stream = cuda.stream().cu_stream();
+    // SAFETY: the stream is `cuda`'s, which outlives the context.
     ok(unsafe { etude_cuda_on_stream(0, stream.cast(), &mut context) });
     let context = Context(context);
     let (loss, gradient) = (new(1), new(n * d));
@@ -492,7 +506,9 @@ fn calls_on_a_card_are_those_of_embed() {
         weights: null(),
         gradient: address(&gradient),
     };
+    // SAFETY: memory of `cuda`'s, which this context runs on, of the lengths in `set`.
     ok(unsafe { etude_contrastive(context.0, &c, &set, address(&loss)) });
+    // SAFETY: the context is alive.
     ok(unsafe { etude_synchronize(context.0) });
 
     let (want, by) = (new(1), new(n * d));
@@ -505,5 +521,6 @@ fn calls_on_a_card_are_those_of_embed() {
 
     // A host pointer is no memory of the card's.
     let wrong = EtudeSamples { embeddings: z.as_ptr().cast(), ..set };
+    // SAFETY: refused before anything is read.
     refused(unsafe { etude_contrastive(context.0, &c, &wrong, address(&loss)) }, &["samples->embeddings"]);
 }

@@ -1,26 +1,15 @@
 //! The contrastive loss and its gradient against vectors computed by PyTorch in f64, whose origin
 //! `tests/golden/design/cases.json` lists: random, duplicate and zero rows, one label, labels on bin edges.
 
+use crate::vectors;
 use etude::cases::relative;
 use etude::device::{Cpu, Device};
 use etude::graph::Graph;
 use etude::ops::contrastive::{ContrastiveOptions, Metric, bins, contrastive, contrastive_halves};
 use safetensors::SafeTensors;
 
-fn shared(name: &str) -> Vec<u8> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/design/").to_string() + name;
-    std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
-}
-
 fn numbers(file: &SafeTensors<'_>, name: &str) -> Vec<f64> {
-    let tensor = file.tensor(name).unwrap();
-    let data = tensor.data();
-    match tensor.dtype() {
-        safetensors::Dtype::F64 => data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
-        safetensors::Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect(),
-        safetensors::Dtype::I64 => data.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(),
-        other => panic!("{name}: {other:?}"),
-    }
+    vectors::tensor(file, name).unwrap().1
 }
 
 /// Loss and gradient on `device`, of all pairs or of the given ones.
@@ -72,7 +61,8 @@ fn check(what: &str, got: &(f64, Vec<f64>), want: &(f64, Vec<f64>), tolerance: f
 
 #[test]
 fn all_pairs_match_pytorch() {
-    let (bytes, table) = (shared("contrastive_all.safetensors"), shared("cases.json"));
+    let (bytes, table) =
+        (vectors::read("design/contrastive_all.safetensors"), vectors::read("design/cases.json"));
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let table: serde_json::Value = serde_json::from_slice(&table).unwrap();
     let table = table["contrastive_all"].as_array().unwrap();
@@ -98,7 +88,7 @@ fn all_pairs_match_pytorch() {
 
 #[test]
 fn matched_halves_match_the_papers_form() {
-    let bytes = shared("contrastive_halves.safetensors");
+    let bytes = vectors::read("design/contrastive_halves.safetensors");
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let both = |a, b| [numbers(&file, a), numbers(&file, b)].concat();
     let labels: Vec<f64> = bins(&both("y1", "y2"), 5).unwrap().into_iter().map(f64::from).collect();

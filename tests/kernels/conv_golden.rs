@@ -1,37 +1,26 @@
 //! conv1d against PyTorch's results in f64 (`tests/golden/design/conv1d.safetensors`).
 
+use crate::vectors::{self, tensor};
 use etude::cases::relative;
 use etude::device::{Cpu, Device};
 use etude::graph::Graph;
 use etude::ops::conv1d::{ConvOptions1d, conv1d};
 use safetensors::SafeTensors;
 
-fn f64s(file: &SafeTensors<'_>, name: &str) -> (Vec<usize>, Vec<f64>) {
-    let view = file.tensor(name).unwrap();
-    assert_eq!(view.dtype(), safetensors::Dtype::F64, "{name}");
-    let values = view.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect();
-    (view.shape().to_vec(), values)
-}
-
 /// Compares `y`, `gx`, `gw` and `gb` of every case.
 fn check(device: &dyn Device, tolerance: f64) {
-    let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/design/conv1d.safetensors")).unwrap();
+    let bytes = vectors::read("design/conv1d.safetensors");
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let mut seen = 0;
     for params in file.names().into_iter().filter(|n| n.ends_with(".params")) {
         let case = params.trim_end_matches(".params");
-        let view = file.tensor(params).unwrap();
-        let values: Vec<usize> = view
-            .data()
-            .chunks_exact(8)
-            .map(|b| i64::from_le_bytes(b.try_into().unwrap()).try_into().unwrap())
-            .collect();
+        let values: Vec<usize> = tensor(&file, params).unwrap().1.iter().map(|&v| v as usize).collect();
         let &[batch, cin, cout, t, taps, stride, padding, dilation, groups] = values.as_slice() else {
             panic!("{params} has {} values", values.len())
         };
         let mut g = Graph::new();
         let mut input = |name: &str, shape: &[usize]| {
-            let (stored, values) = f64s(&file, &format!("{case}.{name}"));
+            let (stored, values) = tensor(&file, &format!("{case}.{name}")).unwrap();
             assert_eq!(stored, shape, "{case}.{name}");
             g.leaf(&device.upload(&values).unwrap(), None, shape).unwrap()
         };
@@ -40,7 +29,7 @@ fn check(device: &dyn Device, tolerance: f64) {
         let b = input("b", &[cout]);
         let options = ConvOptions1d { stride, padding, dilation, groups, ..Default::default() };
         let y = conv1d(&mut g, x, w, Some(b), options).unwrap();
-        let (gy_shape, gy) = f64s(&file, &format!("{case}.gy"));
+        let (gy_shape, gy) = tensor(&file, &format!("{case}.gy")).unwrap();
         assert_eq!(g.shape(y), gy_shape, "{case}");
         let gy = g.bind(&device.upload(&gy).unwrap(), &gy_shape).unwrap();
         g.backward_from(y, gy).unwrap();
@@ -51,7 +40,7 @@ fn check(device: &dyn Device, tolerance: f64) {
         step.run().unwrap();
         for (name, var) in results {
             let got = device.download_f64(step.buf(var).unwrap()).unwrap();
-            let (shape, want) = f64s(&file, &format!("{case}.{name}"));
+            let (shape, want) = tensor(&file, &format!("{case}.{name}")).unwrap();
             assert_eq!(g.shape(var), shape, "{case}.{name}");
             let error = relative(&got, &want);
             assert!(error <= tolerance, "{case}.{name} of {values:?}: {error:e}");

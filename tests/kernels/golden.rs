@@ -4,6 +4,7 @@
 //! rounding of up to 6e-8 that PyTorch's doubles do not: [`OPTION`] is the tolerance where such an
 //! option enters the result, [`EXACT`] where none does.
 
+use crate::vectors;
 use etude::cases::relative;
 use etude::device::{Buf, Cpu, Device};
 use etude::graph::{Graph, Var};
@@ -19,12 +20,11 @@ use etude::ops::loss::LossOptions;
 use etude::ops::optim::{Adam, Sgd};
 use etude::ops::similarity::Similarity;
 use etude::optim::{Method, Optimizer, ParamSet, Tensor};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::SafeTensors;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 
 /// f64 sums in another order.
 const EXACT: f64 = 1e-12;
@@ -40,7 +40,7 @@ type Results = HashMap<String, Vec<f64>>;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Index {
-    #[allow(dead_code)] // which version wrote the files: for people
+    #[expect(dead_code, reason = "which version wrote the files, for people")]
     torch: String,
     cases: Vec<Entry>,
 }
@@ -75,16 +75,7 @@ impl Golden<'_> {
 
     /// Shape and values of a tensor, whatever its type.
     fn get(&self, name: &str) -> Result<(Vec<usize>, Vec<f64>)> {
-        let name = format!("{}/{name}", self.entry.case);
-        let view = self.file.tensor(&name).map_err(|e| format!("{name}: {e}"))?;
-        let bytes = view.data();
-        let values = match view.dtype() {
-            Dtype::F32 => bytes.as_chunks().0.iter().map(|&b| f64::from(f32::from_le_bytes(b))).collect(),
-            Dtype::F64 => bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b)).collect(),
-            Dtype::I64 => bytes.as_chunks().0.iter().map(|&b| i64::from_le_bytes(b) as f64).collect(),
-            other => return Err(format!("{name}: {other:?} elements").into()),
-        };
-        Ok((view.shape().to_vec(), values))
+        Ok(vectors::tensor(&self.file, &format!("{}/{name}", self.entry.case))?)
     }
 
     fn index(&self, name: &str) -> Result<(Vec<usize>, Vec<u32>)> {
@@ -544,14 +535,12 @@ fn check(golden: &Golden<'_>) -> Result<f64> {
 
 #[test]
 fn every_op_agrees_with_pytorch() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pytorch");
-    let index = std::fs::read(folder.join("cases.json")).unwrap();
-    let index: Index = serde_json::from_slice(&index).unwrap();
+    let read = |name: &str| vectors::read(&format!("pytorch/{name}"));
+    let index: Index = serde_json::from_slice(&read("cases.json")).unwrap();
     let mut files: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
     let (mut faults, mut worst) = (Vec::new(), BTreeMap::<&str, f64>::new());
     for entry in &index.cases {
-        let bytes =
-            files.entry(&entry.file).or_insert_with(|| std::fs::read(folder.join(&entry.file)).unwrap());
+        let bytes = files.entry(&entry.file).or_insert_with(|| read(&entry.file));
         let file = SafeTensors::deserialize(bytes).unwrap();
         match check(&Golden { entry, file }) {
             Ok(error) => {

@@ -1,5 +1,8 @@
 //! Ops and their kernels on the CPU, beyond the case table: against PyTorch, against plain definitions, and what they refuse.
 
+/// Golden files, as numbers.
+mod vectors;
+
 /// Every op against PyTorch.
 mod golden;
 

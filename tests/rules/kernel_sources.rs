@@ -108,8 +108,8 @@ fn no_constant_is_smaller_than_any_normal_number() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// nvcc 13.0 unrolled a loop of unknown length by three without the rest: six convolution gradients were wrong on a card alone. Powers of two
-/// are right.
+/// nvcc 13.0 unrolled a loop of unknown length by three without the rest: six convolution gradients were wrong on a card alone.
+/// Powers of two are right.
 #[test]
 fn loops_are_unrolled_by_powers_of_two() {
     let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");

@@ -1,0 +1,14 @@
+//! A small synthetic set, to train on for some epochs.
+
+use etude::data::inputs::{InputKind, InputOptions, Inputs};
+use etude::data::split::SplitIndices;
+use etude::data::synth::{SynthOptions, generate};
+
+/// So many takes of three melodies, seven tenths of them to train on.
+pub fn small(takes: usize, kind: InputKind) -> (Inputs, SplitIndices) {
+    let synth = SynthOptions { takes, performers: 20, melodies: 3, references: 2, ..SynthOptions::default() };
+    let options = InputOptions { kind: Some(kind), ..InputOptions::default() };
+    let inputs = Inputs::build(&generate(&synth).unwrap(), &options, &|_, _| {}).unwrap();
+    let split = inputs.holdout(0.1, 0.2, 1).unwrap();
+    (inputs, split)
+}

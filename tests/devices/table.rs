@@ -1,0 +1,84 @@
+//! What every case of the table gives on each device: run once for all tests of this program, by as many threads as there are.
+
+use etude::cases::{self, Case, Outcome};
+use etude::device::{Cpu, Device};
+use std::collections::BTreeMap;
+use std::sync::{LazyLock, Mutex};
+
+/// The case table.
+pub static CASES: LazyLock<Vec<Case>> = LazyLock::new(cases::all);
+
+/// What each of [`CASES`] gives, in their order, or why it is refused.
+pub type Outcomes = Vec<etude::Result<Outcome>>;
+
+/// The f64 oracle's.
+pub static ORACLE: LazyLock<Outcomes> = LazyLock::new(|| run(|| Box::new(Cpu::<f64>::new(2).unwrap())));
+
+/// The CPU's in f32, on one thread and on three.
+pub static CPU: [LazyLock<Outcomes>; 2] = [
+    LazyLock::new(|| run(|| Box::new(Cpu::<f32>::new(1).unwrap()))),
+    LazyLock::new(|| run(|| Box::new(Cpu::<f32>::new(3).unwrap()))),
+];
+
+/// Those of the CUDA sources on the CPU, by seed.
+#[cfg(feature = "cuda-on-cpu")]
+pub static CUDA_ON_CPU: [LazyLock<Outcomes>; 3] = {
+    fn seeded<const SEED: u64>() -> Outcomes {
+        run(|| Box::new(etude::device::cuda::CudaOnCpu::with_seed(SEED).unwrap()))
+    }
+    [LazyLock::new(seeded::<0>), LazyLock::new(seeded::<1>), LazyLock::new(seeded::<2>)]
+};
+
+/// The WGSL device's, run twice.
+#[cfg(feature = "wgpu")]
+pub static WGPU: [LazyLock<Outcomes>; 2] = {
+    fn again() -> Outcomes {
+        run(|| Box::new(crate::gpu::wgpu()))
+    }
+    [LazyLock::new(again), LazyLock::new(again)]
+};
+
+/// The outcomes on devices that `make` makes, one a thread. A thread runs all cases of a stem, so that no two devices compile the
+/// same kernels.
+pub fn run(make: impl Fn() -> Box<dyn Device> + Sync) -> Outcomes {
+    let mut stems: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    CASES.iter().enumerate().for_each(|(i, case)| stems.entry(case.stem).or_default().push(i));
+    let todo = Mutex::new(stems.into_values());
+    let next = || todo.lock().unwrap().next();
+    let work = || {
+        let device = make();
+        let of = |i: usize| (i, CASES[i].run(&*device));
+        std::iter::from_fn(next).flatten().map(of).collect::<Vec<_>>()
+    };
+    // No more devices than one GPU takes lightly.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+    let mut outcomes: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
+    outcomes.sort_by_key(|(i, _)| *i);
+    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+}
+
+/// The bits of an outcome.
+pub fn bits(outcome: &Outcome) -> Vec<u64> {
+    outcome.iter().flat_map(|(_, values)| values).map(|v| v.to_bits()).collect()
+}
+
+/// Fails with what `check` finds wrong with each case.
+pub fn faults(check: impl Fn(usize, &Case) -> Option<String>) {
+    let of = |(i, case): (usize, &Case)| Some(format!("{} {}: {}", case.stem, case.name, check(i, case)?));
+    let faults: Vec<String> = CASES.iter().enumerate().filter_map(of).collect();
+    assert!(faults.is_empty(), "{} of {} cases:\n{}", faults.len(), CASES.len(), faults.join("\n"));
+}
+
+/// What is wrong with an outcome beside the oracle's.
+pub fn fault(i: usize, outcome: &etude::Result<Outcome>) -> Option<String> {
+    let oracle = match (&ORACLE[i], outcome) {
+        (Ok(oracle), Ok(_)) => oracle,
+        (Err(e), _) | (_, Err(e)) => return Some(e.to_string()),
+    };
+    let (error, at) = cases::farthest(outcome.as_ref().ok()?, oracle);
+    let tolerance = CASES[i].tolerance;
+    (!(error <= tolerance)).then(|| format!("{error:e} at {at}, over {tolerance:e}"))
+}
