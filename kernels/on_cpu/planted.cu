@@ -1,7 +1,7 @@
 // Kernels with one mistake each, and the same without it: what the CPU run and the sanitizers must catch, and what they must not.
 //
 // All take x and y of n elements, run as one block of n = 64 threads with 4 n bytes of dynamic shared memory. `_bad` goes wrong
-// in the line marked so; `_good` is its clean twin. scripts/cuda-sanitize and tests/cuda_on_cpu.rs run them.
+// in the line marked so; `_good` is its clean twin. scripts/cuda-sanitize and tests/devices/cuda_on_cpu.rs run them.
 
 #include "../prelude.cuh"
 

@@ -177,7 +177,7 @@ pub fn cases() -> Vec<Case> {
         let mut rows = normal(10, n * d);
         rows[..2 * d].fill(0.0);
         rows.copy_within(2 * d..9 * d, 50 * d);
-        let z = Input::real(&[n, d], rows, Role::Constant); // on corners: see tests/contrastive_loss.rs
+        let z = Input::real(&[n, d], rows, Role::Constant); // on corners: see tests/kernels/contrastive_loss.rs
         cases.push(all("zero and duplicate rows", z, binned(12, n), paper));
         // A few clusters much tighter than they are apart. Their pairs are smooth at the h of the check
         // only where the spread is beyond it.

@@ -4,7 +4,7 @@ use super::params::{LinearParams, RELU, SIGMOID, WANT_B, WANT_W, WANT_X};
 use crate::kernel::{Args, Real};
 use crate::kernels::dropout::philox4x32;
 
-/// `m` of element `at` of `x` or `dx`. The generator is checked by its published vectors (`tests/ops_dropout.rs`).
+/// `m` of element `at` of `x` or `dx`. The generator is checked by its published vectors (`tests/kernels/ops_dropout.rs`).
 fn masked<F: Real>(p: &LinearParams, state: &[u32], at: usize, v: F) -> F {
     if p.threshold == 0 {
         return v;
