@@ -14,7 +14,7 @@ use etude::device::Cuda;
 use etude::device::{Buf, Cpu, Device};
 use etude::graph::{Graph, Step, Var};
 use etude::kernel::Elem;
-use etude::nn::{Learn, NetConfig, PcConvNet};
+use etude::net::{Learn, NetConfig, PcConvNet};
 use etude::ops::contrastive::{ContrastiveOptions, bins, contrastive};
 use etude::ops::conv1d::{ConvOptions1d, conv1d};
 use etude::ops::gather::{Layout, WindowOptions, gather_rows, gather_window};

@@ -6,7 +6,7 @@
 //! - [`embed`] runs single kernels on memory that is another framework's.
 //! - [`graph`] records [`ops`] once and replays them as a [`graph::Step`] on a [`device`].
 //! - [`kernels`] is what the ops launch, and [`kernel`] what such a thing is; [`cases`] is what is known about them.
-//! - [`data`], [`audio`], [`nn`], [`train`], [`model`] and [`report`] grade performances with it.
+//! - [`data`], [`audio`], [`net`], [`train`], [`model`] and [`report`] grade performances with it.
 //!
 //! The README shows a kernel in use; ARCHITECTURE.md how the parts fit.
 #![deny(missing_docs)]
@@ -28,7 +28,7 @@ pub mod kernel;
 pub mod kernels;
 pub mod model;
 mod names;
-pub mod nn;
+pub mod net;
 pub mod ops;
 pub mod optim;
 pub mod report;

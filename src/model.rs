@@ -3,7 +3,7 @@
 use crate::audio::Scale;
 use crate::data::inputs::InputKind;
 use crate::device::Device;
-use crate::nn::{NetConfig, PcConvNet};
+use crate::net::{NetConfig, PcConvNet};
 use crate::optim::Tensor;
 use crate::tensor_file::TensorFile;
 use crate::train::{Protocol, Windows};

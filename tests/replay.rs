@@ -8,7 +8,7 @@ use etude::cases::{normal, uniform};
 use etude::data::inputs::InputKind;
 use etude::device::{Cpu, Device};
 use etude::graph::Graph;
-use etude::nn::{Learn, NetConfig, PcConvNet};
+use etude::net::{Learn, NetConfig, PcConvNet};
 use etude::ops::contrastive::{ContrastiveOptions, contrastive};
 use etude::ops::loss::{LossOptions, mse};
 use etude::optim::Method;

@@ -4,7 +4,7 @@ use etude::Result;
 use etude::cases::{normal, uniform};
 use etude::device::Device;
 use etude::graph::{Graph, Step};
-use etude::nn::{Learn, NetConfig, PcConvNet};
+use etude::net::{Learn, NetConfig, PcConvNet};
 use etude::ops::loss::{LossOptions, mse};
 use etude::ops::optim::Sgd;
 use etude::optim::Method;

@@ -7,7 +7,7 @@ use crate::{Device, raised};
 use etude::cases::{normal, uniform};
 use etude::device::{Buf, Launch};
 use etude::graph::Step as Recorded;
-use etude::nn::{NetConfig, PcConvNet};
+use etude::net::{NetConfig, PcConvNet};
 use pyo3::prelude::*;
 use std::sync::{Mutex, PoisonError};
 

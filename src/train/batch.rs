@@ -4,7 +4,7 @@ use super::resident::{Resident, View};
 use crate::device::{Buf, Device};
 use crate::graph::{Graph, Var};
 use crate::kernel::Elem;
-use crate::nn::NetConfig;
+use crate::net::NetConfig;
 use crate::ops::gather::{Layout, WindowOptions, gather_window};
 use crate::{Error, Result};
 

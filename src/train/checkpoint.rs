@@ -4,7 +4,7 @@ use super::history::Epoch;
 use crate::data::inputs::Inputs;
 use crate::device::Device;
 use crate::hash::Fnv1a;
-use crate::nn::PcConvNet;
+use crate::net::PcConvNet;
 use crate::optim::{Optimizer, Tensor};
 use crate::tensor_file::TensorFile;
 use crate::{Error, Result};

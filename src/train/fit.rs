@@ -15,7 +15,7 @@ use crate::data::random::Random;
 use crate::data::split::SplitIndices;
 use crate::device::{Device, Traffic};
 use crate::graph::Step;
-use crate::nn::PcConvNet;
+use crate::net::PcConvNet;
 use crate::optim::{Schedule, Tensor};
 use crate::{Error, Result};
 use std::ops::ControlFlow;

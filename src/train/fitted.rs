@@ -9,7 +9,7 @@ use crate::data::inputs::Inputs;
 use crate::device::{Device, Traffic};
 use crate::graph::Step;
 use crate::kernel::{Cost, Kernel};
-use crate::nn::PcConvNet;
+use crate::net::PcConvNet;
 
 /// How often [`Fit::profile`] runs a step after the first.
 const PROFILE_RUNS: usize = 30;

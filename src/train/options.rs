@@ -3,7 +3,7 @@
 use crate::data::inputs::InputKind;
 use crate::kernels::contrastive::Metric;
 use crate::names::named;
-use crate::nn::NetConfig;
+use crate::net::NetConfig;
 use crate::ops::optim::{Adam, Sgd};
 use crate::optim::{Method, Schedule};
 

@@ -1,7 +1,7 @@
 //! The phases of a protocol.
 
 use super::options::{Contrast, Protocol, TrainOptions};
-use crate::nn::Learn;
+use crate::net::Learn;
 
 /// What a phase minimises and what it changes.
 pub(super) struct Phase {

@@ -5,7 +5,7 @@ use super::resident::{Resident, View};
 use crate::Result;
 use crate::device::Device;
 use crate::graph::{Graph, Step, Var};
-use crate::nn::{Learn, PcConvNet};
+use crate::net::{Learn, PcConvNet};
 
 /// Samples per step of evaluation.
 const BATCH: usize = 64;

@@ -6,7 +6,7 @@ use super::phase::Phase;
 use super::resident::Resident;
 use crate::device::Device;
 use crate::graph::{Graph, Step, Var};
-use crate::nn::PcConvNet;
+use crate::net::PcConvNet;
 use crate::ops;
 use crate::ops::contrastive::{ContrastiveOptions, contrastive, contrastive_halves};
 use crate::ops::gather::gather_rows;

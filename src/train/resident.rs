@@ -4,7 +4,7 @@ use super::options::Windows;
 use crate::data::inputs::{Example, Inputs};
 use crate::data::random::Random;
 use crate::device::{Buf, Device};
-use crate::nn::NetConfig;
+use crate::net::NetConfig;
 use crate::ops::contrastive::bins;
 use crate::{Error, Result};
 

@@ -6,7 +6,7 @@ use etude::cases::normal;
 use etude::data::inputs::{InputKind, Inputs};
 use etude::device::{Cpu, Device};
 use etude::graph::Graph;
-use etude::nn::{Learn, NetConfig, PcConvNet};
+use etude::net::{Learn, NetConfig, PcConvNet};
 use etude::train::{Hooks, Pairs, Protocol, TrainOptions, fit};
 use std::ops::ControlFlow;
 

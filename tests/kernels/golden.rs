@@ -8,7 +8,7 @@ use crate::vectors;
 use etude::cases::relative;
 use etude::device::{Buf, Cpu, Device};
 use etude::graph::{Graph, Var};
-use etude::nn::{LayerConfig, Learn, NetConfig, PcConvNet};
+use etude::net::{LayerConfig, Learn, NetConfig, PcConvNet};
 use etude::ops;
 use etude::ops::batch_norm::{BatchNormOptions, BatchNormVars, Mode};
 use etude::ops::contrastive::{ContrastiveOptions, Metric};

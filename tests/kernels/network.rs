@@ -4,7 +4,7 @@ use approx::{assert_abs_diff_eq, assert_relative_eq};
 use etude::cases::{normal, uniform};
 use etude::device::{Cpu, Device};
 use etude::graph::{Graph, Var};
-use etude::nn::{Learn, NetConfig, PcConvNet};
+use etude::net::{Learn, NetConfig, PcConvNet};
 use etude::ops::activation::relu;
 use etude::ops::batch_norm::{self, BatchNormOptions, BatchNormVars, batch_norm};
 use etude::ops::conv1d::{ConvOptions1d, conv1d};

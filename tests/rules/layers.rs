@@ -37,7 +37,8 @@ const NO_DEVICE: &[&str] = &["audio", "data", "report"];
 /// What they may know besides each other.
 const GROUND: &[&str] = &["error", "fs", "hash", "names"];
 
-/// Paths that a text names, as lists of words: the trees of its `use` lines, and whatever else begins with `crate::`, `super::` or
+/// Paths that a text names, as lists of words: the trees of its `use` lines, and whatever else begins with `crate::`, `super::`
+/// or
 /// `self::`.
 fn paths(code: &str) -> BTreeSet<Vec<String>> {
     let mut out = BTreeSet::new();
@@ -53,7 +54,9 @@ fn paths(code: &str) -> BTreeSet<Vec<String>> {
     }
     for start in ["crate::", "super::", "self::"] {
         for (at, _) in code.match_indices(start) {
-            if !code[..at].ends_with(|c: char| is_word(c) || c == ':' || c == '$') {
+            let names = !code[..at].ends_with(|c: char| is_word(c) || c == ':' || c == '$');
+            // `pub(in crate::x)` says who may see it.
+            if names && !code[..at].ends_with("(in ") {
                 let path: String = code[at..].chars().take_while(|&c| is_word(c) || c == ':').collect();
                 // What goes on with a brace is a tree and was read as one; with a `$`, a macro's.
                 if !path.ends_with("::") {

@@ -55,28 +55,22 @@ fn functions(text: &str, rust: bool) -> Vec<(String, usize, usize)> {
     out
 }
 
-/// The function whose head this is. In C++ a head has an argument list and no keyword of another block; in Rust and WGSL it says `fn`.
+/// The function whose head this is. In C++ a head has an argument list and no keyword of another block; in Rust and WGSL it says
+/// `fn`.
 fn name_of(head: &str, rust: bool) -> Option<String> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let words = || head.split(|c: char| !is_word(c)).filter(|w| !w.is_empty());
     if rust {
         return words().skip_while(|w| *w != "fn").nth(1).map(String::from);
     }
-    let others = [
-        "if",
-        "for",
-        "while",
-        "switch",
-        "else",
-        "do",
-        "namespace",
-        "struct",
-        "class",
-        "enum",
-        "union",
-        "return",
-    ];
-    if !head.contains('(') || head.contains('=') || words().any(|w| others.contains(&w)) {
+    // A template's parameters are no part of the head: they say `class`.
+    let head = match head.trim_start().strip_prefix("template") {
+        Some(rest) => rest.split_once('>').map_or(rest, |(_, head)| head),
+        None => head,
+    };
+    let words = || head.split(|c: char| !is_word(c)).filter(|w| !w.is_empty());
+    let blocks = "if for while switch else do namespace struct class enum union return";
+    if !head.contains('(') || head.contains('=') || words().any(|w| blocks.split(' ').any(|b| b == w)) {
         return None;
     }
     let before =
@@ -180,11 +174,33 @@ fn a_shared_part_has_one_name_in_every_language() {
 
 #[test]
 fn lengths_are_counted_as_people_do() {
-    let rust = "impl A {\n    fn short() {}\n\n    pub fn long(\n        x: u32,\n    ) -> u32 {\n        if x > 0 { 1 } else { 2 }\n    }\n}\n";
-    assert_eq!(functions(rust, true), [("short".into(), 2, 1), ("long".into(), 4, 5)]);
-    let cuda = "namespace n {\nstruct S { int a; };\n__device__ inline int f(int x) {\n  for (int i = 0; i < x; ++i) { g(); }\n  return x;\n}\n\
-                extern \"C\" __global__ void __launch_bounds__(BLOCK)\n    k(float* y, P p) {\n  f(1);\n}\n}\n";
-    assert_eq!(functions(cuda, false), [("f".into(), 3, 4), ("k".into(), 7, 4)]);
+    let rust = [
+        "impl A {",
+        "    fn short() {}",
+        "",
+        "    pub fn long(",
+        "        x: u32,",
+        "    ) -> u32 {",
+        "        if x > 0 { 1 } else { 2 }",
+        "    }",
+        "}",
+    ];
+    assert_eq!(functions(&rust.join("\n"), true), [("short".into(), 2, 1), ("long".into(), 4, 5)]);
+    let cuda = [
+        "namespace n {",
+        "struct S { int a; };",
+        "template <class T>",
+        "__device__ inline int f(int x) {",
+        "  for (int i = 0; i < x; ++i) { g(); }",
+        "  return x;",
+        "}",
+        "extern \"C\" __global__ void __launch_bounds__(BLOCK)",
+        "    k(float* y, P p) {",
+        "  f(1);",
+        "}",
+        "}",
+    ];
+    assert_eq!(functions(&cuda.join("\n"), false), [("f".into(), 3, 5), ("k".into(), 8, 4)]);
     let text = format!("fn f() {{\n{}}}\n", "    g();\n".repeat(FUNCTION));
     assert_eq!(long_functions(&[("a.rs".to_string(), text)].into()).len(), 1);
 }

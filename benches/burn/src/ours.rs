@@ -5,7 +5,7 @@ use etude::cases::{normal, uniform};
 use etude::device::Device;
 use etude::device::wgpu::{Select, Wgpu};
 use etude::graph::{Graph, Step, Var};
-use etude::nn::{Learn, NetConfig, PcConvNet};
+use etude::net::{Learn, NetConfig, PcConvNet};
 use etude::ops::contrastive::{ContrastiveOptions, contrastive};
 use etude::ops::conv1d::{ConvOptions1d, conv1d};
 use etude::ops::loss::{LossOptions, mse};
