@@ -116,8 +116,8 @@ pub const F32_SUMS: &str =
 
 /// What factors in tf32 cost a sum of products, and why.
 pub(super) const TF32: f64 = 5e-4;
-pub(super) const TF32_FACTORS: &str = "both factors of a product rounded to ten bits: 2e-4 of each, in the root of the mean square, \
-                            independent of the others'; f32 devices are far below";
+pub(super) const TF32_FACTORS: &str = "both factors of a product rounded to ten bits: 2e-4 of each, in the root of the mean \
+                                       square, independent of the others'; f32 devices are far below";
 
 impl Case {
     /// A case with the tolerance of ordinary f32 sums.
