@@ -27,8 +27,8 @@ typedef uint32_t EtudePrecision;
 
 // A convolution over one dimension: shapes and options. Start from etude_conv1d_defaults() and set the shapes.
 //
-// `x [batch, cin, length]`, `weight [cout, cin/groups, taps]`, `bias [cout]`, `y [batch, cout, etude_conv1d_output()]`, all f32 in
-// C order.
+// `x [batch, cin, length]`, `weight [cout, cin/groups, taps]`, `bias [cout]`, `y [batch, cout, etude_conv1d_output()]`, all f32
+// in C order.
 typedef struct {
   // Samples; 0 until set.
   size_t batch;
@@ -104,8 +104,8 @@ typedef uint32_t EtudeMetric;
 
 // The label-distance-weighted contrastive loss. Start from etude_contrastive_defaults() and set d.
 //
-// `weight` times the mean over pairs, 0 where no pair counts: with D the distance of two embeddings and w that of their labels, a
-// pair with w <= tau costs D^2/2, any other max(0, margin·w - D)^2/2.
+// `weight` times the mean over pairs, 0 where no pair counts: with D the distance of two embeddings and w that of their labels,
+// a pair with w <= tau costs D^2/2, any other max(0, margin·w - D)^2/2.
 typedef struct {
   // Columns of the embeddings; 0 until set.
   size_t d;
@@ -193,8 +193,8 @@ const char *etude_version(void);
 // The ETUDE_ABI_VERSION that the library was built with.
 uint32_t etude_abi_version(void);
 
-// Why the last call of this thread that failed did: UTF-8 that names the call, the argument, what was expected and what was given.
-// Empty where none failed. The library's: valid until another call of this thread fails, or the thread ends.
+// Why the last call of this thread that failed did: UTF-8 that names the call, the argument, what was expected and what was
+// given. Empty where none failed. The library's: valid until another call of this thread fails, or the thread ends.
 const char *etude_last_error(void);
 
 // A context for the CPU on `threads` threads, 0 for as many as there are cores. Calls take host pointers, and are done when they
@@ -267,8 +267,8 @@ EtudeStatus etude_conv1d_forward(const EtudeContext *context,
                                  const float *bias,
                                  float *y);
 
-// From `dy`, the gradient by the output, those by input, weight and bias; a null `dx`, `dweight` or `dbias` is not wanted and costs
-// nothing.
+// From `dy`, the gradient by the output, those by input, weight and bias; a null `dx`, `dweight` or `dbias` is not wanted and
+// costs nothing.
 //
 // # Safety
 // As etude_conv1d_forward().

@@ -59,7 +59,8 @@ impl Graph {
             Some(home) if self.nodes[grad.0].home.as_ref().is_none_or(|h| !h.overlaps(home)) => home.clone(),
             _ => return Ok(grad),
         };
-        let target = self.bind(&home, &self.shape(var).to_vec())?;
+        let shape = self.shape(var).to_vec();
+        let target = self.bind(&home, &shape)?;
         self.launch(&k::COPY, &self.all_of("give_grad", "grad", grad, 1.0)?, &[grad, target])?;
         Ok(target)
     }

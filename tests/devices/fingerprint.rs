@@ -1,9 +1,10 @@
 //! Arithmetic stays bit for bit what it was: every case of the table, and a short training run of each protocol, on each device
 //! that this machine has, against the hashes of `tests/golden/fingerprints.txt`.
 //!
-//! A change that is meant to change arithmetic says so by changing that file: `ETUDE_FINGERPRINTS=write cargo test fingerprint`
-//! writes the lines of the devices at hand anew. What a driver's own compiler rounds (WGSL) has the driver's name in its line; on
-//! one that is not listed its losses must be those of a listed one within [`DRIVER`].
+//! A change that is meant to change arithmetic says so by changing that file: `ETUDE_FINGERPRINTS=write scripts/test --test devices
+//! fingerprint` writes the blocks of the devices at hand anew. A case that a block does not list is new, and is held from when it is
+//! listed. What a driver's own compiler rounds (WGSL) has the driver's name over its block; on one that is not listed its losses
+//! must be those of a listed one within [`DRIVER`].
 
 use crate::table::{self, CASES, Outcomes, bits};
 use crate::training::small;
@@ -16,6 +17,9 @@ use std::path::PathBuf;
 
 /// How far losses may lie from those of another driver, relative: what three epochs make of sums in another order.
 const DRIVER: f64 = 1e-3;
+
+/// How the line of a training run begins.
+const TRAINING: &str = "training: ";
 
 /// FNV-1a.
 struct Hash(u64);
@@ -32,35 +36,38 @@ impl Hash {
     }
 }
 
-/// Lines of the file: `device / what` and the hash, with the losses of a training run behind it.
-type Lines = BTreeMap<String, String>;
+/// What a device gives: hashes by case, `<stem>: <case>`, and by training run, with its losses behind it.
+type Block = BTreeMap<String, String>;
 
 fn file() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/fingerprints.txt")
 }
 
-fn recorded() -> Lines {
-    let text = std::fs::read_to_string(file()).unwrap_or_default();
-    let line = |l: &str| l.split_once(" = ").map(|(name, value)| (name.to_string(), value.to_string()));
-    text.lines().filter_map(line).collect()
+/// The blocks of the file, by device.
+fn recorded() -> BTreeMap<String, Block> {
+    let (mut blocks, mut device) = (BTreeMap::<String, Block>::new(), String::new());
+    for line in std::fs::read_to_string(file()).unwrap_or_default().lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            device = name.trim_end_matches(']').to_string();
+        } else if let Some((what, value)) = line.rsplit_once(" = ") {
+            blocks.entry(device.clone()).or_default().insert(what.to_string(), value.to_string());
+        }
+    }
+    blocks
 }
 
-/// Hashes of what the cases of each stem give. What the device refuses is refused by its row, and left out.
-fn of_cases(outcomes: &Outcomes, name: &str, lines: &mut Lines) {
-    let mut hashes: BTreeMap<&str, Hash> = BTreeMap::new();
+/// Hashes of what the cases give. What the device refuses is refused by its row, and left out.
+fn of_cases(outcomes: &Outcomes, block: &mut Block) {
     for (case, outcome) in CASES.iter().zip(outcomes) {
         let Ok(outcome) = outcome else { continue };
-        let hash = hashes.entry(case.stem).or_insert_with(Hash::new);
-        hash.add(case.name.as_bytes());
+        let mut hash = Hash::new();
         bits(outcome).into_iter().for_each(|v| hash.add(&v.to_le_bytes()));
-    }
-    for (stem, hash) in hashes {
-        lines.insert(format!("{name} / cases {stem}"), format!("{:016x}", hash.0));
+        block.insert(format!("{}: {}", case.stem, case.name), format!("{:016x}", hash.0));
     }
 }
 
 /// Every loss of a run, and a hash of these and of the weights it ends with.
-fn of_training(device: &dyn Device, name: &str, lines: &mut Lines) {
+fn of_training(device: &dyn Device, block: &mut Block) {
     let runs = [
         (InputKind::AlignmentPath, Protocol::Mse),
         (InputKind::AlignmentPath, Protocol::Joint),
@@ -84,105 +91,135 @@ fn of_training(device: &dyn Device, name: &str, lines: &mut Lines) {
             tensor.values.iter().for_each(|v| hash.add(&v.to_bits().to_le_bytes()));
         }
         let losses: Vec<String> = losses.iter().map(|v| format!("{v:.6e}")).collect();
-        let what = format!("{name} / training {} {}", kind.name(), protocol.name());
-        lines.insert(what, format!("{:016x} {}", hash.0, losses.join(" ")));
+        let what = format!("{TRAINING}{} {}", kind.name(), protocol.name());
+        block.insert(what, format!("{:016x} {}", hash.0, losses.join(" ")));
     }
 }
 
-/// Holds `now`, the lines of the devices whose names begin with `family`, against the file, or writes them there.
-fn hold(family: &str, now: Lines) {
+/// Holds what a device gives now against its block of the file, or writes it there.
+fn hold(device: &str, now: Block) {
+    let mut blocks = recorded();
     if std::env::var("ETUDE_FINGERPRINTS").as_deref() == Ok("write") {
         // Tests of other devices write the same file.
         static WRITING: std::sync::Mutex<()> = std::sync::Mutex::new(());
         let _held = WRITING.lock().unwrap();
-        let mut all = recorded();
-        all.extend(now);
-        let text: String = all.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
-        std::fs::write(file(), text).unwrap();
+        blocks = recorded();
+        blocks.insert(device.to_string(), now);
+        let block = |(device, block): (&String, &Block)| {
+            let lines: String = block.iter().map(|(what, value)| format!("{what} = {value}\n")).collect();
+            format!("[{device}]\n{lines}\n")
+        };
+        std::fs::write(file(), blocks.iter().map(block).collect::<String>()).unwrap();
         return;
     }
-    let recorded = recorded();
-    let mut faults = Vec::new();
-    for (name, value) in &now {
-        match recorded.get(name) {
-            Some(was) if was == value => {}
-            Some(was) => faults.push(format!("{name}\n  was {was}\n  is  {value}")),
-            None => match unlisted(family, name, value, &recorded) {
-                Ok(()) => eprintln!("{name}: not listed; its losses are those of a listed driver"),
-                Err(fault) => faults.push(format!("{name}: {fault}")),
-            },
-        }
-    }
+    let faults = match blocks.get(device) {
+        Some(block) => differences(block, &now),
+        None => unlisted(&blocks, device, &now),
+    };
     assert!(
         !now.is_empty() && faults.is_empty(),
-        "{} of {}:\n{}",
+        "{device}: {} differ:\n{}",
         faults.len(),
-        now.len(),
         faults.join("\n")
     );
 }
 
-/// What a driver that nobody has listed may give.
-fn unlisted(family: &str, name: &str, value: &str, recorded: &Lines) -> Result<(), String> {
-    if family != "wgpu" {
-        return Err("has no line in tests/golden/fingerprints.txt".into());
+/// Where a device no longer gives what it gave.
+fn differences(was: &Block, now: &Block) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (what, was) in was {
+        match now.get(what) {
+            Some(now) if now == was => {}
+            Some(now) => faults.push(format!("{what}\n  was {was}\n  is  {now}")),
+            None => faults.push(format!("{what}: is listed, and no longer run")),
+        }
     }
-    let what = name.split_once(" / ").map_or("", |(_, what)| what);
-    if !what.starts_with("training") {
-        return Ok(());
+    for what in now.keys().filter(|what| !was.contains_key(*what)) {
+        eprintln!("{what}: not listed yet");
     }
+    faults
+}
+
+/// What is wrong with a device that nobody has listed: a driver's losses must be those of a listed one, more or less.
+fn unlisted(blocks: &BTreeMap<String, Block>, device: &str, now: &Block) -> Vec<String> {
+    let family = device.split(' ').next().unwrap_or_default();
+    let listed = blocks.iter().find(|(name, _)| family == "wgpu" && name.starts_with("wgpu "));
+    let Some((driver, listed)) = listed else {
+        return vec!["has no block in tests/golden/fingerprints.txt".into()];
+    };
+    eprintln!("{device} is not listed: its losses are compared with those of {driver}");
     let losses = |text: &str| text.split(' ').skip(1).map(|v| v.parse().unwrap()).collect::<Vec<f64>>();
-    let listed = recorded.iter().find(|(n, _)| n.starts_with("wgpu") && n.ends_with(what));
-    let (_, listed) = listed.ok_or("no driver is listed")?;
-    let (ours, theirs) = (losses(value), losses(listed));
     let near = |(a, b): (&f64, &f64)| (a - b).abs() <= DRIVER * b.abs();
-    if ours.len() == theirs.len() && ours.iter().zip(&theirs).all(near) {
-        return Ok(());
+    let mut faults = Vec::new();
+    for (what, value) in now.iter().filter(|(what, _)| what.starts_with(TRAINING)) {
+        let (ours, theirs) = (losses(value), listed.get(what).map(|v| losses(v)).unwrap_or_default());
+        if ours.len() != theirs.len() || !ours.iter().zip(&theirs).all(near) {
+            faults.push(format!("{what}: losses {ours:?} against {theirs:?}"));
+        }
     }
-    Err(format!("losses {ours:?} against {theirs:?}"))
+    faults
+}
+
+#[test]
+fn what_differs_is_told() {
+    let block = |lines: &[(&str, &str)]| -> Block {
+        lines.iter().map(|(what, value)| (what.to_string(), value.to_string())).collect()
+    };
+    let was = block(&[("a: 1", "00"), ("a: 2", "11"), ("training: mse", "22 1.0 2.0")]);
+    assert_eq!(differences(&was, &was), [""; 0]);
+    let now = block(&[("a: 1", "00"), ("a: 3", "33"), ("training: mse", "23 1.0 2.1")]);
+    let faults = differences(&was, &now);
+    assert!(
+        faults.len() == 2 && faults[0].starts_with("a: 2") && faults[1].starts_with("training"),
+        "{faults:?}"
+    );
+    let blocks = [("wgpu x".to_string(), was)].into();
+    assert_eq!(unlisted(&blocks, "wgpu y", &now).len(), 1);
+    assert_eq!(unlisted(&blocks, "wgpu y", &block(&[("training: mse", "24 1.0 2.0001")])), [""; 0]);
+    assert_eq!(unlisted(&blocks, "cpu z", &now).len(), 1);
 }
 
 #[test]
 fn the_oracle() {
-    let (device, mut lines) = (Cpu::<f64>::new(2).unwrap(), Lines::new());
-    of_cases(&table::ORACLE, "cpu f64", &mut lines);
-    of_training(&device, "cpu f64", &mut lines);
-    hold("cpu f64", lines);
+    let (device, mut block) = (Cpu::<f64>::new(2).unwrap(), Block::new());
+    of_cases(&table::ORACLE, &mut block);
+    of_training(&device, &mut block);
+    hold("cpu f64", block);
 }
 
 #[test]
 fn the_cpu_in_each_instruction_set() {
     for simd in [Simd::Portable, Simd::Avx2, Simd::Avx512].into_iter().filter(|s| s.is_supported()) {
-        let (device, mut lines) = (Cpu::<f32>::with_simd(2, simd).unwrap(), Lines::new());
+        let (device, mut block) = (Cpu::<f32>::with_simd(2, simd).unwrap(), Block::new());
         let name = format!("cpu {simd:?}");
         if simd == Simd::best() {
-            of_cases(&table::CPU[0], &name, &mut lines);
+            of_cases(&table::CPU[0], &mut block);
         } else {
             let make = || Box::new(Cpu::<f32>::with_simd(2, simd).unwrap()) as Box<dyn Device>;
-            of_cases(&table::run(make), &name, &mut lines);
+            of_cases(&table::run(make), &mut block);
         }
-        of_training(&device, &name, &mut lines);
-        hold("cpu f32", lines);
+        of_training(&device, &mut block);
+        hold(&name, block);
     }
 }
 
 #[cfg(feature = "cuda-on-cpu")]
 #[test]
 fn the_cuda_sources_on_the_cpu() {
-    let (device, mut lines) = (etude::device::cuda::CudaOnCpu::with_seed(0).unwrap(), Lines::new());
-    of_cases(&table::CUDA_ON_CPU[0], "cuda-on-cpu", &mut lines);
-    of_training(&device, "cuda-on-cpu", &mut lines);
-    hold("cuda-on-cpu", lines);
+    let (device, mut block) = (etude::device::cuda::CudaOnCpu::with_seed(0).unwrap(), Block::new());
+    of_cases(&table::CUDA_ON_CPU[0], &mut block);
+    of_training(&device, &mut block);
+    hold("cuda-on-cpu", block);
 }
 
 #[cfg(feature = "wgpu")]
 #[test]
 fn the_wgsl_device() {
-    let (device, mut lines) = (crate::gpu::wgpu(), Lines::new());
+    let (device, mut block) = (crate::gpu::wgpu(), Block::new());
     let adapter =
         etude::device::wgpu::adapters().into_iter().find(|a| a.name == device.adapter_name()).unwrap();
     let name = format!("wgpu {}, {}", adapter.name, adapter.driver);
-    of_cases(&table::WGPU[0], &name, &mut lines);
-    of_training(&device, &name, &mut lines);
-    hold("wgpu", lines);
+    of_cases(&table::WGPU[0], &mut block);
+    of_training(&device, &mut block);
+    hold(&name, block);
 }

@@ -72,7 +72,10 @@ fn more_elements_than_32_bits_count() {
         holds("sigmoid", "x", &|g, x| activation::sigmoid(g, x));
         holds("add", "a", &|g, x| add(g, x, x));
         holds("scale", "x", &|g, x| scale(g, x, 2.0));
-        holds("fill", "shape", &|g, x| fill(g, &g.shape(x).to_vec(), 1.0));
+        holds("fill", "shape", &|g, x| {
+            let shape = g.shape(x).to_vec();
+            fill(g, &shape, 1.0)
+        });
     }
 }
 

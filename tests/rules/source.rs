@@ -110,11 +110,7 @@ fn quoted(rest: &str, quote: char) -> usize {
 /// `'a'` and `'\n'`, but no lifetime.
 fn is_char(rest: &str) -> bool {
     let mut chars = rest.chars().skip(1);
-    match (chars.next(), chars.next()) {
-        (Some('\\'), _) => true,
-        (Some(_), Some('\'')) => true,
-        _ => false,
-    }
+    matches!((chars.next(), chars.next()), (Some('\\'), _) | (Some(_), Some('\'')))
 }
 
 /// Rust without its test modules, which stand last in a file.

@@ -42,7 +42,7 @@ impl Meetings {
     /// Tasks of a round, some of which may have nothing to do.
     fn tasks(self) -> usize {
         match self {
-            Self::Within(count) => count.next_multiple_of(2) / 2,
+            Self::Within(count) => count.div_ceil(2),
             Self::Across(a, _) => a,
         }
     }

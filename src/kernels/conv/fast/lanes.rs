@@ -91,8 +91,8 @@ pub fn gather(
             let mut edge = |column: usize| {
                 for (lane, out) in out[column * LANES..][..LANES].iter_mut().enumerate() {
                     let [from, to] = row.exist[lane];
-                    // SAFETY: the column exists in this lane: `Window::row` placed it in the plane.
                     *out = if from <= column && column < to {
+                        // SAFETY: the column exists in this lane: `Window::row` placed it in the plane.
                         unsafe { *base[lane].wrapping_add(column) }
                     } else {
                         0.0
