@@ -1,6 +1,10 @@
 //! Documents: what they link to is there, and what they say of the code is so.
 
 use crate::source::{root, texts};
+use crate::training::small;
+use etude::data::inputs::InputKind;
+use etude::device::Cpu;
+use etude::train::{Hooks, Protocol, TrainOptions, fit};
 
 /// The lines of a Markdown text with the language of the block of code they are in, empty for prose.
 fn lines(text: &str) -> impl Iterator<Item = (String, &str)> {
@@ -87,4 +91,19 @@ fn versions_are_those_of_the_manifests() {
         let says = says.replace("VERSION", &version(manifest, key));
         assert!(read(document).contains(&says), "{document} does not say `{says}`, as {manifest} does");
     }
+}
+
+#[test]
+fn architecture_says_how_many_launches_a_step_takes() {
+    let (inputs, split) = small(50, InputKind::AlignmentPath);
+    let launches = |protocol| {
+        let mut options = TrainOptions::for_inputs(inputs.kind, protocol, 1.0 / 127.0);
+        (options.epochs, options.batch) = (1, 12);
+        let device = Cpu::<f32>::new(1).unwrap();
+        fit(&device, &inputs, &split, &options, Hooks::default()).unwrap().launches_per_step
+    };
+    let (mse, joint) = (launches(Protocol::Mse), launches(Protocol::Joint));
+    let text = read("ARCHITECTURE.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    let said = format!("a training step of PCConvNet is {mse} launches, {joint} with the contrastive loss");
+    assert!(text.contains(&said), "ARCHITECTURE.md does not say: {said}");
 }

@@ -8,6 +8,9 @@ mod layers;
 mod shape;
 /// The sources as the rules read them.
 mod source;
+/// A small set to train on.
+#[path = "../common/training.rs"]
+mod training;
 /// Messages and documents.
 mod words;
 

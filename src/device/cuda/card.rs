@@ -16,7 +16,7 @@ const OLDEST_CARD: (u32, u32) = (8, 0);
 /// A card, and whether it can be used.
 #[derive(Debug, Clone)]
 pub struct CardReport {
-    /// What [`Cuda::new`] takes; `CUDA_VISIBLE_DEVICES` decides which cards are counted.
+    /// What [`Cuda::new`](super::Cuda::new) takes; `CUDA_VISIBLE_DEVICES` decides which cards are counted.
     pub ordinal: usize,
     /// Name, as the driver gives it.
     pub name: String,
