@@ -1,10 +1,10 @@
 //! Arithmetic stays bit for bit what it was: every case of the table, and a short training run of each protocol, on each device
 //! that this machine has, against the hashes of `tests/golden/fingerprints.txt`.
 //!
-//! A change that is meant to change arithmetic says so by changing that file: `ETUDE_FINGERPRINTS=write scripts/test --test devices
-//! fingerprint` writes the blocks of the devices at hand anew. A case that a block does not list is new, and is held from when it is
-//! listed. What a driver's own compiler rounds (WGSL) has the driver's name over its block; on one that is not listed its losses
-//! must be those of a listed one within [`DRIVER`].
+//! A change that is meant to change arithmetic says so by changing that file: `ETUDE_FINGERPRINTS=write scripts/test --test
+//! devices fingerprint` writes the blocks of the devices at hand anew. A case that a block does not list is new, and is held from
+//! when it is listed. What a driver's own compiler rounds (WGSL) has the driver's name over its block; on one that is not listed
+//! its losses must be those of a listed one within [`DRIVER`].
 
 use crate::table::{self, CASES, Outcomes, bits};
 use crate::training::small;
