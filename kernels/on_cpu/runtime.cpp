@@ -3,6 +3,7 @@
 
 #include "cuda_on_cpu.h"
 #include <algorithm>
+#include <cfloat>
 #include <cstdarg>
 #include <cstdlib>
 #include <string>
@@ -332,8 +333,24 @@ void run_block(unsigned threads, uint64_t seed) {
 
 // ---- warp operations, done for all lanes by the last to come
 
+// Cards add a product's terms to the accumulator exactly enough and then cut off what does not fit, towards zero. The depth is
+// known to the compiler, and nothing branches: half of some tests' time goes by here.
+template <unsigned depth> void add_products(const float (&a)[16][16], const float (&b)[16][8], float (&d)[16][8]) {
+    for (unsigned i = 0; i < 16; i++) {
+        double sum[8];
+        for (unsigned j = 0; j < 8; j++) sum[j] = d[i][j];
+        for (unsigned k = 0; k < depth; k++) {
+            for (unsigned j = 0; j < 8; j++) sum[j] += static_cast<double>(a[i][k]) * b[k][j];
+        }
+        for (unsigned j = 0; j < 8; j++) {
+            const float near = static_cast<float>(sum[j]);
+            const unsigned beyond = (std::fabs(near) > std::fabs(sum[j])) & (std::fabs(near) <= FLT_MAX);
+            d[i][j] = as_float(as_bits(near) - beyond); // the next float towards zero
+        }
+    }
+}
+
 void multiply(Wait kind, Fiber** lanes) {
-    const unsigned depth = kind == Wait::mma_tf32 ? 8 : 16;
     float a[16][16], b[16][8], d[16][8];
     const auto decode = [kind](unsigned word, unsigned half) {
         if (kind == Wait::mma_tf32) return as_float(word & ~0x1fffu);
@@ -350,18 +367,7 @@ void multiply(Wait kind, Fiber** lanes) {
         }
         for (unsigned i = 0; i < 4; i++) d[group + 8 * (i >> 1)][2 * in + (i & 1)] = o.d[i];
     }
-    // Cards add a product's terms to the accumulator exactly enough and then cut off what does not fit, towards zero.
-    for (unsigned i = 0; i < 16; i++) {
-        double sum[8];
-        for (unsigned j = 0; j < 8; j++) sum[j] = d[i][j];
-        for (unsigned k = 0; k < depth; k++) {
-            for (unsigned j = 0; j < 8; j++) sum[j] += static_cast<double>(a[i][k]) * b[k][j];
-        }
-        for (unsigned j = 0; j < 8; j++) {
-            const float near = static_cast<float>(sum[j]);
-            d[i][j] = std::fabs(near) > std::fabs(sum[j]) && std::isfinite(near) ? std::nextafter(near, 0.0f) : near;
-        }
-    }
+    kind == Wait::mma_tf32 ? add_products<8>(a, b, d) : add_products<16>(a, b, d);
     for (unsigned lane = 0; lane < 32; lane++) {
         const Offer& o = *lanes[lane]->offer;
         for (unsigned i = 0; i < 4; i++) o.d[i] = d[lane / 4 + 8 * (i >> 1)][2 * (lane % 4) + (i & 1)];

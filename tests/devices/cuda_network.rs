@@ -2,6 +2,7 @@
 //! starts at any element.
 
 use crate::gpu;
+use crate::table::fault_on;
 use etude::cases::{Case, Input, Role, normal, relative, uniform};
 use etude::device::{Cpu, Device};
 use etude::graph::Graph;
@@ -49,17 +50,11 @@ fn stack([batch, cin, t]: [usize; 3], layers: Vec<[usize; 3]>, first: Role) -> C
 }
 
 fn all_match(cases: Vec<Case>) {
-    let faults: Vec<String> = cases
-        .par_iter()
-        .flat_map_iter(|case| gpu::cuda().into_iter().map(move |device| (case, device)))
-        .filter_map(|(case, device)| match case.parity(&*device) {
-            Ok((e, _)) if e <= case.tolerance => None,
-            Ok((e, at)) => {
-                Some(format!("{}: {}: {e:e} at {at}, over {:e}", device.name(), case.name, case.tolerance))
-            }
-            Err(e) => Some(format!("{}: {}: {e}", device.name(), case.name)),
-        })
-        .collect();
+    let fault = |case: &Case| {
+        let oracle = case.run(&Cpu::<f64>::new(1).unwrap()).unwrap();
+        gpu::cuda().into_iter().find_map(|device| fault_on(&*device, case, &oracle))
+    };
+    let faults: Vec<String> = cases.par_iter().filter_map(fault).collect();
     assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), cases.len(), faults.join("\n"));
 }
 

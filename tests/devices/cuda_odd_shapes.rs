@@ -2,6 +2,7 @@
 //! buffers that start at a multiple of 16 bytes and with buffers that do not.
 
 use crate::gpu;
+use crate::table::fault_on;
 use etude::cases::{Case, Input, Role, normal, uniform};
 use etude::device::Cpu;
 use etude::device::{Buf, Device, Host, HostMut, Launch, Plan};
@@ -58,13 +59,8 @@ fn both() -> Vec<Box<dyn Device>> {
 
 fn check(cases: Vec<Case>) {
     let fault = |case: &Case| {
-        both().into_iter().find_map(|device| match case.parity(&*device) {
-            Ok((e, _)) if e <= case.tolerance => None,
-            Ok((e, at)) => {
-                Some(format!("{}: {}: {e:e} at {at}, over {:e}", case.name, device.name(), case.tolerance))
-            }
-            Err(e) => Some(format!("{}: {}: {e}", case.name, device.name())),
-        })
+        let oracle = case.run(&Cpu::<f64>::new(1).unwrap()).unwrap();
+        both().into_iter().find_map(|device| fault_on(&*device, case, &oracle))
     };
     let faults: Vec<String> = cases.par_iter().filter_map(fault).collect();
     assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), cases.len(), faults.join("\n"));

@@ -1,15 +1,13 @@
 //! The case table through the CUDA sources, run on the CPU, against the f64 oracle, outputs poisoned first.
 
 use crate::table::{self, CUDA_ON_CPU, bits, fault, faults};
-use crate::training::small;
-use etude::data::inputs::InputKind;
+use crate::trained::{self, follow_the_cpu};
 use etude::device::cuda::{CudaOnCpu, LANE_SEED_VARIABLE};
-use etude::device::{Cpu, Device, Launch};
+use etude::device::{Device, Launch};
 use etude::kernel::Twin;
 use etude::kernel::{Binding, Cost, Cuda, Kernel, Layout, Params, Scalar};
 use etude::kernels::REGISTRY;
 use etude::kernels::source::CUDA;
-use etude::train::{Hooks, Protocol, TrainOptions, fit};
 
 #[test]
 fn every_row_has_a_source() {
@@ -39,24 +37,9 @@ fn any_order_of_lanes_and_blocks_gives_the_same_bits() {
     });
 }
 
-/// The two devices add in different orders, which training then magnifies: some 1e-6 a step, a thousandfold over ten.
 #[test]
 fn three_epochs_of_training_follow_the_cpu() {
-    let (inputs, split) = small(50, InputKind::AlignmentPath);
-    let (ours, cpu) = (CudaOnCpu::new().unwrap(), Cpu::<f32>::new(1).unwrap());
-    for protocol in [Protocol::Mse, Protocol::Joint] {
-        let mut options = TrainOptions::for_inputs(inputs.kind, protocol, 1.0 / 127.0);
-        (options.epochs, options.batch, options.seed) = (3, 12, 5);
-        let losses = |device: &dyn Device| -> Vec<f64> {
-            let fitted = fit(device, &inputs, &split, &options, Hooks::default()).unwrap();
-            fitted.history.iter().flat_map(|e| [e.train_loss, e.val_loss.unwrap()]).collect()
-        };
-        let (ours, theirs) = (losses(&ours), losses(&cpu));
-        assert_eq!(ours.len(), 6);
-        for (i, (a, b)) in ours.iter().zip(&theirs).enumerate() {
-            assert!((a - b).abs() <= 1e-3 * b.abs(), "{protocol:?}, loss {i}: {a} against {b}");
-        }
-    }
+    follow_the_cpu(&trained::CUDA_ON_CPU);
 }
 
 /// `kernels/on_cpu/planted.cu`: what a run on a CPU must notice without a sanitizer.

@@ -7,11 +7,9 @@
 //! its losses must be those of a listed one within [`DRIVER`].
 
 use crate::table::{self, CASES, Outcomes, bits};
-use crate::training::small;
-use etude::data::inputs::InputKind;
+use crate::trained::{self, Trained, train};
 use etude::device::{Cpu, Device};
 use etude::simd::Simd;
-use etude::train::{Hooks, Pairs, Protocol, TrainOptions, fit};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -67,26 +65,11 @@ fn of_cases(outcomes: &Outcomes, block: &mut Block) {
 }
 
 /// Every loss of a run, and a hash of these and of the weights it ends with.
-fn of_training(device: &dyn Device, block: &mut Block) {
-    let runs = [
-        (InputKind::AlignmentPath, Protocol::Mse),
-        (InputKind::AlignmentPath, Protocol::Joint),
-        (InputKind::AlignmentPath, Protocol::TwoPhase),
-        (InputKind::Contour, Protocol::Joint),
-    ];
-    for (kind, protocol) in runs {
-        let (inputs, split) = small(50, kind);
-        let mut options = TrainOptions::for_inputs(kind, protocol, 1.0 / 127.0);
-        (options.epochs, options.encoder_epochs, options.batch, options.seed) = (3, 2, 12, 5);
-        if protocol == Protocol::TwoPhase {
-            options.contrast.pairs = Pairs::Halves;
-        }
-        let fitted = fit(device, &inputs, &split, &options, Hooks::default()).unwrap();
-        let losses: Vec<f64> =
-            fitted.history.iter().flat_map(|e| [e.train_loss, e.val_loss.unwrap()]).collect();
+fn of_training(runs: &[Trained], block: &mut Block) {
+    for Trained { kind, protocol, losses, tensors, .. } in runs {
         let mut hash = Hash::new();
         losses.iter().for_each(|v| hash.add(&v.to_bits().to_le_bytes()));
-        for tensor in fitted.net.tensors(device).unwrap() {
+        for tensor in tensors {
             hash.add(tensor.name.as_bytes());
             tensor.values.iter().for_each(|v| hash.add(&v.to_bits().to_le_bytes()));
         }
@@ -181,24 +164,24 @@ fn what_differs_is_told() {
 
 #[test]
 fn the_oracle() {
-    let (device, mut block) = (Cpu::<f64>::new(2).unwrap(), Block::new());
+    let mut block = Block::new();
     of_cases(&table::ORACLE, &mut block);
-    of_training(&device, &mut block);
+    of_training(&train(&Cpu::<f64>::new(2).unwrap()), &mut block);
     hold("cpu f64", block);
 }
 
 #[test]
 fn the_cpu_in_each_instruction_set() {
     for simd in [Simd::Portable, Simd::Avx2, Simd::Avx512].into_iter().filter(|s| s.is_supported()) {
-        let (device, mut block) = (Cpu::<f32>::with_simd(2, simd).unwrap(), Block::new());
-        let name = format!("cpu {simd:?}");
+        let (name, mut block) = (format!("cpu {simd:?}"), Block::new());
         if simd == Simd::best() {
             of_cases(&table::CPU[0], &mut block);
+            of_training(&trained::CPU, &mut block);
         } else {
             let make = || Box::new(Cpu::<f32>::with_simd(2, simd).unwrap()) as Box<dyn Device>;
             of_cases(&table::run(make), &mut block);
+            of_training(&train(&*make()), &mut block);
         }
-        of_training(&device, &mut block);
         hold(&name, block);
     }
 }
@@ -206,9 +189,9 @@ fn the_cpu_in_each_instruction_set() {
 #[cfg(feature = "cuda-on-cpu")]
 #[test]
 fn the_cuda_sources_on_the_cpu() {
-    let (device, mut block) = (etude::device::cuda::CudaOnCpu::with_seed(0).unwrap(), Block::new());
+    let mut block = Block::new();
     of_cases(&table::CUDA_ON_CPU[0], &mut block);
-    of_training(&device, &mut block);
+    of_training(&trained::CUDA_ON_CPU, &mut block);
     hold("cuda-on-cpu", block);
 }
 
@@ -220,6 +203,6 @@ fn the_wgsl_device() {
         etude::device::wgpu::adapters().into_iter().find(|a| a.name == device.adapter_name()).unwrap();
     let name = format!("wgpu {}, {}", adapter.name, adapter.driver);
     of_cases(&table::WGPU[0], &mut block);
-    of_training(&device, &mut block);
+    of_training(&trained::WGPU, &mut block);
     hold(&name, block);
 }

@@ -7,6 +7,8 @@ mod child;
 mod gpu;
 /// What every case of the table gives on each device, run once.
 mod table;
+/// What short training runs give on each device, run once.
+mod trained;
 /// A small set to train on.
 #[path = "../common/training.rs"]
 mod training;

@@ -4,22 +4,26 @@
 
 use crate::gpu;
 use etude::cases::{Case, Data, Input, Role, normal, uniform};
-use etude::device::Cpu;
+use etude::device::{Cpu, Device};
 use etude::kernel::Elem;
 use etude::ops::contrastive::{
     ContrastiveOptions, Labels, Metric, contrastive, contrastive_cross, contrastive_halves,
 };
 use etude::ops::similarity::{Similarity, similarity};
 use proptest::prelude::*;
+use std::sync::LazyLock;
+
+/// The devices of one test, which keep the kernels they compile; devices run one step at a time, so tests share none.
+type Devices = LazyLock<Vec<Box<dyn Device>>>;
 
 /// `‖got − want‖ ≤ tolerance·(‖want‖ + floor)` for every output and gradient on every device.
-fn check(case: &Case, tolerance: f64, floor: f64) -> Result<(), TestCaseError> {
+fn check(devices: &[Box<dyn Device>], case: &Case, tolerance: f64, floor: f64) -> Result<(), TestCaseError> {
     let want = case.run(&Cpu::<f64>::new(1).unwrap()).unwrap();
-    for device in gpu::devices() {
+    for device in devices {
         if device.name().starts_with("wgpu") && case.stores(Elem::Bf16) {
             continue; // WGSL has no bf16: wgpu_parity.rs sees that it says so
         }
-        let got = case.run(&*device).unwrap();
+        let got = case.run(&**device).unwrap();
         for ((what, want), (_, got)) in want.iter().zip(&got) {
             let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|v| v * v).sum::<f64>().sqrt();
             let off = norm(&mut got.iter().zip(want).map(|(g, w)| g - w));
@@ -199,13 +203,15 @@ proptest! {
 
     #[test]
     fn every_option_of_the_loss_matches_the_oracle(shape in shape(), l in loss()) {
-        check(&loss_case(shape, l), tolerance(&l, shape.d), 1e-3)?;
+        static DEVICES: Devices = LazyLock::new(gpu::devices);
+        check(&DEVICES, &loss_case(shape, l), tolerance(&l, shape.d), 1e-3)?;
     }
 
     #[test]
     fn every_kind_of_matrix_matches_the_oracle(
         Shape { n, m, d } in shape(), kind in 0usize..4, stored in stored(), duplicates in any::<bool>(), seed in any::<u32>(),
     ) {
+        static DEVICES: Devices = LazyLock::new(gpu::devices);
         let (of, seed) = (SIMILARITIES[kind], u64::from(seed));
         let like = if duplicates { Kind::Duplicates } else { Kind::Plain };
         let inputs = vec![rows(seed, n, d, like, stored, None), rows(seed + 3, m, d, like, stored, None)];
@@ -213,7 +219,7 @@ proptest! {
             similarity(g, v[0], v[1], of)
         });
         // A cosine in one dimension is ±1: its gradient is 0 but for rounding.
-        check(&case, if d == 1 { 1e-4 } else { 1e-5 }, if d == 1 { 1.0 } else { 1e-3 })?;
+        check(&DEVICES, &case, if d == 1 { 1e-4 } else { 1e-5 }, if d == 1 { 1.0 } else { 1e-3 })?;
     }
 }
 
@@ -240,6 +246,7 @@ fn with(metric: Metric, form: Form, stored: Elem) -> Loss {
 /// Two thousand rows, narrow and wide.
 #[test]
 fn thousands_of_rows_match_the_oracle() {
+    let devices = gpu::devices();
     for (n, d, l) in [
         (2048, 16, with(Metric::Euclidean, Form::All, Elem::Real)),
         (2047, 5, with(Metric::Cosine, Form::All, Elem::Real)),
@@ -248,7 +255,7 @@ fn thousands_of_rows_match_the_oracle() {
         (600, 512, with(Metric::Euclidean, Form::All, Elem::F16)),
         (500, 300, with(Metric::Euclidean, Form::All, Elem::Real)),
     ] {
-        check(&loss_case(Shape { n, m: 0, d }, l), 1e-5, 0.0).unwrap();
+        check(&devices, &loss_case(Shape { n, m: 0, d }, l), 1e-5, 0.0).unwrap();
     }
 }
 
@@ -256,6 +263,7 @@ fn thousands_of_rows_match_the_oracle() {
 /// percent.
 #[test]
 fn long_sets_match_the_oracle() {
+    let devices = gpu::devices();
     for (n, m, d, metric, stored) in [
         (8300, 40, 6, Metric::Euclidean, Elem::Real),
         (37, 9000, 70, Metric::Cosine, Elem::Real),
@@ -263,14 +271,14 @@ fn long_sets_match_the_oracle() {
         (33, 5000, 20, Metric::Cosine, Elem::F16),
         (5000, 33, 9, Metric::Euclidean, Elem::Bf16),
     ] {
-        check(&loss_case(Shape { n, m, d }, with(metric, Form::Cross, stored)), 1e-5, 0.0).unwrap();
+        check(&devices, &loss_case(Shape { n, m, d }, with(metric, Form::Cross, stored)), 1e-5, 0.0).unwrap();
     }
     let inputs = || vec![Input::normal(1, &[8300, 6]), Input::normal(2, &[40, 6])];
     for of in SIMILARITIES {
         let case = Case::new("similarity", format!("long {of:?}"), inputs(), move |g, v| {
             similarity(g, v[0], v[1], of)
         });
-        check(&case, 1e-5, 0.0).unwrap();
+        check(&devices, &case, 1e-5, 0.0).unwrap();
     }
 }
 
@@ -285,6 +293,7 @@ fn masked_rows_hold_nan() {
 /// Clusters much tighter than they are apart, whose pairs alone count: all others are beyond the margin, or alike.
 #[test]
 fn near_duplicates_keep_three_digits() {
+    let devices = gpu::devices();
     let (clusters, n) = (4, 56);
     for (metric, d) in
         [Metric::Euclidean, Metric::Cosine].into_iter().flat_map(|m| [2, 33, 130].map(|d| (m, d)))
@@ -305,7 +314,7 @@ fn near_duplicates_keep_three_digits() {
                 inputs,
                 move |g, v| contrastive(g, v[0], v[1], opts),
             );
-            check(&case, 1e-3, 0.0).unwrap();
+            check(&devices, &case, 1e-3, 0.0).unwrap();
         }
     }
 }
@@ -313,6 +322,7 @@ fn near_duplicates_keep_three_digits() {
 /// From where squares vanish in f32 to where they overflow; right in the range that the kernel's header names.
 #[test]
 fn no_size_of_numbers_makes_a_nan() {
+    let devices = gpu::devices();
     for metric in [Metric::Euclidean, Metric::Cosine] {
         for size in [1e-44, 1e-30, 1e-20, 1e-12, 1e12, 1e18, 1e25, 1e30] {
             let mut z: Vec<f64> = normal(5, 60 * 4).iter().map(|v| v * size).collect();
@@ -324,13 +334,13 @@ fn no_size_of_numbers_makes_a_nan() {
             let case = Case::new("contrastive", format!("{metric:?} {size:e}"), inputs, move |g, v| {
                 contrastive(g, v[0], v[1], opts)
             });
-            for device in gpu::devices() {
-                let got = case.run(&*device).unwrap();
+            for device in &devices {
+                let got = case.run(&**device).unwrap();
                 let nan = got.iter().flat_map(|(_, v)| v).any(|v| v.is_nan());
                 assert!(!nan, "{} {}", device.name(), case.name);
             }
             if (1e-12..=1e12).contains(&size) {
-                check(&case, 1e-4, 0.0).unwrap();
+                check(&devices, &case, 1e-4, 0.0).unwrap();
             }
         }
     }

@@ -29,26 +29,32 @@ pub static CUDA_ON_CPU: [LazyLock<Outcomes>; 3] = {
     [LazyLock::new(seeded::<0>), LazyLock::new(seeded::<1>), LazyLock::new(seeded::<2>)]
 };
 
-/// The WGSL device's, run twice.
+/// The WGSL device's, each case run twice.
 #[cfg(feature = "wgpu")]
-pub static WGPU: [LazyLock<Outcomes>; 2] = {
-    fn again() -> Outcomes {
-        run(|| Box::new(crate::gpu::wgpu()))
-    }
-    [LazyLock::new(again), LazyLock::new(again)]
-};
+pub static WGPU: LazyLock<[Outcomes; 2]> = LazyLock::new(|| {
+    let twice = |case: &Case, device: &dyn Device| (case.run(device), case.run(device));
+    let (first, second) = each(|| Box::new(crate::gpu::wgpu()), twice).into_iter().unzip();
+    [first, second]
+});
 
-/// The outcomes on devices that `make` makes, one a thread. A thread runs all cases of a stem, so that no two devices compile the
-/// same kernels.
+/// The outcomes on devices that `make` makes.
 pub fn run(make: impl Fn() -> Box<dyn Device> + Sync) -> Outcomes {
+    each(make, |case, device| case.run(device))
+}
+
+/// What `of` gives for each case on devices that `make` makes, one a thread. A thread takes all cases of a stem, so that no two
+/// devices compile the same kernels.
+fn each<T: Send>(
+    make: impl Fn() -> Box<dyn Device> + Sync,
+    of: impl Fn(&Case, &dyn Device) -> T + Sync,
+) -> Vec<T> {
     let mut stems: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     CASES.iter().enumerate().for_each(|(i, case)| stems.entry(case.stem).or_default().push(i));
     let todo = Mutex::new(stems.into_values());
     let next = || todo.lock().unwrap().next();
     let work = || {
         let device = make();
-        let of = |i: usize| (i, CASES[i].run(&*device));
-        std::iter::from_fn(next).flatten().map(of).collect::<Vec<_>>()
+        std::iter::from_fn(next).flatten().map(|i| (i, of(&CASES[i], &*device))).collect::<Vec<_>>()
     };
     // No more devices than one GPU takes lightly.
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
@@ -78,9 +84,20 @@ pub fn fault(i: usize, outcome: &etude::Result<Outcome>) -> Option<String> {
         (Ok(oracle), Ok(_)) => oracle,
         (Err(e), _) | (_, Err(e)) => return Some(e.to_string()),
     };
-    let (error, at) = cases::farthest(outcome.as_ref().ok()?, oracle);
-    let tolerance = CASES[i].tolerance;
+    beyond(&CASES[i], outcome.as_ref().ok()?, oracle)
+}
+
+/// What is wrong with a case of no table on `device`, beside the oracle's outcome.
+#[cfg(any(feature = "wgpu", feature = "cuda-on-cpu", feature = "cuda-on-card"))]
+pub fn fault_on(device: &dyn Device, case: &Case, oracle: &Outcome) -> Option<String> {
+    let fault = case.run(device).map_or_else(|e| Some(e.to_string()), |ours| beyond(case, &ours, oracle))?;
+    Some(format!("{}: {} {}: {fault}", device.name(), case.stem, case.name))
+}
+
+/// How far an outcome is beyond the case's tolerance.
+fn beyond(case: &Case, ours: &Outcome, oracle: &Outcome) -> Option<String> {
+    let (error, at) = cases::farthest(ours, oracle);
     // NaN is not within it.
-    let within = error <= tolerance;
-    (!within).then(|| format!("{error:e} at {at}, over {tolerance:e}"))
+    let within = error <= case.tolerance;
+    (!within).then(|| format!("{error:e} at {at}, over {:e}", case.tolerance))
 }

@@ -1,56 +1,30 @@
 //! Training on the WGSL device: the CPU's loss curve, one submission a step, and what a run that goes wrong says.
 
 use crate::gpu;
+use crate::trained::{Trained, WGPU, follow_the_cpu, options};
 use crate::training::small;
 use etude::cases::normal;
-use etude::data::inputs::{InputKind, Inputs};
-use etude::device::{Cpu, Device};
+use etude::data::inputs::InputKind;
+use etude::device::Device;
 use etude::graph::Graph;
 use etude::net::{Learn, NetConfig, PcConvNet};
-use etude::train::{Hooks, Pairs, Protocol, TrainOptions, fit};
+use etude::train::{Hooks, Protocol, fit};
 use std::ops::ControlFlow;
 
 /// Most dispatches of a training step of the default network.
 const DISPATCHES: u64 = 25;
 
-fn options(inputs: &Inputs, protocol: Protocol) -> TrainOptions {
-    let mut o = TrainOptions::for_inputs(inputs.kind, protocol, 1.0 / 127.0);
-    (o.epochs, o.encoder_epochs, o.batch, o.seed) = (3, 2, 12, 5);
-    o
-}
-
-/// The two devices add in different orders, which training then magnifies: some 1e-6 a step, a thousandfold over ten.
 #[test]
 fn losses_follow_those_of_the_cpu() {
-    let (inputs, split) = small(50, InputKind::AlignmentPath);
-    let (wgpu, cpu) = (gpu::wgpu(), Cpu::<f32>::new(1).unwrap());
-    for protocol in [Protocol::Mse, Protocol::Joint, Protocol::TwoPhase] {
-        let mut options = options(&inputs, protocol);
-        if protocol == Protocol::TwoPhase {
-            options.contrast.pairs = Pairs::Halves;
-        }
-        let run = |device: &dyn Device| {
-            let fitted = fit(device, &inputs, &split, &options, Hooks::default()).unwrap();
-            let losses = |e: &etude::train::Epoch| [e.train_loss, e.val_loss.unwrap()];
-            fitted.history.iter().flat_map(losses).collect::<Vec<_>>()
-        };
-        let (ours, theirs) = (run(&wgpu), run(&cpu));
-        for (i, (a, b)) in ours.iter().zip(&theirs).enumerate() {
-            assert!((a - b).abs() <= 1e-3 * b.abs(), "{protocol:?}, loss {i}: {a} against {b}");
-        }
-        eprintln!("{protocol:?}: {ours:?}");
-    }
+    follow_the_cpu(&WGPU);
 }
 
 #[test]
 fn a_step_is_one_submission_and_reads_nothing_back() {
-    let (inputs, split) = small(50, InputKind::AlignmentPath);
-    let device = gpu::wgpu();
-    for protocol in [Protocol::Mse, Protocol::Joint] {
-        let fitted = fit(&device, &inputs, &split, &options(&inputs, protocol), Hooks::default()).unwrap();
-        let (traffic, steps) = fitted.traffic.unwrap();
+    let whole = |run: &&Trained| [Protocol::Mse, Protocol::Joint].contains(&run.protocol);
+    for run in WGPU.iter().filter(whole) {
+        let (protocol, (traffic, steps)) = (run.protocol, run.traffic.unwrap());
         let n = steps as u64;
-        eprintln!("{protocol:?}: {} dispatches in {steps} steps", traffic.dispatches);
         assert!(
             steps > 1 && traffic.submissions == n && (traffic.reads, traffic.writes) == (0, 0),
             "{traffic:?}"
@@ -60,7 +34,7 @@ fn a_step_is_one_submission_and_reads_nothing_back() {
             if protocol == Protocol::Mse { (DISPATCHES, 20) } else { (DISPATCHES + 5, 24) };
         assert!(traffic.dispatches / n <= most, "{protocol:?}: {} dispatches", traffic.dispatches / n);
         // What CUDA captures in its graph: a launch is one kernel there.
-        assert!(fitted.launches_per_step <= launches, "{protocol:?}: {} launches", fitted.launches_per_step);
+        assert!(run.launches_per_step <= launches, "{protocol:?}: {} launches", run.launches_per_step);
     }
 }
 
@@ -68,7 +42,7 @@ fn a_step_is_one_submission_and_reads_nothing_back() {
 #[test]
 fn a_checked_run_names_the_first_kernel_at_fault() {
     let (mut inputs, split) = small(50, InputKind::AlignmentPath);
-    let mut options = options(&inputs, Protocol::Mse);
+    let mut options = options(inputs.kind, Protocol::Mse);
     options.checked = true;
     options.epochs = 1;
     let device = gpu::wgpu();
@@ -116,7 +90,7 @@ fn a_device_lost_in_mid_run_is_an_error() {
         Ok(ControlFlow::Continue(()))
     };
     let hooks = Hooks { progress: Some(&mut lose), ..Hooks::default() };
-    let fault = fit(&device, &inputs, &split, &options(&inputs, Protocol::Mse), hooks).err().unwrap();
+    let fault = fit(&device, &inputs, &split, &options(inputs.kind, Protocol::Mse), hooks).err().unwrap();
     assert!(fault.to_string().contains("lost") && fault.to_string().contains("last saved"), "{fault}");
     assert_eq!(epochs, 1);
 }
