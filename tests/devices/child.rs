@@ -14,14 +14,12 @@ pub fn arguments(test: &str) -> [&str; 3] {
     [test, "--exact", "--include-ignored"]
 }
 
-/// Whether the test that `command` runs passes.
-pub fn passes(command: &mut Command) -> bool {
+/// Runs the test of `command`; what it printed, where it fails.
+pub fn run(command: &mut Command) -> Result<(), String> {
     let out = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    let said = String::from_utf8_lossy(&out.stdout);
+    let [said, error] = [&out.stdout, &out.stderr].map(|text| String::from_utf8_lossy(text));
+    let text = format!("{command:?}: {}\n{said}{error}", out.status);
     // A name that is no test's would pass.
-    assert!(said.contains("running 1 test\n"), "{command:?}: {said}{}", String::from_utf8_lossy(&out.stderr));
-    if !out.status.success() {
-        eprintln!("{command:?}: {}\n{said}", out.status);
-    }
-    out.status.success()
+    assert!(said.contains("running 1 test\n"), "{text}");
+    if out.status.success() { Ok(()) } else { Err(text) }
 }
