@@ -7,12 +7,12 @@ use etude::device::wgpu::{ADAPTER_VARIABLE, Select, Wgpu};
 
 /// Every one of them. Devices run one step at a time, so who asks gets its own.
 pub fn devices() -> Vec<Box<dyn Device>> {
-    let mut devices: Vec<Box<dyn Device>> = Vec::new();
+    let devices = std::iter::empty();
     #[cfg(any(feature = "cuda-on-cpu", feature = "cuda-on-card"))]
-    devices.extend(cuda());
+    let devices = devices.chain(cuda());
     #[cfg(feature = "wgpu")]
-    devices.push(Box::new(wgpu()));
-    devices
+    let devices = devices.chain([Box::new(wgpu()) as Box<dyn Device>]);
+    devices.collect()
 }
 
 /// What runs the CUDA sources.
