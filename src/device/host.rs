@@ -113,7 +113,7 @@ fn mismatch(op: &'static str, elem: Elem) -> Error {
 /// When the types do not convert.
 pub(super) fn encode<F: Real>(elem: Elem, src: Host<'_>) -> Result<Cow<'_, [u8]>> {
     fn convert<S: Copy, D: Pod>(src: &[S], to: impl Fn(S) -> D) -> Cow<'static, [u8]> {
-        let mut bytes = vec![0; size_of_val(src) / size_of::<S>() * size_of::<D>()];
+        let mut bytes = vec![0; src.len() * size_of::<D>()];
         for (to_bytes, &v) in bytes.chunks_exact_mut(size_of::<D>()).zip(src) {
             to_bytes.copy_from_slice(bytes_of(&to(v)));
         }

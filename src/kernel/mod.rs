@@ -11,9 +11,10 @@ mod params;
 mod row;
 
 pub use binding::{Access, Binding, Elem, Precision};
-pub(crate) use cpu::Memory;
-pub use cpu::{Args, Bound, Lines, PIECE, Real, Twin, Work, with_scratch};
+pub use cpu::{Args, Bound, Real, Twin, Work};
+pub(crate) use cpu::{Lines, Memory, PIECE, with_scratch};
 pub use geometry::{Cuda, SPAN, Workgroups, spans};
 pub(crate) use params::params;
 pub use params::{Layout, Params, Scalar};
-pub use row::{Cost, Kernel, stored_as};
+pub(crate) use row::stored_as;
+pub use row::{Cost, Kernel};

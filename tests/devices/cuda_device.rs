@@ -3,9 +3,10 @@
 //! With an NVIDIA card these tests run on it. Without one, each needs the device to say clearly why, which is tested too.
 
 use crate::child::{child, run};
+use crate::launch::{add, fails};
 use etude::cases;
 use etude::device::cuda::{Cuda, NVRTC_VARIABLE, Origin, cards, compile, fatbin, nvrtc_version, toolkit};
-use etude::device::{Device, Launch, Plan};
+use etude::device::{Device, Launch};
 use etude::graph::Graph;
 use etude::kernel::{Elem, Params};
 use etude::kernels::source::CUDA;
@@ -29,24 +30,6 @@ fn card() -> Option<Cuda> {
             None
         }
     }
-}
-
-#[track_caller]
-fn fails<T>(result: etude::Result<T>, words: &[&str]) {
-    let Err(error) = result else { panic!("nothing failed") };
-    let text = error.to_string();
-    assert!(words.iter().all(|w| text.contains(w)), "`{text}` does not say {words:?}");
-}
-
-fn add(
-    device: &dyn Device,
-    a: &etude::device::Buf,
-    b: &etude::device::Buf,
-    y: &etude::device::Buf,
-) -> etude::Result<Box<dyn Plan>> {
-    let params = Params::new(&elementwise::ElementwiseParams { n: y.len() as u32, factor: 1.0 });
-    let bufs = vec![a.clone(), b.clone(), y.clone()];
-    device.compile(vec![Launch { kernel: &elementwise::ADD, bufs, params }])
 }
 
 #[test]

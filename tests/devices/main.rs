@@ -5,6 +5,9 @@
 mod child;
 /// The devices that tests run on.
 mod gpu;
+/// A launch to try a device with.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod launch;
 /// What every case of the table gives on each device, run once.
 mod table;
 /// What short training runs give on each device, run once.

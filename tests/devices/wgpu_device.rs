@@ -3,6 +3,7 @@
 
 use crate::child::{arguments, child, run};
 use crate::gpu;
+use crate::launch::{add, fails};
 use etude::device::wgpu::wgpu;
 use etude::device::wgpu::{ADAPTER_VARIABLE, Select, Wgpu, adapters};
 use etude::device::{Device, Launch, Plan};
@@ -49,22 +50,6 @@ fn foreign(
 fn limited(limits: impl FnOnce(&mut wgpu::Limits)) -> Wgpu {
     let (adapter, device, queue) = foreign(Default::default(), limits).unwrap();
     Wgpu::from_parts(&adapter, device, queue)
-}
-
-fn fails<T>(what: Result<T, etude::Error>, words: &[&str]) {
-    let text = what.err().expect("must fail").to_string();
-    assert!(words.iter().all(|w| text.contains(w)), "{text}");
-}
-
-fn add(
-    device: &dyn Device,
-    a: &etude::device::Buf,
-    b: &etude::device::Buf,
-    y: &etude::device::Buf,
-) -> etude::Result<Box<dyn Plan>> {
-    let params = Params::new(&elementwise::ElementwiseParams { n: y.len() as u32, factor: 1.0 });
-    let bufs = vec![a.clone(), b.clone(), y.clone()];
-    device.compile(vec![Launch { kernel: &elementwise::ADD, bufs, params }])
 }
 
 #[test]
