@@ -20,7 +20,7 @@ fn cost(p: &Params, flops: usize, buffers: usize) -> Cost {
 }
 
 fn map<F: Real>(work: Work, x: &[F], y: &mut [F], f: impl Fn(F) -> F + Sync + Send) {
-    work.pieces(y, PIECE, |i, y| {
+    work.pieces(y, PIECE, &|i, y| {
         for (y, &x) in y.iter_mut().zip(&x[i * PIECE..]) {
             *y = f(x);
         }
@@ -28,7 +28,7 @@ fn map<F: Real>(work: Work, x: &[F], y: &mut [F], f: impl Fn(F) -> F + Sync + Se
 }
 
 fn map2<F: Real>(work: Work, a: &[F], b: &[F], y: &mut [F], f: impl Fn(F, F) -> F + Sync + Send) {
-    work.pieces(y, PIECE, |i, y| {
+    work.pieces(y, PIECE, &|i, y| {
         let at = i * PIECE;
         for ((y, &a), &b) in y.iter_mut().zip(&a[at..]).zip(&b[at..]) {
             *y = f(a, b);

@@ -106,7 +106,7 @@ fn apply<F: Real>(args: Args<'_, F>, drop: Drop<F>) {
     let work = args.work;
     let [state, x, y] = args.bufs();
     let (state, x) = (state.index(), x.input());
-    work.pieces(y.output(), PIECE, |i, y| {
+    work.pieces(y.output(), PIECE, &|i, y| {
         y.copy_from_slice(&x[i * PIECE..i * PIECE + y.len()]);
         drop(work.simd, &p, state, i * PIECE, y);
     });

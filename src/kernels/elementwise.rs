@@ -68,7 +68,7 @@ fn add<F: Real>(args: Args<'_, F>) {
     let work = args.work;
     let [a, b, y] = args.bufs();
     let (a, b) = (a.input(), b.input());
-    work.pieces(y.output(), PIECE, |i, y| {
+    work.pieces(y.output(), PIECE, &|i, y| {
         let at = i * PIECE;
         for ((y, &a), &b) in y.iter_mut().zip(&a[at..]).zip(&b[at..]) {
             *y = a + factor * b;
@@ -91,7 +91,7 @@ fn accumulate<F: Real>(args: Args<'_, F>) {
     let work = args.work;
     let [x, sum] = args.bufs();
     let x = x.input();
-    work.pieces(sum.output(), PIECE, |i, sum| {
+    work.pieces(sum.output(), PIECE, &|i, sum| {
         for (s, &x) in sum.iter_mut().zip(&x[i * PIECE..]) {
             *s += x;
         }
@@ -114,7 +114,7 @@ fn scale<F: Real>(args: Args<'_, F>) {
     let work = args.work;
     let [x, s, y] = args.bufs();
     let (x, s) = (x.input(), factor * s.input()[0]);
-    work.pieces(y.output(), PIECE, |i, y| {
+    work.pieces(y.output(), PIECE, &|i, y| {
         for (y, &x) in y.iter_mut().zip(&x[i * PIECE..]) {
             *y = s * x;
         }

@@ -217,14 +217,14 @@ fn window<F: Real>(args: Args<'_, F>, turn: Turn<F>) {
         Cursor::new(data, &rows[4 * b..], shift, c, columns)
     };
     if p.blocked == 0 {
-        work.pieces(x.output(), channels * columns, |b, x| {
+        work.pieces(x.output(), channels * columns, &|b, x| {
             for (c, x) in x.chunks_exact_mut(columns).enumerate() {
                 cursor(b, c).take(x);
             }
         });
         return;
     }
-    work.pieces(x.output(), channels * columns * LANES, |block, x| {
+    work.pieces(x.output(), channels * columns * LANES, &|block, x| {
         for (c, x) in x.chunks_exact_mut(columns * LANES).enumerate() {
             let mut lanes = std::array::from_fn(|l| cursor(block * LANES + l, c));
             write_lanes(&mut lanes, x, turn);

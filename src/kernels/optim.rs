@@ -50,7 +50,7 @@ fn sgd<F: Real>(args: Args<'_, F>) {
     let work = args.work;
     let [hyper, grad, theta, velocity] = args.bufs();
     let (lr, grad) = (hyper.input()[0], grad.input());
-    work.pieces2((theta.output(), PIECE), (velocity.output(), PIECE), |i, theta, velocity| {
+    work.pieces2((theta.output(), PIECE), (velocity.output(), PIECE), &|i, theta, velocity| {
         for ((theta, v), &g) in theta.iter_mut().zip(velocity).zip(&grad[i * PIECE..]) {
             *v = momentum * *v + (g + decay * *theta);
             *theta -= lr * *v;
@@ -113,7 +113,7 @@ fn adam<F: Real>(args: Args<'_, F>) {
     let (couple, shrink) =
         if p.decoupled != 0 { (F::zero(), F::one() - lr * decay) } else { (decay, F::one()) };
     let states = ((theta.output(), PIECE), (m.output(), PIECE), (v.output(), PIECE));
-    work.pieces3(states.0, states.1, states.2, |i, theta, m, v| {
+    work.pieces3(states.0, states.1, states.2, &|i, theta, m, v| {
         for (((theta, m), v), &g) in theta.iter_mut().zip(m).zip(v).zip(&grad[i * PIECE..]) {
             let g = g + couple * *theta;
             *m += rate1 * (g - *m);

@@ -39,14 +39,23 @@ impl Lines {
     }
 }
 
+thread_local!(static FREE: std::cell::RefCell<Vec<Lines>> = const { std::cell::RefCell::new(Vec::new()) });
+
 /// Lends `f` a scratch slice of `len` unspecified elements, 64-byte aligned, kept by the
 /// thread from call to call so that a replayed step allocates nothing. Calls may nest.
 pub fn with_scratch<T: Pod, R>(len: usize, f: impl FnOnce(&mut [T]) -> R) -> R {
-    thread_local!(static SCRATCH: std::cell::RefCell<Vec<Lines>> = const { std::cell::RefCell::new(Vec::new()) });
     // Taken out while in use, so that a nested call, or another piece of work that this thread
     // picks up meanwhile, gets memory of its own.
-    let mut lines = SCRATCH.with_borrow_mut(|free| free.pop().unwrap_or_default());
+    let mut lines = take();
     let result = f(lines.slice_of(len));
-    SCRATCH.with_borrow_mut(|free| free.push(lines));
+    give(lines);
     result
+}
+
+fn take() -> Lines {
+    FREE.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+fn give(lines: Lines) {
+    FREE.with_borrow_mut(|free| free.push(lines));
 }

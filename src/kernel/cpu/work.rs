@@ -1,9 +1,19 @@
 //! How a twin spreads its work over threads.
+//!
+//! What is called for a piece comes behind a pointer: one call a piece costs nothing beside its work, and the loops over threads,
+//! thousands of instructions each, are compiled once for each type of element instead of once for each kernel.
 
 use crate::simd::Simd;
+use rayon::prelude::*;
 
 /// Elements that a thread takes at once in elementwise twins: 64 KiB of f32.
 pub const PIECE: usize = 16 * 1024;
+
+/// What is called for each piece of two outputs.
+type OnTwo<'a, T, U> = dyn Fn(usize, &mut [T], &mut [U]) + Sync + 'a;
+
+/// What is called for each piece of three outputs.
+type OnThree<'a, T> = dyn Fn(usize, &mut [T], &mut [T], &mut [T]) + Sync + 'a;
 
 /// Spreads work over the device's threads.
 #[derive(Debug, Clone, Copy)]
@@ -16,8 +26,7 @@ pub struct Work {
 
 impl Work {
     /// Calls `f(i, piece)` for each `len`-element piece of `out`; the last may be shorter.
-    pub fn pieces<T: Send>(self, out: &mut [T], len: usize, f: impl Fn(usize, &mut [T]) + Sync + Send) {
-        use rayon::prelude::*;
+    pub fn pieces<T: Send>(self, out: &mut [T], len: usize, f: &(dyn Fn(usize, &mut [T]) + Sync)) {
         let len = len.max(1);
         if self.threads == 1 || out.len() <= len {
             out.chunks_mut(len).enumerate().for_each(|(i, piece)| f(i, piece));
@@ -31,9 +40,8 @@ impl Work {
         self,
         (a, a_len): (&mut [T], usize),
         (b, b_len): (&mut [U], usize),
-        f: impl Fn(usize, &mut [T], &mut [U]) + Sync + Send,
+        f: &OnTwo<'_, T, U>,
     ) {
-        use rayon::prelude::*;
         let (a_len, b_len) = (a_len.max(1), b_len.max(1));
         if self.threads == 1 || a.len() <= a_len {
             a.chunks_mut(a_len).zip(b.chunks_mut(b_len)).enumerate().for_each(|(i, (a, b))| f(i, a, b));
@@ -49,9 +57,8 @@ impl Work {
         (a, a_len): (&mut [T], usize),
         (b, b_len): (&mut [T], usize),
         (c, c_len): (&mut [T], usize),
-        f: impl Fn(usize, &mut [T], &mut [T], &mut [T]) + Sync + Send,
+        f: &OnThree<'_, T>,
     ) {
-        use rayon::prelude::*;
         let (a_len, b_len, c_len) = (a_len.max(1), b_len.max(1), c_len.max(1));
         if self.threads == 1 || a.len() <= a_len {
             let pieces = a.chunks_mut(a_len).zip(b.chunks_mut(b_len)).zip(c.chunks_mut(c_len));
@@ -63,8 +70,7 @@ impl Work {
     }
 
     /// Calls `f(i)` for each `i` in `0..n`.
-    pub fn each(self, n: usize, f: impl Fn(usize) + Sync + Send) {
-        use rayon::prelude::*;
+    pub fn each(self, n: usize, f: &(dyn Fn(usize) + Sync)) {
         if self.threads == 1 || n <= 1 {
             (0..n).for_each(f);
         } else {

@@ -40,7 +40,7 @@ impl BatchNormParams {
     fn each_run(self, work: Work, out: &mut [f32], f: impl Fn(usize, usize, &mut [f32]) + Sync + Send) {
         let [_, channels, inner] = self.dims();
         let runs = (PIECE / inner).max(1);
-        work.pieces(out, runs * inner, |piece, out| {
+        work.pieces(out, runs * inner, &|piece, out| {
             for (i, out) in out.chunks_exact_mut(inner).enumerate() {
                 let run = piece * runs + i;
                 f(run % channels, run * inner, out);
@@ -55,7 +55,7 @@ pub fn stats(args: Args<'_, f32>) {
     let work = args.work;
     let [x, part] = args.bufs();
     let x = x.input();
-    work.pieces(part.output(), 2, |place, part| {
+    work.pieces(part.output(), 2, &|place, part| {
         let (c, i) = (place / p.splits(), place % p.splits());
         let pivot = x[c * inner];
         let total: f64 = p.runs(x, c, i).map(|x| sum(x, |x| x - pivot)).sum();
@@ -140,7 +140,7 @@ fn split_sums<H: Fn(f32) -> f32>(
     part: &mut [f32],
     hat: impl Fn(usize) -> H + Sync + Send,
 ) {
-    work.pieces(part, 2, |place, part| {
+    work.pieces(part, 2, &|place, part| {
         let (c, i) = (place / p.splits(), place % p.splits());
         let hat = hat(c);
         let pairs = p.runs(x, c, i).zip(p.runs(dy, c, i));

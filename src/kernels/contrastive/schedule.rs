@@ -130,7 +130,7 @@ impl<B: Send> Table<B> {
     pub fn alone(&mut self, work: Work, each: impl Fn(&mut B) -> Met + Sync + Send) -> Met {
         let (Meetings::Within(count) | Meetings::Across(count, _)) = self.meetings;
         let mut met = [Met::default(); BLOCKS];
-        work.pieces2((&mut self.blocks[..count], 1), (&mut met[..count], 1), |_, block, met| {
+        work.pieces2((&mut self.blocks[..count], 1), (&mut met[..count], 1), &|_, block, met| {
             if let [Some(block)] = block {
                 met[0] = each(block);
             }
@@ -154,7 +154,7 @@ impl<B: Send> Table<B> {
             let blocks = from.map(|b| self.blocks[b].take().expect("nobody is in two tasks of a round"));
             Some(Task { from, blocks, met: Met::default() })
         });
-        work.pieces(&mut tasks[..self.meetings.tasks()], 1, |_, task| {
+        work.pieces(&mut tasks[..self.meetings.tasks()], 1, &|_, task| {
             if let [Some(Task { blocks: [x, y], met, .. })] = task {
                 *met = meet(x, y);
             }

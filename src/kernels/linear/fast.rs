@@ -90,7 +90,7 @@ pub fn fwd(args: Args<'_, f32>) {
     let mask = Mask::new(&p, state.index(), work.simd);
     let (x, w, b) = (x.input(), w.input(), b.input());
     let rows = rows_of(inputs * outputs);
-    work.pieces(y.output(), rows * outputs, |piece, y| {
+    work.pieces(y.output(), rows * outputs, &|piece, y| {
         let at = piece * rows * inputs;
         mask.read(at, &x[at..at + y.len() / outputs * inputs], |x| {
             for (x, y) in x.chunks_exact(inputs).zip(y.chunks_exact_mut(outputs)) {
@@ -182,7 +182,7 @@ pub fn bwd(args: Args<'_, f32>) {
 fn bwd_x(p: &LinearParams, work: Work, dz: &[f32], w: &[f32], factors: &[f32], dx: &mut [f32]) {
     let [_, inputs, outputs] = p.dims();
     let rows = rows_of(inputs * outputs);
-    work.pieces(dx, rows * inputs, |piece, dx| {
+    work.pieces(dx, rows * inputs, &|piece, dx| {
         for (row, dx) in dx.chunks_exact_mut(inputs).enumerate() {
             let row = piece * rows + row;
             dx.fill(0.0);
@@ -200,7 +200,7 @@ fn bwd_x(p: &LinearParams, work: Work, dz: &[f32], w: &[f32], factors: &[f32], d
 fn bwd_w(p: &LinearParams, work: Work, dz: &[f32], x: &[f32], dw: &mut [f32]) {
     let [batch, inputs, outputs] = p.dims();
     let rows = (PIECE / (inputs * batch).max(1)).max(1);
-    work.pieces(dw, rows * inputs, |piece, dw| {
+    work.pieces(dw, rows * inputs, &|piece, dw| {
         with_scratch(inputs, |part: &mut [f32]| {
             for (row, dw) in dw.chunks_exact_mut(inputs).enumerate() {
                 let o = piece * rows + row;

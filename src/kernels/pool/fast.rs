@@ -25,7 +25,7 @@ pub fn masked_fwd(args: Args<'_, f32>) {
 }
 
 fn fwd(work: Work, p: PoolParams, x: &[f32], y: &mut [f32], length: impl Fn(usize) -> usize + Sync + Send) {
-    work.pieces(y, rows(p), |piece, y| {
+    work.pieces(y, rows(p), &|piece, y| {
         for (i, y) in y.iter_mut().enumerate() {
             let row = piece * rows(p) + i;
             let n = length(row / p.channels as usize);
@@ -52,7 +52,7 @@ pub fn masked_bwd(args: Args<'_, f32>) {
 
 fn bwd(work: Work, p: PoolParams, dy: &[f32], dx: &mut [f32], length: impl Fn(usize) -> usize + Sync + Send) {
     let frames = p.frames as usize;
-    work.pieces(dx, rows(p) * frames, |piece, dx| {
+    work.pieces(dx, rows(p) * frames, &|piece, dx| {
         for (i, dx) in dx.chunks_exact_mut(frames).enumerate() {
             let row = piece * rows(p) + i;
             let n = length(row / p.channels as usize);

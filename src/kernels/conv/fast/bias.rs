@@ -10,7 +10,7 @@ pub fn bwd_b(args: Args<'_, f32>, geometry: &Geometry) {
     let work = args.work;
     let [dy, db] = args.bufs();
     let (dy, db) = (dy.input(), db.output());
-    work.pieces(db, 1, |channel, db| {
+    work.pieces(db, 1, &|channel, db| {
         let planes = dy.chunks_exact(geometry.outputs()).skip(channel).step_by(geometry.channels());
         db[0] = planes.map(|plane| sum(work.simd, plane)).sum();
     });

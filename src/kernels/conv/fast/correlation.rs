@@ -301,7 +301,7 @@ fn run(job: &Correlation<'_>, data: &Data<'_>, work: Work, scratch: usize) {
     with_scratch(data.weight.len(), |packed: &mut [f32]| {
         job.pack(data.weight, packed);
         let packed = &*packed;
-        work.each(job.geometry.groups * job.tiling.batches(), |task| {
+        work.each(job.geometry.groups * job.tiling.batches(), &|task| {
             with_scratch(scratch, |scratch| {
                 correlate(work.simd, job, data, work.simd, packed, task, scratch);
             });

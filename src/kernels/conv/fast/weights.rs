@@ -177,11 +177,11 @@ pub fn bwd_w(args: Args<'_, f32>, geometry: &Geometry) {
     let share = job.block * terms;
     let tasks = geometry.groups * job.blocks() * job.runs();
     with_scratch(share * tasks, |shares: &mut [f32]| {
-        work.pieces(shares, share, |task, out| {
+        work.pieces(shares, share, &|task, out| {
             with_scratch(len, |scratch| weights(work.simd, &job, x, dy, work.simd, task, scratch, out));
         });
         let shares = &*shares;
-        work.pieces(dw, terms, |channel, dw| {
+        work.pieces(dw, terms, &|channel, dw| {
             let (group, channel) = (channel / geometry.cout, channel % geometry.cout);
             let block = (group * job.blocks() + channel / job.block) * job.runs();
             let place = |run: usize| (block + run) * share + channel % job.block * terms;

@@ -53,7 +53,7 @@ pub fn bwd_w(args: Args<'_, f32>) {
         Back { da: da.input(), y: y.input(), back: back.input(), x: x.input(), norm_in: norm_in.input() };
     let (a_len, dy_len) = scratch_len(&p);
     let part = part.output();
-    work.pieces(&mut part[..p.chunks() * p.weights()], p.weights(), |chunk, dw| {
+    work.pieces(&mut part[..p.chunks() * p.weights()], p.weights(), &|chunk, dw| {
         with_scratch(a_len + dy_len + p.weights() * LANES, |scratch: &mut [f32]| {
             let (a, rest) = scratch.split_at_mut(a_len);
             let (dy, acc) = rest.split_at_mut(dy_len);
@@ -158,7 +158,7 @@ pub fn bwd(args: Args<'_, f32>) {
             (da_in.output(), p.chunk() * sx * LANES),
             (&mut part_in[..p.blocks() * parts], p.chunk() * parts),
             (dw_part, p.weights()),
-            |chunk, da_in, part_in, dw| {
+            &|chunk, da_in, part_in, dw| {
                 with_scratch(a_len + dy_len + p.weights() * LANES, |scratch: &mut [f32]| {
                     let (a, rest) = scratch.split_at_mut(a_len);
                     let (dy, acc) = rest.split_at_mut(dy_len);

@@ -20,7 +20,7 @@ pub fn fwd(args: Args<'_, f32>) {
     with_scratch(p.weights(), |packed: &mut [f32]| {
         pack_weights(packed, p.cout as usize, terms, |c, q| w[c * terms + q]);
         let packed = &*packed;
-        work.pieces2((y.output(), sy * LANES), (&mut *part, 2 * p.cout as usize), |i, y, part| {
+        work.pieces2((y.output(), sy * LANES), (&mut *part, 2 * p.cout as usize), &|i, y, part| {
             let x = &x[i * sx * LANES..(i + 1) * sx * LANES];
             with_scratch(if p.affine == 0 { 0 } else { sx * LANES }, |a: &mut [f32]| {
                 fwd_block(work.simd, &p, x, norm_in, packed, a, &p.mask(i), y, part);

@@ -26,7 +26,7 @@ pub fn pool_fwd(args: Args<'_, f32>) {
     let [y, norm, lengths, out] = args.bufs();
     let (y, norm, lengths) = (y.input(), norm.input(), lengths.input());
     let sy = p.sample().1;
-    work.pieces(out.output(), LANES * p.cout as usize, |i, out| {
+    work.pieces(out.output(), LANES * p.cout as usize, &|i, out| {
         let y = &y[i * sy * LANES..(i + 1) * sy * LANES];
         pool_fwd_block(work.simd, &p, y, norm, &lengths_of(&p, lengths, i), out);
     });
@@ -69,7 +69,7 @@ pub fn pool_bwd(args: Args<'_, f32>) {
     let [g, y, norm, lengths, da, part, dgamma, dbeta, back] = args.bufs();
     let (g, y, norm, lengths, part) = (g.input(), y.input(), norm.input(), lengths.input(), part.output());
     let (c, sy) = (p.cout as usize, p.sample().1);
-    work.pieces2((da.output(), sy * LANES), (&mut *part, 2 * c), |i, da, part| {
+    work.pieces2((da.output(), sy * LANES), (&mut *part, 2 * c), &|i, da, part| {
         let y = &y[i * sy * LANES..(i + 1) * sy * LANES];
         let g = &g[i * LANES * c..i * LANES * c + p.lanes(i) * c];
         pool_bwd_block(work.simd, &p, g, y, norm, &lengths_of(&p, lengths, i), da, part);

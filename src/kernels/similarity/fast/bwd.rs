@@ -35,7 +35,7 @@ fn gradients(
         }
         let given = Given { p, a, b, la: &la, lb: &lb, dy };
         for (of_b, sums) in [(false, &mut sums_a), (true, &mut sums_b)] {
-            work.pieces2((&mut *sums.acc, TILE * row_len(d)), (&mut *sums.g, TILE), |at, acc, sums| {
+            work.pieces2((&mut *sums.acc, TILE * row_len(d)), (&mut *sums.g, TILE), &|at, acc, sums| {
                 strip(work.simd, &given, of_b, at * TILE, acc, sums);
             });
         }

@@ -21,7 +21,7 @@ pub fn matrix(work: Work, p: &SimilarityParams, a: &[f32], b: &[f32], y: &mut [f
     with_scratch(side_len(n, d) + side_len(m, d), |mut scratch| {
         let (a, _) = lay_out(d, unit, a, &[], None, &mut scratch);
         let (b, _) = lay_out(d, unit, b, &[], None, &mut scratch);
-        work.pieces(y, TILE * m, |at, y| {
+        work.pieces(y, TILE * m, &|at, y| {
             strip(work.simd, p, &a.panels[at * TILE * d..], b.panels, y);
         });
     });

@@ -23,7 +23,7 @@ pub fn best_of(work: Work, top: &TopKParams, a: &[f32], b: &[f32], values: &mut 
     with_scratch(side_len(n, d) + side_len(m, d), |mut scratch| {
         let (a, _) = lay_out(d, unit, a, &[], None, &mut scratch);
         let (b, _) = lay_out(d, unit, b, &[], None, &mut scratch);
-        work.pieces2((values, TILE * k), (indices, TILE * k), |at, values, indices| {
+        work.pieces2((values, TILE * k), (indices, TILE * k), &|at, values, indices| {
             strip(work.simd, &p, &a.panels[at * TILE * d..], b.panels, k, values, indices);
         });
     });
