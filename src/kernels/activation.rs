@@ -19,7 +19,7 @@ fn cost(p: &Params, flops: usize, buffers: usize) -> Cost {
     Cost::new(flops * n, buffers * n)
 }
 
-fn map<F: Real>(work: Work, x: &[F], y: &mut [F], f: impl Fn(F) -> F + Sync + Send) {
+fn map<F: Real>(work: Work, x: &[F], y: &mut [F], f: impl Fn(F) -> F + Sync) {
     work.pieces(y, PIECE, &|i, y| {
         for (y, &x) in y.iter_mut().zip(&x[i * PIECE..]) {
             *y = f(x);
@@ -27,7 +27,7 @@ fn map<F: Real>(work: Work, x: &[F], y: &mut [F], f: impl Fn(F) -> F + Sync + Se
     });
 }
 
-fn map2<F: Real>(work: Work, a: &[F], b: &[F], y: &mut [F], f: impl Fn(F, F) -> F + Sync + Send) {
+fn map2<F: Real>(work: Work, a: &[F], b: &[F], y: &mut [F], f: impl Fn(F, F) -> F + Sync) {
     work.pieces(y, PIECE, &|i, y| {
         let at = i * PIECE;
         for ((y, &a), &b) in y.iter_mut().zip(&a[at..]).zip(&b[at..]) {

@@ -1,7 +1,7 @@
 //! How a twin spreads its work over threads.
 //!
-//! What is called for a piece comes behind a pointer: one call a piece costs nothing beside its work, and the loops over threads,
-//! thousands of instructions each, are compiled once for each type of element instead of once for each kernel.
+//! What is called for a piece comes behind a pointer: that takes nanoseconds a piece, and the loops over threads, thousands of
+//! instructions each, are compiled once for each type of element instead of once for each kernel.
 
 use crate::simd::Simd;
 use rayon::prelude::*;

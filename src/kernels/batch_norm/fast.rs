@@ -37,7 +37,7 @@ impl BatchNormParams {
     }
 
     /// Calls `f(c, at, out)` for each run of `out`, which starts at element `at`.
-    fn each_run(self, work: Work, out: &mut [f32], f: impl Fn(usize, usize, &mut [f32]) + Sync + Send) {
+    fn each_run(self, work: Work, out: &mut [f32], f: impl Fn(usize, usize, &mut [f32]) + Sync) {
         let [_, channels, inner] = self.dims();
         let runs = (PIECE / inner).max(1);
         work.pieces(out, runs * inner, &|piece, out| {
@@ -138,7 +138,7 @@ fn split_sums<H: Fn(f32) -> f32>(
     p: BatchNormParams,
     (x, dy): (&[f32], &[f32]),
     part: &mut [f32],
-    hat: impl Fn(usize) -> H + Sync + Send,
+    hat: impl Fn(usize) -> H + Sync,
 ) {
     work.pieces(part, 2, &|place, part| {
         let (c, i) = (place / p.splits(), place % p.splits());

@@ -127,7 +127,7 @@ impl<B: Send> Table<B> {
     }
 
     /// Every block of the first set by itself.
-    pub fn alone(&mut self, work: Work, each: impl Fn(&mut B) -> Met + Sync + Send) -> Met {
+    pub fn alone(&mut self, work: Work, each: impl Fn(&mut B) -> Met + Sync) -> Met {
         let (Meetings::Within(count) | Meetings::Across(count, _)) = self.meetings;
         let mut met = [Met::default(); BLOCKS];
         work.pieces2((&mut self.blocks[..count], 1), (&mut met[..count], 1), &|_, block, met| {
@@ -143,12 +143,7 @@ impl<B: Send> Table<B> {
     }
 
     /// The meetings of a round, side by side; sums are taken in the order of the tasks.
-    pub fn round(
-        &mut self,
-        work: Work,
-        round: usize,
-        meet: impl Fn(&mut B, &mut B) -> Met + Sync + Send,
-    ) -> Met {
+    pub fn round(&mut self, work: Work, round: usize, meet: impl Fn(&mut B, &mut B) -> Met + Sync) -> Met {
         let mut tasks: [Option<Task<B>>; BLOCKS] = from_fn(|k| {
             let from = self.meetings.of(round, k)?;
             let blocks = from.map(|b| self.blocks[b].take().expect("nobody is in two tasks of a round"));

@@ -24,7 +24,7 @@ pub fn masked_fwd(args: Args<'_, f32>) {
     fwd(work, p, x.input(), y.output(), |b| lengths[b].min(p.frames) as usize);
 }
 
-fn fwd(work: Work, p: PoolParams, x: &[f32], y: &mut [f32], length: impl Fn(usize) -> usize + Sync + Send) {
+fn fwd(work: Work, p: PoolParams, x: &[f32], y: &mut [f32], length: impl Fn(usize) -> usize + Sync) {
     work.pieces(y, rows(p), &|piece, y| {
         for (i, y) in y.iter_mut().enumerate() {
             let row = piece * rows(p) + i;
@@ -50,7 +50,7 @@ pub fn masked_bwd(args: Args<'_, f32>) {
     bwd(work, p, dy.input(), dx.output(), |b| lengths[b].min(p.frames) as usize);
 }
 
-fn bwd(work: Work, p: PoolParams, dy: &[f32], dx: &mut [f32], length: impl Fn(usize) -> usize + Sync + Send) {
+fn bwd(work: Work, p: PoolParams, dy: &[f32], dx: &mut [f32], length: impl Fn(usize) -> usize + Sync) {
     let frames = p.frames as usize;
     work.pieces(dx, rows(p) * frames, &|piece, dx| {
         for (i, dx) in dx.chunks_exact_mut(frames).enumerate() {
