@@ -515,15 +515,13 @@ fn contrastive_halves(
     }
     // A pair's loss counts for the row that is named first.
     let counts = thread % QUADS == 0u && pair.there && e % 2u == 0u;
-    var total = group_sum(thread, select(0.0, both.x, counts));
-    // How many threads saw a pairing that is none.
-    if group_sum(thread, f32(u32(bad))) > 0.0 {
-        total = bitcast<f32>(0x7fc00000u);
-    }
+    let total = group_sum(thread, select(0.0, both.x, counts));
+    // A pairing that is none makes it NaN.
+    let loss = nan_if(group_any(thread, bad), 0.5 * scale * total);
     if thread == 0u {
-        halves_part[tile] = 0.5 * scale * total;
+        halves_part[tile] = loss;
         if p.n <= TILE {
-            halves_loss[0] = 0.5 * scale * total;
+            halves_loss[0] = loss;
         }
     }
 }
@@ -531,10 +529,12 @@ fn contrastive_halves(
 @compute @workgroup_size(256)
 fn contrastive_halves_2(@builtin(local_invocation_index) thread: u32) {
     var sum = 0.0;
+    var bad = false;
     for (var tile = thread; tile < (p.n + TILE - 1u) / TILE; tile += WIDTH) {
         sum += halves_part[tile];
+        bad = bad || is_nan(halves_part[tile]);
     }
-    let total = group_sum(thread, sum);
+    let total = nan_if(group_any(thread, bad), group_sum(thread, sum));
     if thread == 0u {
         halves_loss[0] = total;
     }

@@ -84,7 +84,8 @@ fn multiply(sums: vec4<f32>, terms: u32, thread: u32) -> vec4<f32> {
 
 fn activate(z: f32) -> f32 {
     if activation == RELU {
-        return select(z, 0.0, z < 0.0);
+        // max may swallow a NaN.
+        return nan_if(is_nan(z), max(z, 0.0));
     }
     if activation == SIGMOID {
         return sigmoid(z);

@@ -26,32 +26,29 @@ const MSE: u32 = 0u;
 const BCE: u32 = 1u;
 const BCE_LOGITS: u32 = 2u;
 
-// Comparisons that let a NaN through, unlike max.
-fn at_least(v: f32, low: f32) -> f32 {
-    return select(v, low, v < low);
-}
-
 fn mse(p: f32, t: f32) -> vec2<f32> {
     let d = p - t;
     return vec2<f32>(d * d, d + d);
 }
 
 fn bce(prediction: f32, t: f32) -> vec2<f32> {
-    let positive = at_least(prediction, 0.0);
-    let p = select(positive, 1.0, positive > 1.0);
+    let p = clamp(prediction, 0.0, 1.0);
     var yes = -100.0;
     var no = -100.0;
     if p != 0.0 {
-        yes = at_least(ln(p), -100.0);
+        yes = max(ln(p), -100.0);
     }
     if p != 1.0 {
-        no = at_least(ln_1p(-p), -100.0);
+        no = max(ln_1p(-p), -100.0);
     }
-    return vec2<f32>(-(t * yes + (1.0 - t) * no), (p - t) / at_least(p * (1.0 - p), 1e-12));
+    // No bound swallows a prediction that is no number.
+    let bad = is_nan(prediction);
+    let value = -(t * yes + (1.0 - t) * no);
+    return vec2<f32>(nan_if(bad, value), nan_if(bad, (p - t) / max(p * (1.0 - p), 1e-12)));
 }
 
 fn bce_logits(x: f32, t: f32) -> vec2<f32> {
-    return vec2<f32>(at_least(x, 0.0) - x * t + ln_1p(exp(-abs(x))), sigmoid(x) - t);
+    return vec2<f32>(max(x, 0.0) - x * t + ln_1p(exp(-abs(x))), sigmoid(x) - t);
 }
 
 // Value and derivative of element i; `kind` is a constant at each call.

@@ -103,8 +103,6 @@ fn cut_short(two: u32) -> bool {
     return turns < 2u;
 }
 
-const NAN_BITS: u32 = 0x7fc00000u;
-
 // The sum of `part` over the threads of a row; all threads must come here.
 fn row_sum(thread: u32, lanes: u32, part: f32) -> f32 {
     workgroupBarrier();

@@ -27,6 +27,21 @@ fn group_sum(thread: u32, part: f32) -> f32 {
     return parts[0];
 }
 
+// A NaN that is meant to be seen goes by its bits: a compiler may take it that no sum and no comparison meets one.
+fn is_nan(v: f32) -> bool {
+    return (bitcast<u32>(v) & 0x7fffffffu) > 0x7f800000u;
+}
+
+// v, or NaN where it is no result.
+fn nan_if(bad: bool, v: f32) -> f32 {
+    return bitcast<f32>(select(bitcast<u32>(v), 0x7fc00000u, bad));
+}
+
+// Whether it is so for any thread of a workgroup of 256. All threads must come here.
+fn group_any(thread: u32, so: bool) -> bool {
+    return group_sum(thread, f32(u32(so))) > 0.0;
+}
+
 // The logistic function; the exponential is only taken of what is not positive, so it never overflows.
 fn sigmoid(x: f32) -> f32 {
     let e = exp(-abs(x));

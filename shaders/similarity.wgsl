@@ -349,7 +349,7 @@ fn similarity_bwd(
         }
     }
     if thread == 0u && cut_short(p.n + p.m) {
-        put_grad(side, i0 * d, bitcast<f32>(NAN_BITS));
+        put_grad(side, i0 * d, nan_if(true, 0.0));
     }
 }
 
@@ -375,6 +375,11 @@ fn rows_top(side: u32) -> u32 {
 
 fn element_top(side: u32, at: u32) -> f32 {
     return element_ab(side, at);
+}
+
+// A NaN, and what is infinitely bad, is beyond nothing.
+fn ranks(key: f32) -> bool {
+    return !is_nan(key) && bitcast<u32>(key) != 0xff800000u;
 }
 
 // What the thread's 2 x 2 pairs gain from the staged columns.
@@ -447,8 +452,7 @@ fn similarity_topk(
         if mine {
             for (var c = 0u; c < min(TILE, top.m - j0); c++) {
                 let key = coefficients[thread * 33u + c];
-                // A NaN, and what is infinitely bad, is beyond nothing.
-                if key >= -3.4028234e38 && (held < top.k || key > least) {
+                if ranks(key) && (held < top.k || key > least) {
                     held = min(held + 1u, top.k);
                     var at = held - 1u;
                     while at > 0u && values[list + at - 1u] < key {
@@ -466,14 +470,14 @@ fn similarity_topk(
     if mine {
         for (var at = 0u; at < top.k; at++) {
             if at >= held {
-                values[list + at] = bitcast<f32>(NAN_BITS);
+                values[list + at] = nan_if(true, 0.0);
                 indices[list + at] = NOBODY;
             } else if kind == SQUARED || kind == EUCLIDEAN {
                 values[list + at] = -values[list + at];
             }
         }
         if cut_short(top.n + top.m) {
-            values[list] = bitcast<f32>(NAN_BITS);
+            values[list] = nan_if(true, 0.0);
         }
     }
 }

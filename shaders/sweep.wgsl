@@ -243,13 +243,10 @@ fn contrastive_$_2(
             }
         }
     }
-    var total = group_sum(thread, losses);
+    let total = group_sum(thread, losses);
     let cut = cut_short(p.n + p.m);
-    if cut {
-        total = bitcast<f32>(NAN_BITS);
-    }
     if thread == 0u && side == 0u {
-        part_$[number] = total;
+        part_$[number] = nan_if(cut, total);
     }
     if metric == COSINE && slices == 1u {
         radial = scale * row_sum(thread, lanes_of(), radial);
@@ -259,9 +256,9 @@ fn contrastive_$_2(
     }
     if cut && thread == 0u {
         if slices == 1u {
-            put_$(side, i0 * d, total);
+            put_$(side, i0 * d, nan_if(cut, total));
         } else {
-            part_$[partials(slice) + side * p.n * d + i0 * d] = total;
+            part_$[partials(slice) + side * p.n * d + i0 * d] = nan_if(cut, total);
         }
     }
 }
@@ -281,12 +278,15 @@ fn contrastive_$_3(
     let shares = shares_$(thread);
     if slices == 1u || number == all_tiles {
         var sum = 0.0;
+        var bad = false;
         for (var at = thread; at < tiles * slices; at += WIDTH) {
             sum += part_$[at];
+            bad = bad || is_nan(part_$[at]);
         }
         let total = group_sum(thread, sum);
+        let loss = nan_if(group_any(thread, bad), TIMES_$ * p.weight * shares.z * total);
         if thread == 0u {
-            loss_$[0] = TIMES_$ * p.weight * shares.z * total;
+            loss_$[0] = loss;
         }
         return;
     }
@@ -310,10 +310,13 @@ fn contrastive_$_3(
         for (var k = thread % QUADS; k < d; k += QUADS) {
             let at = i * d + k;
             var sum = 0.0;
+            var bad = false;
             for (var slice = 0u; slice < slices; slice++) {
-                sum += part_$[partials(slice) + side * p.n * d + at];
+                let of_slice = part_$[partials(slice) + side * p.n * d + at];
+                sum += of_slice;
+                bad = bad || is_nan(of_slice);
             }
-            put_$(side, at, scale * sum);
+            put_$(side, at, nan_if(bad, scale * sum));
             if metric == COSINE && (weighted == 0u || weight > 0.0) {
                 radial += sum * element_$(side, at) * inverse;
             }
@@ -325,7 +328,8 @@ fn contrastive_$_3(
             for (var k = thread % QUADS; k < d; k += QUADS) {
                 let at = i * d + k;
                 let u = element_$(side, at) * inverse;
-                put_$(side, at, turned(grad_$(side, at), radial * u, inverse, weight));
+                let v = grad_$(side, at);
+                put_$(side, at, nan_if(is_nan(v), turned(v, radial * u, inverse, weight)));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What `etude::kernels` says of its kernels as plain data, without any device of a GPU: every row has its sources, and its
 //! geometry fits what the case table launches.
 
+use crate::source::{code, texts};
 use etude::cases;
 use etude::device::Cpu;
 use etude::kernel::{Elem, Kernel};
@@ -83,44 +84,62 @@ fn geometry_fits_every_launch_of_the_case_table() {
     assert!(unseen.is_empty(), "no case launches {unseen:?}");
 }
 
+/// Fails with the lines of code that are `bad` in the sources under `folders`.
+fn no_line(folders: &[&str], bad: impl Fn(&str) -> bool) {
+    let mut faults = Vec::new();
+    for (file, text) in texts(folders, &[".cu", ".cuh", ".h", ".cpp", ".wgsl", ".rs"]) {
+        let code = code(&text);
+        let lines = code.lines().zip(1..).filter(|(line, _)| bad(line));
+        faults.extend(lines.map(|(line, number)| format!("{file}:{number}: {line}")));
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// The sizes of the decimal numbers of a line.
+fn numbers(line: &str) -> impl Iterator<Item = f64> + '_ {
+    let words = line.split(|c: char| !(c.is_ascii_alphanumeric() || ".-".contains(c)));
+    words.filter_map(|word| {
+        let text = word.trim_start_matches('-').trim_end_matches(['f', 'F', 'h']).trim_end_matches("_f3");
+        text.starts_with(|c: char| c.is_ascii_digit()).then(|| text.parse().ok())?
+    })
+}
+
 /// Cards flush what is smaller than any normal number to zero: `largest >= 1e-38` is then true of a row of zeros.
 #[test]
 fn no_constant_is_smaller_than_any_normal_number() {
-    let files = ["kernels", "shaders", "src/kernels"].into_iter().flat_map(|dir| {
-        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(dir);
-        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path())
-    });
-    let mut faults = Vec::new();
-    for file in files.filter(|f| f.extension().is_some_and(|e| e != "md")) {
-        for (number, line) in std::fs::read_to_string(&file).unwrap().lines().enumerate() {
-            let code = line.split("//").next().unwrap_or_default();
-            let words = code.split(|c: char| !(c.is_ascii_alphanumeric() || ".-".contains(c)));
-            let small = |word: &str| {
-                let text = word.trim_end_matches(['f', 'F', 'h']).trim_start_matches('-');
-                let digits = text.starts_with(|c: char| c.is_ascii_digit()) && text.contains("e-");
-                digits && text.parse::<f64>().is_ok_and(|v| v > 0.0 && v < f64::from(f32::MIN_POSITIVE))
-            };
-            if words.into_iter().any(small) {
-                faults.push(format!("{}:{}: {line}", file.display(), number + 1));
-            }
-        }
+    let small = |v: f64| v > 0.0 && v < f64::from(f32::MIN_POSITIVE);
+    assert!(numbers("if x >= 1e-38f && y < -0.00001e-34 {").filter(|v| small(*v)).count() == 2);
+    no_line(&["kernels", "shaders", "src/kernels", "src/simd"], |line| numbers(line).any(small));
+}
+
+/// A shader's compiler may take it that there is no NaN and no infinity: what tells them apart, or makes one, goes by bits, in the
+/// prelude's `is_nan` and `nan_if`; and browsers refuse a constant that is none.
+#[test]
+fn no_shader_rests_on_a_nan() {
+    let same = |line: &str| {
+        ["!=", "=="].iter().any(|op| {
+            let sides: Vec<_> = line.split(op).collect();
+            let [left, right] = sides[..] else { return false };
+            let word = |c: char| !(c.is_alphanumeric() || "_.[]".contains(c));
+            let left = left.trim_end().rsplit(word).next().unwrap_or_default();
+            !left.is_empty() && Some(left) == right.trim_start().split(word).next()
+        })
+    };
+    let rests =
+        |line: &str| same(line) || line.contains("bitcast<f32>(") || numbers(line).any(|v| v > 3.4e38);
+    for bad in ["if key >= -3.4028234e38 {", "x = bitcast<f32>(NAN_BITS);", "if v.x != v.x {"] {
+        assert!(rests(bad), "{bad}");
     }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    let nan_if = "return bitcast<f32>(select(bitcast<u32>(v), 0x7fc00000u, bad));";
+    no_line(&["shaders"], |line| line.trim() != nan_if && rests(line));
 }
 
 /// nvcc 13.0 unrolled a loop of unknown length by three without the rest: six convolution gradients were wrong on a card alone.
 /// Powers of two are right.
 #[test]
 fn loops_are_unrolled_by_powers_of_two() {
-    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-    let mut faults = Vec::new();
-    for file in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|f| f.is_file()) {
-        for (number, line) in std::fs::read_to_string(&file).unwrap().lines().enumerate() {
-            let by = line.trim().strip_prefix("#pragma unroll").and_then(|by| by.trim().parse::<u32>().ok());
-            if by.is_some_and(|by| !by.is_power_of_two()) {
-                faults.push(format!("{}:{}: {line}", file.display(), number + 1));
-            }
-        }
-    }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    no_line(&["kernels"], |line| {
+        let by = line.trim().strip_prefix("#pragma unroll").and_then(|by| by.trim().parse::<u32>().ok());
+        by.is_some_and(|by| !by.is_power_of_two())
+    });
 }
