@@ -3,7 +3,7 @@
 //!
 //!     cargo run --release --example raw_wgpu
 
-use etude::kernel::{Access, Kernel, Params, Scalar};
+use etude::kernel::{Access, Kernel, Params};
 use etude::kernels::contrastive::{ALL, ContrastiveParams, Metric};
 use std::num::NonZeroU64;
 use std::task::{Context, Poll, Waker};
@@ -74,16 +74,7 @@ fn launch(
         bind_group_layouts: &[Some(&groups[0].0), Some(&groups[1].0)],
         immediate_size: 0,
     });
-    // Overrides are the params of the same name.
-    let value = |name: &str| {
-        let at = kernel.params.members.iter().position(|m| m.0 == name)?;
-        let word: [u8; 4] = params.as_bytes()[4 * at..][..4].try_into().ok()?;
-        Some(match kernel.params.members[at].1 {
-            Scalar::U32 => f64::from(u32::from_ne_bytes(word)),
-            Scalar::F32 => f64::from(f32::from_ne_bytes(word)),
-        })
-    };
-    let constants: Vec<_> = shader.overrides().filter_map(|name| Some((name, value(name)?))).collect();
+    let constants = kernel.wgsl_constants(params);
 
     let mut encoder = device.create_command_encoder(&Default::default());
     {

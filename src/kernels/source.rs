@@ -11,7 +11,7 @@
 //! [`Kernel::workgroups`]; stages are dispatched in order, all with the same bindings and params. Binding i of group 0 is
 //! binding i of the row (read-only for [`Access::In`](crate::kernel::Access::In)), `@group(1) @binding(0)` the params struct
 //! as a uniform. A bind group layout may list all of a row's bindings, or the eight at most that the entry point uses.
-//! [`Shader::overrides`] are to be set to the params' members of their names. A grid `[n, 1, 1]` longer than the 65,535 of
+//! Its `override` constants are to be set to [`Kernel::wgsl_constants`]. A grid `[n, 1, 1]` longer than the 65,535 of
 //! WebGPU is folded over y: as many rows of equal length as are needed; one with a side of 0 is left out. Buffers start at
 //! the adapter's alignment, and what is written is bound once.
 //!
@@ -30,7 +30,7 @@
 //! ```
 
 use super::registry::REGISTRY;
-use crate::kernel::{Elem, Kernel};
+use crate::kernel::{Elem, Kernel, Params, Scalar};
 use crate::stems::stems;
 use std::sync::LazyLock;
 
@@ -143,6 +143,19 @@ impl Kernel {
             0 => name.to_string(),
             _ => format!("{name}_{}", stage + 1),
         }
+    }
+
+    /// The values of its module's `override` constants in a launch with `params`, by name: the params' members of these names.
+    pub fn wgsl_constants(&self, params: &Params) -> Vec<(&'static str, f64)> {
+        let Some(shader) = self.wgsl() else { return Vec::new() };
+        let words: &[u32] = bytemuck::cast_slice(params.as_bytes());
+        let members = self.params.members.iter().zip(words);
+        let set = members.filter(|((name, _), _)| shader.overrides().any(|declared| declared == *name));
+        set.map(|(&(name, scalar), &word)| match scalar {
+            Scalar::U32 => (name, f64::from(word)),
+            Scalar::F32 => (name, f64::from(f32::from_bits(word))),
+        })
+        .collect()
     }
 
     /// The source of its CUDA twin, one text with its headers in place; none where it is not in the registry.

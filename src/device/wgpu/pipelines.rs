@@ -128,32 +128,19 @@ impl Pipelines {
         if let Some(why) = shaders::mismatch(kernel, entry) {
             return Err(fault(format!("{name}: shader and row disagree: {why}")));
         }
-        let mut constants = Vec::new();
-        if let Some(uniform) = &entry.params {
-            if uniform.bytes as usize != params.as_bytes().len() {
-                let given = params.as_bytes().len();
-                return Err(fault(format!(
-                    "{name}: params of {given} bytes, the shader's {}",
-                    uniform.bytes
-                )));
-            }
-            let words: &[u32] = bytemuck::cast_slice(params.as_bytes());
-            for (member, scalar, offset) in &uniform.members {
-                if entry.overrides.contains(member) {
-                    let word = words[*offset as usize / 4];
-                    let value =
-                        if *scalar == "f32" { f64::from(f32::from_bits(word)) } else { f64::from(word) };
-                    constants.push((member.as_str(), value, word));
-                }
-            }
+        let given = params.as_bytes().len();
+        if let Some(uniform) = &entry.params
+            && uniform.bytes as usize != given
+        {
+            return Err(fault(format!("{name}: params of {given} bytes, the shader's {}", uniform.bytes)));
         }
-        let key = (name.clone(), stored, constants.iter().map(|c| c.2).collect::<Vec<_>>());
+        let constants = kernel.wgsl_constants(params);
+        let key = (name.clone(), stored, constants.iter().map(|c| c.1.to_bits()).collect::<Vec<_>>());
         let (group, layout) = self.layout(shared, entry)?;
         if let Some(pipeline) = self.pipelines.get(&key) {
             return Ok((entry, group, pipeline.clone()));
         }
         let module = self.module(shared, shader)?;
-        let values: Vec<_> = constants.iter().map(|&(name, value, _)| (name, value)).collect();
         let pipeline = shared.guarded(&name, || {
             shared.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(&name),
@@ -161,7 +148,7 @@ impl Pipelines {
                 module: &module,
                 entry_point: Some(&name),
                 compilation_options: wgpu::PipelineCompilationOptions {
-                    constants: &values,
+                    constants: &constants,
                     zero_initialize_workgroup_memory: false,
                 },
                 cache: None,

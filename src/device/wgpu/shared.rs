@@ -184,7 +184,7 @@ pub(super) struct Pipelines {
     /// By entry point: group 0 and the whole.
     pub(super) layouts: HashMap<&'static str, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
     /// By entry point, what it reads, and the values of its overrides.
-    pub(super) pipelines: HashMap<(String, Elem, Vec<u32>), wgpu::ComputePipeline>,
+    pub(super) pipelines: HashMap<(String, Elem, Vec<u64>), wgpu::ComputePipeline>,
 }
 
 impl Shared {
