@@ -18,10 +18,11 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     };
     let call = CALLS.fetch_add(1, Ordering::Relaxed);
     let tmp = path.with_file_name(format!(".{}.{}-{call}.tmp", name.to_string_lossy(), std::process::id()));
-    let mut file =
-        fs::File::options().write(true).create_new(true).open(&tmp).map_err(Error::io(path, "create"))?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    drop(file);
+    let written = {
+        let new = fs::File::options().write(true).create_new(true).open(&tmp);
+        let mut file = new.map_err(Error::io(path, "create"))?;
+        file.write_all(bytes).and_then(|()| file.sync_all())
+    };
     let done = written.and_then(|()| fs::rename(&tmp, path));
     if done.is_err() {
         // The first error is the one to report.

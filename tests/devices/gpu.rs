@@ -1,9 +1,11 @@
 //! The GPU devices that tests run on: the CUDA sources on the CPU (feature `cuda-on-cpu`) and on a card (feature `cuda-on-card`),
 //! and WGSL on a software adapter (Mesa's lavapipe), or on the one that `ETUDE_ADAPTER` names. What is asked for must be there.
 
+use etude::cases::Case;
 use etude::device::Device;
 #[cfg(feature = "wgpu")]
 use etude::device::wgpu::{ADAPTER_VARIABLE, Select, Wgpu};
+use etude::kernel::Elem;
 
 /// Every one of them. Devices run one step at a time, so who asks gets its own.
 pub fn devices() -> Vec<Box<dyn Device>> {
@@ -24,6 +26,14 @@ pub fn cuda() -> Vec<Box<dyn Device>> {
         #[cfg(feature = "cuda-on-card")]
         Box::new(etude::device::cuda::Cuda::new(0).unwrap()),
     ]
+}
+
+/// Whether `device` can hold what a case stores. WGSL has no bf16, and f16 only where the adapter has it; that the others are
+/// refused is for `wgpu_parity` to see.
+#[cfg(any(feature = "wgpu", feature = "cuda-on-cpu", feature = "cuda-on-card"))]
+pub fn holds(device: &dyn Device, case: &Case) -> bool {
+    let wgsl = device.name().starts_with("wgpu");
+    !wgsl || [Elem::F16, Elem::Bf16].into_iter().all(|e| !case.stores(e) || device.alloc(e, 1).is_ok())
 }
 
 /// The adapter that the caller names, else a software one, so that tests say the same everywhere.

@@ -20,8 +20,8 @@ type Devices = LazyLock<Vec<Box<dyn Device>>>;
 fn check(devices: &[Box<dyn Device>], case: &Case, tolerance: f64, floor: f64) -> Result<(), TestCaseError> {
     let want = case.run(&Cpu::<f64>::new(1).unwrap()).unwrap();
     for device in devices {
-        if device.name().starts_with("wgpu") && case.stores(Elem::Bf16) {
-            continue; // WGSL has no bf16: wgpu_parity.rs sees that it says so
+        if !gpu::holds(&**device, case) {
+            continue;
         }
         let got = case.run(&**device).unwrap();
         for ((what, want), (_, got)) in want.iter().zip(&got) {

@@ -266,9 +266,9 @@ fn works_on_a_callers_device_and_buffers() {
 #[test]
 fn a_callers_tensors_may_begin_anywhere() {
     for own_alignment in [true, false] {
+        // On an adapter whose least is WebGPU's 256 nothing else can be bound in place.
         let least =
             foreign(Default::default(), |_| {}).unwrap().0.limits().min_storage_buffer_offset_alignment;
-        assert!(least < 256, "this adapter cannot show it");
         let (adapter, raw, queue) = foreign(Default::default(), |l| {
             if own_alignment {
                 l.min_storage_buffer_offset_alignment = least;
@@ -313,8 +313,8 @@ fn a_callers_tensors_may_begin_anywhere() {
         let fixed = buffer(wgpu::BufferUsages::STORAGE);
         let at = |offset| device.import(fixed.clone(), offset, Elem::Real, 10).unwrap();
         let y = d.alloc(Elem::Real, 10).unwrap();
-        let aligned = add(d, &at(256), &at(u64::from(least)), &y);
-        assert_eq!(aligned.is_ok(), own_alignment);
+        let aligned = add(d, &at(256), &at(64), &y);
+        assert_eq!(aligned.is_ok(), own_alignment && least <= 64);
         fails(add(d, &at(256), &at(4), &y), &["elementwise_add", "`b`", "byte 4", "COPY_SRC"]);
         fails(add(d, &y, &y, &at(4)), &["elementwise_add", "`y`", "COPY_DST"]);
     }
@@ -346,8 +346,7 @@ impl Device for Odd {
 fn every_kernel_runs_on_windows_between_alignments() {
     let odd = Odd(gpu::wgpu());
     let mut done = std::collections::HashSet::new();
-    // WGSL has no bf16.
-    for case in etude::cases::all().into_iter().filter(|c| !c.bench && !c.stores(Elem::Bf16)) {
+    for case in etude::cases::all().into_iter().filter(|c| !c.bench && gpu::holds(&odd, c)) {
         let size: usize = case.inputs.iter().map(|i| i.shape.iter().product::<usize>()).sum();
         if size > 4000 {
             continue;

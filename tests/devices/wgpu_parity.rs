@@ -3,12 +3,15 @@
 use crate::gpu;
 use crate::table::{WGPU, bits, fault, faults};
 use etude::cases::{Case, Input, Role, uniform};
+use etude::device::Device;
+use etude::graph::{Graph, Var};
 use etude::kernel::Elem;
 use etude::kernels::REGISTRY;
 use etude::kernels::source::shader;
 use etude::ops::batch_norm::{BatchNormOptions, BatchNormVars, batch_norm};
+use etude::ops::contrastive::contrastive_halves;
 use etude::ops::linear::{Activation, linear};
-use etude::ops::loss::{LossOptions, mse};
+use etude::ops::loss::{LossOptions, bce, bce_with_logits, mse};
 use etude::ops::pool::mean_time;
 
 /// Stems without a shader. Must shrink to nothing.
@@ -33,10 +36,14 @@ fn the_list_of_missing_shaders_is_exact() {
 
 #[test]
 fn every_case_matches_the_oracle() {
+    let device = gpu::wgpu();
+    let f16 = device.alloc(Elem::F16, 1).is_ok();
+    assert!(f16 || !device.adapter_name().contains("llvmpipe"), "Mesa has f16");
     faults(|i, case| match &WGPU[0][i] {
         _ if MISSING.contains(&case.stem) => None,
-        // WGSL has no such type: refused, and the message says what to do.
+        // A type that is not there is refused, and the message says what to do.
         Err(e) if case.stores(Elem::Bf16) && e.to_string().contains("has no bf16") => None,
+        Err(e) if case.stores(Elem::F16) && !f16 && e.to_string().contains("has no f16") => None,
         Ok(_) if case.stores(Elem::Bf16) => Some("WGSL has no bf16".into()),
         outcome => fault(i, outcome),
     });
@@ -44,8 +51,9 @@ fn every_case_matches_the_oracle() {
 
 #[test]
 fn a_run_repeats_bit_for_bit() {
+    let device = gpu::wgpu();
     faults(|i, case| {
-        if MISSING.contains(&case.stem) || case.stores(Elem::Bf16) {
+        if MISSING.contains(&case.stem) || !gpu::holds(&device, case) {
             return None;
         }
         let [a, b] = [0, 1].map(|run| bits(WGPU[run][i].as_ref().unwrap()));
@@ -89,4 +97,44 @@ fn odd_shapes_match_the_oracle() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// A training run that has come apart must not look like one that goes on: comparisons and bounds let no NaN slip.
+#[test]
+fn what_is_no_number_stays_none() {
+    let device = gpu::wgpu();
+    let run = |case: Case| case.run(&device).unwrap();
+    // The last of more terms than a workgroup has.
+    let column = |role, last| {
+        let mut values = vec![0.25; 1500];
+        *values.last_mut().unwrap() = last;
+        Input::real(&[1500], values, role)
+    };
+    for (name, loss) in [
+        ("mse", mse as fn(&mut Graph, Var, Var, LossOptions) -> etude::Result<Var>),
+        ("bce", bce),
+        ("bce_logits", bce_with_logits),
+    ] {
+        let inputs = vec![column(Role::Grad, f64::NAN), column(Role::Constant, 0.5)];
+        let outcome =
+            run(Case::new("loss", name, inputs, move |g, v| loss(g, v[0], v[1], LossOptions::default())));
+        let ends = outcome.iter().map(|(_, values)| values.last().unwrap());
+        assert!(outcome.len() == 2 && ends.into_iter().all(|v| v.is_nan()), "{name}: {:?}", outcome[0]);
+    }
+    let inputs = vec![Input::real(&[1, 2], vec![f64::NAN, 1.0], Role::Constant), Input::normal(1, &[3, 2])];
+    let outcome =
+        run(Case::new("linear", "relu", inputs, |g, v| linear(g, v[0], v[1], None, Activation::Relu)));
+    assert!(outcome[0].1.iter().all(|v| v.is_nan()), "{:?}", outcome[0]);
+    // A pairing that names a row twice, far from the first workgroup's rows.
+    for n in [20, 200] {
+        let mut pairing: Vec<u32> = (0..n).collect();
+        pairing[n as usize - 1] = pairing[n as usize - 2];
+        let n = n as usize;
+        let labels = Input::real(&[n], uniform(2, n), Role::Constant);
+        let inputs = vec![Input::normal(1, &[n, 3]), labels, Input::index(&[n], pairing)];
+        let outcome = run(Case::new("contrastive", "halves", inputs, |g, v| {
+            contrastive_halves(g, v[0], v[1], v[2], Default::default())
+        }));
+        assert!(outcome[0].1[0].is_nan(), "{n}: {:?}", outcome[0]);
+    }
 }

@@ -112,7 +112,7 @@ fn no_constant_is_smaller_than_any_normal_number() {
     no_line(&["kernels", "shaders", "src/kernels", "src/simd"], |line| numbers(line).any(small));
 }
 
-/// A shader's compiler may take it that there is no NaN and no infinity: what tells them apart, or makes one, goes by bits, in the
+/// A shader's compiler may take it that there is no NaN and no infinity: what tells one, or makes one, goes by bits, in the
 /// prelude's `is_nan` and `nan_if`; and browsers refuse a constant that is none.
 #[test]
 fn no_shader_rests_on_a_nan() {

@@ -122,6 +122,37 @@ fn overrides_are_those_that_the_module_declares() {
     }
 }
 
+/// What Metal and DirectX are given, from every entry point.
+#[test]
+fn metal_and_directx_have_every_shader() {
+    use naga::back::{hlsl, msl, pipeline_constants};
+    // Of both the oldest with f16.
+    let of_metal = msl::Options { lang_version: (2, 0), ..Default::default() };
+    let of_directx = hlsl::Options { shader_model: hlsl::ShaderModel::V6_2, ..Default::default() };
+    let mut validator = naga::valid::Validator::new(
+        naga::valid::ValidationFlags::all(),
+        naga::valid::Capabilities::SHADER_FLOAT16 | naga::valid::Capabilities::SUBGROUP,
+    );
+    for shader in SHADERS.iter() {
+        let module = naga::front::wgsl::parse_str(&shader.source).unwrap();
+        let info = validator.validate(&module).unwrap();
+        let (module, info) =
+            pipeline_constants::process_overrides(&module, &info, None, &Default::default()).unwrap();
+        let (metal, made) = msl::write_string(&module, &info, &of_metal, &Default::default())
+            .unwrap_or_else(|e| panic!("{}: {e}", shader.stem));
+        let mut directx = String::new();
+        let reflection = hlsl::Writer::new(&mut directx, &of_directx, &Default::default())
+            .write(&module, &info, None)
+            .unwrap_or_else(|e| panic!("{}: {e}", shader.stem));
+        for (i, entry) in module.entry_points.iter().enumerate() {
+            let name = made.entry_point_names[i].as_ref().unwrap();
+            assert!(metal.contains(&format!("kernel void {name}(")), "{}: {name}", entry.name);
+            let name = reflection.entry_point_names[i].as_ref().unwrap();
+            assert!(directx.contains(&format!("void {name}(")), "{}: {name}", entry.name);
+        }
+    }
+}
+
 #[test]
 fn a_bad_shader_names_the_line() {
     let error = shaders::reflect("bad", "fn f() -> f32 {\n    return 1u;\n}\n").unwrap_err().to_string();
