@@ -148,6 +148,31 @@ __device__ inline unsigned round_f16x2(float x, float y) {
     return out;
 #endif
 }
+// The two numbers of a register, x from the lower half.
+__device__ inline float2 float2_of_f16x2(unsigned v) {
+    float2 out;
+#ifdef ETUDE_ON_CPU
+    out.x = etude_on_cpu::half_to_float(static_cast<unsigned short>(v));
+    out.y = etude_on_cpu::half_to_float(static_cast<unsigned short>(v >> 16));
+#else
+    asm("{.reg .b16 x, y; mov.b32 {x, y}, %2; cvt.f32.f16 %0, x; cvt.f32.f16 %1, y;}" : "=f"(out.x), "=f"(out.y) : "r"(v));
+#endif
+    return out;
+}
+
+// a·b + c of two numbers each, rounded once.
+__device__ inline unsigned fma_f16x2(unsigned a, unsigned b, unsigned c) {
+#ifdef ETUDE_ON_CPU
+    // A product of two halves is exact in f32, their sum with a third nearly so.
+    const float2 x = float2_of_f16x2(a), y = float2_of_f16x2(b), z = float2_of_f16x2(c);
+    return round_f16x2(fmaf(x.x, y.x, z.x), fmaf(x.y, y.y, z.y));
+#else
+    unsigned out;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(c));
+    return out;
+#endif
+}
+
 __device__ inline unsigned round_bf16x2(float x, float y) {
 #ifdef ETUDE_ON_CPU
     const unsigned upper = __bfloat16_as_ushort(__float2bfloat16_rn(y));

@@ -9,6 +9,7 @@ macro_rules! stems {
         $then! {
             activation
             batch_norm
+            ceiling
             contrastive
             conv1d
             conv2d
