@@ -189,3 +189,42 @@ fn cards_are_listed_or_their_absence_is_explained() {
         }
     }
 }
+
+#[test]
+fn bench_writes_a_page_and_lines_of_json() {
+    let dir = TempDir::new().unwrap();
+    let page = dir.path().join("page.md");
+    let args =
+        ["bench", "--device", "cpu", "--quick", "--only", "ceilings,kernels", "--filter", "conv1d B=2 1->4"];
+    let (code, out, err) = etude(&[&args[..], &["--out", page.to_str().unwrap()]].concat());
+    assert_eq!(code, 0, "{err}");
+    let page = fs::read_to_string(page).unwrap();
+    assert_eq!(out, page);
+    for words in ["multiply-adds", "computes on the processor", "| conv1d_fwd", "| conv1d_bwd_w", "floor µs"]
+    {
+        assert!(page.contains(words), "{words} is not in {page}");
+    }
+    let (code, out, err) = etude(&[&args[..], &["--json"]].concat());
+    assert_eq!(code, 0, "{err}");
+    let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kernels: Vec<_> = lines.iter().filter_map(|line| line["kernel"].as_str()).collect();
+    assert_eq!(kernels, ["conv1d_fwd", "conv1d_bwd_x", "conv1d_bwd_w"]);
+    refused(&["bench", "--device", "cpu", "--out", "/nowhere/at/all.md"], &["/nowhere/at", "no such folder"]);
+    refused(&["bench", "--device", "cpu", "--only", "once", "--filter", "xyz"], &["xyz"]);
+}
+
+/// A software adapter is a device like another, and said to be none.
+#[test]
+#[cfg(feature = "wgpu")]
+fn bench_checks_a_software_adapter() {
+    let mut bench = Command::cargo_bin("etude").unwrap();
+    let adapter = std::env::var("ETUDE_ADAPTER").unwrap_or_else(|_| {
+        let software = etude::device::wgpu::adapters().into_iter().find(|a| a.is_software());
+        software.expect("a software adapter: install Mesa's").index.to_string()
+    });
+    bench.env("ETUDE_ADAPTER", adapter).args(["bench", "--device", "wgpu", "--quick", "--only", "ceilings"]);
+    let out = bench.output().unwrap();
+    let (page, err) = (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
+    assert!(out.status.success(), "{err}");
+    assert!(page.contains("GB/s") && page.contains("GFLOP/s in f32"), "{page}");
+}

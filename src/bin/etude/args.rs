@@ -45,6 +45,14 @@ pub enum Command {
     Eval(EvalArgs),
     /// List the devices, and why one cannot be used.
     Devices,
+    /// Measure a device: whether every kernel is right on it, and how fast.
+    ///
+    /// Kernels are checked against the oracle, double precision on the CPU, then timed beside what the device was measured to do
+    /// at most, with a training step. It takes up to two minutes. With --out FILE.md the page can be sent along: cards that
+    /// nobody here has are welcome.
+    #[command(after_help = "Examples:\n  etude bench\n  etude bench --device wgpu --out my-card.md\n  \
+                            ETUDE_ADAPTER=llvmpipe etude bench --device wgpu\n  etude bench --only cases")]
+    Bench(BenchArgs),
     /// Write the synthetic set as a CSV manifest with one f0 file per take.
     Synth(SynthArgs),
 }
@@ -213,6 +221,56 @@ impl FromStr for Part {
     fn from_str(name: &str) -> Result<Self> {
         if name == Self::All.name() { Ok(Self::All) } else { name.parse().map(Self::Of) }
     }
+}
+
+#[derive(Args)]
+pub struct BenchArgs {
+    /// What to measure; see `etude train --help`. `wgpu` takes a processor that plays a GPU too where ETUDE_ADAPTER names it.
+    #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
+    pub device: DeviceName,
+    /// CPU threads; 0 takes every core.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub threads: usize,
+    /// Write the report as a page of Markdown.
+    #[arg(long, value_name = "FILE.md")]
+    pub out: Option<PathBuf>,
+    /// Print an object of JSON a line for all that is measured, as it is measured, and no report.
+    #[arg(long)]
+    pub json: bool,
+    /// Only these parts, in this order [default: info,ceilings,cases,step,kernels].
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PART,...")]
+    pub only: Vec<BenchPart>,
+    /// Only kernels of workloads whose name has TEXT.
+    #[arg(long, default_value = "", value_name = "TEXT", hide_default_value = true)]
+    pub filter: String,
+    /// About how long it may take: what would take too long is left out, and said so. 0 leaves nothing out.
+    #[arg(long, default_value_t = 100, value_name = "SECONDS")]
+    pub seconds: u64,
+    /// Small workloads, for a look at whether all of it works.
+    #[arg(long)]
+    pub quick: bool,
+    /// Of the cases only those that are small enough for a sanitizer.
+    #[arg(long, hide = true)]
+    pub small: bool,
+}
+
+/// A part of what is measured.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+pub enum BenchPart {
+    /// The device, as JSON.
+    Info,
+    /// A copy, and multiply-adds.
+    Ceilings,
+    /// The case table against the oracle; named alone, all of it.
+    Cases,
+    /// A training step.
+    Step,
+    /// Every kernel by itself.
+    Kernels,
+    /// The loss of a million rows, as JSON.
+    Large,
+    /// Every workload of `kernels` once, for a profiler.
+    Once,
 }
 
 #[derive(Args)]

@@ -1,7 +1,8 @@
-//! The command line: train, evaluate and make data.
+//! The command line: train, evaluate, make data, measure devices.
 
 mod args;
 mod begin;
+mod bench;
 mod checkpoints;
 mod choice;
 mod device;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::eval(&args),
         Command::Synth(args) => synth::synthesise(&args),
         Command::Devices => devices::list(),
+        Command::Bench(args) => bench::command::bench(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
