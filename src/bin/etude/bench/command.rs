@@ -53,6 +53,11 @@ pub fn bench(args: &BenchArgs) -> std::result::Result<(), Failure> {
 fn parts(target: &Target, args: &BenchArgs, sink: &Sink, report: &mut Report) -> Result<()> {
     let usual = [BenchPart::Info, BenchPart::Ceilings, BenchPart::Cases, BenchPart::Step, BenchPart::Kernels];
     let wanted: &[BenchPart] = if args.only.is_empty() { &usual } else { &args.only };
+    // Times stand beside the ceilings on the page.
+    let times = |part: &BenchPart| matches!(part, BenchPart::Step | BenchPart::Kernels);
+    if !args.json && wanted.iter().any(times) && !wanted.contains(&BenchPart::Ceilings) {
+        report.ceilings = Some(measure(target, args.quick, sink)?);
+    }
     for part in wanted {
         let choice = || Choice {
             quick: args.quick,

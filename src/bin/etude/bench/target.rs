@@ -99,7 +99,7 @@ impl Target {
     pub fn title(&self) -> (String, String) {
         match self {
             Self::Cpu(device) => {
-                (format!("CPU, {} threads", device.threads()), format!("{:?}", Simd::best()))
+                (format!("CPU, {} threads", device.threads()), format!("{:?} instructions", Simd::best()))
             }
             #[cfg(feature = "cuda")]
             Self::Cuda(device) => {
