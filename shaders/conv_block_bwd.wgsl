@@ -1,11 +1,10 @@
 // Backward of the network's layer, appended to conv_block.wgsl, whose header has the formulas, the shapes and the threads.
 
-// Positions of a thread in the gradient of the input.
-const SPOTS: u32 = 4u;
 // Taps of a workgroup of the weight gradient.
 const RUN: u32 = 8u;
-// Partial weight gradients at most.
-const CHUNKS: u32 = 16u;
+// Most positions of a row of it, and most chunks that are not made longer instead.
+const STRETCH: u32 = 24u;
+const CHUNKS: u32 = 128u;
 
 @group(0) @binding(0) var<storage, read> da: array<f32>;
 @group(0) @binding(2) var<storage, read> back: array<f32>;
@@ -48,97 +47,136 @@ fn dy_at(ch: Channel, base: u32, t: u32) -> f32 {
 struct Share {
     chunk: u32,
     first: u32,
-    count: u32,
     i: u32,
     k0: u32,
 }
 
-fn blocks_of_chunk() -> u32 {
-    return over(blocks_of_batch(), CHUNKS);
+// Rows of a block in the weight gradient.
+fn stretches() -> u32 {
+    return over(p.tout, STRETCH);
 }
 
-fn chunks_of_batch() -> u32 {
-    return over(blocks_of_batch(), blocks_of_chunk());
+// Rows of a thread.
+fn turns() -> u32 {
+    return over(blocks_of_batch() * stretches(), ROWS * CHUNKS);
+}
+
+fn chunks() -> u32 {
+    return over(blocks_of_batch() * stretches(), ROWS * turns());
 }
 
 // Workgroups of the weight gradient.
 fn shares() -> u32 {
-    let others = chunks_of_batch() * cin * over(max(k, 1u), RUN);
-    return over(cout, tile_of(cout, others)) * others;
+    return chunks() * over(cout, 4u) * cin * over(max(k, 1u), RUN);
 }
 
 fn share_of(number: u32) -> Share {
     let runs = over(max(k, 1u), RUN);
-    let tile = tile_of(cout, chunks_of_batch() * cin * runs);
-    let tiles = over(cout, tile);
-    let run = number % runs;
-    let i = number / runs % max(cin, 1u);
     let rest = number / (runs * max(cin, 1u));
-    let first = rest % tiles * tile;
-    return Share(rest / tiles, first, min(tile, cout - first), i, run * RUN);
+    let tiles = over(cout, 4u);
+    return Share(rest / tiles, rest % tiles * 4u, number / runs % max(cin, 1u), number % runs * RUN);
 }
 
-// Leaves the sums of a workgroup's taps in `staged`.
+fn load(at: u32, t: u32, scale: f32, shift: f32) -> f32 {
+    let a = x[at + min(t, p.t - 1u) * LANES];
+    if affine != 0u {
+        return max(scale * a + shift, 0.0);
+    }
+    return a;
+}
+
+// Leaves sums of eight threads each in `quads`: 8 x 8 taps.
 fn weight_gradient(own: Share, thread: u32) {
     let lane = thread % LANES;
-    let c1 = own.first + select(0u, 1u, own.count > 1u);
-    let c2 = own.first + select(0u, 2u, own.count > 2u);
-    let c3 = own.first + select(0u, 3u, own.count > 3u);
-    let of0 = channel(own.first);
-    let of1 = channel(c1);
-    let of2 = channel(c2);
-    let of3 = channel(c3);
+    // Channels beyond the last are it again, and go nowhere.
+    let c = min(own.first + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(cout - 1u));
+    let of0 = channel(c.x);
+    let of1 = channel(c.y);
+    let of2 = channel(c.z);
+    let of3 = channel(c.w);
     var scale = 0.0;
     var shift = 0.0;
     if affine != 0u {
         scale = norm_in[own.i];
         shift = norm_in[cin + own.i];
     }
+    let wide = min(k, RUN);
+    let length = over(p.tout, stretches());
     var sums = array<vec4<f32>, 8>();
-    let end = min((own.chunk + 1u) * blocks_of_chunk(), blocks_of_batch());
-    for (var block = own.chunk * blocks_of_chunk(); block < end; block++) {
-        if lane >= lanes_of(block) {
-            continue;
+    var a = array<f32, 8>();
+    for (var turn = 0u; turn < turns(); turn++) {
+        let row = (own.chunk * turns() + turn) * ROWS + thread / LANES;
+        let block = min(row / stretches(), blocks_of_batch() - 1u);
+        var t = row % stretches() * length;
+        var end = t;
+        if row < blocks_of_batch() * stretches() && lane < lanes_of(block) {
+            end = min(t + length, p.tout);
         }
-        let source = ((block * cin + own.i) * p.t + own.k0) * LANES + lane;
+        let source = (block * cin + own.i) * p.t * LANES + lane;
         let at = block * cout * p.tout * LANES + lane;
-        for (var t = thread / LANES; t < p.tout; t += ROWS) {
-            var g = vec4<f32>(dy(of0, at + (own.first * p.tout + t) * LANES), 0.0, 0.0, 0.0);
-            if own.count > 1u {
-                g.y = dy(of1, at + (c1 * p.tout + t) * LANES);
+        // What the positions before would have left.
+        for (var u = 0u; u < RUN; u++) {
+            if u + stride < wide {
+                a[u + stride] = load(source, t * stride + own.k0 + u, scale, shift);
             }
-            if own.count > 2u {
-                g.z = dy(of2, at + (c2 * p.tout + t) * LANES);
-            }
-            if own.count > 3u {
-                g.w = dy(of3, at + (c3 * p.tout + t) * LANES);
-            }
-            for (var tap = 0u; tap < RUN; tap++) {
-                if own.k0 + tap < k {
-                    var a = x[source + (t * stride + tap) * LANES];
-                    if affine != 0u {
-                        a = max(scale * a + shift, 0.0);
+        }
+        for (; t < end; t++) {
+            for (var u = 0u; u < RUN; u++) {
+                if u < wide {
+                    if u + stride < wide {
+                        a[u] = a[u + stride];
+                    } else {
+                        a[u] = load(source, t * stride + own.k0 + u, scale, shift);
                     }
-                    sums[tap] += g * a;
+                }
+            }
+            let spot = at + (c * p.tout + t) * LANES;
+            let g = vec4<f32>(dy(of0, spot.x), dy(of1, spot.y), dy(of2, spot.z), dy(of3, spot.w));
+            for (var u = 0u; u < RUN; u++) {
+                if u < wide {
+                    sums[u] += g * a[u];
                 }
             }
         }
     }
-    for (var tap = 0u; tap < RUN; tap++) {
-        let total = quad_sum(thread, sums[tap]);
-        if thread == 0u {
-            staged[tap] = total;
-        }
+    // All taps in one pass; rows of 65 lie in banks of their own.
+    for (var u = 0u; u < RUN; u++) {
+        staged[u * (THREADS + 1u) + thread] = sums[u];
     }
+    workgroupBarrier();
+    let start = thread % RUN * (THREADS + 1u) + thread / RUN * 8u;
+    var sum = vec4<f32>();
+    for (var i = 0u; i < 8u; i++) {
+        sum += staged[start + i];
+    }
+    quads[thread] = sum;
     workgroupBarrier();
 }
 
-// Where a thread's weight goes, of the 8 x 4 of a workgroup; beyond the buffer for none.
+// The sum that is thread's, of the 4 x 8 of a workgroup.
+fn weight_sum(thread: u32) -> f32 {
+    var sum = 0.0;
+    for (var i = 0u; i < 8u; i++) {
+        sum += quads[i * RUN + thread % RUN][thread / RUN % 4u];
+    }
+    return sum;
+}
+
+// Where a thread's weight goes, of the 4 x 8 of a workgroup; beyond the buffer for none.
 fn place_of(own: Share, thread: u32) -> u32 {
     let e = thread / RUN;
     let tap = own.k0 + thread % RUN;
     let at = ((own.chunk * cout + own.first + e) * cin + own.i) * k + tap;
-    return select(0xffffffffu, at, e < own.count && tap < k);
+    return select(0xffffffffu, at, e < 4u && own.first + e < cout && tap < k);
+}
+
+// Rows of a block for each residue modulo the stride, in the gradient of the input.
+fn runs_in() -> u32 {
+    return over(over(p.t, stride), SPOTS);
+}
+
+fn groups_in() -> u32 {
+    return over(blocks_of_batch() * runs_in(), ROWS);
 }
 
 // The sums of the layer before, of up to four channels.
@@ -147,19 +185,32 @@ struct Sums {
     dzy: vec4<f32>,
 }
 
-// Writes a position of `count` input channels and adds it to the sums.
-fn put(before: Sums, at: u32, first: u32, count: u32, v: vec4<f32>) -> Sums {
-    var sums = before;
+// Writes `n` positions of `count` input channels, a stride apart; their sums.
+fn put(at: u32, n: u32, first: u32, count: u32, ds: array<vec4<f32>, 8>) -> Sums {
+    var d = ds;
+    var sums = Sums();
     for (var e = 0u; e < 4u; e++) {
         if e < count {
-            let place = at + e * p.t * LANES;
-            da_in[place] = v[e];
+            let c = first + e;
+            var scale = 0.0;
+            var shift = 0.0;
+            var mean = 0.0;
             if affine != 0u {
-                let value = x[place];
-                let c = first + e;
-                let dz = select(0.0, v[e], norm_in[c] * value + norm_in[cin + c] > 0.0);
-                sums.dz[e] += dz;
-                sums.dzy[e] += dz * (value - norm_in[2u * cin + c]);
+                scale = norm_in[c];
+                shift = norm_in[cin + c];
+                mean = norm_in[2u * cin + c];
+            }
+            for (var j = 0u; j < SPOTS; j++) {
+                if j < n {
+                    let place = at + (e * p.t + j * stride) * LANES;
+                    da_in[place] = d[j][e];
+                    if affine != 0u {
+                        let value = x[place];
+                        let dz = select(0.0, d[j][e], scale * value + shift > 0.0);
+                        sums.dz[e] += dz;
+                        sums.dzy[e] += dz * (value - mean);
+                    }
+                }
             }
         }
     }
@@ -168,96 +219,92 @@ fn put(before: Sums, at: u32, first: u32, count: u32, v: vec4<f32>) -> Sums {
 
 // The gradient of the input by workgroup `number` of these, and its sums.
 fn input_gradient(number: u32, thread: u32) {
-    // 1. This workgroup's block and input channels.
-    let tile = tile_of(cin, blocks_of_batch());
-    let tiles = over(cin, tile);
-    let block = number / tiles;
-    if block >= blocks_of_batch() {
+    // 1. This workgroup's input channels, residue and rows: positions s = stride j + residue are a plain convolution with
+    //    the residue's own taps, flipped.
+    let tiles = over(cin, 4u);
+    let residues = min(stride, p.t);
+    let residue = number / tiles % residues;
+    let own = number / tiles / residues;
+    if own >= groups_in() {
         return;
     }
-    let first = number % tiles * tile;
-    let count = min(tile, cin - first);
+    let first = number % tiles * 4u;
+    let count = min(4u, cin - first);
     let lane = thread % LANES;
-    let row = thread / LANES;
-    let live = lane < lanes_of(block);
+    let row = own * ROWS + thread / LANES;
+    let block = min(row / runs_in(), blocks_of_batch() - 1u);
+    let j = row % runs_in() * SPOTS;
     let source = block * cout * p.tout * LANES + lane;
-    let to = (block * cin + first) * p.t * LANES + lane;
-    let taps = min(max(k, 1u), TERMS);
+    let mine = over(k - min(residue, k), stride);
+    let taps = min(max(mine, 1u), TERMS);
     let channels = TERMS / taps;
-    let once = cout <= channels && k <= TERMS;
-    var sums = Sums();
-    // 2. Positions s = stride j + residue: for each residue a plain convolution with its own taps, flipped.
-    for (var residue = 0u; residue < min(stride, p.t); residue++) {
-        let positions = (p.t - residue + stride - 1u) / stride;
-        for (var start = 0u; start < positions; start += REACH) {
-            let j = start + SPOTS * row + vec4<u32>(0u, 1u, 2u, 3u);
-            var d0 = vec4<f32>();
-            var d1 = vec4<f32>();
-            var d2 = vec4<f32>();
-            var d3 = vec4<f32>();
-            for (var c0 = 0u; c0 < cout; c0 += channels) {
-                let nc = min(channels, cout - c0);
-                for (var k0 = 0u; k0 < k; k0 += taps) {
-                    let nk = min(taps, k - k0);
-                    if (residue == 0u && start == 0u) || !once {
-                        workgroupBarrier();
-                        for (var q = thread; q < nc * nk; q += WIDTH) {
-                            let at = ((c0 + q / nk) * cin + first) * k + k0 + q % nk;
-                            var w = vec4<f32>();
-                            for (var e = 0u; e < 4u; e++) {
-                                if e < count {
-                                    w[e] = weight[at + e * k];
-                                }
-                            }
-                            staged[q] = w;
-                        }
-                        workgroupBarrier();
-                    }
-                    // The first tap from k0 on that belongs to the residue.
-                    let skip = (residue + stride - k0 % stride) % stride;
-                    for (var c = 0u; c < nc; c++) {
-                        let ch = channel(c0 + c);
-                        let base = source + (c0 + c) * p.tout * LANES;
-                        // From one tap to the next, dy moves on by one position: three of four are at hand.
-                        let t = j.x - (k0 + skip) / stride;
-                        var g = vec4<f32>(dy_at(ch, base, t + 1u), dy_at(ch, base, t + 2u), dy_at(ch, base, t + 3u), 0.0);
-                        for (var tap = skip; tap < nk; tap += stride) {
-                            g = vec4<f32>(dy_at(ch, base, j.x - (k0 + tap) / stride), g.xyz);
-                            let w = staged[c * nk + tap];
-                            d0 += w * g.x;
-                            d1 += w * g.y;
-                            d2 += w * g.z;
-                            d3 += w * g.w;
-                        }
-                    }
+    var d0 = vec4<f32>();
+    var d1 = vec4<f32>();
+    var d2 = vec4<f32>();
+    var d3 = vec4<f32>();
+    var d4 = vec4<f32>();
+    var d5 = vec4<f32>();
+    var d6 = vec4<f32>();
+    var d7 = vec4<f32>();
+    for (var c0 = 0u; c0 < cout; c0 += channels) {
+        let nc = min(channels, cout - c0);
+        for (var m0 = 0u; m0 < mine; m0 += taps) {
+            let nm = min(taps, mine - m0);
+            workgroupBarrier();
+            for (var q = thread; q < nc * nm; q += THREADS) {
+                let at = (c0 + q / nm) * cin * k + (m0 + q % nm) * stride + residue;
+                let i = min(first + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(cin - 1u)) * k + at;
+                staged[q] = vec4<f32>(weight[i.x], weight[i.y], weight[i.z], weight[i.w]);
+            }
+            workgroupBarrier();
+            for (var c = 0u; c < nc; c++) {
+                let ch = channel(c0 + c);
+                let base = source + (c0 + c) * p.tout * LANES;
+                // From one tap to the next, dy moves on by one position: seven of eight are at hand.
+                var t = j - m0;
+                var g = vec4<f32>(dy_at(ch, base, t + 1u), dy_at(ch, base, t + 2u), dy_at(ch, base, t + 3u),
+                    dy_at(ch, base, t + 4u));
+                var h = vec4<f32>(dy_at(ch, base, t + 5u), dy_at(ch, base, t + 6u), dy_at(ch, base, t + 7u), 0.0);
+                for (var m = 0u; m < nm; m++) {
+                    h = vec4<f32>(g.w, h.xyz);
+                    g = vec4<f32>(dy_at(ch, base, t), g.xyz);
+                    t -= 1u;
+                    let w = staged[c * nm + m];
+                    d0 += w * g.x;
+                    d1 += w * g.y;
+                    d2 += w * g.z;
+                    d3 += w * g.w;
+                    d4 += w * h.x;
+                    d5 += w * h.y;
+                    d6 += w * h.z;
+                    d7 += w * h.w;
                 }
-            }
-            // 3. Out; nothing flows to lanes beyond the batch.
-            let at = to + (j * stride + residue) * LANES;
-            if j.x < positions {
-                sums = put(sums, at.x, first, count, select(vec4<f32>(), d0, live));
-            }
-            if j.y < positions {
-                sums = put(sums, at.y, first, count, select(vec4<f32>(), d1, live));
-            }
-            if j.z < positions {
-                sums = put(sums, at.z, first, count, select(vec4<f32>(), d2, live));
-            }
-            if j.w < positions {
-                sums = put(sums, at.w, first, count, select(vec4<f32>(), d3, live));
             }
         }
     }
-    let dz = quad_sum(thread, sums.dz);
-    let dzy = quad_sum(thread, sums.dzy);
-    if thread < count {
-        let at = chunks_of_batch() * cout * cin * k + block * 2u * cin + first + thread;
-        part[at] = dz[thread];
-        part[at + cin] = dzy[thread];
+    // 2. Out; nothing flows to lanes beyond the batch.
+    let positions = over(p.t - residue, stride);
+    var n = 0u;
+    if row < blocks_of_batch() * runs_in() && j < positions {
+        n = min(SPOTS, positions - j);
+    }
+    var ds = array<vec4<f32>, 8>(d0, d1, d2, d3, d4, d5, d6, d7);
+    if lane >= lanes_of(block) {
+        ds = array<vec4<f32>, 8>();
+    }
+    let at = ((block * cin + first) * p.t + j * stride + residue) * LANES + lane;
+    let sums = put(at, n, first, count, ds);
+    if affine == 0u {
+        return;
+    }
+    let sum = eight_sums(thread, sums.dz, sums.dzy);
+    if thread < 8u && thread % 4u < count {
+        let to = chunks() * cout * cin * k + ((own * residues + residue) * 2u + thread / 4u) * cin;
+        part[to + first + thread % 4u] = sum;
     }
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(64)
 fn conv_block_bwd(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -272,12 +319,12 @@ fn conv_block_bwd(
     weight_gradient(own, thread);
     let at = place_of(own, thread);
     if at != 0xffffffffu {
-        part[at] = staged[thread % RUN][thread / RUN];
+        part[at] = weight_sum(thread);
     }
 }
 
-// A thread for each weight, then for each channel of the layer before.
-@compute @workgroup_size(256)
+// A thread for each weight, then a workgroup for each channel of the layer before.
+@compute @workgroup_size(64)
 fn conv_block_bwd_2(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -285,21 +332,21 @@ fn conv_block_bwd_2(
 ) {
     let number = group_of(group, groups);
     let weights = cout * cin * k;
-    let runs = over(weights, WIDTH);
+    let runs = over(weights, THREADS);
     if number < runs {
-        let at = number * WIDTH + thread;
+        let at = number * THREADS + thread;
         if at < weights {
             var sum = 0.0;
-            for (var chunk = 0u; chunk < chunks_of_batch(); chunk++) {
+            for (var chunk = 0u; chunk < chunks(); chunk++) {
                 sum += part[chunk * weights + at];
             }
             dw[at] = sum;
         }
         return;
     }
-    let c = (number - runs) * WIDTH + thread;
+    let c = number - runs;
     if affine == 0u {
-        if c == 0u {
+        if c == 0u && thread == 0u {
             dgamma_in[0] = 0.0;
             dbeta_in[0] = 0.0;
             back_in[0] = 0.0;
@@ -309,13 +356,18 @@ fn conv_block_bwd_2(
     if c >= cin {
         return;
     }
-    var dz = 0.0;
-    var dzy = 0.0;
-    for (var block = 0u; block < blocks_of_batch(); block++) {
-        let at = chunks_of_batch() * weights + block * 2u * cin + c;
-        dz += part[at];
-        dzy += part[at + cin];
+    var sums = vec2<f32>();
+    for (var own = thread; own < groups_in() * min(stride, p.t); own += THREADS) {
+        let at = chunks() * weights + own * 2u * cin + c;
+        sums += vec2<f32>(part[at], part[at + cin]);
     }
+    parts[thread] = two_sums(thread, sums.x, sums.y);
+    workgroupBarrier();
+    if thread != 0u {
+        return;
+    }
+    let dz = parts[0];
+    let dzy = parts[1];
     let inv = norm_in[3u * cin + c];
     let pq = slopes(norm_in[c], inv, dz, dzy, f32(p.batch) * f32(p.t));
     dgamma_in[c] = dzy * inv;
@@ -332,7 +384,7 @@ fn conv_block_bwd_2(
 @group(0) @binding(5) var<storage, read_write> w_part: array<f32>;
 @group(0) @binding(6) var<storage, read_write> w_dw: array<f32>;
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(64)
 fn conv_block_bwd_w(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -346,23 +398,23 @@ fn conv_block_bwd_w(
     weight_gradient(own, thread);
     let at = place_of(own, thread);
     if at != 0xffffffffu {
-        w_part[at] = staged[thread % RUN][thread / RUN];
+        w_part[at] = weight_sum(thread);
     }
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(64)
 fn conv_block_bwd_w_2(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let at = group_of(group, groups) * WIDTH + thread;
+    let at = group_of(group, groups) * THREADS + thread;
     let weights = cout * cin * k;
     if at >= weights {
         return;
     }
     var sum = 0.0;
-    for (var chunk = 0u; chunk < chunks_of_batch(); chunk++) {
+    for (var chunk = 0u; chunk < chunks(); chunk++) {
         sum += w_part[chunk * weights + at];
     }
     w_dw[at] = sum;

@@ -3,37 +3,61 @@
 use super::params::ConvBlockParams;
 use crate::kernel::Params;
 
-/// Threads of a workgroup that owns one channel with each.
-const PER_CHANNEL: u32 = 64;
 /// Taps that a workgroup of the weight gradient owns.
 const RUN: u32 = 8;
 
-/// Workgroups for tiles of `channels`, each of which takes `others`: four channels a tile, or fewer where the
-/// launch would have less than 128 workgroups.
-fn tiles(channels: u32, others: u32) -> [u32; 3] {
-    let enough = |tile: &u32| *tile == 1 || channels.div_ceil(*tile) * others >= 128;
-    let tile = [4, 2, 1].into_iter().find(enough).unwrap_or(1);
-    [channels.div_ceil(tile) * others, 1, 1]
+// ------------------------------------------------------------------ how the WGSL twins cut their work
+
+/// Rows of a workgroup, sixteen threads each.
+const ROWS: u32 = 4;
+/// Channels of a workgroup.
+const TILE: u32 = 4;
+/// Neighbouring positions of a row.
+const SPOTS: u32 = 8;
+/// Most positions of a row of the weight gradient.
+const STRETCH: u32 = 24;
+/// Partial weight gradients from which on each takes more rows.
+const CHUNKS: u32 = 128;
+
+impl ConvBlockParams {
+    /// Groups of rows of the forward.
+    fn groups(&self) -> u32 {
+        (self.blocks() as u32 * self.tout.div_ceil(SPOTS)).div_ceil(ROWS)
+    }
+    /// Groups of rows of the gradient of the input: each has one residue modulo the stride.
+    fn groups_in(&self) -> u32 {
+        let runs = self.t.div_ceil(self.stride).div_ceil(SPOTS);
+        (self.blocks() as u32 * runs).div_ceil(ROWS) * self.stride.min(self.t)
+    }
+    /// Partial weight gradients of a shader.
+    fn slices(&self) -> u32 {
+        let rows = self.blocks() as u32 * self.tout.div_ceil(STRETCH);
+        rows.div_ceil(ROWS * rows.div_ceil(ROWS * CHUNKS))
+    }
 }
 
 pub fn by_output(p: &Params) -> [u32; 3] {
     let p: ConvBlockParams = p.get();
-    tiles(p.cout, p.blocks() as u32)
+    [p.groups() * p.cout.div_ceil(TILE), 1, 1]
 }
 pub fn by_input(p: &Params) -> [u32; 3] {
     let p: ConvBlockParams = p.get();
-    tiles(p.cin, p.blocks() as u32)
+    [p.groups_in() * p.cin.div_ceil(TILE), 1, 1]
 }
 pub fn by_weight(p: &Params) -> [u32; 3] {
     let p: ConvBlockParams = p.get();
-    tiles(p.cout, p.chunks() as u32 * p.cin * p.k.div_ceil(RUN))
+    [p.slices() * p.cout.div_ceil(TILE) * p.cin * p.k.div_ceil(RUN), 1, 1]
 }
 pub fn by_row(p: &Params) -> [u32; 3] {
     let p: ConvBlockParams = p.get();
     [p.blocks() as u32 * p.cout, 1, 1]
 }
 pub fn by_channel(p: &Params) -> [u32; 3] {
-    [p.get::<ConvBlockParams>().cout.div_ceil(PER_CHANNEL), 1, 1]
+    [p.get::<ConvBlockParams>().cout, 1, 1]
+}
+/// Workgroups of 64 threads for `weights`, a thread each, then one for each of `channels`.
+pub fn by_sum(weights: u32, channels: u32) -> [u32; 3] {
+    [weights.div_ceil(64) + channels, 1, 1]
 }
 
 // ------------------------------------------------------------------ how the CUDA twins cut their work
@@ -159,16 +183,12 @@ pub fn bwd_blocks(p: &Params) -> [u32; 3] {
     [dw_blocks(p)[0] + p.get::<ConvBlockParams>().blocks() as u32 * d.tiles * d.turns * d.across, 1, 1]
 }
 
-/// Workgroups of 256 threads for `weights`, then for `channels`, a thread each.
-pub fn by_sum(weights: u32, channels: u32) -> [u32; 3] {
-    [weights.div_ceil(256) + channels.div_ceil(256), 1, 1]
-}
-
 impl ConvBlockParams {
     /// Elements of `part` of [`FWD`](super::FWD).
     pub fn part_fwd(&self) -> usize {
-        // CUDA's tiles, at least one for each block of samples: two sums of each channel and a count.
-        self.blocks() * Fwd::of(self).tiles as usize * (2 * self.cout as usize + 1)
+        // CUDA's tiles, at least one for each block of samples: two sums of each channel and a count. A shader's: three.
+        let cuda = self.blocks() * Fwd::of(self).tiles as usize * (2 * self.cout as usize + 1);
+        cuda.max(self.groups() as usize * 3 * self.cout as usize)
     }
     /// Elements of `part` of [`POOL_BWD`](super::POOL_BWD).
     pub fn part_pool(&self) -> usize {
@@ -177,8 +197,9 @@ impl ConvBlockParams {
     /// Elements of `part` of [`BWD`](super::BWD) and [`BWD_W`](super::BWD_W).
     pub fn part_bwd(&self) -> usize {
         let (dw, dx) = (Dw::of(self), Dx::of(self));
-        let weights = (self.chunks() * self.weights())
+        let weights = (self.chunks().max(self.slices() as usize) * self.weights())
             .max(dw.tiles as usize * dw.slices as usize * dw.weights as usize * 4);
-        weights + self.blocks() * (dx.tiles * dx.turns) as usize * 2 * self.cin as usize
+        let sums = (self.blocks() * (dx.tiles * dx.turns) as usize).max(self.groups_in() as usize);
+        weights + sums * 2 * self.cin as usize
     }
 }

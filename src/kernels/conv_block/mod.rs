@@ -30,8 +30,9 @@
 //! | `back` | [6, C] | `norm`, then p, q of `dy = scale·dz + p·(y − μ) + q`, `dz = da` where `a > 0` |
 //! | `part` | [`ConvBlockParams::part_fwd`], ... | scratch: partial sums, as each twin lays them out |
 //!
-//! Rust and WGSL have in `part` a row [2, C] for each sixteen samples (forward the sum, and the sum of squares about their
-//! own mean; backward `Σ dz`, `Σ dz·(y − μ)`), and before it a partial `dw` for each fixed run of blocks.
+//! Rust has in `part` a row [2, C] for each sixteen samples (forward the sum, and the sum of squares about their own mean;
+//! backward `Σ dz`, `Σ dz·(y − μ)`), and before it a partial `dw` for each fixed run of blocks; the shaders have the same
+//! for shorter runs of positions.
 //!
 //! The variance is merged from block means (Chan, Golub, LeVeque 1979), so a large mean costs no
 //! digits. Gradients of batch normalisation: Ioffe and Szegedy (2015), eq. in §3.
