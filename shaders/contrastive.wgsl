@@ -1,5 +1,5 @@
 // The label-distance-weighted contrastive loss, value and gradient in one pass over the pairs.
-// with: pairs, pairs_quads(all), sweep(all), pairs_quads(cross), sweep(cross)
+// with: pairs, pairs_tiles, pairs_quads(all), pairs_norms(all), sweep(all), pairs_quads(cross), pairs_norms(cross), sweep(cross)
 //
 //   w = |l_i - l_j|, d = |z_i - z_j| (Euclidean) or 1 - cos(z_i, z_j) (cosine; 1 where a row is zero)
 //   positive (w <= tau)  d^2 / 2            negative  max(0, margin w - d)^2 / 2
@@ -12,32 +12,31 @@
 //
 // z and others are stored as `Stored`, f32 or f16; sums are f32. The matrix of pairs is never in memory.
 //
-// Stages of all and cross (sweep.wgsl): inverse norms and copies of weights, where there are any; the sweep; sums. In the
-// sweep a workgroup owns 32 rows i and streams tiles of 32 rows j through workgroup memory:
+// Stages of all and cross (sweep.wgsl): copies of the rows as the sweep reads them; the sweep; sums. In the sweep a workgroup
+// owns 64 rows i and 128 columns of their gradients, and streams tiles of 64 rows j (pairs_tiles.wgsl):
 //
-//   1. t_ij = |u_i - u_j|^2 by differences, 32 columns at a time; u are the rows, of norm 1 for the cosine, whose
-//      distance is t / 2. A thread owns 2 x 2 pairs.
+//   1. t_ij = |u_i - u_j|^2 by differences; u are the rows, of norm 1 for the cosine, whose distance is t / 2.
 //   2. The pair's loss, and its coefficient g_ij = l'(d) / d (or l'(d) for the cosine) into workgroup memory.
-//   3. acc_i += sum_j g_ij (u_i - u_j). A thread owns one row and four columns of every 32; where the rows are
-//      short the threads left over take every other j.
+//   3. acc_i += sum_j g_ij (u_i - u_j).
 //
 // At the end the cosine's sums are projected off u_i and divided by the norm. This is FlashAttention (Dao et al.,
 // 2022) without its softmax: there is no log-sum-exp, so one pass gives value and gradient. A pair is computed from both
 // its ends: twice the flops of the triangle, no sums between workgroups. Where that makes fewer than 256 workgroups, the
-// rows j are cut into slices (as FlashDecoding does), a workgroup each, and the last stage sums the slices.
+// rows j are cut into slices (as FlashDecoding does), a workgroup each, and the last stage sums the slices. Of rows longer than
+// 128 columns each 128 have workgroups of their own, which all compute the pairs.
 //
-// part is scratch between the stages: a loss for each tile of z and slice; for the cosine 1 / norm of each row (0 for a
-// zero row); for cross the weights, for eight buffers are all that a stage can bind; with slices the unscaled sums
-// [slices, n + m, d].
+// part is scratch between the stages, in quads (vec4): what the weights are divided by; label, weight and 1 / norm (0 for a
+// zero row) of each row; the loss of each workgroup of the sweep; the rows u, ending with zeros to whole quads, so that the
+// sweep reads quads whatever d and the stored type are; the slices' unscaled sums of the gradients.
 //
-// Cost: 6 d + 15 flops a pair from each end; each workgroup reads all its rows j, twice where d > 32.
+// Cost: 6 d + 15 flops a pair from each end; a workgroup reads its rows j twice.
 //
 // Accuracy: differences of f32 rows do not cancel, so Euclidean pairs keep all digits however near they are.
 // Rows of norm 1 are rounded to 6e-8; for a cosine pair nearer than 3e-3 that counts, and it is taken from the
 // given rows instead: |u_i - u_j|^2 from |z_i - z_j|^2 less the square of the norms' difference, and (z_i - z_j) / |z_j|
 // in place of u_i - u_j, which differ by a multiple of u_i that the projection removes. Rows at a small angle but of
-// unlike norms gain nothing from this and keep their 6e-8. Sums are taken tile by tile. Weights are divided by the largest,
-// and the sum of s_i s_j over the pairs is one of products, not a difference of squares.
+// unlike norms gain nothing from this and keep their 6e-8. Sums are taken over four rows j, over 512, then over all. Weights are
+// divided by the largest, and the sum of s_i s_j over the pairs is one of products, not a difference of squares.
 
 struct ContrastiveParams {
     n: u32,
@@ -59,30 +58,53 @@ override weighted: u32 = 0u;
 const COSINE: u32 = 1u;
 // Workgroups below which rows j are cut into slices.
 const ENOUGH: u32 = 256u;
+// Quads of the gradients that a workgroup owns; rows j after which sums go to memory.
+const OWN_QUADS: u32 = 32u;
+const SPAN_J: u32 = 512u;
+const NOWHERE: u32 = 0xffffffffu;
 // Cosine pairs whose t is below are computed from the given rows.
 const NEAR: f32 = 1e-5;
 
-var<workgroup> label_a: array<f32, 32>;
-var<workgroup> label_b: array<f32, 32>;
-var<workgroup> weight_a: array<f32, 32>;
-var<workgroup> weight_b: array<f32, 32>;
-// A bit for each j that is near.
-var<workgroup> near: array<atomic<u32>, 32>;
+// For each row i, and then again for the other half of the tile, a bit for each row j that is near.
+var<workgroup> near: array<atomic<u32>, 128>;
+var<workgroup> any_near: atomic<u32>;
 
-// Twice the loss of a pair at squared distance t and label distance w, and its coefficient.
-fn term(t: f32, w: f32, real: bool) -> vec2<f32> {
+// One side of the pairs.
+struct Side {
+    side: u32,
+    // Its first row among all, how many there are, and where they begin in part.
+    first: u32,
+    rows: u32,
+    at: u32,
+}
+
+// A workgroup's place: its tile of rows i, its first quad, and where the sums of its side and slice begin in part.
+struct Place {
+    own: Side,
+    i0: u32,
+    q0: u32,
+    sums: u32,
+}
+
+// What four pairs have: twice their losses, and their coefficients.
+struct Terms {
+    loss: vec4<f32>,
+    g: vec4<f32>,
+}
+
+// Those at squared distances t and label distances w.
+fn terms(t: vec4<f32>, w: vec4<f32>, real: vec4<bool>) -> Terms {
+    let zero = vec4<f32>();
+    let positive = w <= vec4<f32>(p.tau);
     if metric == COSINE {
-        let dist = select(1.0, 0.5 * t, real);
-        let h = max(p.margin * w - dist, 0.0);
-        let slope = select(-h, dist, w <= p.tau);
-        return vec2<f32>(slope * slope, select(0.0, slope, real));
-    }
-    if w <= p.tau {
-        return vec2<f32>(t, 1.0);
+        let dist = select(vec4<f32>(1.0), 0.5 * t, real);
+        let slope = select(-max(p.margin * w - dist, zero), dist, positive);
+        return Terms(slope * slope, select(zero, slope, real));
     }
     let dist = sqrt(t);
-    let h = max(p.margin * w - dist, 0.0);
-    return vec2<f32>(h * h, select(0.0, -h / max(dist, 1e-30), t > 0.0));
+    let h = max(p.margin * w - dist, zero);
+    let g = select(zero, -h / max(dist, vec4<f32>(1e-30)), t > zero);
+    return Terms(select(h * h, t, positive), select(g, vec4<f32>(1.0), positive));
 }
 
 // A near cosine pair from the given rows, all over the norm of a: e = a - b, q = e . (a + b), and the ratio of b's
@@ -95,32 +117,37 @@ fn refined(ee: f32, q: f32, ratio: f32, t: f32) -> f32 {
     return -1.0;
 }
 
-// The gradient by a row from that by its unit vector; 0 for a masked one.
-fn turned(v: f32, radial: f32, inverse: f32, weight: f32) -> f32 {
-    if weighted != 0u && weight == 0.0 {
-        return 0.0;
-    }
-    return projected(v, radial, inverse);
+// How the sweep is cut: workgroups of a tile and a slice, for the columns of the gradients; slices of the rows j; workgroups.
+fn blocks_of() -> u32 {
+    return tiles_of(row_quads(), OWN_QUADS);
 }
 
-// Into how many slices the sweep cuts the rows j.
 fn slices_of() -> u32 {
-    let n = tiles_of(p.n);
-    let m = tiles_of(p.m);
-    return clamp(ENOUGH / (n + m), 1u, max(n, m));
+    let enough = ENOUGH / (own_tiles() * blocks_of());
+    return clamp(enough, 1u, max(tiles_of(p.n, TILE), tiles_of(p.m, TILE)));
 }
 
-// Where the inverse norms, the weights (of cross) and the sums of a slice begin in part.
-fn inverses() -> u32 {
-    return tiles_of(p.n) * slices_of();
+fn own_tiles() -> u32 {
+    return tiles_of(p.n, OWN) + tiles_of(p.m, OWN);
 }
 
-fn weights_from() -> u32 {
-    return inverses() + select(0u, p.n + p.m, metric == COSINE);
+fn sweepers() -> u32 {
+    return own_tiles() * blocks_of() * slices_of();
 }
 
-fn partials(slice: u32) -> u32 {
-    return weights_from() + select(0u, p.n + p.m, weighted != 0u && p.m > 0u) + slice * (p.n + p.m) * d;
+// Where in part what is known of each row begins, the losses, the rows, and a slice's sums.
+const FACTS: u32 = 1u;
+
+fn losses_from() -> u32 {
+    return FACTS + p.n + p.m;
+}
+
+fn rows_from() -> u32 {
+    return losses_from() + sweepers();
+}
+
+fn sums_from(slice: u32) -> u32 {
+    return rows_from() + (1u + slice) * (p.n + p.m) * row_quads();
 }
 
 // The largest of every thread's `part`; all threads must come here.
@@ -149,7 +176,7 @@ fn inverted(v: f32) -> f32 {
 @group(0) @binding(2) var<storage, read> weights: array<f32>;
 @group(0) @binding(3) var<storage, read_write> loss_all: array<f32>;
 @group(0) @binding(4) var<storage, read_write> dz: array<f32>;
-@group(0) @binding(5) var<storage, read_write> part_all: array<f32>;
+@group(0) @binding(5) var<storage, read_write> part_all: array<vec4<f32>>;
 
 const ONE_SET_all: bool = true;
 // The sweep's losses are twice a pair's, from both its ends.
@@ -176,12 +203,6 @@ fn weight_all(side: u32, i: u32) -> f32 {
         return 1.0;
     }
     return weights[i];
-}
-
-fn keep_weight_all(side: u32, i: u32) {}
-
-fn grad_all(side: u32, at: u32) -> f32 {
-    return dz[at];
 }
 
 fn put_all(side: u32, at: u32, v: f32) {
@@ -227,7 +248,7 @@ fn shares_all(thread: u32) -> vec3<f32> {
 @group(0) @binding(6) var<storage, read_write> loss_cross: array<f32>;
 @group(0) @binding(7) var<storage, read_write> dz_cross: array<f32>;
 @group(0) @binding(8) var<storage, read_write> dothers: array<f32>;
-@group(0) @binding(9) var<storage, read_write> part_cross: array<f32>;
+@group(0) @binding(9) var<storage, read_write> part_cross: array<vec4<f32>>;
 
 const ONE_SET_cross: bool = false;
 const TIMES_cross: f32 = 0.5;
@@ -255,30 +276,13 @@ fn label_cross(side: u32, i: u32) -> f32 {
 }
 
 fn weight_cross(side: u32, i: u32) -> f32 {
-    if weighted == 0u {
-        return 1.0;
+    if (weighted & 1u) != 0u && side == 0u {
+        return weights_z[i];
     }
-    return part_cross[weights_from() + side * p.n + i];
-}
-
-fn keep_weight_cross(side: u32, i: u32) {
-    if weighted != 0u {
-        var weight = 1.0;
-        if (weighted & 1u) != 0u && side == 0u {
-            weight = weights_z[i];
-        }
-        if (weighted & 2u) != 0u && side == 1u {
-            weight = weights_o[i];
-        }
-        part_cross[weights_from() + side * p.n + i] = weight;
+    if (weighted & 2u) != 0u && side == 1u {
+        return weights_o[i];
     }
-}
-
-fn grad_cross(side: u32, at: u32) -> f32 {
-    if side == 0u {
-        return dz_cross[at];
-    }
-    return dothers[at];
+    return 1.0;
 }
 
 fn put_cross(side: u32, at: u32, v: f32) {
@@ -333,22 +337,22 @@ fn share_of(i: u32, j: u32, share: f32) -> f32 {
 
 // 1 / norm of a row, for its eight threads; those without a row say so.
 fn norm_of(thread: u32, i: u32, there: bool) -> f32 {
-    let lane = thread % QUADS;
+    let lane = thread % LANES;
     var largest = 0.0;
     if there {
-        for (var k = lane; k < d; k += QUADS) {
+        for (var k = lane; k < d; k += LANES) {
             largest = max(largest, abs(f32(z[i * d + k])));
         }
     }
-    largest = row_max(thread, largest);
+    largest = row_max(thread, LANES, largest);
     var sum = 0.0;
     if there {
-        for (var k = lane; k < d; k += QUADS) {
+        for (var k = lane; k < d; k += LANES) {
             let v = f32(z[i * d + k]) / max(largest, 1.2e-38);
             sum += v * v;
         }
     }
-    return inverse_norm(largest, row_sum(thread, QUADS, sum));
+    return inverse_norm(largest, row_sum(thread, LANES, sum));
 }
 
 // Looks for the tile's rows in the pairing: counts and places them. Returns the thread's part of the sum of the pairs'
@@ -368,8 +372,8 @@ fn look_for_rows(thread: u32, first: u32, share: f32) -> f32 {
             shares += share_of(i, pairing[e + 1u], share);
         }
         if i >= p.n {
-            atomicAdd(&count[TILE], 1u);
-        } else if i >= first && i - first < TILE {
+            atomicAdd(&count[ROWS], 1u);
+        } else if i >= first && i - first < ROWS {
             atomicAdd(&count[i - first], 1u);
             atomicMax(&place[i - first], e);
         }
@@ -401,7 +405,7 @@ fn apart(thread: u32, pair: Pair, real: bool) -> Apart {
     var ee = 0.0;
     var q = 0.0;
     if pair.there {
-        for (var k = thread % QUADS; k < d; k += QUADS) {
+        for (var k = thread % LANES; k < d; k += LANES) {
             let a = f32(z[pair.i * d + k]);
             let b = f32(z[pair.j * d + k]);
             let v = a * ri - b * rj;
@@ -413,11 +417,11 @@ fn apart(thread: u32, pair: Pair, real: bool) -> Apart {
             }
         }
     }
-    t = row_sum(thread, QUADS, t);
+    t = row_sum(thread, LANES, t);
     var close = false;
     if metric == COSINE {
-        ee = row_sum(thread, QUADS, ee);
-        q = row_sum(thread, QUADS, q);
+        ee = row_sum(thread, LANES, ee);
+        q = row_sum(thread, LANES, q);
         if real && t < NEAR {
             let better = refined(ee, q, ri / rj, t);
             close = better >= 0.0;
@@ -431,18 +435,18 @@ fn apart(thread: u32, pair: Pair, real: bool) -> Apart {
 fn radial_of(thread: u32, pair: Pair, close: bool) -> f32 {
     var radial = 0.0;
     if pair.there {
-        for (var k = thread % QUADS; k < d; k += QUADS) {
+        for (var k = thread % LANES; k < d; k += LANES) {
             let a = f32(z[pair.i * d + k]);
             let b = f32(z[pair.j * d + k]);
             radial += a * pair.ri * select(a * pair.ri - b * pair.rj, (a - b) * pair.rj, close);
         }
     }
-    return row_sum(thread, QUADS, radial);
+    return row_sum(thread, LANES, radial);
 }
 
 // Writes the gradient by the row, a row's eight threads together.
 fn put_halves(thread: u32, pair: Pair, close: bool, radial: f32, scale: f32) {
-    for (var k = thread % QUADS; k < d; k += QUADS) {
+    for (var k = thread % LANES; k < d; k += LANES) {
         var v = 0.0;
         if pair.there {
             let a = f32(z[pair.i * d + k]);
@@ -465,7 +469,7 @@ fn contrastive_halves(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let tile = group_of(group, groups);
-    let first = tile * TILE;
+    let first = tile * ROWS;
     if first >= p.n {
         return;
     }
@@ -478,10 +482,10 @@ fn contrastive_halves(
         share = inverted(group_max(thread, most));
     }
     let shares = look_for_rows(thread, first, share);
-    let row = thread / QUADS;
+    let row = thread / LANES;
     let e = atomicLoad(&place[row]);
     let times = atomicLoad(&count[row]);
-    let bad = times > 1u || atomicLoad(&count[TILE]) > 0u;
+    let bad = times > 1u || atomicLoad(&count[ROWS]) > 0u;
     var pair = Pair(first + row, 0u, false, 1.0, 1.0);
     var of_pair = 0.0;
     if times > 0u {
@@ -499,7 +503,9 @@ fn contrastive_halves(
     let found = apart(thread, pair, real);
     var both = vec2<f32>();
     if pair.there {
-        both = of_pair * term(found.t, abs(labels[pair.i] - labels[pair.j]), real);
+        let w = vec4<f32>(abs(labels[pair.i] - labels[pair.j]));
+        let four = terms(vec4<f32>(found.t), w, vec4<bool>(real));
+        both = of_pair * vec2<f32>(four.loss.x, four.g.x);
     }
     var radial = 0.0;
     if metric == COSINE {
@@ -514,13 +520,13 @@ fn contrastive_halves(
         put_halves(thread, pair, found.close, radial, p.grad_scale * scale * both.y);
     }
     // A pair's loss counts for the row that is named first.
-    let counts = thread % QUADS == 0u && pair.there && e % 2u == 0u;
+    let counts = thread % LANES == 0u && pair.there && e % 2u == 0u;
     let total = group_sum(thread, select(0.0, both.x, counts));
     // A pairing that is none makes it NaN.
     let loss = nan_if(group_any(thread, bad), 0.5 * scale * total);
     if thread == 0u {
         halves_part[tile] = loss;
-        if p.n <= TILE {
+        if p.n <= ROWS {
             halves_loss[0] = loss;
         }
     }
@@ -530,7 +536,7 @@ fn contrastive_halves(
 fn contrastive_halves_2(@builtin(local_invocation_index) thread: u32) {
     var sum = 0.0;
     var bad = false;
-    for (var tile = thread; tile < (p.n + TILE - 1u) / TILE; tile += WIDTH) {
+    for (var tile = thread; tile < (p.n + ROWS - 1u) / ROWS; tile += WIDTH) {
         sum += halves_part[tile];
         bad = bad || is_nan(halves_part[tile]);
     }

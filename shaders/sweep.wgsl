@@ -1,45 +1,76 @@
-
 // The sweep over the pairs, what is before it and what is after; once for `all` and once for `cross` in place of `$`.
 // contrastive.wgsl says how it works.
 
-// A row a thread: 1 / norm for the cosine, and for `cross` the weights.
-@compute @workgroup_size(64)
+// Copies the rows as the sweep reads them, eight threads a row; one more workgroup sums the weights.
+@compute @workgroup_size(256)
 fn contrastive_$(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let row = group_of(group, groups) * 64u + thread;
+    let number = group_of(group, groups);
+    let copiers = tiles_of(p.n + p.m, ROWS);
+    if number > copiers {
+        return;
+    }
+    if number == copiers {
+        let shares = shares_$(thread);
+        if thread == 0u {
+            part_$[0] = vec4<f32>(shares, 0.0);
+        }
+        return;
+    }
+    let row = number * ROWS + thread / LANES;
+    let side = u32(row >= p.n);
+    let i = row - side * p.n;
+    var inverse = 1.0;
+    if metric == COSINE {
+        inverse = norm_$(side, i, thread, LANES);
+    }
     if row >= p.n + p.m {
         return;
     }
-    let side = u32(row >= p.n);
-    let i = row - side * p.n;
-    if metric == COSINE {
-        var largest = 0.0;
-        for (var k = 0u; k < d; k++) {
-            largest = max(largest, abs(element_$(side, i * d + k)));
-        }
-        var sum = 0.0;
-        for (var k = 0u; k < d; k++) {
-            let v = element_$(side, i * d + k) / max(largest, 1.2e-38);
-            sum += v * v;
-        }
-        part_$[inverses() + row] = inverse_norm(largest, sum);
+    let weight = weight_$(side, i);
+    // A masked row may hold anything.
+    let masked = weighted != 0u && weight == 0.0;
+    if thread % LANES == 0u {
+        part_$[FACTS + row] = vec4<f32>(label_$(side, i), weight, select(inverse, 0.0, masked), 0.0);
     }
-    keep_weight_$(side, i);
+    for (var q = thread % LANES; q < row_quads(); q += LANES) {
+        let u = quad_$(side, i, 4u * q) * inverse;
+        part_$[rows_from() + row * row_quads() + q] = select(u, vec4<f32>(), masked);
+    }
 }
 
-// The row that distances are taken of; 0 where it is masked, for what it holds then may be anything.
-fn unit_$(side: u32, i: u32, k: u32, inverse: f32, weight: f32) -> vec4<f32> {
-    if weighted != 0u && weight == 0.0 {
-        return vec4<f32>();
+fn side_$(side: u32) -> Side {
+    let first = side * p.n;
+    return Side(side, first, rows_$(side), rows_from() + first * row_quads());
+}
+
+// Label, weight and 1 / norm of a row. Of rows beyond the end the last one stands.
+fn fact_$(whose: Side, i: u32) -> vec4<f32> {
+    return part_$[FACTS + whose.first + min(i, whose.rows - 1u)];
+}
+
+// Quad q of a row, of rows beyond the end that of the last one.
+fn copied_$(whose: Side, i: u32, q: u32) -> vec4<f32> {
+    return part_$[whose.at + min(i, whose.rows - 1u) * row_quads() + q];
+}
+
+// Leaves the squared distances of the thread's pairs in t. All threads must come here.
+fn distances_$(own: Side, i0: u32, other: Side, j0: u32, thread: u32, t: ptr<function, Pairs>) {
+    let row = thread / STAGE;
+    let quad = thread % STAGE;
+    let at = quad * PITCH + row;
+    for (var k = 0u; k < row_quads(); k += STAGE) {
+        workgroupBarrier();
+        tile[at] = copied_$(own, i0 + row, k + quad);
+        tile[at + HALF] = copied_$(own, i0 + row + HALF, k + quad);
+        tile[SIDE_J + at] = copied_$(other, j0 + row, k + quad);
+        tile[SIDE_J + at + HALF] = copied_$(other, j0 + row + HALF, k + quad);
+        workgroupBarrier();
+        squares(thread, min(STAGE, row_quads() - k), t);
     }
-    let v = quad_$(side, i, k);
-    if metric == COSINE {
-        return v * inverse;
-    }
-    return v;
 }
 
 fn refined_$(side: u32, i: u32, other: u32, j: u32, ri: f32, rj: f32, t: f32) -> f32 {
@@ -55,216 +86,276 @@ fn refined_$(side: u32, i: u32, other: u32, j: u32, ri: f32, rj: f32, t: f32) ->
     return refined(ee, q, ri / rj, t);
 }
 
-// What is known of the tile's rows j but their elements; `share` is 1 / their largest weight. All threads must come here.
-fn meet_$(other: u32, j0: u32, share: f32, thread: u32) {
-    workgroupBarrier();
-    if thread < TILE {
-        let j = min(j0 + thread, rows_$(other) - 1u);
-        label_b[thread] = label_$(other, j);
-        weight_b[thread] = share * weight_$(other, j);
-        if metric == COSINE {
-            inverse_b[thread] = part_$[inverses() + other * p.n + j];
-            atomicStore(&near[thread], 0u);
+// Leaves the coefficients of the thread's pairs in half a tile, from row j0 on, at squared distances t, and returns their
+// losses. Of a near pair it leaves t, and a bit in `close`.
+fn meet_$(
+    own: Side,
+    i0: u32,
+    other: Side,
+    j0: u32,
+    mine: array<vec4<f32>, 4>,
+    share_j: f32,
+    thread: u32,
+    t: array<vec4<f32>, 4>,
+    close: ptr<function, u32>,
+) -> vec4<f32> {
+    let b = thread % 8u;
+    let j = vec4<u32>(j0 + b) + vec4<u32>(0u, 8u, 16u, 24u);
+    let f0 = fact_$(other, j.x);
+    let f1 = fact_$(other, j.y);
+    let f2 = fact_$(other, j.z);
+    let f3 = fact_$(other, j.w);
+    let label = vec4<f32>(f0.x, f1.x, f2.x, f3.x);
+    let weight = share_j * vec4<f32>(f0.y, f1.y, f2.y, f3.y);
+    let there = vec4<f32>(f0.z, f1.z, f2.z, f3.z) > vec4<f32>();
+    var losses = vec4<f32>();
+    for (var r = 0u; r < 4u; r++) {
+        let i = i0 + thread / 8u + 16u * r;
+        let share = mine[r].y * weight;
+        var counts = (j < vec4<u32>(other.rows)) & vec4<bool>(i < own.rows);
+        if ONE_SET_$ {
+            counts = counts & (j != vec4<u32>(i));
         }
-    }
-    workgroupBarrier();
-}
-
-// The squared distances of the thread's 2 x 2 pairs; rows i are staged where they are not there yet. All threads must
-// come here.
-fn distances_$(side: u32, i0: u32, other: u32, j0: u32, there: bool, thread: u32) -> vec4<f32> {
-    let seat = seat_of(thread);
-    var t = vec4<f32>();
-    for (var k = 0u; k < d; k += TILE) {
-        if k > 0u {
-            workgroupBarrier();
-        }
-        if d > TILE || !there {
-            let row = seat.row;
-            tile_a[seat.staged] = unit_$(side, i0 + row, k + seat.column, inverse_a[row], weight_a[row]);
-        }
-        tile_b[seat.staged] = unit_$(other, j0 + seat.row, k + seat.column, inverse_b[seat.row], weight_b[seat.row]);
-        workgroupBarrier();
-        t += squares(thread, min(QUADS, (d - k + 3u) / 4u));
-    }
-    return t;
-}
-
-// Leaves the coefficients of the thread's pairs, at squared distances t, and adds their losses to `losses`.
-fn terms_$(side: u32, i0: u32, other: u32, j0: u32, thread: u32, t: vec4<f32>, losses: f32) -> f32 {
-    var sum = losses;
-    for (var e = 0u; e < 4u; e++) {
-        let r = thread / 16u + e / 2u * 16u;
-        let c = thread % 16u + e % 2u * 16u;
-        let i = i0 + r;
-        let j = j0 + c;
-        var both = vec2<f32>();
-        var counts = i < rows_$(side) && j < rows_$(other) && (!ONE_SET_$ || i != j);
-        var share = 1.0;
         if weighted != 0u {
-            share = weight_a[r] * weight_b[c];
             // Also where the product underflows: the loss may be infinite.
-            counts = counts && share > 0.0;
+            counts = counts & (share > vec4<f32>());
         }
-        if counts {
-            var te = t[e];
-            let real = metric != COSINE || (inverse_a[r] > 0.0 && inverse_b[c] > 0.0);
-            if metric == COSINE && real && te < NEAR {
-                let better = refined_$(side, i, other, j, inverse_a[r], inverse_b[c], te);
-                if better >= 0.0 {
-                    te = better;
-                    atomicOr(&near[r], 1u << c);
-                }
-            }
-            both = share * term(te, abs(label_a[r] - label_b[c]), real);
+        let real = there & vec4<bool>(mine[r].z > 0.0);
+        let found = terms(t[r], abs(vec4<f32>(mine[r].x) - label), real);
+        var g = share * found.g;
+        if metric == COSINE {
+            let near = counts & real & (t[r] < vec4<f32>(NEAR));
+            let bits = select(vec4<u32>(), vec4<u32>(1u, 2u, 4u, 8u), near);
+            *close |= (bits.x | bits.y | bits.z | bits.w) << (4u * r);
+            losses += select(vec4<f32>(), share * found.loss, counts & !near);
+            g = select(g, t[r], near);
+        } else {
+            losses += select(vec4<f32>(), share * found.loss, counts);
         }
-        sum += both.x;
-        coefficients[r * 33u + c] = both.y;
+        tile[b * PITCH + thread / 8u + 16u * r] = select(vec4<f32>(), g, counts);
     }
-    return sum;
+    return losses;
 }
 
-// What the tile adds to the gradient of the thread's row, in its quad of the 32 columns from k on; all threads must
-// come here.
-fn pull_$(side: u32, i0: u32, other: u32, j0: u32, k: u32, seat: Seat) -> vec4<f32> {
-    if d > TILE {
-        let row = seat.row;
-        workgroupBarrier();
-        tile_b[seat.staged] = unit_$(other, j0 + row, k + seat.column, inverse_b[row], weight_b[row]);
-        workgroupBarrier();
+// The near ones among the thread's pairs, from the given rows: leaves their coefficients in place of their squared distances,
+// and a bit in `near` where pull_near_$ is to look. Returns their losses.
+fn meet_near_$(own: Side, i0: u32, other: Side, j0: u32, half: u32, shares: vec4<f32>, thread: u32, close: u32) -> f32 {
+    var losses = 0.0;
+    for (var bits = close; bits != 0u; bits &= bits - 1u) {
+        let e = countTrailingZeros(bits);
+        let row = thread / 8u + e / 4u * 16u;
+        let i = i0 + row;
+        let column = thread % 8u + e % 4u * 8u;
+        let j = j0 + column;
+        let a = fact_$(own, i);
+        let b = fact_$(other, j);
+        var g = tile[thread % 8u * PITCH + row];
+        var t = g[e % 4u];
+        let better = refined_$(own.side, i, other.side, j, a.z, b.z, t);
+        if better >= 0.0 {
+            t = better;
+            atomicOr(&near[half * OWN + row], 1u << column);
+            atomicOr(&any_near, 1u);
+        }
+        let found = terms(vec4<f32>(t), vec4<f32>(abs(a.x - b.x)), vec4<bool>(true));
+        let share = shares[own.side] * a.y * (shares[other.side] * b.y);
+        losses += share * found.loss.x;
+        g[e % 4u] = share * found.g.x;
+        tile[thread % 8u * PITCH + row] = g;
     }
-    let i = i0 + seat.own;
-    let column = k + 4u * seat.lane;
-    let a = unit_$(side, i, column, inverse_a[seat.own], weight_a[seat.own]);
-    var sum = weigh(seat, a);
-    if metric == COSINE && seat.turn == 0u {
-        var bits = atomicLoad(&near[seat.own]);
+    return losses;
+}
+
+// Adds what the tile adds to quad q of the thread's rows.
+fn pull_$(own: Side, i0: u32, other: Side, j0: u32, q: u32, seat: Seat, acc: ptr<function, array<vec4<f32>, 8>>) {
+    var rows: array<vec4<f32>, 8>;
+    for (var r = 0u; r < 8u; r++) {
+        rows[r] = copied_$(own, i0 + seat.own + 8u * r, q);
+    }
+    for (var first = seat.turn; first < 8u; first += seat.turns) {
+        let j = j0 + first;
+        let b = Four(
+            copied_$(other, j, q),
+            copied_$(other, j + 8u, q),
+            copied_$(other, j + 16u, q),
+            copied_$(other, j + 24u, q),
+        );
+        pull_four(seat, first, &rows, b, acc);
+    }
+}
+
+// Where the sum of a row's quad is, among those of a slice; or NOWHERE.
+fn sum_at_$(place: Place, row: u32, lane: u32) -> u32 {
+    let i = place.i0 + row;
+    let q = place.q0 + lane;
+    if i >= place.own.rows || q >= row_quads() {
+        return NOWHERE;
+    }
+    return place.sums + i * row_quads() + q;
+}
+
+// Adds half of the thread's sums, four of its rows, to those in memory, or begins these. All threads must come here.
+fn keep_half_$(place: Place, thread: u32, seat: Seat, lane: u32, half: u32, begins: bool, sums: array<vec4<f32>, 4>) {
+    hand_in(thread, sums);
+    // The places that it clears.
+    for (var e = (thread + 4u * seat.width * half) % THREADS; e < 4u * seat.width; e += THREADS) {
+        let at = sum_at_$(place, 32u * half + row_of(seat, e), lane + lane_of(seat, e));
+        if at != NOWHERE {
+            var sum = handed_in(seat, e);
+            if !begins {
+                sum += part_$[at];
+            }
+            part_$[at] = sum;
+        }
+    }
+}
+
+fn keep_$(place: Place, thread: u32, seat: Seat, lane: u32, begins: bool, acc: array<vec4<f32>, 8>) {
+    keep_half_$(place, thread, seat, lane, 0u, begins, array<vec4<f32>, 4>(acc[0], acc[1], acc[2], acc[3]));
+    keep_half_$(place, thread, seat, lane, 1u, begins, array<vec4<f32>, 4>(acc[4], acc[5], acc[6], acc[7]));
+}
+
+// Begins the sums in memory that the thread keeps. It alone touches them.
+fn clear_$(place: Place, thread: u32, seat: Seat, lane: u32) {
+    for (var e = thread; e < 8u * seat.width; e += THREADS) {
+        let at = sum_at_$(place, row_of(seat, e), lane + lane_of(seat, e));
+        if at != NOWHERE {
+            part_$[at] = vec4<f32>();
+        }
+    }
+}
+
+// Takes near pairs from the given rows, in the sums in memory: what pull_$ adds of them is taken back.
+fn pull_near_$(place: Place, thread: u32, seat: Seat, lane: u32, other: Side, j0: u32, half: u32) {
+    let own = place.own;
+    for (var e = thread; e < 8u * seat.width; e += THREADS) {
+        let row = row_of(seat, e);
+        let at = sum_at_$(place, row, lane + lane_of(seat, e));
+        var bits = select(atomicLoad(&near[half * OWN + row]), 0u, at == NOWHERE);
         while bits != 0u {
             let c = countTrailingZeros(bits);
             bits &= bits - 1u;
-            let e = quad_$(side, i, column) - quad_$(other, j0 + c, column);
-            sum += coefficients[seat.own * 33u + c] * (inverse_b[c] * e - (a - tile_b[c * PITCH + seat.lane]));
-        }
-    }
-    return sum;
-}
-
-// Writes a row's columns from k on; one of several slices sets its unscaled sum aside.
-fn put_sum_$(side: u32, i: u32, k: u32, slice: u32, scale: f32, sum: vec4<f32>) {
-    let at = i * d + k;
-    let aside = partials(slice) + side * p.n * d + at;
-    for (var c = 0u; c < 4u && k + c < d; c++) {
-        if slices_of() == 1u {
-            put_$(side, at + c, scale * sum[c]);
-        } else {
-            part_$[aside + c] = sum[c];
+            let i = place.i0 + row;
+            let j = j0 + c;
+            let q = place.q0 + lane + lane_of(seat, e);
+            let given = quad_$(own.side, i, 4u * q) - quad_$(other.side, j, 4u * q);
+            let copied = copied_$(own, i, q) - copied_$(other, j, q);
+            let g = tile[c % 8u * PITCH + row];
+            part_$[at] += g[c / 8u] * (fact_$(other, j).z * given - copied);
         }
     }
 }
 
-// Projects the thread's columns of the gradient off its row, whose product with it is `radial`.
-fn project_$(side: u32, i: u32, seat: Seat, radial: f32) {
-    let inverse = inverse_a[seat.own];
-    let weight = weight_a[seat.own];
-    for (var k = 4u * seat.lane; k < d; k += TILE) {
-        let u = unit_$(side, i, k, inverse, weight);
-        for (var c = 0u; c < 4u && k + c < d; c++) {
-            let at = i * d + k + c;
-            put_$(side, at, turned(grad_$(side, at), radial * u[c], inverse, weight));
+// Half a tile, from row j0 on: leaves what it adds to the gradients and returns its losses. All threads must come here.
+fn half_$(
+    place: Place,
+    other: Side,
+    j0: u32,
+    half: u32,
+    mine: array<vec4<f32>, 4>,
+    shares: vec4<f32>,
+    thread: u32,
+    seat: Seat,
+    t: array<vec4<f32>, 4>,
+    acc: ptr<function, array<vec4<f32>, 8>>,
+    acc_2: ptr<function, array<vec4<f32>, 8>>,
+) -> vec4<f32> {
+    let own = place.own;
+    var close = 0u;
+    var losses = meet_$(own, place.i0, other, j0, mine, shares[other.side], thread, t, &close);
+    if metric == COSINE {
+        losses.x += meet_near_$(own, place.i0, other, j0, half, shares, thread, close);
+    }
+    workgroupBarrier();
+    pull_$(own, place.i0, other, j0, place.q0 + seat.lane, seat, acc);
+    if row_quads() > 16u {
+        pull_$(own, place.i0, other, j0, place.q0 + 16u + seat.lane, seat, acc_2);
+    }
+    if metric == COSINE && atomicLoad(&any_near) != 0u {
+        pull_near_$(place, thread, seat, 0u, other, j0, half);
+        if row_quads() > 16u {
+            pull_near_$(place, thread, seat, 16u, other, j0, half);
         }
     }
+    return losses;
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(128)
 fn contrastive_$_2(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
     let number = group_of(group, groups);
-    let slices = slices_of();
-    let tiles = tiles_of(p.n);
-    let slice = number % slices;
-    let side = u32(number / slices >= tiles);
-    let tile = number / slices - side * tiles;
-    let i0 = tile * TILE;
-    let n = rows_$(side);
-    if i0 >= n {
+    if number >= sweepers() {
         return;
     }
-    let other = other_$(side);
-    let m = rows_$(other);
-    let per_slice = (tiles_of(m) + slices - 1u) / slices;
-    let start = slice * per_slice * TILE;
-    let end = min(m, start + per_slice * TILE);
+    let slices = slices_of();
+    let slice = number % slices;
+    let block = number / slices % blocks_of();
+    let tile = number / slices / blocks_of();
+    let side = u32(tile >= tiles_of(p.n, OWN));
+    let own = side_$(side);
+    let sums = sums_from(slice) + own.first * row_quads();
+    let place = Place(own, (tile - side * tiles_of(p.n, OWN)) * OWN, block * OWN_QUADS, sums);
+    let i0 = place.i0;
+    let other = side_$(other_$(side));
+    let per_slice = tiles_of(tiles_of(other.rows, TILE), slices) * TILE;
+    let start = slice * per_slice;
+    let end = min(other.rows, start + per_slice);
     let seat = seat_of(thread);
-    let own = i0 + seat.own;
-    let writes = seat.turn == 0u && own < n;
-    let shares = shares_$(thread);
-    var losses = 0.0;
-    var radial = 0.0;
-    if thread < TILE {
-        let i = min(i0 + thread, n - 1u);
-        label_a[thread] = label_$(side, i);
-        weight_a[thread] = shares[side] * weight_$(side, i);
-        if metric == COSINE {
-            inverse_a[thread] = part_$[inverses() + side * p.n + i];
+    let shares = part_$[0];
+    var mine: array<vec4<f32>, 4>;
+    for (var r = 0u; r < 4u; r++) {
+        mine[r] = fact_$(own, i0 + thread / 8u + 16u * r) * vec4<f32>(1.0, shares[side], 1.0, 1.0);
+    }
+    let twice = row_quads() > 16u;
+    var losses = vec4<f32>();
+    // Near pairs go to memory before the first sums do; and a slice beyond the end has none.
+    let cleared = metric == COSINE || start >= end;
+    if cleared {
+        clear_$(place, thread, seat, 0u);
+        if twice {
+            clear_$(place, thread, seat, 16u);
         }
     }
-    let scale = p.grad_scale * p.weight * shares.z;
-    // One turn up to 512 columns; beyond, each turn meets all pairs again for 512 more columns of the gradient.
-    for (var first = 0u; first < d; first += MOST) {
-        let last = min(d, first + MOST);
-        var acc: array<vec4<f32>, 16>;
-        var recent = 0.0;
-        losses = 0.0;
-        for (var j0 = start; j0 < end; j0 += TILE) {
-            meet_$(other, j0, shares[other], thread);
-            let t = distances_$(side, i0, other, j0, j0 != start, thread);
-            recent = terms_$(side, i0, other, j0, thread, t, recent);
-            if j0 / TILE % 64u == 63u {
-                losses += recent;
-                recent = 0.0;
+    for (var span = start; span < end; span += SPAN_J) {
+        var acc: array<vec4<f32>, 8>;
+        var acc_2: array<vec4<f32>, 8>;
+        var recent = vec4<f32>();
+        for (var j0 = span; j0 < min(end, span + SPAN_J); j0 += TILE) {
+            if metric == COSINE {
+                workgroupBarrier();
+                atomicStore(&near[thread], 0u);
+                if thread == 0u {
+                    atomicStore(&any_near, 0u);
+                }
             }
-            workgroupBarrier();
-            for (var s = 0u; s < STEPS && first + s * TILE < last; s++) {
-                acc[s] += pull_$(side, i0, other, j0, first + s * TILE, seat);
+            var t: Pairs;
+            distances_$(own, i0, other, j0, thread, &t);
+            for (var half = 0u; half < 2u && j0 + HALF * half < end; half++) {
+                workgroupBarrier();
+                let t_half = half_of(t, half);
+                recent += half_$(place, other, j0 + HALF * half, half, mine, shares, thread, seat, t_half, &acc, &acc_2);
             }
         }
         losses += recent;
-        acc[0] = shared_sum(thread, seat, acc[0]);
-        for (var s = 0u; s < STEPS && first + s * TILE < last; s++) {
-            let k = first + s * TILE + 4u * seat.lane;
-            if metric == COSINE {
-                radial += dot(acc[s], unit_$(side, own, k, inverse_a[seat.own], weight_a[seat.own]));
-            }
-            if writes {
-                put_sum_$(side, own, k, slice, scale, acc[s]);
-            }
+        let begins = !cleared && span == start;
+        keep_$(place, thread, seat, 0u, begins, acc);
+        if twice {
+            keep_$(place, thread, seat, 16u, begins, acc_2);
         }
     }
-    let total = group_sum(thread, losses);
+    let total = tile_sum(thread, losses.x + losses.y + losses.z + losses.w);
     let cut = cut_short(p.n + p.m);
-    if thread == 0u && side == 0u {
-        part_$[number] = nan_if(cut, total);
-    }
-    if metric == COSINE && slices == 1u {
-        radial = scale * row_sum(thread, lanes_of(), radial);
-        if writes {
-            project_$(side, own, seat, radial);
-        }
-    }
-    if cut && thread == 0u {
-        if slices == 1u {
-            put_$(side, i0 * d, nan_if(cut, total));
-        } else {
-            part_$[partials(slice) + side * p.n * d + i0 * d] = nan_if(cut, total);
-        }
+    if thread == 0u {
+        // A pair's loss is the same in every block, and for cross from either side.
+        let counts = side == 0u && block == 0u;
+        part_$[losses_from() + number] = vec4<f32>(select(0.0, total, counts), f32(u32(cut)), 0.0, 0.0);
     }
 }
 
-// One workgroup sums the losses. With more than one slice there is another for each tile of rows before it, which
-// sums the slices' gradients, eight threads a row.
+// Sums the slices' gradients, eight threads a row; one more workgroup sums the losses.
 @compute @workgroup_size(256)
 fn contrastive_$_3(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -272,16 +363,18 @@ fn contrastive_$_3(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let number = group_of(group, groups);
-    let slices = slices_of();
-    let tiles = tiles_of(p.n);
-    let all_tiles = tiles + tiles_of(p.m);
-    let shares = shares_$(thread);
-    if slices == 1u || number == all_tiles {
+    let summers = tiles_of(p.n + p.m, ROWS);
+    if number > summers {
+        return;
+    }
+    let shares = part_$[0];
+    if number == summers {
         var sum = 0.0;
         var bad = false;
-        for (var at = thread; at < tiles * slices; at += WIDTH) {
-            sum += part_$[at];
-            bad = bad || is_nan(part_$[at]);
+        for (var at = thread; at < sweepers(); at += WIDTH) {
+            let ended = part_$[losses_from() + at];
+            sum += ended.x;
+            bad = bad || ended.y > 0.0;
         }
         let total = group_sum(thread, sum);
         let loss = nan_if(group_any(thread, bad), TIMES_$ * p.weight * shares.z * total);
@@ -290,47 +383,55 @@ fn contrastive_$_3(
         }
         return;
     }
-    if number > all_tiles {
-        return;
-    }
-    let side = u32(number >= tiles);
-    let i = (number - side * tiles) * TILE + thread / QUADS;
-    let there = i < rows_$(side);
-    let scale = p.grad_scale * p.weight * shares.z;
-    var inverse = 1.0;
-    var weight = 1.0;
-    if there {
-        weight = weight_$(side, i);
-        if metric == COSINE {
-            inverse = part_$[inverses() + side * p.n + i];
-        }
-    }
+    let row = number * ROWS + thread / LANES;
+    let there = row < p.n + p.m;
+    let side = u32(row >= p.n);
+    let i = row - side * p.n;
+    let lane = thread % LANES;
+    let quads = row_quads();
+    let slices = slices_of();
+    // Whether a workgroup that met the row was cut short, and the product of its sum and the row.
+    var cut = 0.0;
     var radial = 0.0;
     if there {
-        for (var k = thread % QUADS; k < d; k += QUADS) {
-            let at = i * d + k;
-            var sum = 0.0;
-            var bad = false;
+        let sweeps = blocks_of() * slices;
+        let first = losses_from() + (side * tiles_of(p.n, OWN) + i / OWN) * sweeps;
+        for (var at = lane; at < sweeps; at += LANES) {
+            cut += part_$[first + at].y;
+        }
+        for (var q = lane; q < quads; q += LANES) {
+            let at = row * quads + q;
+            var sum = vec4<f32>();
             for (var slice = 0u; slice < slices; slice++) {
-                let of_slice = part_$[partials(slice) + side * p.n * d + at];
-                sum += of_slice;
-                bad = bad || is_nan(of_slice);
+                sum += part_$[sums_from(slice) + at];
             }
-            put_$(side, at, nan_if(bad, scale * sum));
-            if metric == COSINE && (weighted == 0u || weight > 0.0) {
-                radial += sum * element_$(side, at) * inverse;
-            }
+            part_$[sums_from(0u) + at] = sum;
+            radial += dot(sum, part_$[rows_from() + at]);
         }
     }
+    cut = row_sum(thread, LANES, cut);
     if metric == COSINE {
-        radial = scale * row_sum(thread, QUADS, radial);
-        if there {
-            for (var k = thread % QUADS; k < d; k += QUADS) {
-                let at = i * d + k;
-                let u = element_$(side, at) * inverse;
-                let v = grad_$(side, at);
-                put_$(side, at, nan_if(is_nan(v), turned(v, radial * u, inverse, weight)));
-            }
+        radial = row_sum(thread, LANES, radial);
+    }
+    if !there {
+        return;
+    }
+    let fact = part_$[FACTS + row];
+    let scale = p.grad_scale * p.weight * shares.z;
+    for (var q = lane; q < quads; q += LANES) {
+        let at = row * quads + q;
+        var v = scale * part_$[sums_from(0u) + at];
+        if metric == COSINE {
+            let radial_part = scale * radial * part_$[rows_from() + at];
+            v = vec4<f32>(
+                projected(v.x, radial_part.x, fact.z),
+                projected(v.y, radial_part.y, fact.z),
+                projected(v.z, radial_part.z, fact.z),
+                projected(v.w, radial_part.w, fact.z),
+            );
+        }
+        for (var c = 0u; c < 4u && 4u * q + c < d; c++) {
+            put_$(side, i * d + 4u * q + c, nan_if(cut > 0.0, v[c]));
         }
     }
 }

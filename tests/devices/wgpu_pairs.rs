@@ -278,7 +278,7 @@ fn sixteen_bits_are_stored_and_bf16_is_refused() {
 #[test]
 fn a_sum_the_driver_cut_short_is_nan() {
     let device = gpu::wgpu();
-    let (n, m, d) = (40, 24_000, 130);
+    let (n, m, d) = (40, 64_000, 130);
     let cpu = Cpu::<f32>::new(2).unwrap();
     let inputs = || vec![Input::normal(1, &[n, d]), Input::normal(2, &[m, d])];
     let label = |seed, n| Input::real(&[n], uniform(seed, n), Role::Constant);

@@ -3,7 +3,8 @@
 use super::params::ContrastiveParams;
 use crate::kernel::{Cuda, Elem, Params, Workgroups};
 
-/// Rows that a workgroup of the WGSL twins owns, and a block of the CUDA twin of `contrastive_halves`.
+/// Rows of a workgroup of the WGSL twins that gives each row eight threads, and of a block of the CUDA twin of
+/// `contrastive_halves`.
 pub const ROWS: u32 = 32;
 
 /// How the CUDA sweep is cut, as in `kernels/sweep.cuh`, whose names these are.
@@ -76,19 +77,48 @@ pub const SWEEP: Cuda = sweep(|p| Cut::of(p.get()).shared(p.get::<ContrastivePar
 /// That of rows stored in 16 bits.
 pub const SWEEP_HALF: Cuda = sweep(|p| Cut::of(p.get()).shared(p.get::<ContrastiveParams>().d, true));
 
-/// Workgroups below which the WGSL sweep cuts the rows on the other side of the pairs into slices.
-const ENOUGH: u32 = 256;
+/// How the WGSL sweep is cut, as in `shaders/contrastive.wgsl`, whose names these are.
+struct Sweep {
+    /// Tiles of rows that a workgroup owns, of both sides; of columns of the gradients.
+    own_tiles: u32,
+    blocks: u32,
+    /// Of the rows on the other side of the pairs.
+    slices: u32,
+}
+
+impl Sweep {
+    const OWN: u32 = 64;
+    const TILE: u32 = 64;
+    const OWN_COLUMNS: u32 = 128;
+    /// Workgroups below which the rows on the other side are cut into slices.
+    const ENOUGH: u32 = 256;
+
+    fn of(ContrastiveParams { n, m, d, .. }: ContrastiveParams) -> Self {
+        let own_tiles = n.div_ceil(Self::OWN) + m.div_ceil(Self::OWN);
+        let blocks = d.div_ceil(Self::OWN_COLUMNS);
+        let tiles = n.max(m).div_ceil(Self::TILE);
+        let slices = (Self::ENOUGH / own_tiles.saturating_mul(blocks)).clamp(1, tiles.max(1));
+        Self { own_tiles, blocks, slices }
+    }
+
+    fn workgroups(&self) -> u32 {
+        self.own_tiles.saturating_mul(self.blocks).saturating_mul(self.slices)
+    }
+
+    /// Elements of `part`, four for each quad that `shaders/contrastive.wgsl` lists.
+    fn parts(&self, ContrastiveParams { n, m, d, .. }: ContrastiveParams) -> usize {
+        let rows = n as usize + m as usize;
+        let copies = 1 + self.slices as usize;
+        4 * (1 + rows + self.workgroups() as usize + copies * rows * d.div_ceil(4) as usize)
+    }
+}
 
 impl ContrastiveParams {
-    /// Elements of `part` in the rows over all pairs and across two sets: in WGSL a loss for each tile of `z` and slice, for
-    /// the cosine the norms, across sets the weights, and with slices the sums of each; in CUDA a loss for each block and
-    /// slice, and the slices' parts of the gradients.
+    /// Elements of `part` in the rows over all pairs and across two sets: in WGSL copies of the rows and what is known of them,
+    /// a loss for each workgroup, and each slice's part of the gradients; in CUDA a loss for each block and slice, and the
+    /// slices' parts of the gradients.
     pub fn parts(&self) -> usize {
-        let (slices, rows) = (self.slices() as usize, self.n as usize + self.m as usize);
-        let copies = usize::from(self.cosine()) + usize::from(self.weighted != 0 && self.m > 0);
-        let sums = if slices > 1 { slices * rows * self.d as usize } else { 0 };
-        let wgsl = self.n.div_ceil(ROWS) as usize * slices + copies * rows + sums;
-        wgsl.max(Cut::of(*self).parts(*self))
+        Sweep::of(*self).parts(*self).max(Cut::of(*self).parts(*self))
     }
 
     /// Elements of `part` in the row over halves.
@@ -96,32 +126,17 @@ impl ContrastiveParams {
         self.n.div_ceil(ROWS) as usize
     }
 
-    /// Tiles of rows of both sides.
-    fn tiles(&self) -> u32 {
-        self.n.div_ceil(ROWS) + self.m.div_ceil(ROWS)
-    }
-
-    /// Into how many slices the WGSL sweep cuts the rows that a tile meets.
-    fn slices(&self) -> u32 {
-        (ENOUGH / self.tiles()).clamp(1, self.n.max(self.m).div_ceil(ROWS).max(1))
+    /// Workgroups before and after the WGSL sweep: those that have rows, and one for the weights or the losses.
+    fn of_rows(&self) -> u32 {
+        self.n.saturating_add(self.m).div_ceil(ROWS) + 1
     }
 }
 
-/// The stages of the sweep in WGSL: norms and weights, where they are needed; the sweep; the sums.
+/// The stages of the sweep in WGSL: copies of the rows; the sweep; the sums.
 pub const STAGES: &[Workgroups] = &[
-    |p| {
-        let p: ContrastiveParams = p.get();
-        let rows = if p.cosine() || p.weighted != 0 && p.m > 0 { p.n + p.m } else { 0 };
-        [rows.div_ceil(64), 1, 1]
-    },
-    |p| {
-        let p: ContrastiveParams = p.get();
-        [p.tiles() * p.slices(), 1, 1]
-    },
-    |p| {
-        let p: ContrastiveParams = p.get();
-        [if p.slices() > 1 { p.tiles() + 1 } else { 1 }, 1, 1]
-    },
+    |p| [p.get::<ContrastiveParams>().of_rows(), 1, 1],
+    |p| [Sweep::of(p.get()).workgroups(), 1, 1],
+    |p| [p.get::<ContrastiveParams>().of_rows(), 1, 1],
 ];
 
 /// [`STAGES`]; none for bf16, which WGSL has not.

@@ -167,19 +167,19 @@ mod tests {
                 weighted: 0,
                 grad_scale,
             };
-            let norms = if metric == Metric::Cosine { rows } else { 0 };
-            assert_eq!(p.parts(), rows / 32 + norms);
+            let of = |rows: usize| 4 * (1 + rows + 8 * rows / 64) + 2 * rows * columns;
+            assert_eq!(p.parts(), of(rows));
             let both = ContrastiveParams { m: n, weighted: 3, ..p };
-            assert_eq!(both.parts(), rows / 32 + 2 * norms + 2 * rows);
+            assert_eq!(both.parts(), of(2 * rows));
             let params = Params::new(&p);
             assert_eq!((ALL.cost)(&params).bytes, 4 * (2 * (1u64 << 38) + (1 << 28) + 1));
             assert!((ALL.cost)(&params).flops > 1 << 62);
             let groups = STAGES[1](&Params::new(&both));
-            assert_eq!(groups, [2 * (n / 32), 1, 1]);
+            assert_eq!(groups, [2 * 8 * (n / 64), 1, 1]);
         }
-        // A few rows of very many columns are cut into slices whose sums do not fit 32 bits.
+        // A few rows of very many columns: their copies and sums do not fit 32 bits.
         let p = ContrastiveParams { n: 64, m: 0, d: 1 << 30, ..bytemuck::Zeroable::zeroed() };
-        assert_eq!(p.parts(), 4 + (2 << 36));
+        assert_eq!(p.parts(), 4 * (1 + 64 + (1 << 23)) + (2 << 36));
         assert_eq!(side_len(rows, columns), rows * (columns + 2 * row_len(columns) + 5));
         assert!(side_len(rows, columns) > 1 << 39);
         let count = rows.div_ceil(block_rows(rows));

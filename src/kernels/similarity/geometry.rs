@@ -2,6 +2,24 @@
 
 use super::params::{Similarity, SimilarityParams};
 
+/// Rows of either side that a workgroup of the WGSL twins owns.
+pub const OWN: u32 = 64;
+
+/// Workgroups of one of the two stages of a WGSL twin: of that for rows of whole quads, or of that for the others.
+const fn stage(p: &SimilarityParams, whole: bool, workgroups: u32) -> [u32; 3] {
+    [if p.d.is_multiple_of(4) == whole { workgroups } else { 0 }, 1, 1]
+}
+
+/// [`stage`] of the matrix.
+pub const fn matrix(p: SimilarityParams, whole: bool) -> [u32; 3] {
+    stage(&p, whole, p.n.div_ceil(OWN).saturating_mul(p.m.div_ceil(OWN)))
+}
+
+/// [`stage`] of the gradients.
+pub const fn gradients(p: SimilarityParams, whole: bool) -> [u32; 3] {
+    stage(&p, whole, p.n.div_ceil(OWN) + p.m.div_ceil(OWN))
+}
+
 /// Rows and columns of `y` that a block of the CUDA twin owns.
 pub const SQUARE: u32 = 128;
 /// Rows of `a` that a block of the CUDA twin of `similarity_topk` owns.

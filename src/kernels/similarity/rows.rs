@@ -1,6 +1,6 @@
 //! The rows of the registry.
 
-use super::geometry::{SQUARE, STEP, TOP_ROWS, Warps, pairs};
+use super::geometry::{OWN, SQUARE, STEP, TOP_ROWS, Warps, gradients, matrix, pairs};
 use super::params::{SimilarityParams, TopKParams};
 use super::{fast, oracle};
 use crate::kernel::{Binding, Cost, Cuda, Elem, Kernel, Twin};
@@ -24,10 +24,7 @@ const fn fwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
         cpu: Twin { f32: fast::fwd, f64: oracle::fwd },
         workgroups: match bindings[0].elem {
             Elem::Bf16 => &[],
-            _ => &[|p| {
-                let p: SimilarityParams = p.get();
-                [p.n.div_ceil(64).saturating_mul(p.m.div_ceil(64)), 1, 1]
-            }],
+            _ => &[|p| matrix(p.get(), false), |p| matrix(p.get(), true)],
         },
         cuda: Cuda::new(256, |p| {
             let p: SimilarityParams = p.get();
@@ -71,10 +68,7 @@ const fn bwd(name: &'static str, bindings: &'static [Binding]) -> Kernel {
         cpu: Twin { f32: fast::bwd, f64: oracle::bwd },
         workgroups: match bindings[0].elem {
             Elem::Bf16 => &[],
-            _ => &[|p| {
-                let p: SimilarityParams = p.get();
-                [p.n.div_ceil(32) + p.m.div_ceil(32), 1, 1]
-            }],
+            _ => &[|p| gradients(p.get(), false), |p| gradients(p.get(), true)],
         },
         cuda: Cuda::new(256, |p| {
             let p: SimilarityParams = p.get();
@@ -109,7 +103,7 @@ pub static TOPK: Kernel = Kernel {
     ],
     params: TopKParams::LAYOUT,
     cpu: Twin { f32: fast::top_k, f64: oracle::top_k },
-    workgroups: &[|p| [p.get::<TopKParams>().n.div_ceil(32), 1, 1]],
+    workgroups: &[|p| [p.get::<TopKParams>().n.div_ceil(OWN), 1, 1]],
     cuda: Cuda::new(256, |p| [p.get::<TopKParams>().n.div_ceil(TOP_ROWS), 1, 1])
         // Both sides' panels of 8 quads, twice, a tile of keys, norms, and the least of each row.
         .shared(|_| 2 * 8 * 16 * (TOP_ROWS + SQUARE) + 4 * (TOP_ROWS * SQUARE + 2 * TOP_ROWS + SQUARE)),
