@@ -136,7 +136,7 @@ fn main() -> Result<()> {
         device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
     };
     let (z_buffer, labels_buffer) = (upload(&z), upload(&labels));
-    let (loss, dz, part) = (empty(1), empty(z.len()), empty(p.parts()));
+    let (loss, dz, part) = (empty(1), empty(z.len()), empty(p.parts().wgsl));
     // No weights: the row takes any buffer in their place.
     let buffers = [&z_buffer, &labels_buffer, &labels_buffer, &loss, &dz, &part];
     launch(&device, &queue, &ALL, &Params::new(&p), &buffers)?;

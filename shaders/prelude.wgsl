@@ -12,15 +12,21 @@ fn group_of(group: vec3<u32>, groups: vec3<u32>) -> u32 {
 
 var<workgroup> parts: array<f32, 256>;
 
-// The sum of every thread's `part`, for every thread of a workgroup of 256; neighbours first, in a
-// fixed order. All threads must come here.
+// The sum of every thread's `part`, for every thread of a workgroup of 256, in a fixed order: sixteen threads sum sixteen parts
+// each, one sums theirs. Four barriers, where a tree of pairs takes ten; the loads between them do not wait for one another.
+// All threads must come here.
 fn group_sum(thread: u32, part: f32) -> f32 {
     workgroupBarrier(); // whoever still reads the sum before
     parts[thread] = part;
-    for (var left = WIDTH / 2u; left > 0u; left /= 2u) {
+    for (var step = 1u; step < WIDTH; step *= 16u) {
         workgroupBarrier();
-        if thread < left {
-            parts[thread] += parts[thread + left];
+        if thread < WIDTH / 16u / step {
+            let first = 16u * step * thread;
+            var sum = parts[first];
+            for (var i = 1u; i < 16u; i++) {
+                sum += parts[first + i * step];
+            }
+            parts[first] = sum;
         }
     }
     workgroupBarrier();

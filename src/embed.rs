@@ -27,7 +27,7 @@
 pub use crate::contrastive::Buffers;
 use crate::contrastive::{OTHERS, SAMPLES};
 use crate::device::{Buf, Device, Launch};
-use crate::kernel::{Kernel, Params, stored_as};
+use crate::kernel::{Elem, Kernel, Params, stored_as};
 use crate::kernels::{contrastive as kc, conv1d as k1, conv2d as k2, similarity as ks};
 use crate::ops::contrastive as loss;
 use crate::ops::contrastive::ContrastiveOptions;
@@ -133,7 +133,7 @@ macro_rules! conv {
                 }
                 if let Some(dw) = gradients.weight {
                     fits(Self::OP, "dweight", dw, &self.weight)?;
-                    let part = device.alloc_scratch(p.parts())?;
+                    let part = device.alloc(Elem::Real, device.scratch(p.parts()))?;
                     launches.push(launch(&$k::BWD_W, p, &[x, dy, &part, dw]));
                 }
                 if let Some(db) = gradients.bias {
@@ -284,7 +284,7 @@ impl Contrastive {
             true => [&kc::CROSS, &kc::CROSS_F16, &kc::CROSS_BF16],
         };
         let kernel = stored_as(op, "embeddings", sets[0].embeddings.elem(), rows)?;
-        let part = device.alloc_scratch(p.parts())?;
+        let part = device.alloc(Elem::Real, device.scratch(p.parts()))?;
         bufs.push(loss);
         bufs.extend(gradients);
         bufs.push(&part);

@@ -5,7 +5,7 @@ use super::host::{Host, HostMut};
 use super::launch::Launch;
 use super::traffic::Traffic;
 use crate::Result;
-use crate::kernel::Elem;
+use crate::kernel::{Elem, Scratch};
 
 /// Where buffers live and launches run.
 pub trait Device: Send + Sync {
@@ -18,13 +18,9 @@ pub trait Device: Send + Sync {
     /// When the memory cannot be had.
     fn alloc(&self, elem: Elem, len: usize) -> Result<Buf>;
 
-    /// Memory for a binding that is [scratch](crate::kernel::Access::Scratch). A device whose kernels use none gives none: its
-    /// buffer is empty.
-    ///
-    /// # Errors
-    /// As [`Self::alloc`].
-    fn alloc_scratch(&self, len: usize) -> Result<Buf> {
-        self.alloc(Elem::Real, len)
+    /// How many elements a binding that is [scratch](crate::kernel::Access::Scratch) must have here.
+    fn scratch(&self, need: Scratch) -> usize {
+        need.most()
     }
 
     /// Copies host memory into a whole buffer.

@@ -32,8 +32,14 @@ impl Graph {
         live
     }
 
-    /// Gives each intermediate of the live launches a slot, reused once its value is dead.
-    pub(super) fn plan(&self, live: &[usize], homes: &[Option<Buf>]) -> Result<Planned> {
+    /// Gives each intermediate of the live launches a slot, reused once its value is dead; `place` says how many elements one
+    /// takes.
+    pub(super) fn plan(
+        &self,
+        live: &[usize],
+        homes: &[Option<Buf>],
+        place: &dyn Fn(usize) -> usize,
+    ) -> Result<Planned> {
         let mut last_use = HashMap::new();
         for (at, &i) in live.iter().enumerate() {
             self.launches[i].vars.iter().for_each(|&v| {
@@ -52,7 +58,7 @@ impl Graph {
                 if row.access.reads() {
                     return Err(Error::shape(kernel.name, row.name, "read before any launch has written it"));
                 }
-                let (elem, len) = (self.elem(*var), self.len(*var));
+                let (elem, len) = (self.elem(*var), place(root));
                 // The free slot that fits tightest, or else the largest, grown.
                 let best = free
                     .iter()

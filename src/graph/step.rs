@@ -26,11 +26,15 @@ impl Graph {
         if let Some(var) = self.no_index {
             homes[var.0] = Some(device.alloc(Elem::Index, 1)?);
         }
-        let planned = self.plan(&live, &homes)?;
+        let place = |var: usize| match self.nodes[var].scratch {
+            Some(need) => device.scratch(need),
+            None => self.len(Var(var)),
+        };
+        let planned = self.plan(&live, &homes, &place)?;
         let slots =
             planned.slots.iter().map(|&(elem, len)| device.alloc(elem, len)).collect::<Result<Vec<_>>>()?;
         for (var, slot) in planned.places {
-            homes[var] = Some(slots[slot].window(0, self.len(Var(var)))?);
+            homes[var] = Some(slots[slot].window(0, place(var))?);
         }
         let mut launches = Vec::with_capacity(live.len());
         for &i in &live {

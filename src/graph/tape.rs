@@ -1,7 +1,7 @@
 //! The tape: values, the launches that make them, and how gradients flow back.
 
 use crate::device::Buf;
-use crate::kernel::{Elem, Kernel, Params};
+use crate::kernel::{Elem, Kernel, Params, Scratch};
 use crate::{Error, Result};
 use bytemuck::NoUninit;
 use std::collections::HashMap;
@@ -20,6 +20,8 @@ pub(super) struct Node {
     /// Where the first gradient of this leaf is to be written.
     pub(super) grad_home: Option<Buf>,
     pub(super) needs_grad: bool,
+    /// What it needs where it is scratch.
+    pub(super) scratch: Option<Scratch>,
 }
 
 pub(super) struct Recorded {
@@ -53,7 +55,7 @@ impl Graph {
     fn node(&mut self, shape: &[usize], elem: Elem) -> Var {
         let root = self.nodes.len();
         let (shape, home, grad_home) = (shape.to_vec(), None, None);
-        self.nodes.push(Node { shape, root, elem, home, grad_home, needs_grad: false });
+        self.nodes.push(Node { shape, root, elem, home, grad_home, needs_grad: false, scratch: None });
         Var(root)
     }
 
@@ -97,6 +99,13 @@ impl Graph {
     /// A new intermediate of floating-point elements; some launch must write it.
     pub fn temp(&mut self, shape: &[usize]) -> Var {
         self.node(shape, Elem::Real)
+    }
+
+    /// What a launch keeps between its stages: as much as the device needs that runs it.
+    pub fn scratch(&mut self, need: Scratch) -> Var {
+        let var = self.temp(&[need.most()]);
+        self.nodes[var.0].scratch = Some(need);
+        var
     }
 
     /// A stand-in for an index input that a launch does not read.

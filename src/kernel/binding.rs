@@ -92,6 +92,22 @@ impl Binding {
     }
 }
 
+/// How many elements of scratch a launch needs, by who runs it; CPU twins need none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scratch {
+    /// The CUDA twin.
+    pub cuda: usize,
+    /// The WGSL twin.
+    pub wgsl: usize,
+}
+
+impl Scratch {
+    /// Enough for any.
+    pub fn most(self) -> usize {
+        self.cuda.max(self.wgsl)
+    }
+}
+
 /// How exact the factors of a product are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {

@@ -10,7 +10,7 @@ mod geometry;
 mod params;
 mod row;
 
-pub use binding::{Access, Binding, Elem, Precision};
+pub use binding::{Access, Binding, Elem, Precision, Scratch};
 pub use cpu::{Args, Bound, Real, Twin, Work};
 pub(crate) use cpu::{Lines, Memory, PIECE, with_scratch};
 pub use geometry::{Cuda, SPAN, Workgroups, spans};

@@ -26,7 +26,7 @@
 
 use super::conv::geometry::{Axis, Geometry};
 use super::conv::rows::{self, Convolution};
-use crate::kernel::{Kernel, Layout, params};
+use crate::kernel::{Kernel, Layout, Scratch, params};
 
 params! {
     /// Params of every kernel here.
@@ -67,7 +67,7 @@ impl Conv1dParams {
         self.geometry().runs()
     }
     /// Elements of `part` in [`BWD_W`].
-    pub fn parts(&self) -> usize {
+    pub fn parts(&self) -> Scratch {
         self.geometry().parts()
     }
 }

@@ -27,7 +27,7 @@
 
 use super::conv::geometry::{Axis, Geometry};
 use super::conv::rows::{self, Convolution};
-use crate::kernel::{Kernel, Layout, params};
+use crate::kernel::{Kernel, Layout, Scratch, params};
 
 params! {
     /// Params of every kernel here.
@@ -80,7 +80,7 @@ impl Conv2dParams {
         self.geometry().runs()
     }
     /// Elements of `part` in [`BWD_W`].
-    pub fn parts(&self) -> usize {
+    pub fn parts(&self) -> Scratch {
         self.geometry().parts()
     }
 }

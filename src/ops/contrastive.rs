@@ -179,7 +179,7 @@ pub fn contrastive(
     two_or_more(op, "z", [n, d])?;
     let p = params(op, [n, 0, d], labels.is_weighted(), opts)?;
     let (loss, dz) = (g.temp(&[1]), g.temp_like(z));
-    let part = g.temp(&[p.parts()]);
+    let part = g.scratch(p.parts());
     let kernel = stored_as(op, "z", g.elem(z), [&k::ALL, &k::ALL_F16, &k::ALL_BF16])?;
     g.launch(kernel, &p, &[z, labels.values, labels.bound(), loss, dz, part])?;
     g.on_backward(loss, &[z], move |g, up| give_scaled(g, z, dz, up));
@@ -252,7 +252,7 @@ pub fn contrastive_cross(
     labels_for(g, op, ["labels_o", "weights_o"], of_o, others)?;
     let p = params(op, [n, m, d], of_z.is_weighted() | of_o.is_weighted() << 1, opts)?;
     let (loss, dz, dothers) = (g.temp(&[1]), g.temp_like(z), g.temp_like(others));
-    let part = g.temp(&[p.parts()]);
+    let part = g.scratch(p.parts());
     let inputs = [z, of_z.values, of_z.bound(), others, of_o.values, of_o.bound()];
     both_sides(op, n, m)?;
     same_elem(g, op, (others, "others"), (z, "z"))?;

@@ -2,7 +2,7 @@
 
 use super::check::count;
 use crate::graph::{Graph, Var};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Scratch};
 use crate::{Error, Result};
 use bytemuck::NoUninit;
 
@@ -96,7 +96,7 @@ pub struct Launches<P> {
     /// The params of each.
     pub p: P,
     /// Elements of scratch that the gradient of the weight takes.
-    pub parts: usize,
+    pub parts: Scratch,
 }
 
 impl<P: NoUninit + 'static> Launches<P> {
@@ -113,7 +113,7 @@ impl<P: NoUninit + 'static> Launches<P> {
                 g.give_grad(x, dx)?;
             }
             if let Some(dw) = g.grad_target(w) {
-                let part = g.temp(&[parts]);
+                let part = g.scratch(parts);
                 g.launch(bwd_w, &p, &[x, dy, part, dw])?;
                 g.give_grad(w, dw)?;
             }

@@ -6,7 +6,7 @@ use crate::device::buf::Buf;
 use crate::device::host::{Host, HostMut, decode, encode, same_len};
 use crate::device::interface::{Device, Plan};
 use crate::device::launch::Launch;
-use crate::kernel::{Elem, Real, Work};
+use crate::kernel::{Elem, Real, Scratch, Work};
 use crate::simd::Simd;
 use crate::{Error, Result};
 use std::ffi::c_void;
@@ -112,8 +112,8 @@ impl<F: Real> Device for Cpu<F> {
         Ok(Buf::new(storage, elem, len))
     }
 
-    fn alloc_scratch(&self, _len: usize) -> Result<Buf> {
-        self.alloc(Elem::Real, 0)
+    fn scratch(&self, _need: Scratch) -> usize {
+        0
     }
 
     fn write(&self, dst: &Buf, src: Host<'_>) -> Result<()> {

@@ -9,7 +9,7 @@ use crate::device::buf::Buf;
 use crate::device::host::{Host, HostMut, decode, encode, same_len};
 use crate::device::interface::{Device, Plan};
 use crate::device::launch::Launch;
-use crate::kernel::Elem;
+use crate::kernel::{Elem, Scratch};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUresult};
 use cudarc::driver::{CudaStream, result};
 use std::any::Any;
@@ -179,6 +179,10 @@ impl Device for Cuda {
     fn alloc(&self, elem: Elem, len: usize) -> Result<Buf> {
         let memory = self.shared.allocate(len.saturating_mul(elem.bytes::<f32>()))?;
         Ok(Buf::new(memory, elem, len))
+    }
+
+    fn scratch(&self, need: Scratch) -> usize {
+        need.cuda
     }
 
     fn write(&self, dst: &Buf, src: Host<'_>) -> Result<()> {

@@ -8,7 +8,7 @@ use crate::device::cpu::Cpu;
 use crate::device::host::{Host, HostMut};
 use crate::device::interface::{Device, Plan};
 use crate::device::launch::Launch;
-use crate::kernel::Elem;
+use crate::kernel::{Elem, Scratch};
 use crate::{Error, Result};
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -91,6 +91,10 @@ impl Device for CudaOnCpu {
 
     fn alloc(&self, elem: Elem, len: usize) -> Result<Buf> {
         self.host.alloc(elem, len)
+    }
+
+    fn scratch(&self, need: Scratch) -> usize {
+        need.cuda
     }
 
     fn write(&self, dst: &Buf, src: Host<'_>) -> Result<()> {

@@ -9,7 +9,7 @@ use crate::device::host::{Host, HostMut, decode, encode, same_len};
 use crate::device::interface::{Device, Plan};
 use crate::device::launch::Launch;
 use crate::device::traffic::Traffic;
-use crate::kernel::Elem;
+use crate::kernel::{Elem, Scratch};
 use std::sync::{Arc, Mutex};
 use wgpu::BufferUsages;
 
@@ -148,6 +148,10 @@ impl Device for Wgpu {
         let size = elem.bytes::<f32>().saturating_mul(len) as u64;
         let buffer = self.shared.create("a buffer", size, USES)?;
         Ok(Buf::new(Memory { owner: Arc::clone(&self.shared.token), buffer, base: 0 }, elem, len))
+    }
+
+    fn scratch(&self, need: Scratch) -> usize {
+        need.wgsl
     }
 
     fn write(&self, dst: &Buf, src: Host<'_>) -> Result<()> {

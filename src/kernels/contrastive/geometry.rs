@@ -1,7 +1,7 @@
 //! How a launch is cut on a GPU: tiles, slices, blocks, and the scratch that they keep partial sums in.
 
 use super::params::ContrastiveParams;
-use crate::kernel::{Cuda, Elem, Params, Workgroups};
+use crate::kernel::{Cuda, Elem, Params, Scratch, Workgroups};
 
 /// Rows of a workgroup of the WGSL twins that gives each row eight threads, and of a block of the CUDA twin of
 /// `contrastive_halves`.
@@ -117,8 +117,8 @@ impl ContrastiveParams {
     /// Elements of `part` in the rows over all pairs and across two sets: in WGSL copies of the rows and what is known of them,
     /// a loss for each workgroup, and each slice's part of the gradients; in CUDA a loss for each block and slice, and the
     /// slices' parts of the gradients.
-    pub fn parts(&self) -> usize {
-        Sweep::of(*self).parts(*self).max(Cut::of(*self).parts(*self))
+    pub fn parts(&self) -> Scratch {
+        Scratch { cuda: Cut::of(*self).parts(*self), wgsl: Sweep::of(*self).parts(*self) }
     }
 
     /// Elements of `part` in the row over halves.

@@ -168,9 +168,9 @@ mod tests {
                 grad_scale,
             };
             let of = |rows: usize| 4 * (1 + rows + 8 * rows / 64) + 2 * rows * columns;
-            assert_eq!(p.parts(), of(rows));
+            assert_eq!(p.parts().wgsl, of(rows));
             let both = ContrastiveParams { m: n, weighted: 3, ..p };
-            assert_eq!(both.parts(), of(2 * rows));
+            assert_eq!(both.parts().wgsl, of(2 * rows));
             let params = Params::new(&p);
             assert_eq!((ALL.cost)(&params).bytes, 4 * (2 * (1u64 << 38) + (1 << 28) + 1));
             assert!((ALL.cost)(&params).flops > 1 << 62);
@@ -179,7 +179,7 @@ mod tests {
         }
         // A few rows of very many columns: their copies and sums do not fit 32 bits.
         let p = ContrastiveParams { n: 64, m: 0, d: 1 << 30, ..bytemuck::Zeroable::zeroed() };
-        assert_eq!(p.parts(), 4 * (1 + 64 + (1 << 23)) + (2 << 36));
+        assert_eq!(p.parts().wgsl, 4 * (1 + 64 + (1 << 23)) + (2 << 36));
         assert_eq!(side_len(rows, columns), rows * (columns + 2 * row_len(columns) + 5));
         assert!(side_len(rows, columns) > 1 << 39);
         let count = rows.div_ceil(block_rows(rows));

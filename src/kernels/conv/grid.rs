@@ -1,6 +1,7 @@
 //! How the GPU twins of both convolutions cut their work.
 
 use super::geometry::{Axis, Geometry, gcd};
+use crate::kernel::Scratch;
 
 /// Channels and positions of a tile of the WGSL twins, by the channels of a group.
 const fn tile(channels: usize) -> [usize; 2] {
@@ -88,13 +89,14 @@ impl Geometry {
 
     /// Elements of the partial gradients of the weight; one, not used, where there is a single run. Whole tiles where channels
     /// are few, and what it takes to start at a multiple of 16 bytes.
-    pub fn parts(&self) -> usize {
+    pub fn parts(&self) -> Scratch {
         let each = if self.few() {
             self.cuda_weight_tiles() * self.few_tiles() * FEW * FEW
         } else {
             self.elements()[1]
         };
-        if self.splits > 1 { self.splits as usize * each + 3 } else { 1 }
+        let sums = if self.splits > 1 { self.splits as usize * each + 3 } else { 1 };
+        Scratch { cuda: sums, wgsl: sums }
     }
 
     fn wgsl_tiles(&self, channels: usize, positions: usize) -> usize {
