@@ -128,12 +128,6 @@ impl Pipelines {
         if let Some(why) = shaders::mismatch(kernel, entry) {
             return Err(fault(format!("{name}: shader and row disagree: {why}")));
         }
-        let given = params.as_bytes().len();
-        if let Some(uniform) = &entry.params
-            && uniform.bytes as usize != given
-        {
-            return Err(fault(format!("{name}: params of {given} bytes, the shader's {}", uniform.bytes)));
-        }
         let constants = kernel.wgsl_constants(params);
         let key = (name.clone(), stored, constants.iter().map(|c| c.1.to_bits()).collect::<Vec<_>>());
         let (group, layout) = self.layout(shared, entry)?;

@@ -140,13 +140,21 @@ impl WgpuPlan {
             if kernel.workgroups.is_empty() {
                 return Err(fault(format!("{} has no shader yet: train on the CPU", kernel.name)));
             }
+            let (given, wanted) = (launch.params.as_bytes().len(), kernel.params.bytes());
+            if given != wanted {
+                return Err(fault(format!(
+                    "{}: params of {given} bytes, the kernel's {wanted}",
+                    kernel.name
+                )));
+            }
             let at = i * SLOT as usize;
             bytes[at..at + launch.params.as_bytes().len()].copy_from_slice(launch.params.as_bytes());
             let start = dispatches.len();
             for (stage, groups) in kernel.workgroups.iter().enumerate() {
-                // First the pipeline: it sees that the params are the kernel's.
-                let (entry, layout, pipeline) = pipelines.pipeline(&shared, kernel, stage, &launch.params)?;
+                // A stage that has nothing to do is not compiled.
                 if let Some(groups) = fold(&shared, kernel, groups(&launch.params))? {
+                    let (entry, layout, pipeline) =
+                        pipelines.pipeline(&shared, kernel, stage, &launch.params)?;
                     let (group, asides) = bind(&shared, launch, entry, &layout)?;
                     dispatches.push(Dispatch { pipeline, group, params: at as u32, groups, asides });
                 }
