@@ -79,14 +79,8 @@ pub struct Shader {
     pub stored: Elem,
     /// The whole source.
     pub source: String,
-}
-
-impl Shader {
-    /// Names of the module's `override` constants.
-    pub fn overrides(&self) -> impl Iterator<Item = &str> {
-        let declared = self.source.lines().filter_map(|line| line.strip_prefix("override "));
-        declared.filter_map(|line| line.split(':').next())
-    }
+    /// Names of the `override` constants that it declares.
+    pub overrides: Vec<String>,
 }
 
 /// Every shader: the stem's own source, then the pieces that it takes, the prelude last, so that line numbers of the
@@ -107,7 +101,9 @@ pub static SHADERS: LazyLock<Vec<Shader>> = LazyLock::new(|| {
             }
             source += alias;
             source += shader_text!(prelude);
-            shaders.push(Shader { stem, stored, source });
+            let declared = source.lines().filter_map(|line| line.strip_prefix("override "));
+            let overrides = declared.filter_map(|line| line.split(':').next()).map(String::from).collect();
+            shaders.push(Shader { stem, stored, source, overrides });
         }
     }
     shaders
@@ -152,7 +148,7 @@ impl Kernel {
         let Some(shader) = self.wgsl() else { return Vec::new() };
         let words: &[u32] = bytemuck::cast_slice(params.as_bytes());
         let members = self.params.members.iter().zip(words);
-        let set = members.filter(|((name, _), _)| shader.overrides().any(|declared| declared == *name));
+        let set = members.filter(|((name, _), _)| shader.overrides.iter().any(|declared| declared == name));
         set.map(|(&(name, scalar), &word)| match scalar {
             Scalar::U32 => (name, f64::from(word)),
             Scalar::F32 => (name, f64::from(f32::from_bits(word))),

@@ -210,7 +210,11 @@ fn bench_writes_a_page_and_lines_of_json() {
     let kernels: Vec<_> = lines.iter().filter_map(|line| line["kernel"].as_str()).collect();
     assert_eq!(kernels, ["conv1d_fwd", "conv1d_bwd_x", "conv1d_bwd_w"]);
     refused(&["bench", "--device", "cpu", "--out", "/nowhere/at/all.md"], &["/nowhere/at", "no such folder"]);
+    refused(&["bench", "--device", "cpu", "--out", dir.path().to_str().unwrap()], &["is a folder"]);
     refused(&["bench", "--device", "cpu", "--only", "once", "--filter", "xyz"], &["xyz"]);
+    refused(&["bench", "--device", "cpu", "--quick", "--only", "kernels", "--filter", "xyz"], &["xyz"]);
+    let (code, out, err) = etude(&["bench", "--device", "cpu", "--only", "info"]);
+    assert!(code == 0 && out.starts_with('{'), "{out}{err}");
 }
 
 /// A software adapter is a device like another, and said to be none.

@@ -12,25 +12,24 @@ use crate::args::{BenchArgs, BenchPart};
 use crate::failure::Failure;
 use etude::fs::write_atomic;
 use etude::{Error, Result};
+use std::path::Path;
 
 /// Seconds kept from the cases for what comes after them, of the seconds that all of it may take.
 const AFTER_CASES: f64 = 0.6;
 
 /// Measures a device.
 pub fn bench(args: &BenchArgs) -> std::result::Result<(), Failure> {
-    if let Some(folder) = args.out.as_deref().and_then(|out| out.parent())
-        && !folder.as_os_str().is_empty()
-        && !folder.is_dir()
-    {
-        // Before two minutes are spent.
-        return Err(
-            Error::data(folder, None, "there is no such folder; make it, or name another file").into()
-        );
+    // Before two minutes are spent.
+    if let Some(out) = &args.out {
+        writable(out)?;
     }
     let target = Target::open(args.device, args.threads)?;
-    let sink = Sink::new(args.json, args.seconds);
+    // What some parts say is JSON in any case.
+    let bare = |part: &BenchPart| matches!(part, BenchPart::Info | BenchPart::Large | BenchPart::Once);
+    let json = args.json || args.only.iter().any(bare);
+    let sink = Sink::new(json, args.seconds);
     let mut report = Report::of(&target);
-    if !args.json {
+    if !json {
         eprintln!("{}: {}", report.title, report.about);
     }
     let done = parts(&target, args, &sink, &mut report);
@@ -41,12 +40,25 @@ pub fn bench(args: &BenchArgs) -> std::result::Result<(), Failure> {
         write_atomic(out, page.as_bytes())?;
         eprintln!("wrote {}", out.display());
     }
-    if !args.json {
+    if !json {
         print!("{page}");
     }
     match report.verdict.map_or(0, |v| v.faults.len()) {
         0 => Ok(()),
         wrong => Err(Error::config(format!("{wrong} cases are wrong")).into()),
+    }
+}
+
+/// Whether a file can be made there.
+fn writable(out: &Path) -> Result<()> {
+    if out.is_dir() {
+        return Err(Error::data(out, None, "is a folder; name a file in it"));
+    }
+    match out.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+            Err(Error::data(folder, None, "there is no such folder; make it, or name another file"))
+        }
+        _ => Ok(()),
     }
 }
 

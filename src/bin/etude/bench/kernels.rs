@@ -25,10 +25,13 @@ pub struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    fn wanted<'t>(&self, target: &'t Target) -> Vec<Workload<'t>> {
+    fn wanted<'t>(&self, target: &'t Target) -> Result<Vec<Workload<'t>>> {
         let mut all = workloads(target, self.quick);
         all.retain(|w| w.name.contains(self.filter));
-        all
+        if all.is_empty() {
+            return Err(Error::config(format!("no workload's name has `{}`", self.filter)));
+        }
+        Ok(all)
     }
 
     /// Whether there is time for it.
@@ -41,7 +44,7 @@ impl Choice<'_> {
 /// Times them; the rows, and what was left out or failed and why.
 pub fn kernels(target: &Target, choice: &Choice<'_>, sink: &Sink) -> Result<(Vec<Row>, Vec<String>)> {
     let (mut rows, mut without) = (Vec::new(), Vec::new());
-    let all = choice.wanted(target);
+    let all = choice.wanted(target)?;
     sink.begin("kernels", all.len());
     for mut work in all {
         sink.doing(&work.name);
@@ -95,10 +98,7 @@ fn launches(
 
 /// Every launch of every workload, for whoever watches; twice, the second time with everything loaded.
 pub fn once(target: &Target, choice: &Choice<'_>, sink: &Sink) -> Result<()> {
-    let all = choice.wanted(target);
-    if all.is_empty() {
-        return Err(Error::config(format!("no workload's name has `{}`", choice.filter)));
-    }
+    let all = choice.wanted(target)?;
     sink.begin("once", all.len());
     for mut work in all {
         sink.doing(&work.name);
