@@ -1,5 +1,5 @@
 // One-dimensional convolution and its gradients. conv.wgsl has the formulas, the tiles, who owns what and what it costs.
-// with: conv(conv1d)
+// with: conv(conv1d), conv_product(fwd), conv_product(bwd_x), conv_weight(conv1d)
 //
 // Shapes: x, dx [batch, cin, t]; w, dw [cout, cin / groups, k]; b, db [cout]; y, dy [batch, cout, out].
 
@@ -36,6 +36,14 @@ fn number_of(position: Position, size: Position) -> u32 {
 
 fn position_of(number: u32, size: Position) -> Position {
     return number;
+}
+
+fn after(position: Position, size: Position) -> Position {
+    return position + 1u;
+}
+
+fn beyond(position: Position, size: Position) -> bool {
+    return position >= size;
 }
 
 fn input_size() -> Position {

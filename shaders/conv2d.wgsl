@@ -1,5 +1,5 @@
 // Two-dimensional convolution and its gradients. conv.wgsl has the formulas, the tiles, who owns what and what it costs.
-// with: conv(conv2d)
+// with: conv(conv2d), conv_product(fwd), conv_product(bwd_x), conv_weight(conv2d)
 //
 // Shapes: x, dx [batch, cin, h, w]; w, dw [cout, cin / groups, kh, kw]; b, db [cout]; y, dy [batch, cout, oh, ow].
 
@@ -46,6 +46,15 @@ fn number_of(position: Position, size: Position) -> u32 {
 
 fn position_of(number: u32, size: Position) -> Position {
     return Position(number / size.y, number % size.y);
+}
+
+fn after(position: Position, size: Position) -> Position {
+    let next = position.y + 1u;
+    return select(Position(position.x, next), Position(position.x + 1u, 0u), next == size.y);
+}
+
+fn beyond(position: Position, size: Position) -> bool {
+    return position.x >= size.x;
 }
 
 fn input_size() -> Position {

@@ -5,17 +5,6 @@
 const LANES: u32 = 8u;
 const ROWS: u32 = 32u;
 
-// Whether the driver has ended loops before their time: Mesa's llvmpipe, a software driver, lets an invocation take
-// 65,535 turns of all its loops together and goes on behind them. A kernel whose loops grow with the rows asks at its end, and
-// leaves NaN rather than half a sum. `two` is any number from the params that is 2 or more.
-fn cut_short(two: u32) -> bool {
-    var turns = 0u;
-    for (var i = 0u; i < min(two, 2u); i++) {
-        turns++;
-    }
-    return turns < 2u;
-}
-
 // The sum of `part` over the threads of a row; all threads must come here.
 fn row_sum(thread: u32, lanes: u32, part: f32) -> f32 {
     workgroupBarrier();

@@ -43,20 +43,7 @@ fn plus_square(e: vec4<f32>, sum: f32) -> f32 {
     return fma(e.x, e.x, fma(e.y, e.y, fma(e.z, e.z, fma(e.w, e.w, sum))));
 }
 
-// sum + a . b
-fn plus_product(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
-    return fma(a.x, b.x, fma(a.y, b.y, fma(a.z, b.z, fma(a.w, b.w, sum))));
-}
-
-// Four quads of rows j.
-struct Four {
-    x: vec4<f32>,
-    y: vec4<f32>,
-    z: vec4<f32>,
-    w: vec4<f32>,
-}
-
-// Those staged at `at` and every eight rows on.
+// The quads of four rows j staged at `at` and every eight rows on.
 fn four_at(at: u32) -> Four {
     return Four(tile[at], tile[at + 8u], tile[at + 16u], tile[at + 24u]);
 }
@@ -67,15 +54,6 @@ fn plus_squares(a: vec4<f32>, b: Four, sum: vec4<f32>) -> vec4<f32> {
         plus_square(a - b.y, sum.y),
         plus_square(a - b.z, sum.z),
         plus_square(a - b.w, sum.w),
-    );
-}
-
-fn plus_products(a: vec4<f32>, b: Four, sum: vec4<f32>) -> vec4<f32> {
-    return vec4<f32>(
-        plus_product(a, b.x, sum.x),
-        plus_product(a, b.y, sum.y),
-        plus_product(a, b.z, sum.z),
-        plus_product(a, b.w, sum.w),
     );
 }
 
@@ -182,16 +160,18 @@ fn lane_of(seat: Seat, e: u32) -> u32 {
     return e % seat.lanes;
 }
 
-// The sum of the 128 threads' parts; all threads must come here.
+// The sum of the 128 threads' parts, in a fixed order; all threads must come here.
 fn tile_sum(thread: u32, part: f32) -> f32 {
     workgroupBarrier();
     parts[thread] = part;
-    for (var left = THREADS / 2u; left > 0u; left /= 2u) {
-        workgroupBarrier();
-        if thread < left {
-            parts[thread] += parts[thread + left];
-        }
+    workgroupBarrier();
+    if thread < 8u {
+        parts[16u * thread] = sixteen_of(16u * thread, 1u);
     }
     workgroupBarrier();
-    return parts[0];
+    var sum = parts[0];
+    for (var i = 1u; i < 8u; i++) {
+        sum += parts[16u * i];
+    }
+    return sum;
 }

@@ -33,13 +33,14 @@ fn row_mean(row: u32, n: u32, thread: u32) -> f32 {
         part += x[row * p.frames + t];
     }
     parts[thread] = part;
-    for (var left = LANES / 2u; left > 0u; left /= 2u) {
-        workgroupBarrier();
-        if lane < left {
-            parts[thread] += parts[thread + left];
+    workgroupBarrier();
+    var sum = part;
+    if lane == 0u {
+        for (var l = 1u; l < LANES; l++) {
+            sum += parts[thread + l];
         }
     }
-    return parts[thread] / f32(max(n, 1u));
+    return sum / f32(max(n, 1u));
 }
 
 @compute @workgroup_size(256)

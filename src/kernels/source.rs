@@ -52,7 +52,8 @@ const OWN: &[&str] = stems!(own_texts);
 /// What shaders share or are cut into. A shader says which of them it takes, in a line of its first comment:
 /// `// with: pairs, pairs_quads(all)`. The word in parentheses takes the place of a template's `$`.
 const PIECES: &[(&str, &str)] = pieces![
-    conv conv_block_bwd pairs pairs_norms pairs_quads pairs_tiles similarity_gradients similarity_matrix sweep
+    conv conv_block_bwd conv_product conv_weight pairs pairs_norms pairs_quads pairs_tiles similarity_gradients
+    similarity_matrix sweep
 ];
 
 /// The pieces that a shader takes, in order, and the word for the `$` of each, empty where it names none.

@@ -3,7 +3,7 @@
 
 use crate::gpu;
 use crate::table::fault_on;
-use etude::cases::{Case, Input};
+use etude::cases::{Case, Input, Role, relative, uniform};
 use etude::device::{Cpu, Device};
 use etude::ops::conv1d::{ConvOptions1d, Precision, conv1d};
 use etude::ops::conv2d::{ConvOptions2d, conv2d};
@@ -129,6 +129,24 @@ fn any_shape_and_options() {
         let precision = if round % 3 == 0 { Precision::Tf32 } else { Precision::F32 };
         check(&devices, &case1d(1 + 3 * (round % 6), c, axis(60), precision));
         check(&devices, &case2d(1 + round % 6 / 2, c, [axis(14), axis(14)]));
+    }
+}
+
+/// llvmpipe ends a shader's loops after 65,535 turns: what comes of it must not look like a result.
+#[test]
+fn a_sum_the_driver_cut_short_is_nan() {
+    let device = gpu::wgpu();
+    let cpu = Cpu::<f32>::new(2).unwrap();
+    for [channels, taps] in [[2, 66_000], [9, 263_000]] {
+        let inputs = [&[1, 1, taps + 9][..], &[channels, 1, taps]]
+            .map(|s| Input::real(s, uniform(1, s.iter().product()), Role::Constant));
+        let case = Case::new("conv1d", "long", inputs.to_vec(), |g, v| {
+            conv1d(g, v[0], v[1], None, ConvOptions1d::default())
+        });
+        let (want, got) = (case.run(&cpu).unwrap(), case.run(&device).unwrap());
+        let cut = got[0].1.iter().any(|v| v.is_nan());
+        assert!(cut || relative(&got[0].1, &want[0].1) < 1e-4, "{taps} taps");
+        assert!(cut || !device.adapter_name().contains("llvmpipe"), "{taps} taps: not long enough to tell");
     }
 }
 

@@ -3,12 +3,13 @@
 use super::geometry::{Axis, Geometry, gcd};
 use crate::kernel::Scratch;
 
-/// Channels and positions of a tile of the WGSL twins, by the channels of a group.
-const fn tile(channels: usize) -> [usize; 2] {
-    match channels {
-        0..=4 => [4, 256],
-        5..=16 => [16, 128],
-        _ => [64, 128],
+/// Rows and columns of a tile of the WGSL twins of `fwd` and `bwd_x`, by the rows of a group.
+const fn tile(rows: usize) -> [usize; 2] {
+    match rows {
+        0..=8 => [8, 256],
+        9..=16 => [16, 256],
+        17..=32 => [32, 128],
+        _ => [64, 64],
     }
 }
 
@@ -95,8 +96,9 @@ impl Geometry {
         } else {
             self.elements()[1]
         };
-        let sums = if self.splits > 1 { self.splits as usize * each + 3 } else { 1 };
-        Scratch { cuda: sums, wgsl: sums }
+        let sums = |all| if self.splits > 1 { all } else { 1 };
+        let splits = self.splits as usize;
+        Scratch { cuda: sums(splits * each + 3), wgsl: sums(splits * self.elements()[1]) }
     }
 
     fn wgsl_tiles(&self, channels: usize, positions: usize) -> usize {
@@ -114,7 +116,7 @@ impl Geometry {
     }
     /// Workgroups of the first stage of `bwd_w`: each owns rows by columns on a run of positions.
     pub fn wgsl_bwd_w(&self) -> [u32; 3] {
-        let [rows, columns] = if self.cout > 16 { [64, 64] } else { [4, 8] };
+        let [rows, columns] = if self.few() { [8, 8] } else { tile(self.cout) };
         [(self.groups * self.cout.div_ceil(rows) * self.terms().div_ceil(columns)) as u32 * self.splits, 1, 1]
     }
     /// Workgroups of its second stage, which adds the runs: a thread owns a weight.
@@ -205,7 +207,7 @@ impl Geometry {
         };
         4 * floats as u32
     }
-    /// Whether the CUDA twin of `bwd_w` takes the way of few channels.
+    /// Whether `bwd_w` takes the way of few channels on GPUs.
     fn few(&self) -> bool {
         self.cout <= 16
     }
