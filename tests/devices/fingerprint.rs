@@ -202,7 +202,7 @@ fn the_wgsl_device() {
     let adapter =
         etude::device::wgpu::adapters().into_iter().find(|a| a.name == device.adapter_name()).unwrap();
     let name = format!("wgpu {}, {}", adapter.name, adapter.driver);
-    of_cases(&table::WGPU[0], &mut block);
+    of_cases(&table::WGPU.runs[0], &mut block);
     of_training(&trained::WGPU, &mut block);
     hold(&name, block);
 }

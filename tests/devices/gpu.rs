@@ -5,6 +5,8 @@ use etude::cases::Case;
 use etude::device::Device;
 #[cfg(feature = "wgpu")]
 use etude::device::wgpu::{ADAPTER_VARIABLE, Select, Wgpu};
+#[cfg(feature = "wgpu")]
+use etude::device::{Buf, Host, HostMut, Launch, Plan};
 use etude::kernel::Elem;
 
 /// Every one of them; `ETUDE_TEST_DEVICES=wgpu`, which is for tests of another driver, leaves out the CUDA sources, whose part
@@ -52,4 +54,28 @@ pub fn wgpu() -> Wgpu {
     Wgpu::new(&adapter()).unwrap_or_else(|e| {
         panic!("{e}\ninstall Mesa's software Vulkan: apt-get install mesa-vulkan-drivers")
     })
+}
+
+/// A device all of whose buffers begin 4 bytes after where one may.
+#[cfg(feature = "wgpu")]
+pub struct Odd<'a>(pub &'a dyn Device);
+
+#[cfg(feature = "wgpu")]
+impl Device for Odd<'_> {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+    fn alloc(&self, elem: Elem, len: usize) -> etude::Result<Buf> {
+        let first = if matches!(elem, Elem::F16 | Elem::Bf16) { 2 } else { 1 };
+        self.0.alloc(elem, len + first)?.window(first, len)
+    }
+    fn write(&self, dst: &Buf, src: Host<'_>) -> etude::Result<()> {
+        self.0.write(dst, src)
+    }
+    fn read(&self, src: &Buf, dst: HostMut<'_>) -> etude::Result<()> {
+        self.0.read(src, dst)
+    }
+    fn compile(&self, launches: Vec<Launch>) -> etude::Result<Box<dyn Plan>> {
+        self.0.compile(launches)
+    }
 }

@@ -1,5 +1,7 @@
 //! What every case of the table gives on each device: run once for all tests of this program, by as many threads as there are.
 
+#[cfg(feature = "wgpu")]
+use crate::gpu;
 use etude::cases::{self, Case, Outcome};
 use etude::device::{Cpu, Device};
 use std::collections::BTreeMap;
@@ -29,12 +31,27 @@ pub static CUDA_ON_CPU: [LazyLock<Outcomes>; 3] = {
     [LazyLock::new(seeded::<0>), LazyLock::new(seeded::<1>), LazyLock::new(seeded::<2>)]
 };
 
-/// The WGSL device's, each case run twice.
+/// What the cases give on the WGSL device.
 #[cfg(feature = "wgpu")]
-pub static WGPU: LazyLock<[Outcomes; 2]> = LazyLock::new(|| {
-    let twice = |case: &Case, device: &dyn Device| (case.run(device), case.run(device));
-    let (first, second) = each(|| Box::new(crate::gpu::wgpu()), twice).into_iter().unzip();
-    [first, second]
+pub struct OnWgpu {
+    /// Each run twice.
+    pub runs: [Outcomes; 2],
+    /// Where all buffers begin between alignments: of small cases whose elements the adapter has.
+    pub odd: Vec<Option<etude::Result<Outcome>>>,
+}
+
+/// The WGSL device's, all by one device for each stem: what its pipelines cost is paid once.
+#[cfg(feature = "wgpu")]
+pub static WGPU: LazyLock<OnWgpu> = LazyLock::new(|| {
+    let thrice = |case: &Case, device: &dyn Device| {
+        let size: usize = case.inputs.iter().map(|i| i.shape.iter().product::<usize>()).sum();
+        let odd = gpu::Odd(device);
+        let small = !case.bench && size <= 4000 && gpu::holds(&odd, case);
+        ((case.run(device), case.run(device)), small.then(|| case.run(&odd)))
+    };
+    let (runs, odd): (Vec<_>, _) = each(|| Box::new(gpu::wgpu()), thrice).into_iter().unzip();
+    let (first, second) = runs.into_iter().unzip();
+    OnWgpu { runs: [first, second], odd }
 });
 
 /// The outcomes on devices that `make` makes.

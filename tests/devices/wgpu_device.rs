@@ -4,13 +4,15 @@
 use crate::child::{arguments, child, run};
 use crate::gpu;
 use crate::launch::{add, fails};
+use crate::table::{CASES, WGPU, fault, faults};
 use etude::device::wgpu::wgpu;
 use etude::device::wgpu::{ADAPTER_VARIABLE, Select, Wgpu, adapters};
-use etude::device::{Device, Launch, Plan};
+use etude::device::{Device, Launch};
 use etude::graph::Graph;
 use etude::kernel::{Elem, Params};
 use etude::kernels::{activation, elementwise};
 use etude::ops;
+use std::collections::HashSet;
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -320,42 +322,12 @@ fn a_callers_tensors_may_begin_anywhere() {
     }
 }
 
-/// A device all of whose buffers begin 4 bytes after where one may.
-struct Odd(Wgpu);
-
-impl Device for Odd {
-    fn name(&self) -> String {
-        self.0.name()
-    }
-    fn alloc(&self, elem: Elem, len: usize) -> etude::Result<etude::device::Buf> {
-        let first = if matches!(elem, Elem::F16 | Elem::Bf16) { 2 } else { 1 };
-        self.0.alloc(elem, len + first)?.window(first, len)
-    }
-    fn write(&self, dst: &etude::device::Buf, src: etude::device::Host<'_>) -> etude::Result<()> {
-        self.0.write(dst, src)
-    }
-    fn read(&self, src: &etude::device::Buf, dst: etude::device::HostMut<'_>) -> etude::Result<()> {
-        self.0.read(src, dst)
-    }
-    fn compile(&self, launches: Vec<Launch>) -> etude::Result<Box<dyn Plan>> {
-        self.0.compile(launches)
-    }
-}
-
 #[test]
 fn every_kernel_runs_on_windows_between_alignments() {
-    let odd = Odd(gpu::wgpu());
-    let mut done = std::collections::HashSet::new();
-    for case in etude::cases::all().into_iter().filter(|c| !c.bench && gpu::holds(&odd, c)) {
-        let size: usize = case.inputs.iter().map(|i| i.shape.iter().product::<usize>()).sum();
-        if size > 4000 {
-            continue;
-        }
-        let (error, at) = case.parity(&odd).unwrap_or_else(|e| panic!("{} {}: {e}", case.stem, case.name));
-        assert!(error <= case.tolerance, "{} {}: {error:e} at {at}", case.stem, case.name);
-        done.insert(case.stem);
-    }
-    let stems: std::collections::HashSet<_> = etude::kernels::REGISTRY.iter().map(|r| r.0).collect();
+    faults(|i, _| fault(i, WGPU.odd[i].as_ref()?));
+    let ran = CASES.iter().zip(&WGPU.odd).filter(|(_, odd)| odd.is_some());
+    let done: HashSet<_> = ran.map(|(case, _)| case.stem).collect();
+    let stems: HashSet<_> = etude::kernels::REGISTRY.iter().map(|r| r.0).collect();
     assert_eq!(done, stems, "a stem has no small case");
 }
 

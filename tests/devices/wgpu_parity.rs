@@ -39,7 +39,7 @@ fn every_case_matches_the_oracle() {
     let device = gpu::wgpu();
     let f16 = device.alloc(Elem::F16, 1).is_ok();
     assert!(f16 || !device.adapter_name().contains("llvmpipe"), "Mesa has f16");
-    faults(|i, case| match &WGPU[0][i] {
+    faults(|i, case| match &WGPU.runs[0][i] {
         _ if MISSING.contains(&case.stem) => None,
         // A type that is not there is refused, and the message says what to do.
         Err(e) if case.stores(Elem::Bf16) && e.to_string().contains("has no bf16") => None,
@@ -56,7 +56,7 @@ fn a_run_repeats_bit_for_bit() {
         if MISSING.contains(&case.stem) || !gpu::holds(&device, case) {
             return None;
         }
-        let [a, b] = [0, 1].map(|run| bits(WGPU[run][i].as_ref().unwrap()));
+        let [a, b] = [0, 1].map(|run| bits(WGPU.runs[run][i].as_ref().unwrap()));
         (a != b).then(|| "differs".into())
     });
 }
