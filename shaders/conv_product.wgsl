@@ -148,17 +148,22 @@ fn wide_$(tile: Tile, thread: u32, height: u32) {
         seats[s] = seat_$(tile, tile.first + s * THREADS + thread);
     }
     var sums: Sums;
-    var ahead = gather_$(tile, thread, height, 0u, &seats);
+    var ahead: Ahead;
     var slice = 0u;
-    for (var term = 0u; term < tile.terms; term += terms) {
-        stage_$(thread, height, slice, ahead);
-        // Whoever still multiplies has the other slice.
-        workgroupBarrier();
-        if term + terms < tile.terms {
-            ahead = gather_$(tile, thread, height, term + terms, &seats);
+    // A slice is gathered in one turn, and multiplied in the next: one gather in the source, of which a driver makes much.
+    for (var term = 0u; term < tile.terms + terms; term += terms) {
+        if term > 0u {
+            stage_$(thread, height, slice, ahead);
+            // Whoever still multiplies has the other slice.
+            workgroupBarrier();
         }
-        multiply(thread, height, slice, &sums);
-        slice = slice_of(height) - slice;
+        if term < tile.terms {
+            ahead = gather_$(tile, thread, height, term, &seats);
+        }
+        if term > 0u {
+            multiply(thread, height, slice, &sums);
+            slice = slice_of(height) - slice;
+        }
     }
     let cut = cut_short(p.batch + 2u);
     var homes: array<u32, 8>;

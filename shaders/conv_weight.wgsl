@@ -155,23 +155,28 @@ fn bwd_w_of_many(tile: WeightTile, thread: u32, height: u32) {
     let width = 4096u / height;
     let lanes = width / 8u;
     var sums: Sums;
-    var ahead = gather_weight(tile, thread, height, tile.first);
+    var ahead: Ahead;
     var slice = 0u;
-    for (var first = tile.first; first < tile.last; first += 8u) {
-        let at = slice + thread % 2u * height + thread / 2u;
-        for (var s = 0u; s < height / 32u; s++) {
-            staged[at + 32u * s] = ahead.rows[s];
+    // As in conv_product.wgsl.
+    for (var first = tile.first; first < tile.last + 8u; first += 8u) {
+        if first > tile.first {
+            let at = slice + thread % 2u * height + thread / 2u;
+            for (var s = 0u; s < height / 32u; s++) {
+                staged[at + 32u * s] = ahead.rows[s];
+            }
+            let column = slice + 2u * height + thread % 2u * width + thread / 2u;
+            for (var s = 0u; s < 128u / height; s++) {
+                staged[column + 32u * s] = ahead.columns[s];
+            }
+            workgroupBarrier();
         }
-        let column = slice + 2u * height + thread % 2u * width + thread / 2u;
-        for (var s = 0u; s < 128u / height; s++) {
-            staged[column + 32u * s] = ahead.columns[s];
+        if first < tile.last {
+            ahead = gather_weight(tile, thread, height, first);
         }
-        workgroupBarrier();
-        if first + 8u < tile.last {
-            ahead = gather_weight(tile, thread, height, first + 8u);
+        if first > tile.first {
+            multiply(thread, height, slice, &sums);
+            slice = slice_of(height) - slice;
         }
-        multiply(thread, height, slice, &sums);
-        slice = slice_of(height) - slice;
     }
     let cut = cut_short(p.batch + 2u);
     for (var r = 0u; r < 8u; r++) {
