@@ -3,7 +3,9 @@
 use crate::{Error, Result};
 use std::future::Future;
 use std::task::{Context, Poll, Waker};
-use wgpu::{Adapter, Backends, DeviceType, DownlevelFlags, Instance, InstanceDescriptor, Limits};
+use wgpu::{
+    Adapter, Backends, DeviceType, DownlevelFlags, Instance, InstanceDescriptor, InstanceFlags, Limits,
+};
 
 /// The environment variable that selects an adapter, by a part of its name or by index.
 pub const ADAPTER_VARIABLE: &str = "ETUDE_ADAPTER";
@@ -67,10 +69,12 @@ pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// An instance of the backends that the kernels are written for.
+/// An instance of the backends that the kernels are written for. Debug builds hand the driver what release builds do: wgpu would
+/// add source lines to a shader, and drivers compile a tenth longer. `WGPU_DEBUG` and `WGPU_VALIDATION` ask for that.
 pub(super) fn instance() -> Instance {
     Instance::new(InstanceDescriptor {
         backends: Backends::VULKAN | Backends::METAL | Backends::DX12,
+        flags: InstanceFlags::empty().with_env(),
         ..InstanceDescriptor::new_without_display_handle()
     })
 }
