@@ -269,7 +269,7 @@ fn $_bwd_b(
     }
     let total = group_sum(thread, sum);
     if thread == 0u && c < cout {
-        db[c] = total;
+        db[c] = nan_if(cut_short(p.batch + 2u), total);
     }
 }
 
@@ -286,6 +286,11 @@ fn height_of(rows: u32) -> u32 {
     return select(select(64u, 32u, rows <= 32u), 16u, rows <= 16u);
 }
 
+// Columns of it.
+fn width_of(height: u32) -> u32 {
+    return 4096u / height;
+}
+
 // Quads of terms of a slice.
 fn depth_of(height: u32) -> u32 {
     return select(2u, 1u, height == 16u);
@@ -295,7 +300,7 @@ fn depth_of(height: u32) -> u32 {
 var<workgroup> staged: array<vec4<f32>, 640>;
 
 fn slice_of(height: u32) -> u32 {
-    return depth_of(height) * (height + 4096u / height);
+    return depth_of(height) * (height + width_of(height));
 }
 
 // Of a thread's row i + r height / 8 the columns j + s width / 8: s below 4, and the others.
@@ -315,9 +320,20 @@ struct Ahead {
     columns: array<vec4<f32>, 4>,
 }
 
+// Stages the rows of a slice: of a row's quads each is another thread's.
+fn stage_rows(thread: u32, height: u32, slice: u32, rows: array<vec4<f32>, 2>) {
+    var quads = rows;
+    for (var s = 0u; s < (height * depth_of(height) + THREADS - 1u) / THREADS; s++) {
+        let at = thread + s * THREADS;
+        if at < height * depth_of(height) {
+            staged[slice + at % depth_of(height) * height + at / depth_of(height)] = quads[s];
+        }
+    }
+}
+
 // Adds what the sums gain from the slice staged at `slice`.
 fn multiply(thread: u32, height: u32, slice: u32, sums: ptr<function, Sums>) {
-    let width = 4096u / height;
+    let width = width_of(height);
     let lanes = width / 8u;
     for (var q = 0u; q < depth_of(height); q++) {
         let column = slice + depth_of(height) * height + q * width + thread % lanes;

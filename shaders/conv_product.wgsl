@@ -19,7 +19,7 @@ fn product_$(workgroup: u32, thread: u32) {
         narrow_$(tile_$(workgroup, NARROW, NARROW_SPAN), thread);
     } else {
         let height = height_of(rows_$());
-        wide_$(tile_$(workgroup, height, 4096u / height), thread, height);
+        wide_$(tile_$(workgroup, height, width_of(height)), thread, height);
     }
 }
 
@@ -104,7 +104,7 @@ fn gather_$(tile: Tile, thread: u32, height: u32, term: u32, seats: ptr<function
             own_weight_$(tile, row, e + 3u),
         );
     }
-    for (var s = 0u; s < 4096u / height / THREADS; s++) {
+    for (var s = 0u; s < width_of(height) / THREADS; s++) {
         let seat = (*seats)[s];
         for (var q = 0u; q < depth; q++) {
             let e = term + 4u * q;
@@ -119,30 +119,14 @@ fn gather_$(tile: Tile, thread: u32, height: u32, term: u32, seats: ptr<function
     return ahead;
 }
 
-fn stage_$(thread: u32, height: u32, slice: u32, ahead: Ahead) {
-    let depth = depth_of(height);
-    let width = 4096u / height;
-    var quads = ahead;
-    for (var s = 0u; s < (height * depth + THREADS - 1u) / THREADS; s++) {
-        let at = thread + s * THREADS;
-        if at < height * depth {
-            staged[slice + at % depth * height + at / depth] = quads.rows[s];
-        }
-    }
-    for (var s = 0u; s < width / THREADS; s++) {
-        for (var q = 0u; q < depth; q++) {
-            staged[slice + depth * height + q * width + s * THREADS + thread] = quads.columns[s * depth + q];
-        }
-    }
-}
-
 fn wide_$(tile: Tile, thread: u32, height: u32) {
     if tile.first >= tile.places {
         return;
     }
-    let width = 4096u / height;
+    let width = width_of(height);
     let lanes = width / 8u;
-    let terms = 4u * depth_of(height);
+    let depth = depth_of(height);
+    let terms = 4u * depth;
     var seats: array<Seat, 4>;
     for (var s = 0u; s < width / THREADS; s++) {
         seats[s] = seat_$(tile, tile.first + s * THREADS + thread);
@@ -153,7 +137,12 @@ fn wide_$(tile: Tile, thread: u32, height: u32) {
     // A slice is gathered in one turn, and multiplied in the next: one gather in the source, of which a driver makes much.
     for (var term = 0u; term < tile.terms + terms; term += terms) {
         if term > 0u {
-            stage_$(thread, height, slice, ahead);
+            stage_rows(thread, height, slice, ahead.rows);
+            for (var s = 0u; s < width / THREADS; s++) {
+                for (var q = 0u; q < depth; q++) {
+                    staged[slice + depth * height + q * width + s * THREADS + thread] = ahead.columns[s * depth + q];
+                }
+            }
             // Whoever still multiplies has the other slice.
             workgroupBarrier();
         }

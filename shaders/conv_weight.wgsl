@@ -129,7 +129,7 @@ fn $_bwd_w(
     }
     if cout_group() > FEW {
         let height = height_of(cout_group());
-        bwd_w_of_many(weight_tile(workgroup, height, 4096u / height), thread, height);
+        bwd_w_of_many(weight_tile(workgroup, height, width_of(height)), thread, height);
     } else {
         bwd_w_of_few(weight_tile(workgroup, 8u, 8u), thread);
     }
@@ -142,7 +142,7 @@ fn gather_weight(tile: WeightTile, thread: u32, height: u32, first: u32) -> Ahea
     for (var s = 0u; s < height / 32u; s++) {
         ahead.rows[s] = ups_of(tile, places, tile.row + thread / 2u + 32u * s);
     }
-    for (var s = 0u; s < 128u / height; s++) {
+    for (var s = 0u; s < width_of(height) / 32u; s++) {
         ahead.columns[s] = unders_of(places, tile.column + thread / 2u + 32u * s);
     }
     return ahead;
@@ -152,7 +152,7 @@ fn bwd_w_of_many(tile: WeightTile, thread: u32, height: u32) {
     if tile.split >= p.splits {
         return;
     }
-    let width = 4096u / height;
+    let width = width_of(height);
     let lanes = width / 8u;
     var sums: Sums;
     var ahead: Ahead;
@@ -160,12 +160,9 @@ fn bwd_w_of_many(tile: WeightTile, thread: u32, height: u32) {
     // As in conv_product.wgsl.
     for (var first = tile.first; first < tile.last + 8u; first += 8u) {
         if first > tile.first {
-            let at = slice + thread % 2u * height + thread / 2u;
-            for (var s = 0u; s < height / 32u; s++) {
-                staged[at + 32u * s] = ahead.rows[s];
-            }
+            stage_rows(thread, height, slice, ahead.rows);
             let column = slice + 2u * height + thread % 2u * width + thread / 2u;
-            for (var s = 0u; s < 128u / height; s++) {
+            for (var s = 0u; s < width_of(height) / 32u; s++) {
                 staged[column + 32u * s] = ahead.columns[s];
             }
             workgroupBarrier();

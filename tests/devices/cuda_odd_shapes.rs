@@ -5,9 +5,8 @@ use crate::gpu;
 use crate::table::fault_on;
 use etude::cases::{Case, Input, Role, normal, uniform};
 use etude::device::Cpu;
-use etude::device::{Buf, Device, Host, HostMut, Launch, Plan};
+use etude::device::Device;
 use etude::graph::{Graph, Var};
-use etude::kernel::Elem;
 use etude::ops::batch_norm::{BatchNormOptions, BatchNormVars, Mode, batch_norm};
 use etude::ops::dropout::{DropoutOptions, dropout};
 use etude::ops::gather::{Layout, WindowOptions, gather_rows, gather_window};
@@ -30,30 +29,9 @@ fn size(i: usize) -> usize {
 const ONE_SUM: &str = "a sum of N terms of either sign, itself 1e-7 of the root of the sum of their squares wrong, may \
                        cancel to a hundredth of that root";
 
-/// A device whose every buffer starts one element after a multiple of 16 bytes.
-struct Unaligned(Box<dyn Device>);
-
-impl Device for Unaligned {
-    fn name(&self) -> String {
-        format!("{}, unaligned", self.0.name())
-    }
-    fn alloc(&self, elem: Elem, len: usize) -> etude::Result<Buf> {
-        self.0.alloc(elem, len + 1)?.window(1, len)
-    }
-    fn write(&self, dst: &Buf, src: Host<'_>) -> etude::Result<()> {
-        self.0.write(dst, src)
-    }
-    fn read(&self, src: &Buf, dst: HostMut<'_>) -> etude::Result<()> {
-        self.0.read(src, dst)
-    }
-    fn compile(&self, launches: Vec<Launch>) -> etude::Result<Box<dyn Plan>> {
-        self.0.compile(launches)
-    }
-}
-
-/// Every device, and every one again with such buffers.
+/// Every device, and every one again whose buffers begin one element after a multiple of 16 bytes.
 fn both() -> Vec<Box<dyn Device>> {
-    let unaligned = |device| Box::new(Unaligned(device)) as Box<dyn Device>;
+    let unaligned = |device| Box::new(gpu::Shifted(device, 0)) as Box<dyn Device>;
     gpu::cuda().into_iter().chain(gpu::cuda().into_iter().map(unaligned)).collect()
 }
 

@@ -2,12 +2,11 @@
 //! and WGSL on a software adapter (Mesa's lavapipe), or on the one that `ETUDE_ADAPTER` names. What is asked for must be there.
 
 use etude::cases::Case;
-use etude::device::Device;
 #[cfg(feature = "wgpu")]
 use etude::device::wgpu::{ADAPTER_VARIABLE, Select, Wgpu};
-#[cfg(feature = "wgpu")]
-use etude::device::{Buf, Host, HostMut, Launch, Plan};
+use etude::device::{Buf, Device, Host, HostMut, Launch, Plan};
 use etude::kernel::Elem;
+use std::ops::Deref;
 
 /// Every one of them; `ETUDE_TEST_DEVICES=wgpu`, which is for tests of another driver, leaves out the CUDA sources, whose part
 /// no driver changes. Devices run one step at a time, so who asks gets its own.
@@ -56,17 +55,15 @@ pub fn wgpu() -> Wgpu {
     })
 }
 
-/// A device all of whose buffers begin 4 bytes after where one may.
-#[cfg(feature = "wgpu")]
-pub struct Odd<'a>(pub &'a dyn Device);
+/// A device all of whose buffers begin so many bytes, and an element at least, after where one may.
+pub struct Shifted<D>(pub D, pub usize);
 
-#[cfg(feature = "wgpu")]
-impl Device for Odd<'_> {
+impl<'a, D: Deref<Target = dyn Device + 'a> + Send + Sync> Device for Shifted<D> {
     fn name(&self) -> String {
-        self.0.name()
+        format!("{}, shifted", self.0.name())
     }
     fn alloc(&self, elem: Elem, len: usize) -> etude::Result<Buf> {
-        let first = if matches!(elem, Elem::F16 | Elem::Bf16) { 2 } else { 1 };
+        let first = (self.1 / elem.bytes::<f32>()).max(1);
         self.0.alloc(elem, len + first)?.window(first, len)
     }
     fn write(&self, dst: &Buf, src: Host<'_>) -> etude::Result<()> {

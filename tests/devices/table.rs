@@ -45,7 +45,7 @@ pub struct OnWgpu {
 pub static WGPU: LazyLock<OnWgpu> = LazyLock::new(|| {
     let thrice = |case: &Case, device: &dyn Device| {
         let size: usize = case.inputs.iter().map(|i| i.shape.iter().product::<usize>()).sum();
-        let odd = gpu::Odd(device);
+        let odd = gpu::Shifted(device, 4);
         let small = !case.bench && size <= 4000 && gpu::holds(&odd, case);
         ((case.run(device), case.run(device)), small.then(|| case.run(&odd)))
     };

@@ -3,7 +3,7 @@
 use super::geometry::{Axis, Geometry, gcd};
 use crate::kernel::Scratch;
 
-/// Rows and columns of a tile of the WGSL twins of `fwd` and `bwd_x`, by the rows of a group.
+/// Rows and columns of a tile of the WGSL twins, by the rows of a group.
 const fn tile(rows: usize) -> [usize; 2] {
     match rows {
         0..=8 => [8, 256],
@@ -88,8 +88,8 @@ impl Geometry {
         (BLOCKS / self.cuda_weight_tiles()).clamp(1, runs) as u32
     }
 
-    /// Elements of the partial gradients of the weight; one, not used, where there is a single run. Whole tiles where channels
-    /// are few, and what it takes to start at a multiple of 16 bytes.
+    /// Elements of the partial gradients of the weight; one, not used, where there is a single run. CUDA's are whole tiles
+    /// where channels are few, and what it takes to start at a multiple of 16 bytes.
     pub fn parts(&self) -> Scratch {
         let each = if self.few() {
             self.cuda_weight_tiles() * self.few_tiles() * FEW * FEW
