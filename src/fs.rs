@@ -1,10 +1,46 @@
-//! Files that are whole or absent.
+//! Files: read within bounds, written whole or not at all.
 
 use crate::{Error, Result};
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The bytes of the regular file at `path`, at most `limit` of them.
+///
+/// Pipes, devices and terminals are refused before they are opened, which would wait for a writer or never end.
+///
+/// # Errors
+/// [`Error::Data`] if `path` is no regular file or is larger than `limit`, [`Error::Io`] if it cannot be read.
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let io = |source| Error::io(path, "read")(source);
+    let about = fs::metadata(path).map_err(io)?;
+    if about.is_dir() {
+        return Err(io(ErrorKind::IsADirectory.into()));
+    }
+    if !about.is_file() {
+        return Err(Error::data(
+            path,
+            None,
+            "is no regular file but a pipe or a device: write what it gives to a file first",
+        ));
+    }
+    let too_large = |size: u64| {
+        let message =
+            format!("is {size} bytes long; a file of this kind has at most {limit}: is it the right one?");
+        Error::data(path, None, message)
+    };
+    if about.len() > limit {
+        return Err(too_large(about.len()));
+    }
+    let mut bytes = Vec::with_capacity(about.len() as usize);
+    // It may grow meanwhile, and files of /proc say that they are empty.
+    fs::File::open(path).map_err(io)?.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > limit {
+        return Err(too_large(bytes.len() as u64));
+    }
+    Ok(bytes)
+}
 
 /// Writes `bytes` to `path` whole or not at all: a temporary file beside it, then a rename.
 ///

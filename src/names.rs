@@ -1,4 +1,4 @@
-//! Choices that people and files make by name.
+//! Names and words of people and files: choices made by name, and how a message quotes what it found.
 
 /// Gives an enum `ALL`, `name()`, and reading and writing by that name, with serde too.
 macro_rules! named {
@@ -49,6 +49,17 @@ macro_rules! named {
 
 pub(crate) use named;
 
+/// Characters of a foreign text that a message repeats at most.
+const QUOTED: usize = 80;
+
+/// What was found, as a message quotes it: in quotation marks, control characters escaped, cut after 80 characters.
+pub fn quoted(text: &str) -> String {
+    let mut shown = text.chars();
+    let start: String = shown.by_ref().take(QUOTED).collect();
+    let rest = if shown.next().is_some() { "…" } else { "" };
+    format!("{start:?}{rest}")
+}
+
 /// `a, b or c`.
 pub(crate) fn listed(names: &[&str]) -> String {
     match names {
@@ -60,6 +71,12 @@ pub(crate) fn listed(names: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quotation_is_short_and_shows_what_cannot_be_seen() {
+        assert_eq!(quoted("a\x1b[2J\u{202e}\tb"), "\"a\\u{1b}[2J\\u{202e}\\tb\"");
+        assert_eq!(quoted(&"é".repeat(200_000)), format!("\"{}\"…", "é".repeat(80)));
+    }
 
     #[test]
     fn a_list_reads_like_one() {

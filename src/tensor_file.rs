@@ -1,6 +1,6 @@
 //! Files of tensors: safetensors, with a record of what they are in the metadata.
 
-use crate::fs::write_atomic;
+use crate::fs::{self, write_atomic};
 use crate::optim::Tensor;
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, TensorView};
@@ -11,6 +11,9 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::path::Path;
+
+/// Largest file read: the network has some thousand parameters, a checkpoint a few copies of them.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// A kind of safetensors file of ours: F32 tensors, and a JSON record, with a `format`, in the metadata.
 pub(crate) struct TensorFile {
@@ -43,7 +46,7 @@ impl TensorFile {
     /// Reads a file; errors name what it is instead.
     pub(crate) fn read<R: DeserializeOwned>(&self, path: &Path) -> Result<(R, Vec<Tensor>)> {
         let Self { name, key, format } = self;
-        let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
+        let bytes = fs::read(path, MAX_BYTES)?;
         let fault = |message: String| Error::data(path, None, message);
         let foreign = |e: SafeTensorError| fault(format!("is no {name} file, or a truncated one: {e}"));
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(foreign)?;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::names::named;
-use crate::{Error, Result};
+use crate::names::{named, quoted};
+use crate::{Error, Result, fs};
 
 /// The default hop in seconds: 256 samples at 44.1 kHz, 5.8 ms.
 pub const HOP: f64 = 256.0 / 44100.0;
@@ -16,6 +16,23 @@ const MIN_HZ: f64 = 8.1758;
 /// Longest contour in frames (27 hours at the default hop): a stray time stamp of 1e12 s in a file must
 /// not ask for all the memory there is.
 const MAX_FRAMES: usize = 1 << 24;
+
+/// Largest f0 file: a day of rows a millisecond apart is some 2 GB, an hour of them 80 MB.
+const MAX_BYTES: u64 = 1 << 28;
+
+/// How f0 files are read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct F0Options {
+    /// Hop of the contour that is made, in seconds.
+    pub hop: f64,
+}
+
+impl Default for F0Options {
+    /// The hop [`HOP`].
+    fn default() -> Self {
+        Self { hop: HOP }
+    }
+}
 
 /// MIDI pitch of a frequency in Hz: `69 + 12·log2(f/440)`.
 pub fn hz_to_midi(hz: f64) -> f64 {
@@ -69,13 +86,14 @@ impl Contour {
     }
 
     /// Reads a text file of two columns, time in seconds and f0 in Hz (0 is unvoiced), separated by whitespace,
-    /// comma, semicolon or tab, and resamples it to `hop` seconds as [`Contour::from_f0`] does.
+    /// comma, semicolon or tab, and resamples it to `options.hop` as [`Contour::from_f0`] does.
     ///
     /// Empty lines, lines that start with `#` and one line of column names are skipped.
-    pub fn read(path: impl AsRef<Path>, hop: f64) -> Result<Self> {
+    pub fn read(path: impl AsRef<Path>, options: &F0Options) -> Result<Self> {
+        let F0Options { hop } = *options;
         check_hop(hop)?;
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
+        let bytes = fs::read(path, MAX_BYTES)?;
         let text = std::str::from_utf8(&bytes)
             .map_err(|_| Error::data(path, None, "not a text file; expected two columns, time and f0"))?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -98,7 +116,7 @@ impl Contour {
                 (Some(Err(_)), Some(Err(_)), None) if may_be_header => {}
                 _ => {
                     let message =
-                        format!("expected two numbers, time in seconds and f0 in Hz, found {line:?}");
+                        format!("expected two numbers, time in seconds and f0 in Hz, found {}", quoted(line));
                     return Err(Error::data(path, Some(number), message));
                 }
             }
@@ -237,7 +255,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.txt");
         std::fs::write(&path, text).unwrap();
-        Contour::read(&path, HOP)
+        Contour::read(&path, &F0Options::default())
     }
 
     #[test]
@@ -324,7 +342,7 @@ mod tests {
         assert_eq!(line("0.1 440\n0.1 440\n"), Some(2));
         assert_eq!(line(""), None);
         assert_eq!(line("0 0\n"), None);
-        assert!(matches!(Contour::read("/no/such/file", HOP), Err(Error::Io { .. })));
+        assert!(matches!(Contour::read("/no/such/file", &F0Options::default()), Err(Error::Io { .. })));
     }
 
     #[test]

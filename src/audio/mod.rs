@@ -4,4 +4,4 @@ pub mod align;
 pub mod contour;
 
 pub use align::{AlignOptions, Alignment, CHANNELS, align};
-pub use contour::{Contour, HOP, Scale};
+pub use contour::{Contour, F0Options, HOP, Scale};

@@ -18,9 +18,10 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::csv_error::csv_error;
+use super::load_options::LoadOptions;
 use super::recordings::{OVERALL, Recordings, Reference, Take};
 use super::split::Split;
-use crate::audio::{Contour, HOP};
+use crate::audio::Contour;
 use crate::{Error, Result};
 
 /// Which column holds what.
@@ -141,7 +142,7 @@ impl Line {
 /// Loads the takes that a manifest lists. A take's id is its `path` as written there, a reference's likewise.
 ///
 /// Everything malformed is an error that names the file and line.
-pub fn load(manifest: impl AsRef<Path>) -> Result<Recordings> {
+pub fn load(manifest: impl AsRef<Path>, options: &LoadOptions) -> Result<Recordings> {
     let manifest = manifest.as_ref();
     let mut reader = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)
@@ -173,7 +174,7 @@ pub fn load(manifest: impl AsRef<Path>) -> Result<Recordings> {
         }
     }
     let base = manifest.parent().unwrap_or(Path::new(""));
-    let read = |name: &str, line: u64| match Contour::read(base.join(name), HOP) {
+    let read = |name: &str, line: u64| match Contour::read(base.join(name), &options.f0) {
         // The manifest is where a missing file is to be put right.
         Err(Error::Io { path, source, .. }) => {
             Err(Error::data(manifest, Some(line), format!("{}: {source}", path.display())))

@@ -17,8 +17,9 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::csv_error::csv_error;
+use super::load_options::LoadOptions;
 use super::recordings::{OVERALL, Recordings, Reference, Take};
-use crate::audio::{Contour, HOP};
+use crate::audio::Contour;
 use crate::{Error, Result};
 
 /// What a file name in `f0data/` says.
@@ -159,7 +160,7 @@ impl Annotations {
 ///
 /// One criterion, `overall`. Recordings without annotation, without f0 or without any grade are dropped and
 /// counted in [`Recordings::notes`]; anything malformed is an error that names the file and line.
-pub fn load(directory: impl AsRef<Path>) -> Result<Recordings> {
+pub fn load(directory: impl AsRef<Path>, options: &LoadOptions) -> Result<Recordings> {
     let directory = directory.as_ref();
     let annotations = Annotations::read(&directory.join("annotations").join("annotations.csv"))?;
     let f0data = directory.join("f0data");
@@ -209,7 +210,7 @@ pub fn load(directory: impl AsRef<Path>) -> Result<Recordings> {
     }
 
     let contours: Vec<Contour> =
-        wanted.par_iter().map(|(_, path, _)| Contour::read(path, HOP)).collect::<Result<_>>()?;
+        wanted.par_iter().map(|(_, path, _)| Contour::read(path, &options.f0)).collect::<Result<_>>()?;
     let mut recordings = Recordings { criteria: vec![OVERALL.into()], ..Default::default() };
     for ((name, _, rating), contour) in wanted.into_iter().zip(contours) {
         let (id, melody) = (name.stem.to_owned(), name.melody.to_owned());

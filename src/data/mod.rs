@@ -6,6 +6,7 @@
 mod csv_error;
 pub mod inputs;
 mod load;
+mod load_options;
 pub mod manifest;
 pub mod mastmelody;
 pub(crate) mod random;
@@ -15,5 +16,6 @@ pub mod synth;
 
 pub use inputs::{Example, InputKind, InputOptions, Inputs, Row};
 pub use load::load;
+pub use load_options::LoadOptions;
 pub use recordings::{OVERALL, Recordings, Reference, Take};
 pub use split::{Split, SplitIndices, holdout, k_folds};

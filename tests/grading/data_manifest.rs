@@ -4,7 +4,7 @@ use std::path::Path;
 
 use etude::Error;
 use etude::data::synth::{self, SynthOptions};
-use etude::data::{Recordings, Split, load};
+use etude::data::{LoadOptions, Recordings, Split, load};
 use tempfile::TempDir;
 
 /// A manifest of these lines beside f0 files `a.txt`, `b.csv` and `ref/1.txt`, `ref/2.txt`.
@@ -20,13 +20,13 @@ fn layout(lines: &[&str]) -> TempDir {
 }
 
 fn read(lines: &[&str]) -> Recordings {
-    load(layout(lines).path()).unwrap()
+    load(layout(lines).path(), &LoadOptions::default()).unwrap()
 }
 
 /// The line and text of the error that these lines give.
 fn fault(lines: &[&str]) -> (Option<u64>, String) {
     let dir = layout(lines);
-    match load(dir.path().join("manifest.csv")).unwrap_err() {
+    match load(dir.path().join("manifest.csv"), &LoadOptions::default()).unwrap_err() {
         Error::Data { path, line, message } => {
             assert_eq!(path, dir.path().join("manifest.csv"));
             (line, message)
@@ -118,7 +118,7 @@ fn columns_that_do_not_fit_are_named() {
 fn a_fault_in_an_f0_file_is_that_files() {
     let dir = layout(&["path,performer,rating", "a.txt,x,0.5"]);
     std::fs::write(dir.path().join("a.txt"), "0 440\n0.1 -1\n").unwrap();
-    let error = load(dir.path()).unwrap_err().to_string();
+    let error = load(dir.path(), &LoadOptions::default()).unwrap_err().to_string();
     assert!(error.contains("a.txt:2: f0 -1"), "{error}");
 }
 
@@ -141,7 +141,7 @@ fn the_synthetic_set_reads_back_as_written() {
     assert_eq!(entries(&out), ["manifest.csv", "references", "takes"]);
     assert_eq!(entries(out.parent().unwrap()), ["set"]);
 
-    let read = load(&out).unwrap();
+    let read = load(&out, &LoadOptions::default()).unwrap();
     assert_eq!(read.criteria, written.criteria);
     assert_eq!((read.takes.len(), read.references.len()), (8, 6));
     for (a, b) in read.takes.iter().zip(&written.takes) {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use etude::Error;
-use etude::data::{InputKind, InputOptions, Inputs, load};
+use etude::data::{InputKind, InputOptions, Inputs, LoadOptions, load};
 use tempfile::TempDir;
 
 const HEADER: &str = "index,file,1Asli,5Ozan,2Asli,3Cihan,4Cihan,fullAgree,fullAgree_score,majority_score";
@@ -32,7 +32,7 @@ fn f0(dir: &TempDir, name: &str) -> PathBuf {
 
 /// The path, line and text of a data error.
 fn fault(path: &Path) -> (PathBuf, Option<u64>, String) {
-    match load(path).unwrap_err() {
+    match load(path, &LoadOptions::default()).unwrap_err() {
         Error::Data { path, line, message } => (path, line, message),
         other => panic!("{other}"),
     }
@@ -53,7 +53,7 @@ fn names_say_melody_singer_and_pass() {
         "3,52_mel2_ref7.wav,4.0,4.0,4.0,4.0,4.0,True,4.0,4.0",
     ];
     let files = ["510_mel1_per101_pass", "52_mel2_per101_fail", "52_mel2_per7", "52_mel2_ref7"];
-    let recordings = load(layout(&rows, &files).path()).unwrap();
+    let recordings = load(layout(&rows, &files).path(), &LoadOptions::default()).unwrap();
     let takes: Vec<_> = recordings
         .takes
         .iter()
@@ -78,7 +78,7 @@ fn names_say_melody_singer_and_pass() {
 
 #[test]
 fn an_experts_passes_are_averaged_before_the_experts() {
-    let recordings = load(layout(PLAIN, PLAIN_F0).path()).unwrap();
+    let recordings = load(layout(PLAIN, PLAIN_F0).path(), &LoadOptions::default()).unwrap();
     // Asli 1 (one pass left empty), Ozan 2, Cihan (4 + 2)/2 = 3: mean 2, not the plain mean 2.25.
     assert_eq!(recordings.takes[0].ratings, [(2.0 - 1.0) / 3.0]);
 }
@@ -90,7 +90,9 @@ fn rows_of_one_recording_are_merged() {
         "1,51_mel1_per2.wav,1.0,1.0,1.0,1.0,1.0,True,1.0,1.0",
         "2,51_mel1_per1.wav,1.0,1.0,1.0,2.0,,False,,",
     ];
-    let recordings = load(layout(&rows, &["51_mel1_per1_fail", "51_mel1_per2_fail"]).path()).unwrap();
+    let recordings =
+        load(layout(&rows, &["51_mel1_per1_fail", "51_mel1_per2_fail"]).path(), &LoadOptions::default())
+            .unwrap();
     // Asli 1, Ozan 1, Cihan 3.
     assert!((recordings.takes[0].ratings[0] - (5.0 / 3.0 - 1.0) / 3.0).abs() < 1e-6);
     assert_eq!(recordings.takes.len(), 2);
@@ -122,7 +124,7 @@ fn what_does_not_match_is_dropped_and_counted() {
         "51_mel1_ref9",
         "README",
     ];
-    let recordings = load(layout(&rows, &files).path()).unwrap();
+    let recordings = load(layout(&rows, &files).path(), &LoadOptions::default()).unwrap();
     assert_eq!((recordings.takes.len(), recordings.references.len()), (1, 1));
     let notes = recordings.notes.join("\n");
     for expected in [
@@ -189,7 +191,7 @@ fn a_directory_without_takes_is_refused() {
 
     let empty = tempfile::tempdir().unwrap();
     assert!(fault(empty.path()).2.contains("expected a directory with annotations"));
-    assert!(matches!(load(empty.path().join("none")), Err(Error::Io { .. })));
+    assert!(matches!(load(empty.path().join("none"), &LoadOptions::default()), Err(Error::Io { .. })));
     let stray = empty.path().join("a.txt");
     std::fs::write(&stray, "x").unwrap();
     assert!(fault(&stray).2.contains("manifest"));
@@ -205,7 +207,7 @@ fn passed_and_failed_at_once_is_refused() {
 fn takes_meet_the_references_of_their_melody_alone() {
     let rows = [PLAIN[0], PLAIN[1], "2,510_mel2_per101.wav,1.0,1.0,1.0,1.0,1.0,True,1.0,1.0"];
     let files = [PLAIN_F0[0], PLAIN_F0[1], "510_mel2_per101_fail"];
-    let recordings = load(layout(&rows, &files).path()).unwrap();
+    let recordings = load(layout(&rows, &files).path(), &LoadOptions::default()).unwrap();
     assert_eq!(InputKind::default_for(&recordings), InputKind::AlignmentPath);
     let inputs = Inputs::build(&recordings, &InputOptions::default(), &|_, _| {}).unwrap();
     assert_eq!(inputs.examples.len(), 1);

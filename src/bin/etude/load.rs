@@ -2,7 +2,7 @@
 
 use etude::Result;
 use etude::data::synth::{self, SynthOptions};
-use etude::data::{self, InputOptions, Inputs, Recordings};
+use etude::data::{self, InputOptions, Inputs, LoadOptions, Recordings};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::Path;
 
@@ -16,7 +16,7 @@ pub fn bar(length: usize, what: &str) -> ProgressBar {
 /// The recordings at `data`, or the synthetic set of a seed.
 pub fn recordings(data: Option<&Path>, seed: u64) -> Result<Recordings> {
     match data {
-        Some(path) => data::load(path),
+        Some(path) => data::load(path, &LoadOptions::default()),
         None => synth::generate(&SynthOptions { seed, ..SynthOptions::default() }),
     }
 }
