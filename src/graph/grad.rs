@@ -16,7 +16,7 @@ impl Graph {
         }
         let target = self.temp_like(var);
         if !self.grads.contains_key(&var) {
-            self.nodes[target.0].home = self.nodes[var.0].grad_home.clone();
+            self.nodes[target.index].home = self.nodes[var.index].grad_home.clone();
         }
         Some(target)
     }
@@ -26,6 +26,7 @@ impl Graph {
     /// # Errors
     /// When the shapes differ.
     pub fn give_grad(&mut self, var: Var, grad: Var) -> Result<()> {
+        self.check_own("give_grad", "grad", &[var, grad])?;
         if !self.needs_grad(var) {
             return Ok(());
         }
@@ -44,7 +45,7 @@ impl Graph {
             }
             // In place only in the leaf's own memory: an intermediate gradient may have been handed
             // to several values as it is.
-            Some(sum) if self.nodes[var.0].grad_home.is_some() => self.accumulate(sum, grad)?,
+            Some(sum) if self.nodes[var.index].grad_home.is_some() => self.accumulate(sum, grad)?,
             Some(sum) => {
                 let total = self.sum(sum, grad)?;
                 self.grads.insert(var, total);
@@ -55,8 +56,10 @@ impl Graph {
 
     /// The first gradient of `var`: one that was handed over as it is may lie elsewhere, and is copied to the leaf's own memory.
     fn at_home(&mut self, var: Var, grad: Var) -> Result<Var> {
-        let home = match &self.nodes[var.0].grad_home {
-            Some(home) if self.nodes[grad.0].home.as_ref().is_none_or(|h| !h.overlaps(home)) => home.clone(),
+        let home = match &self.nodes[var.index].grad_home {
+            Some(home) if self.nodes[grad.index].home.as_ref().is_none_or(|h| !h.overlaps(home)) => {
+                home.clone()
+            }
             _ => return Ok(grad),
         };
         let shape = self.shape(var).to_vec();
@@ -81,6 +84,7 @@ impl Graph {
     /// # Errors
     /// When `loss` is no scalar, needs no gradient, or the graph went backward before.
     pub fn backward(&mut self, loss: Var) -> Result<()> {
+        self.check_own("backward", "loss", &[loss])?;
         if self.len(loss) != 1 {
             return Err(Error::shape(
                 "backward",
@@ -99,6 +103,8 @@ impl Graph {
     /// # Errors
     /// When the shapes differ, no gradient can flow, or the graph went backward before.
     pub fn backward_from(&mut self, output: Var, upstream: Var) -> Result<()> {
+        self.check_own("backward", "output", &[output])?;
+        self.check_own("backward", "upstream", &[upstream])?;
         if !self.needs_grad(output) {
             return Err(Error::shape("backward", "loss", "depends on no leaf that takes a gradient"));
         }

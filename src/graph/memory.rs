@@ -21,9 +21,9 @@ impl Graph {
         let mut live = Vec::new();
         for (i, launch) in self.launches.iter().enumerate().rev() {
             let bound = || launch.kernel.bindings.iter().zip(launch.vars.iter().copied());
-            if bound()
-                .any(|(b, v)| b.access.writes() && (wanted[self.root(v)] || self.nodes[v.0].home.is_some()))
-            {
+            if bound().any(|(b, v)| {
+                b.access.writes() && (wanted[self.root(v)] || self.nodes[v.index].home.is_some())
+            }) {
                 bound().filter(|(b, _)| b.access.reads()).for_each(|(_, v)| wanted[self.root(v)] = true);
                 live.push(i);
             }

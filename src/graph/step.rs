@@ -13,22 +13,23 @@ impl Graph {
     /// values in `keep` can be read after a run with [`Step::buf`].
     ///
     /// # Errors
-    /// When a launch reads what none has written, or the device refuses.
+    /// When a launch reads what none has written, a value in `keep` is another graph's, or the device refuses.
     pub fn compile(&self, device: &dyn Device, keep: &[Var]) -> Result<Step> {
+        self.check_own("compile", "keep", keep)?;
         let live = self.live_launches(keep);
         let mut homes: Vec<Option<Buf>> = self.nodes.iter().map(|n| n.home.clone()).collect();
         for &var in keep {
-            let root = self.nodes[var.0].root;
+            let root = self.nodes[var.index].root;
             if homes[root].is_none() {
                 homes[root] = Some(device.alloc(self.elem(var), self.len(var))?);
             }
         }
         if let Some(var) = self.no_index {
-            homes[var.0] = Some(device.alloc(Elem::Index, 1)?);
+            homes[var.index] = Some(device.alloc(Elem::Index, 1)?);
         }
         let place = |var: usize| match self.nodes[var].scratch {
             Some(need) => device.scratch(need),
-            None => self.len(Var(var)),
+            None => self.len(self.var(var)),
         };
         let planned = self.plan(&live, &homes, &place)?;
         let slots =

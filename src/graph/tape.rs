@@ -5,10 +5,15 @@ use crate::kernel::{Elem, Kernel, Params, Scratch};
 use crate::{Error, Result};
 use bytemuck::NoUninit;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A value in a [`Graph`].
+/// A value in a [`Graph`], known to that graph alone: ops, [`Graph::compile`] and [`Graph::backward`] of another refuse it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Var(pub(super) usize);
+pub struct Var {
+    /// Which graph.
+    graph: u64,
+    pub(super) index: usize,
+}
 
 pub(super) struct Node {
     pub(super) shape: Vec<usize>,
@@ -33,8 +38,9 @@ pub(super) struct Recorded {
 pub(super) type Backward = Box<dyn FnOnce(&mut Graph, Var) -> Result<()>>;
 
 /// Records ops over statically shaped values.
-#[derive(Default)]
 pub struct Graph {
+    /// Unlike every other graph's of this process.
+    id: u64,
     pub(super) nodes: Vec<Node>,
     pub(super) launches: Vec<Recorded>,
     /// Values in the order they were made, each with what takes its gradient further back.
@@ -46,17 +52,53 @@ pub struct Graph {
     pub(super) no_index: Option<Var>,
 }
 
+impl Default for Graph {
+    fn default() -> Self {
+        static GRAPHS: AtomicU64 = AtomicU64::new(0);
+        Self {
+            id: GRAPHS.fetch_add(1, Ordering::Relaxed),
+            nodes: Vec::new(),
+            launches: Vec::new(),
+            tape: Vec::new(),
+            grads: HashMap::new(),
+            unit: None,
+            no_index: None,
+        }
+    }
+}
+
 impl Graph {
     /// An empty graph.
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// What is known of a value; nothing of another graph's.
+    fn known(&self, var: Var) -> Option<&Node> {
+        (var.graph == self.id).then(|| &self.nodes[var.index])
+    }
+
+    /// Whether these values are this graph's.
+    ///
+    /// # Errors
+    /// When one is not.
+    pub(super) fn check_own(&self, op: &'static str, argument: &'static str, vars: &[Var]) -> Result<()> {
+        if vars.iter().all(|var| var.graph == self.id) {
+            return Ok(());
+        }
+        Err(Error::shape(op, argument, "is a value of another graph: record everything in one"))
+    }
+
+    /// The value at `index`.
+    pub(super) fn var(&self, index: usize) -> Var {
+        Var { graph: self.id, index }
+    }
+
     fn node(&mut self, shape: &[usize], elem: Elem) -> Var {
         let root = self.nodes.len();
         let (shape, home, grad_home) = (shape.to_vec(), None, None);
         self.nodes.push(Node { shape, root, elem, home, grad_home, needs_grad: false, scratch: None });
-        Var(root)
+        self.var(root)
     }
 
     /// Binds device memory as a constant of the given shape.
@@ -72,7 +114,7 @@ impl Graph {
             ));
         }
         let var = self.node(shape, buf.elem());
-        self.nodes[var.0].home = Some(buf.clone());
+        self.nodes[var.index].home = Some(buf.clone());
         Ok(var)
     }
 
@@ -91,8 +133,8 @@ impl Graph {
                 format!("{} elements for the gradient of {}", grad.len(), buf.len()),
             ));
         }
-        self.nodes[var.0].needs_grad = true;
-        self.nodes[var.0].grad_home = grad.cloned();
+        self.nodes[var.index].needs_grad = true;
+        self.nodes[var.index].grad_home = grad.cloned();
         Ok(var)
     }
 
@@ -104,7 +146,7 @@ impl Graph {
     /// What a launch keeps between its stages: as much as the device needs that runs it.
     pub fn scratch(&mut self, need: Scratch) -> Var {
         let var = self.temp(&[need.most()]);
-        self.nodes[var.0].scratch = Some(need);
+        self.nodes[var.index].scratch = Some(need);
         var
     }
 
@@ -126,13 +168,13 @@ impl Graph {
 
     /// A new intermediate with the shape of `var`.
     pub fn temp_like(&mut self, var: Var) -> Var {
-        let shape = self.nodes[var.0].shape.clone();
+        let shape = self.shape(var).to_vec();
         self.node(&shape, Elem::Real)
     }
 
-    /// The shape of a value.
+    /// The shape of a value; `[]` for one of another graph, which the launch that takes it refuses.
     pub fn shape(&self, var: Var) -> &[usize] {
-        &self.nodes[var.0].shape
+        self.known(var).map_or(&[], |node| &node.shape)
     }
 
     /// The shape of a value as an array of the rank an op expects.
@@ -145,39 +187,42 @@ impl Graph {
         argument: &'static str,
         var: Var,
     ) -> Result<[usize; N]> {
+        self.check_own(op, argument, &[var])?;
         let shape = self.shape(var);
         shape
             .try_into()
             .map_err(|_| Error::shape(op, argument, format!("needs {N} dimensions, has shape {shape:?}")))
     }
 
-    /// The element type of a value.
+    /// The element type of a value; [`Elem::Real`] for one of another graph.
     pub fn elem(&self, var: Var) -> Elem {
-        self.nodes[var.0].elem
+        self.known(var).map_or(Elem::Real, |node| node.elem)
     }
 
     /// Whether a gradient may flow into this value.
     pub fn needs_grad(&self, var: Var) -> bool {
-        self.nodes[var.0].needs_grad
+        self.known(var).is_some_and(|node| node.needs_grad)
     }
 
     /// The memory of `var` under another shape; see [`crate::ops::reshape`] for one on the tape.
     pub(crate) fn alias(&mut self, var: Var, shape: &[usize]) -> Result<Var> {
+        self.check_own("reshape", "x", &[var])?;
         let from = self.shape(var);
         if elements(shape) != elements(from) {
             return Err(Error::shape("reshape", "shape", format!("{from:?} cannot become {shape:?}")));
         }
         let alias = self.node(shape, self.elem(var));
-        self.nodes[alias.0].root = self.nodes[var.0].root;
-        self.nodes[alias.0].home = self.nodes[var.0].home.clone();
+        self.nodes[alias.index].root = self.nodes[var.index].root;
+        self.nodes[alias.index].home = self.nodes[var.index].home.clone();
         Ok(alias)
     }
 
     /// Appends a launch of `kernel` over `vars` in binding order.
     ///
     /// # Errors
-    /// When the count or an element type differs from the kernel's row.
+    /// When the count or an element type differs from the kernel's row, or a value is another graph's.
     pub fn launch<P: NoUninit>(&mut self, kernel: &'static Kernel, params: &P, vars: &[Var]) -> Result<()> {
+        self.check_own(kernel.name, "bindings", vars)?;
         let rows = kernel.bindings;
         if rows.len() != vars.len() || rows.iter().zip(vars).any(|(r, &v)| r.elem != self.elem(v)) {
             let given: Vec<_> = vars.iter().map(|&v| self.elem(v)).collect();
@@ -202,15 +247,15 @@ impl Graph {
         inputs: &[Var],
         backward: impl FnOnce(&mut Self, Var) -> Result<()> + 'static,
     ) {
-        if inputs.iter().any(|&v| self.needs_grad(v)) {
-            self.nodes[output.0].needs_grad = true;
+        if self.known(output).is_some() && inputs.iter().any(|&v| self.needs_grad(v)) {
+            self.nodes[output.index].needs_grad = true;
             self.tape.push((output, Box::new(backward)));
         }
     }
 
     /// The value whose memory `var` is.
     pub(super) fn root(&self, var: Var) -> usize {
-        self.nodes[var.0].root
+        self.nodes[var.index].root
     }
 
     /// Elements of a value.

@@ -14,6 +14,8 @@ mod contrastive_loss;
 mod conv_golden;
 /// Convolutions of any shape and options.
 mod conv_properties;
+/// Values of another graph.
+mod foreign;
 /// The fused network against its plain ops.
 mod network;
 /// Dropout's generator, rate and mask.
