@@ -45,6 +45,9 @@ const REFINE_BELOW: f32 = 1.5;
 /// Steps over which `tempo_trend` is averaged.
 const TREND: usize = 21;
 
+/// Largest table of the path, in cells of a byte: 9 hours against 9 in the widest default band.
+const MAX_CELLS: u64 = 1 << 30;
+
 /// How to align.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AlignOptions {
@@ -145,6 +148,10 @@ pub struct Alignment {
 /// Aligns `performance` to `reference`; see the module's description. The hops must agree.
 ///
 /// Takes `O(T · band)` time and memory for `T` blocks of 23 ms; any two contours align, down to one frame.
+///
+/// # Errors
+/// [`Error::Config`] if an option is out of its range, [`Error::Shape`] if the hops differ, or if the band over these lengths
+/// has more than 2^30 cells.
 pub fn align(performance: &Contour, reference: &Contour, options: &AlignOptions) -> Result<Alignment> {
     options.check()?;
     let (hop, other) = (performance.hop(), reference.hop());
@@ -160,6 +167,17 @@ pub fn align(performance: &Contour, reference: &Contour, options: &AlignOptions)
 
     let octave = 12.0 * ((a.median - b.median) / 12.0).round();
     let half_width = options.half_width(a.pitch.len(), b.pitch.len());
+    let (n, m) = (a.pitch.len() as u64, b.pitch.len() as u64);
+    let cells = n * m.min(2 * half_width.min(b.pitch.len()) as u64 + m / n + 2);
+    if cells > MAX_CELLS {
+        return Err(Error::shape(
+            "align",
+            "reference",
+            format!(
+                "{n} blocks against {m} in a band of {half_width} make {cells} cells, at most {MAX_CELLS} are taken"
+            ),
+        ));
+    }
 
     // The key: the cheapest whole semitone, on every second block.
     let every_second = |blocks: &Blocks| -> Vec<f32> { blocks.pitch.iter().copied().step_by(2).collect() };
@@ -283,9 +301,11 @@ impl Alignment {
 /// The columns of row `i` of `n` that lie in the band: `half_width` to each side of the cells that the
 /// diagonal of an `n` by `m` table crosses in this row. At least those, so a path exists at half-width 0.
 fn band(i: usize, n: usize, m: usize, half_width: usize) -> std::ops::Range<usize> {
-    let first = i * m / n;
-    let end = ((i + 1) * m).div_ceil(n);
-    first.saturating_sub(half_width)..(end + half_width).min(m)
+    // In 64 bits: of half an hour the product does not fit a 32-bit `usize`.
+    let (row, n, columns) = (i as u64, n as u64, m as u64);
+    let first = (row * columns / n) as usize;
+    let end = ((row + 1) * columns).div_ceil(n) as usize;
+    first.saturating_sub(half_width)..end.saturating_add(half_width).min(m)
 }
 
 /// Banded dynamic time warping of `a` to `b + offset`, pitch per block with 0.0 for unvoiced.
@@ -541,6 +561,36 @@ mod tests {
 
     fn blocks() -> impl Strategy<Value = Vec<f32>> {
         prop::collection::vec(prop_oneof![Just(0.0_f32), 50.0_f32..60.0], 1..40)
+    }
+
+    #[test]
+    fn options_at_their_ends_align_or_say_why_not() {
+        let long = sing(&[(60.0, 40_000), (62.0, 40_000)]);
+        let (short, one) = (sing(&TUNE), sing(&[(60.0, 1)]));
+        let widest = AlignOptions { band: 1.0, max_band: usize::MAX, ..AlignOptions::default() };
+        let all = AlignOptions { min_band: usize::MAX, ..widest.clone() };
+        let none = AlignOptions { band: 0.0, min_band: 0, max_band: 0, ..AlignOptions::default() };
+        let finest = AlignOptions { block: f64::MIN_POSITIVE, ..AlignOptions::default() };
+        let coarsest = AlignOptions { block: f64::MAX, ..AlignOptions::default() };
+        for options in [&widest, &all, &none, &finest, &coarsest] {
+            for (a, b) in [(&short, &short), (&short, &one), (&one, &short), (&one, &one)] {
+                assert!(!align(a, b, options).unwrap().path.is_empty());
+            }
+        }
+        let frames = AlignOptions { block: HOP, ..all };
+        let refused = align(&long, &long, &frames).unwrap_err().to_string();
+        assert!(refused.contains("80000 blocks against 80000") && refused.contains("cells"), "{refused}");
+        for (block, band, min_band, max_band) in [
+            (0.0, 0.3, 1, 2),
+            (f64::NAN, 0.3, 1, 2),
+            (f64::INFINITY, 0.3, 1, 2),
+            (0.1, f64::NAN, 1, 2),
+            (0.1, 1.1, 1, 2),
+            (0.1, 0.3, 2, 1),
+        ] {
+            let options = AlignOptions { block, band, min_band, max_band };
+            assert!(align(&short, &short, &options).is_err(), "{options:?}");
+        }
     }
 
     proptest! {
