@@ -12,6 +12,12 @@ use crate::{Error, Result};
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// The most threads that a device starts: four for each core, and 64 at least. Thousands take seconds to start and make
+/// nothing faster; a slip of the finger must not stall the machine.
+pub fn most_threads() -> usize {
+    (4 * std::thread::available_parallelism().map_or(1, usize::from)).max(64)
+}
+
 /// A device of `F`: `Cpu<f32>` to use, `Cpu<f64>` to check with.
 pub struct Cpu<F: Real = f32> {
     shared: Arc<Shared>,
@@ -19,7 +25,7 @@ pub struct Cpu<F: Real = f32> {
 }
 
 impl<F: Real> Cpu<F> {
-    /// A device that runs on `threads` threads; 0 takes every core.
+    /// A device that runs on `threads` threads; 0 takes every core. More than [`most_threads`] are that many.
     ///
     /// # Errors
     /// When the threads cannot be started.
@@ -37,7 +43,7 @@ impl<F: Real> Cpu<F> {
         }
         let threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
-            n => n,
+            n => n.min(most_threads()),
         };
         let pool = match threads {
             1 => None,

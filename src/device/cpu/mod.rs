@@ -7,4 +7,4 @@ mod device;
 mod memory;
 mod plan;
 
-pub use device::Cpu;
+pub use device::{Cpu, most_threads};

@@ -2,10 +2,11 @@
 
 use super::compile::{Origin, origin};
 use super::fault::{explain, fault};
+use super::library;
 use crate::Result;
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 use cudarc::driver::{CudaContext, result};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// The oldest driver, by the CUDA version that it brings.
 pub(super) const OLDEST_DRIVER: (u32, u32) = (12, 0);
@@ -71,24 +72,14 @@ fn too_old(capability: (u32, u32)) -> Option<String> {
     })
 }
 
-/// Stands in where another crate has cudarc link the driver, which is then there: cudarc has no such function.
-#[allow(dead_code, reason = "cudarc's own hides it")]
-unsafe fn is_culib_present() -> bool {
-    true
-}
-
 /// Starts the driver; the CUDA version that it brings.
 pub(super) fn driver() -> Result<(u32, u32)> {
-    #[allow(unused_imports, reason = "for is_culib_present, if it is there")]
-    use sys::*;
-    static PRESENT: OnceLock<bool> = OnceLock::new();
-    // Without the library every other call of cudarc's panics.
-    // SAFETY: loads and unloads NVIDIA's library, whose initialisers are trusted.
-    if !*PRESENT.get_or_init(|| unsafe { is_culib_present() }) {
+    if !library::is_driver_present() {
         return Err(fault(
             "no NVIDIA driver here (libcuda is not found): install it, or use the WGSL device or the CPU",
         ));
     }
+    library::check_driver_first()?;
     let mut version = 0;
     // SAFETY: the pointer is valid.
     unsafe { sys::cuDriverGetVersion(&raw mut version) }
@@ -96,6 +87,8 @@ pub(super) fn driver() -> Result<(u32, u32)> {
         .map_err(|e| fault(explain("asking for the driver's version", e)))?;
     let version = (version as u32 / 1000, version as u32 % 1000 / 10);
     check_driver(version)?;
+    // After the version: an old driver lacks what is called in a new one, and is to be updated, not mended.
+    library::check_driver()?;
     result::init().map_err(|e| fault(explain("starting the driver", e)))?;
     Ok(version)
 }

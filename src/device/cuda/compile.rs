@@ -1,6 +1,7 @@
 //! From the embedded sources to what the driver loads: the fatbin that the build made, or NVRTC and its cache.
 
 use super::fault::fault;
+use super::library;
 use crate::fs::write_atomic;
 use crate::hash::fnv1a_128;
 use crate::kernels::source;
@@ -8,7 +9,6 @@ use crate::{Error, Result};
 use cudarc::nvrtc::{result, sys};
 use std::ffi::{CString, c_char};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 mod embedded {
     include!(concat!(env!("OUT_DIR"), "/fatbins.rs"));
@@ -67,32 +67,19 @@ pub fn architecture((major, minor): (u32, u32)) -> String {
     if (major, minor) == (9, 0) { "sm_90a".into() } else { format!("sm_{major}{minor}") }
 }
 
-/// Stands in where another crate has cudarc link the library, which is then there: cudarc has no such function.
-#[allow(dead_code, reason = "cudarc's own hides it")]
-unsafe fn is_culib_present() -> bool {
-    true
-}
-
-fn nvrtc_present() -> bool {
-    #[allow(unused_imports, reason = "for is_culib_present, if it is there")]
-    use sys::*;
-    static PRESENT: OnceLock<bool> = OnceLock::new();
-    // SAFETY: loads and unloads NVIDIA's library, whose initialisers are trusted.
-    *PRESENT.get_or_init(|| unsafe { is_culib_present() })
-}
-
 /// NVRTC's version.
 ///
 /// # Errors
 /// When there is no NVRTC; the text says where to get it.
 pub fn nvrtc_version() -> Result<(u32, u32)> {
-    if !nvrtc_present() {
+    if !library::is_nvrtc_present() {
         return Err(fault(
             "this build holds no compiled kernels for the driver, and NVRTC (libnvrtc) is not found: install the CUDA \
              toolkit or `pip install nvidia-cuda-nvrtc` and put its folder in LD_LIBRARY_PATH, or build etude where nvcc is \
              (NVCC=path), or use the CPU",
         ));
     }
+    library::check_nvrtc()?;
     let (mut major, mut minor) = (0, 0);
     // SAFETY: the library is there, and both pointers are valid.
     unsafe { sys::nvrtcVersion(&raw mut major, &raw mut minor) }

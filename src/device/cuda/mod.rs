@@ -18,6 +18,8 @@ mod fault;
 #[cfg(feature = "cuda")]
 mod functions;
 mod launch;
+#[cfg(feature = "cuda")]
+mod library;
 #[cfg(feature = "cuda-on-cpu")]
 mod on_cpu;
 #[cfg(feature = "cuda")]
@@ -34,5 +36,7 @@ pub use compile::{NVRTC_VARIABLE, Origin, architecture, cache_dir, compile, fatb
 pub use cudarc;
 #[cfg(feature = "cuda")]
 pub use device::Cuda;
+#[cfg(feature = "cuda")]
+pub use library::is_driver_present;
 #[cfg(feature = "cuda-on-cpu")]
 pub use on_cpu::{CudaOnCpu, LANE_SEED_VARIABLE, SOURCES_DIR};
