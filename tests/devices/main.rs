@@ -12,6 +12,9 @@ mod launch;
 mod table;
 /// What short training runs give on each device, run once.
 mod trained;
+/// A graph for any bytes.
+#[path = "../common/random_graph.rs"]
+mod random_graph;
 /// A small set to train on.
 #[path = "../common/training.rs"]
 mod training;
@@ -29,6 +32,9 @@ mod embed;
 /// Pair kernels on GPUs: options at random.
 #[cfg(any(feature = "wgpu", feature = "cuda-on-cpu", feature = "cuda-on-card"))]
 mod pairs;
+
+/// Graphs made of random bytes.
+mod random_graphs;
 
 /// The CUDA device on a card.
 #[cfg(feature = "cuda")]

@@ -1,0 +1,46 @@
+//! Graphs made of random bytes, as the fuzzer makes them, agree with the oracle on every device.
+
+use crate::gpu;
+use crate::random_graph::disagreement;
+use etude::device::{Cpu, Device};
+use etude::simd::Simd;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Bytes of the graph of a seed: eight ops take some fifty.
+fn bytes(seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; 64];
+    ChaCha8Rng::seed_from_u64(seed).fill_bytes(&mut bytes);
+    bytes
+}
+
+fn agree(graphs: impl Iterator<Item = Vec<u8>>, devices: &[&dyn Device]) {
+    let mut recorded = 0;
+    for bytes in graphs {
+        match disagreement(&bytes, devices) {
+            Ok(None) => recorded += 1,
+            Ok(Some(difference)) => panic!("{bytes:?}: {difference}"),
+            // Nothing that can be recorded: an error, as it should be.
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    }
+    assert!(recorded > 0, "no graph could be recorded");
+}
+
+#[test]
+fn the_cpu_agrees_in_every_instruction_set() {
+    let sets = [Simd::Portable, Simd::Avx2, Simd::Avx512].into_iter().filter(|set| set.is_supported());
+    let cpus: Vec<Cpu<f32>> = sets.map(|set| Cpu::with_simd(1, set).unwrap()).collect();
+    let devices: Vec<&dyn Device> = cpus.iter().map(|cpu| cpu as &dyn Device).collect();
+    agree((0..500).map(bytes), &devices);
+}
+
+/// Each graph has pipelines of its own, which a software driver compiles for seconds.
+#[test]
+fn gpus_agree() {
+    let devices = gpu::devices();
+    let devices: Vec<&dyn Device> = devices.iter().map(AsRef::as_ref).collect();
+    if !devices.is_empty() {
+        agree((1000..1012).map(bytes), &devices);
+    }
+}
