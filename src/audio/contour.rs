@@ -1,9 +1,7 @@
 //! Pitch contours: MIDI pitch per frame at a fixed hop, 0 where unvoiced.
 
-use std::path::Path;
-
-use crate::names::{named, quoted};
-use crate::{Error, Result, fs};
+use crate::names::named;
+use crate::{Error, Result};
 
 /// The default hop in seconds: 256 samples at 44.1 kHz, 5.8 ms.
 pub const HOP: f64 = 256.0 / 44100.0;
@@ -17,22 +15,12 @@ const MIN_HZ: f64 = 8.1758;
 /// not ask for all the memory there is.
 const MAX_FRAMES: usize = 1 << 24;
 
-/// Largest f0 file: a day of rows a millisecond apart is some 2 GB, an hour of them 80 MB.
-const MAX_BYTES: u64 = 1 << 28;
+/// Longest time without a row, in seconds: a rest of five minutes is not part of a take.
+const MAX_GAP: f64 = 300.0;
 
-/// How f0 files are read.
-#[derive(Debug, Clone, PartialEq)]
-pub struct F0Options {
-    /// Hop of the contour that is made, in seconds.
-    pub hop: f64,
-}
-
-impl Default for F0Options {
-    /// The hop [`HOP`].
-    fn default() -> Self {
-        Self { hop: HOP }
-    }
-}
+/// How many times longer than its rows at their median step a contour may be, [`MAX_GAP`] apart: trackers may leave out
+/// unvoiced rows, but most of a take is voiced.
+const MAX_SPARSENESS: f64 = 20.0;
 
 /// MIDI pitch of a frequency in Hz: `69 + 12·log2(f/440)`.
 pub fn hz_to_midi(hz: f64) -> f64 {
@@ -79,55 +67,20 @@ impl Contour {
     /// leaves out its unvoiced rows reads right.
     pub fn from_f0(times: &[f64], f0: &[f64], hop: f64) -> Result<Self> {
         check_hop(hop)?;
-        Self::resample(times, f0, hop).map_err(|(row, message)| match row {
+        Self::resample(times, f0, hop, 0.0).map_err(|(row, message)| match row {
             Some(row) => error(format!("row {row}: {message}")),
             None => error(message),
         })
     }
 
-    /// Reads a text file of two columns, time in seconds and f0 in Hz (0 is unvoiced), separated by whitespace,
-    /// comma, semicolon or tab, and resamples it to `options.hop` as [`Contour::from_f0`] does.
-    ///
-    /// Empty lines, lines that start with `#` and one line of column names are skipped.
-    pub fn read(path: impl AsRef<Path>, options: &F0Options) -> Result<Self> {
-        let F0Options { hop } = *options;
-        check_hop(hop)?;
-        let path = path.as_ref();
-        let bytes = fs::read(path, MAX_BYTES)?;
-        let text = std::str::from_utf8(&bytes)
-            .map_err(|_| Error::data(path, None, "not a text file; expected two columns, time and f0"))?;
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-
-        let (mut times, mut f0, mut lines) = (Vec::new(), Vec::new(), Vec::new());
-        let mut may_be_header = true;
-        for (number, line) in (1..).zip(text.lines()) {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let mut fields =
-                line.split([',', ';', '\t', ' ']).filter(|field| !field.is_empty()).map(str::parse::<f64>);
-            match (fields.next(), fields.next(), fields.next()) {
-                (Some(Ok(time)), Some(Ok(hz)), None) => {
-                    times.push(time);
-                    f0.push(hz);
-                    lines.push(number);
-                }
-                (Some(Err(_)), Some(Err(_)), None) if may_be_header => {}
-                _ => {
-                    let message =
-                        format!("expected two numbers, time in seconds and f0 in Hz, found {}", quoted(line));
-                    return Err(Error::data(path, Some(number), message));
-                }
-            }
-            may_be_header = false;
-        }
-        Self::resample(&times, &f0, hop)
-            .map_err(|(row, message)| Error::data(path, row.map(|row| lines[row]), message))
-    }
-
-    /// The resampling behind both readers; an error names the row (from 0) at fault, where one is.
-    fn resample(times: &[f64], f0: &[f64], hop: f64) -> Result<Self, (Option<usize>, String)> {
+    /// The resampling behind both readers, of times that are off by at most `rounding`; an error names the row (from 0) at
+    /// fault, where one is.
+    pub(super) fn resample(
+        times: &[f64],
+        f0: &[f64],
+        hop: f64,
+        rounding: f64,
+    ) -> Result<Self, (Option<usize>, String)> {
         if times.len() != f0.len() {
             return Err((None, format!("{} times for {} f0 values", times.len(), f0.len())));
         }
@@ -136,6 +89,11 @@ impl Contour {
                 format!("time {time} is not a finite number")
             } else if row > 0 && time <= times[row - 1] {
                 format!("time {time} does not increase (the one before is {})", times[row - 1])
+            } else if row > 0 && time - times[row - 1] > MAX_GAP {
+                format!(
+                    "time {time} is {:.0} s after the one before: is it in seconds? Rows are at most {MAX_GAP} s apart",
+                    time - times[row - 1]
+                )
             } else if !hz.is_finite() || hz < 0.0 {
                 format!("f0 {hz} is not a frequency; expected Hz, 0 where unvoiced")
             } else if hz > 0.0 && !(MIN_HZ..=MAX_HZ).contains(&hz) {
@@ -153,6 +111,16 @@ impl Contour {
         let middle = steps.len() / 2;
         let step =
             if steps.is_empty() { hop } else { *steps.select_nth_unstable_by(middle, f64::total_cmp).1 };
+        if last - first > MAX_GAP + MAX_SPARSENESS * step * times.len() as f64 {
+            let gap = |row: &usize| times[*row] - times[row - 1];
+            let widest = (1..times.len()).max_by(|a, b| gap(a).total_cmp(&gap(b)));
+            let message = format!(
+                "{} rows, {step} s apart by the median, lie over {:.0} s; the widest gap is before this one",
+                times.len(),
+                last - first
+            );
+            return Err((widest, message));
+        }
         // A little slack, so that a last time which rounding left just short of a whole hop still counts.
         let frames = ((last - first) / hop + 1e-3).floor() + 1.0;
         if frames > MAX_FRAMES as f64 {
@@ -161,7 +129,7 @@ impl Contour {
                 format!("{:.0} s is too long; at most {MAX_FRAMES} frames are taken", last - first),
             ));
         }
-        let reach = 0.75 * hop.max(step);
+        let reach = 0.75 * hop.max(step) + rounding;
         let mut nearest = 0;
         let pitch: Vec<f32> = (0..frames as usize)
             .map(|frame| {
@@ -234,7 +202,8 @@ impl Scale {
     }
 }
 
-fn check_hop(hop: f64) -> Result<()> {
+/// Whether a hop is one.
+pub(super) fn check_hop(hop: f64) -> Result<()> {
     if hop.is_finite() && hop > 0.0 {
         Ok(())
     } else {
@@ -249,14 +218,6 @@ fn error(message: impl Into<String>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Writes `text` to a file and reads it as a contour at the default hop.
-    fn read(text: &str) -> Result<Contour> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.txt");
-        std::fs::write(&path, text).unwrap();
-        Contour::read(&path, &F0Options::default())
-    }
 
     #[test]
     fn midi_pitch_of_known_frequencies() {
@@ -306,43 +267,16 @@ mod tests {
         assert!(message(&[], &[]).contains("no frames"));
         assert!(message(&[0.0, 0.1], &[0.0, 0.0]).contains("no voiced frame"));
         assert!(message(&[0.0], &[440.0, 1.0]).contains("1 times for 2"));
-        assert!(message(&[0.0, 1e12], &[440.0, 440.0]).contains("too long"));
+        assert!(
+            message(&[0.0, 1e12], &[440.0, 440.0])
+                .contains("row 1: time 1000000000000 is 1000000000000 s after")
+        );
         assert!(Contour::from_f0(&[0.0], &[440.0], 0.0).is_err());
         assert!(Contour::from_f0(&[0.0], &[440.0], f64::NAN).is_err());
         assert!(Contour::from_pitch(vec![], HOP).is_err());
         assert!(Contour::from_pitch(vec![0.0], HOP).is_err());
         assert!(Contour::from_pitch(vec![60.0, f32::NAN], HOP).is_err());
         assert!(Contour::from_pitch(vec![60.0, -1.0], HOP).is_err());
-    }
-
-    #[test]
-    fn reads_every_separator_and_a_header() {
-        let expected = [69.0, 0.0, 57.0];
-        for text in [
-            "0.0\t440\n0.0058\t0\n0.0117\t220\n",
-            "0.0 440\r\n\r\n0.0058 0\r\n0.0117 220",
-            "time,f0\n0.0,440\n0.0058,0\n0.0117,220",
-            "# a comment\n0.0; 440\n0.0058; 0\n0.0117; 220\n",
-        ] {
-            assert_eq!(read(text).unwrap().pitch(), expected, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_bad_file_names_its_line() {
-        let line = |text: &str| match read(text).unwrap_err() {
-            Error::Data { line, .. } => line,
-            other => panic!("{other}"),
-        };
-        assert_eq!(line("0 440\n\n0.1 nan\n"), Some(3));
-        assert_eq!(line("0 440\n0.1 x\n"), Some(2));
-        assert_eq!(line("0 440 1\n"), Some(1));
-        assert_eq!(line("0 440\ntime f0\n"), Some(2));
-        assert_eq!(line("0 440\n0.1 -5\n"), Some(2));
-        assert_eq!(line("0.1 440\n0.1 440\n"), Some(2));
-        assert_eq!(line(""), None);
-        assert_eq!(line("0 0\n"), None);
-        assert!(matches!(Contour::read("/no/such/file", &F0Options::default()), Err(Error::Io { .. })));
     }
 
     #[test]

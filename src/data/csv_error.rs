@@ -3,6 +3,9 @@
 use crate::Error;
 use std::path::Path;
 
+/// Largest table of takes or grades: a million rows.
+pub(super) const MAX_BYTES: u64 = 1 << 27;
+
 /// A `csv` error as ours, with its line where it has one.
 pub(super) fn csv_error(path: &Path, error: csv::Error) -> Error {
     let line = error.position().map(csv::Position::line);

@@ -17,12 +17,12 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::csv_error::csv_error;
+use super::csv_error::{MAX_BYTES, csv_error};
+use super::f0_notes::F0Notes;
 use super::load_options::LoadOptions;
 use super::recordings::{OVERALL, Recordings, Reference, Take};
 use super::split::Split;
-use crate::audio::Contour;
-use crate::{Error, Result};
+use crate::{Error, Result, fs};
 
 /// Which column holds what.
 #[derive(Default)]
@@ -144,10 +144,8 @@ impl Line {
 /// Everything malformed is an error that names the file and line.
 pub fn load(manifest: impl AsRef<Path>, options: &LoadOptions) -> Result<Recordings> {
     let manifest = manifest.as_ref();
-    let mut reader = csv::ReaderBuilder::new()
-        .trim(csv::Trim::All)
-        .from_path(manifest)
-        .map_err(|error| csv_error(manifest, error))?;
+    let bytes = fs::read(manifest, MAX_BYTES)?;
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes.as_slice());
     let header = reader.headers().map_err(|error| csv_error(manifest, error))?.clone();
     let columns = Columns::of(manifest, &header)?;
     let mut lines = Vec::new();
@@ -174,7 +172,8 @@ pub fn load(manifest: impl AsRef<Path>, options: &LoadOptions) -> Result<Recordi
         }
     }
     let base = manifest.parent().unwrap_or(Path::new(""));
-    let read = |name: &str, line: u64| match Contour::read(base.join(name), &options.f0) {
+    let f0 = F0Notes::default();
+    let read = |name: &str, line: u64| match f0.read(base.join(name), &options.f0) {
         // The manifest is where a missing file is to be put right.
         Err(Error::Io { path, source, .. }) => {
             Err(Error::data(manifest, Some(line), format!("{}: {source}", path.display())))
@@ -204,5 +203,5 @@ pub fn load(manifest: impl AsRef<Path>, options: &LoadOptions) -> Result<Recordi
     takes.sort_by(|a, b| a.id.cmp(&b.id));
 
     let criteria = columns.ratings.into_iter().map(|(_, criterion)| criterion).collect();
-    Ok(Recordings { criteria, takes, references, notes: Vec::new() })
+    Ok(Recordings { criteria, takes, references, notes: f0.lines() })
 }

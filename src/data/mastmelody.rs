@@ -16,11 +16,12 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::csv_error::csv_error;
+use super::csv_error::{MAX_BYTES, csv_error};
+use super::f0_notes::F0Notes;
 use super::load_options::LoadOptions;
 use super::recordings::{OVERALL, Recordings, Reference, Take};
 use crate::audio::Contour;
-use crate::{Error, Result};
+use crate::{Error, Result, fs};
 
 /// What a file name in `f0data/` says.
 #[derive(Debug, PartialEq)]
@@ -67,14 +68,12 @@ struct Annotations {
 
 impl Annotations {
     fn read(path: &Path) -> Result<Self> {
-        if !path.is_file() {
+        if !path.exists() {
             let message = "no such file; MASTmelody keeps its grades there";
             return Err(Error::data(path, None, message));
         }
-        let mut reader = csv::ReaderBuilder::new()
-            .trim(csv::Trim::All)
-            .from_path(path)
-            .map_err(|error| csv_error(path, error))?;
+        let bytes = fs::read(path, MAX_BYTES)?;
+        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes.as_slice());
         let header = reader.headers().map_err(|error| csv_error(path, error))?.clone();
         let file = header
             .iter()
@@ -209,9 +208,11 @@ pub fn load(directory: impl AsRef<Path>, options: &LoadOptions) -> Result<Record
         without_f0[usize::from(reference)] += 1;
     }
 
+    let f0 = F0Notes::default();
     let contours: Vec<Contour> =
-        wanted.par_iter().map(|(_, path, _)| Contour::read(path, &options.f0)).collect::<Result<_>>()?;
-    let mut recordings = Recordings { criteria: vec![OVERALL.into()], ..Default::default() };
+        wanted.par_iter().map(|(_, path, _)| f0.read(path, &options.f0)).collect::<Result<_>>()?;
+    let mut recordings =
+        Recordings { criteria: vec![OVERALL.into()], notes: f0.lines(), ..Default::default() };
     for ((name, _, rating), contour) in wanted.into_iter().zip(contours) {
         let (id, melody) = (name.stem.to_owned(), name.melody.to_owned());
         if name.reference {

@@ -4,6 +4,7 @@
 //! takes; [`split`] divides them by performer.
 
 mod csv_error;
+mod f0_notes;
 pub mod inputs;
 mod load;
 mod load_options;

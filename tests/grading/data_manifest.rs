@@ -117,9 +117,9 @@ fn columns_that_do_not_fit_are_named() {
 #[test]
 fn a_fault_in_an_f0_file_is_that_files() {
     let dir = layout(&["path,performer,rating", "a.txt,x,0.5"]);
-    std::fs::write(dir.path().join("a.txt"), "0 440\n0.1 -1\n").unwrap();
+    std::fs::write(dir.path().join("a.txt"), "0 440\n0.1 1\n").unwrap();
     let error = load(dir.path(), &LoadOptions::default()).unwrap_err().to_string();
-    assert!(error.contains("a.txt:2: f0 -1"), "{error}");
+    assert!(error.contains("a.txt:2: f0 1 Hz"), "{error}");
 }
 
 fn small() -> SynthOptions {

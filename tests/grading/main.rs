@@ -4,6 +4,8 @@
 mod data_manifest;
 /// MASTmelody's layout.
 mod data_mastmelody;
+/// f0 files of every format.
+mod f0_files;
 /// The directory of a run.
 mod report_files;
 /// Metrics against scikit-learn and scipy.
