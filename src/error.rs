@@ -1,17 +1,25 @@
 //! The one error type of the crate.
 
+use crate::names::shown;
 use std::path::{Path, PathBuf};
+
+/// Characters of a message and of a path that are shown at most: what foreign files say may be in them.
+const MESSAGE: usize = 2000;
+const PATH: usize = 1000;
+/// A compiler's log may be in what a device says.
+const LOG: usize = 20_000;
 
 /// What went wrong, where, and what to do about it.
 ///
 /// Every public function that can fail returns this; nothing panics across the
 /// public API. The [`std::fmt::Display`] text is written for the person who has
-/// to act on it: it names the file and line, or the op, argument and shapes.
+/// to act on it: it names the file and line, or the op, argument and shapes. Control characters of foreign names and texts are
+/// escaped in it, and it is never long.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// An op was given an argument it does not take.
-    #[error("{op}: {argument}: {message}")]
+    #[error("{op}: {argument}: {}", shown(message, MESSAGE))]
     Shape {
         /// The op, e.g. `conv1d`.
         op: &'static str,
@@ -21,7 +29,7 @@ pub enum Error {
         message: String,
     },
     /// A file holds something that cannot be used.
-    #[error("{}{}: {message}", path.display(), line.map(|l| format!(":{l}")).unwrap_or_default())]
+    #[error("{}{}: {}", place(path), line.map(|l| format!(":{l}")).unwrap_or_default(), shown(message, MESSAGE))]
     Data {
         /// The file or directory.
         path: PathBuf,
@@ -31,7 +39,7 @@ pub enum Error {
         message: String,
     },
     /// The operating system refused a file operation.
-    #[error("{}: {action} failed: {source}", path.display())]
+    #[error("{}: {action} failed: {source}", place(path))]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -41,16 +49,20 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A setting does not fit: a value out of range, or two that contradict.
-    #[error("{0}")]
+    #[error("{}", shown(.0, MESSAGE))]
     Config(String),
     /// A device could not do what was asked.
-    #[error("{device}: {message}")]
+    #[error("{}: {}", shown(device, PATH), shown(message, LOG))]
     Device {
         /// Which device, e.g. `cpu`.
         device: String,
         /// What failed and what to do.
         message: String,
     },
+}
+
+fn place(path: &Path) -> String {
+    shown(&path.to_string_lossy(), PATH).into_owned()
 }
 
 /// Shorthand for a result with [`Error`].

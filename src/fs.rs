@@ -19,11 +19,7 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
         return Err(io(ErrorKind::IsADirectory.into()));
     }
     if !about.is_file() {
-        return Err(Error::data(
-            path,
-            None,
-            "is no regular file but a pipe or a device: write what it gives to a file first",
-        ));
+        return Err(irregular(path));
     }
     let too_large = |size: u64| {
         let message =
@@ -40,6 +36,12 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
         return Err(too_large(bytes.len() as u64));
     }
     Ok(bytes)
+}
+
+/// The error for what is neither a file nor a directory.
+pub(crate) fn irregular(path: &Path) -> Error {
+    let message = "is no regular file but a pipe, a socket or a device: write what it gives to a file first";
+    Error::data(path, None, message)
 }
 
 /// Writes `bytes` to `path` whole or not at all: a temporary file beside it, then a rename.

@@ -27,7 +27,7 @@ mod hash;
 pub mod kernel;
 pub mod kernels;
 pub mod model;
-mod names;
+pub mod names;
 pub mod net;
 pub mod ops;
 pub mod optim;

@@ -1,5 +1,7 @@
 //! Names and words of people and files: choices made by name, and how a message quotes what it found.
 
+use std::borrow::Cow;
+
 /// Gives an enum `ALL`, `name()`, and reading and writing by that name, with serde too.
 macro_rules! named {
     ($type:ident, $what:literal: $($value:ident $name:literal),+) => {
@@ -27,7 +29,7 @@ macro_rules! named {
             fn from_str(name: &str) -> $crate::Result<Self> {
                 Self::ALL.into_iter().find(|value| value.name() == name).ok_or_else(|| {
                     let names = $crate::names::listed(&[$($name),+]);
-                    $crate::Error::config(format!("{} {name:?}: expected {names}", $what))
+                    $crate::Error::config(format!("{} {}: expected {names}", $what, $crate::names::quoted(name)))
                 })
             }
         }
@@ -60,6 +62,32 @@ pub fn quoted(text: &str) -> String {
     format!("{start:?}{rest}")
 }
 
+/// Whether a character does something to a terminal or to the order of others instead of being seen.
+fn is_unseen(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A text with foreign parts in it as it may go to a terminal: what is not seen is escaped, but the ends of lines and tabs, and
+/// of more than `limit` characters the first are shown.
+pub fn shown(text: &str, limit: usize) -> Cow<'_, str> {
+    let foreign = |c: char| is_unseen(c) && c != '\n' && c != '\t';
+    if text.len() <= limit && !text.chars().any(foreign) {
+        return text.into();
+    }
+    let mut out = String::new();
+    for (at, c) in text.chars().enumerate() {
+        match c {
+            _ if at == limit => {
+                out.push('…');
+                break;
+            }
+            c if foreign(c) => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out.into()
+}
+
 /// `a, b or c`.
 pub(crate) fn listed(names: &[&str]) -> String {
     match names {
@@ -76,6 +104,15 @@ mod tests {
     fn a_quotation_is_short_and_shows_what_cannot_be_seen() {
         assert_eq!(quoted("a\x1b[2J\u{202e}\tb"), "\"a\\u{1b}[2J\\u{202e}\\tb\"");
         assert_eq!(quoted(&"é".repeat(200_000)), format!("\"{}\"…", "é".repeat(80)));
+    }
+
+    #[test]
+    fn what_is_shown_is_seen() {
+        let plain = "two\n\tlines, ö";
+        assert!(matches!(shown(plain, 80), Cow::Borrowed(text) if text == plain));
+        assert_eq!(shown("\x1b]0;x\u{7}\r\u{202e}\u{9b}", 80), "\\u{1b}]0;x\\u{7}\\u{d}\\u{202e}\\u{9b}");
+        assert_eq!(shown(&"é".repeat(200_000), 3), "ééé…");
+        assert_eq!(shown("ééé", 3), "ééé");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::recordings::{OVERALL, Recordings, Reference};
 use super::split::{self, Split, SplitIndices};
 use crate::audio::{AlignOptions, CHANNELS, Contour, Scale, align};
-use crate::names::named;
+use crate::names::{named, quoted};
 use crate::{Error, Result};
 
 /// What the network sees of a take.
@@ -140,7 +140,7 @@ impl Inputs {
             None => 0,
             Some(name) => recordings.criteria.iter().position(|known| known == name).ok_or_else(|| {
                 let known = recordings.criteria.join(", ");
-                Error::config(format!("criterion {name:?}: the data has {known}"))
+                Error::config(format!("criterion {}: the data has {known}", quoted(name)))
             })?,
         };
 

@@ -4,7 +4,7 @@ use super::load_options::LoadOptions;
 use super::manifest;
 use super::mastmelody;
 use super::recordings::Recordings;
-use crate::{Error, Result};
+use crate::{Error, Result, fs};
 use std::path::Path;
 
 /// Loads graded recordings from `path`:
@@ -16,12 +16,14 @@ pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Recordings>
     let about = std::fs::metadata(path).map_err(Error::io(path, "open"))?;
     if about.is_dir() {
         let csv = path.join("manifest.csv");
-        if csv.is_file() {
+        if csv.exists() {
             return manifest::load(&csv, options);
         }
         if path.join("annotations").exists() || path.join("f0data").exists() {
             return mastmelody::load(path, options);
         }
+    } else if !about.is_file() {
+        return Err(fs::irregular(path));
     } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
         return manifest::load(path, options);
     }

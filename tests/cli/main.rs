@@ -5,5 +5,7 @@
 mod commands;
 /// What the machine brings.
 mod machine;
+/// Inputs that are no files, or no files of ours.
+mod inputs;
 /// Runs that were cut short and taken up again.
 mod resume;

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The modules of the crate in the order of their layers: `crate::x` is used only by what stands later.
 const LAYERS: &[&str] = &[
+    "names",
     "error",
     "fs",
     "hash",
-    "names",
     "stems",
     "simd",
     "kernel",

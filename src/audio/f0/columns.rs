@@ -115,7 +115,12 @@ fn f0_unit(words: &[String], role: Role) -> Option<Option<F0Unit>> {
 
 impl Roles {
     pub(super) fn of(table: &Table<'_>, unit: F0Unit) -> Result<Self, Fault> {
-        match table.names() {
+        let are_known = |names: &[String]| {
+            let roles: Vec<Role> = names.iter().map(|name| role(&words(name))).collect();
+            let any = |some: [Role; 2]| roles.iter().any(|role| some.contains(role));
+            any([Role::F0, Role::Midi]) && (roles.len() == 1 || any([Role::Time, Role::Frame]))
+        };
+        match table.names(are_known) {
             Some(names) => Self::by_name(&names, table, unit),
             None => Self::by_contents(table),
         }

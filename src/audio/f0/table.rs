@@ -47,8 +47,8 @@ pub(super) struct Table<'a> {
     pub columns: Vec<Column>,
     /// The line of each row, from 1.
     pub lines: Vec<u64>,
-    /// Lines of text above, comments too, the nearest first.
-    header: Vec<&'a str>,
+    /// Lines of text above, the nearest first, and whether they are comments.
+    header: Vec<(&'a str, bool)>,
     dialect: Dialect,
 }
 
@@ -69,7 +69,7 @@ impl<'a> Table<'a> {
         for (number, line) in (1..).zip(text.lines()) {
             let Some((line, comment)) = content(line) else { continue };
             if table.lines.is_empty() && (comment || table.is_header(line)) {
-                table.header.insert(0, line);
+                table.header.insert(0, (line, comment));
                 table.header.truncate(MAX_HEADER + 1);
                 if !comment && table.header.len() > MAX_HEADER {
                     return Err(unexpected(number, line));
@@ -80,7 +80,7 @@ impl<'a> Table<'a> {
         }
         if table.lines.is_empty() {
             return Err(match table.header.first() {
-                Some(line) => unexpected(None, line),
+                Some((line, _)) => unexpected(None, line),
                 None => Fault::new(None, "no frames: the file is empty"),
             });
         }
@@ -129,9 +129,11 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    /// The names of the columns, if there are any.
-    pub(super) fn names(&self) -> Option<Vec<String>> {
-        self.header.iter().find_map(|line| names(line, self.dialect, self.columns.len()))
+    /// The names of the columns, if there are any: those of a line or comment that `are_known`, else of a line.
+    pub(super) fn names(&self, are_known: impl Fn(&[String]) -> bool) -> Option<Vec<String>> {
+        let of = |line| names(line, self.dialect, self.columns.len());
+        let known = self.header.iter().filter_map(|&(line, _)| of(line)).find(|names| are_known(names));
+        known.or_else(|| self.header.iter().filter(|(_, comment)| !comment).find_map(|&(line, _)| of(line)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::choice::one_of;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use etude::audio::Scale;
+use etude::audio::{F0Options, F0Unit, Scale};
 use etude::contrastive::Metric;
 use etude::data::synth::SynthOptions;
 use etude::data::{InputKind, Split};
@@ -95,7 +95,7 @@ pub struct TrainArgs {
     /// Go on with the unfinished run in DIR, with the options it was begun with.
     ///
     /// Only --device, --threads and --json may be given beside it; device and threads are else the run's own.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["RunArgs", "out"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["RunArgs", "DataArgs", "out"])]
     pub resume: Option<PathBuf>,
 }
 
@@ -105,6 +105,8 @@ pub struct RunArgs {
     /// A MASTmelody directory, a CSV manifest or a directory with manifest.csv. Absent: the synthetic set.
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub files: DataArgs,
     /// What is minimised.
     #[arg(long, default_value_t = Protocol::Mse, value_parser = one_of(Protocol::ALL, Protocol::name))]
     pub protocol: Protocol,
@@ -182,6 +184,20 @@ pub struct RunArgs {
     pub profile: bool,
 }
 
+/// How the files of --data are read.
+#[derive(Clone, Args, Serialize, Deserialize)]
+pub struct DataArgs {
+    /// Time from row to row of f0 files without times, or with frame numbers for times.
+    #[arg(long, value_name = "SECONDS")]
+    pub f0_hop: Option<f64>,
+    /// Rows of f0 files with less confidence are unvoiced, where a file has a confidence, as CREPE's do.
+    #[arg(long, default_value_t = F0Options::default().min_confidence, value_name = "P")]
+    pub min_confidence: f64,
+    /// What f0 is counted in, where a file does not say.
+    #[arg(long, default_value_t = F0Unit::Hz, value_name = "UNIT", value_parser = one_of(F0Unit::ALL, F0Unit::name))]
+    pub f0_unit: F0Unit,
+}
+
 #[derive(Args)]
 pub struct EvalArgs {
     /// A model that `etude train --out` wrote.
@@ -190,6 +206,8 @@ pub struct EvalArgs {
     /// As in train. Absent: the synthetic set of the model's seed.
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub files: DataArgs,
     /// Which takes.
     #[arg(long, default_value = "test", value_parser = one_of(Part::ALL, Part::name))]
     pub split: Part,

@@ -19,7 +19,7 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let device = device.as_ref();
     let (info, net) = model::load(&args.model, device)
         .map_err(Failure::hint("--model takes what `etude train --out` left: model.safetensors"))?;
-    let recordings = load::recordings(args.data.as_deref(), info.split.seed)?;
+    let recordings = load::recordings(args.data.as_deref(), &args.files, info.split.seed)?;
     let inputs = load::inputs(&recordings, &input_options(&args.model, &info, &recordings)?)?;
     let examples = match args.split {
         Part::All => (0..inputs.examples.len()).collect(),

@@ -1,8 +1,11 @@
 //! The data of a command.
 
+use crate::args::DataArgs;
+use crate::options::load_options;
 use etude::Result;
 use etude::data::synth::{self, SynthOptions};
-use etude::data::{self, InputOptions, Inputs, LoadOptions, Recordings};
+use etude::data::{self, InputOptions, Inputs, Recordings};
+use etude::names::shown;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::Path;
 
@@ -13,11 +16,22 @@ pub fn bar(length: usize, what: &str) -> ProgressBar {
     ProgressBar::new(length as u64).with_style(style).with_prefix(what.to_string())
 }
 
-/// The recordings at `data`, or the synthetic set of a seed.
-pub fn recordings(data: Option<&Path>, seed: u64) -> Result<Recordings> {
-    match data {
-        Some(path) => data::load(path, &LoadOptions::default()),
-        None => synth::generate(&SynthOptions { seed, ..SynthOptions::default() }),
+/// The recordings at `data`, or the synthetic set of a seed; says what was read and dropped.
+pub fn recordings(data: Option<&Path>, files: &DataArgs, seed: u64) -> Result<Recordings> {
+    let options = load_options(files);
+    options.f0.check()?;
+    let recordings = match data {
+        Some(path) => data::load(path, &options)?,
+        None => synth::generate(&SynthOptions { seed, ..SynthOptions::default() })?,
+    };
+    note(&recordings.notes);
+    Ok(recordings)
+}
+
+/// What was found out or dropped, with names of files in it.
+fn note(notes: &[String]) {
+    for note in notes {
+        eprintln!("note: {}", shown(note, 1000));
     }
 }
 
@@ -27,8 +41,6 @@ pub fn inputs(recordings: &Recordings, options: &InputOptions) -> Result<Inputs>
     let inputs = Inputs::build(recordings, options, &|done, _| progress.set_position(done as u64));
     progress.finish_and_clear();
     let inputs = inputs?;
-    for note in &inputs.notes {
-        eprintln!("note: {note}");
-    }
+    note(&inputs.notes);
     Ok(inputs)
 }

@@ -1,8 +1,20 @@
 //! The options of a run as the library takes them.
 
-use crate::args::RunArgs;
-use etude::data::{InputKind, InputOptions};
+use crate::args::{DataArgs, RunArgs};
+use etude::audio::F0Options;
+use etude::data::{InputKind, InputOptions, LoadOptions};
 use etude::train::{Rule, TrainOptions};
+
+/// How to read the files of a data set.
+pub fn load_options(args: &DataArgs) -> LoadOptions {
+    let f0 = F0Options {
+        row_hop: args.f0_hop,
+        min_confidence: args.min_confidence,
+        unit: args.f0_unit,
+        ..F0Options::default()
+    };
+    LoadOptions { f0 }
+}
 
 /// How to make inputs.
 pub fn input_options(args: &RunArgs) -> InputOptions {

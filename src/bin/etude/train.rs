@@ -11,6 +11,7 @@ use crate::session::Session;
 use crate::{device, load, outcome, print};
 use etude::data::split::k_folds;
 use etude::data::{Inputs, SplitIndices};
+use etude::names::shown;
 use etude::report::files::{CHECKPOINT, OutDir};
 use etude::train::State;
 use etude::{Error, Result};
@@ -22,10 +23,7 @@ pub fn train(args: &TrainArgs) -> Result<(), Failure> {
     let (mut run, state, out) = begin(args)?;
     let (json, args, clock) = (args.common.json, run.args.clone(), Clock { start, before: run.seconds });
     let device = device::open(run.device, run.threads)?;
-    let recordings = load::recordings(args.data.as_deref(), args.seed)?;
-    for note in &recordings.notes {
-        eprintln!("note: {note}");
-    }
+    let recordings = load::recordings(args.data.as_deref(), &args.files, args.seed)?;
     let inputs = load::inputs(&recordings, &input_options(&args))?;
     let options = train_options(&args, inputs.kind);
     if let Some(state) = &state {
@@ -69,7 +67,7 @@ fn announce(session: &Session<'_>, run: &Run, state: Option<&State>) {
         inputs.performers().into_iter().collect::<BTreeSet<_>>().len(),
         inputs.kind,
         inputs.channels,
-        inputs.criterion,
+        shown(&inputs.criterion, 80),
         session.options.protocol.name(),
         session.device.name(),
     );

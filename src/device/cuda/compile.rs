@@ -139,6 +139,9 @@ fn source_of(stem: &str) -> Result<&'static str> {
 /// Machine code of a stem for a card of `arch`.
 ///
 /// # Errors
+/// Largest file of the cache that is read: none has been over a megabyte.
+const MAX_BYTES: u64 = 1 << 28;
+
 /// As [`compile`].
 pub(super) fn binary(stem: &str, arch: &str, origin: Origin) -> Result<Vec<u8>> {
     source_of(stem)?;
@@ -151,7 +154,7 @@ pub(super) fn binary(stem: &str, arch: &str, origin: Origin) -> Result<Vec<u8>> 
         Some(dir) => dir.join(cache_name(stem, arch, nvrtc_version()?)?),
         None => return compile(stem, arch),
     };
-    match std::fs::read(&file) {
+    match crate::fs::read(&file, MAX_BYTES) {
         Ok(code) if code.starts_with(b"\x7fELF") => Ok(code),
         _ => {
             let code = compile(stem, arch)?;
