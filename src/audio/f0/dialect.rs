@@ -6,6 +6,9 @@ pub(super) const MAX_COLUMNS: usize = 64;
 /// Rows that decide how a file is written.
 const SAMPLE: usize = 100;
 
+/// See [`Dialect::score`].
+const BEST: usize = 3;
+
 /// What a cell holds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Cell {
@@ -45,11 +48,14 @@ impl Dialect {
             if score > best.0 {
                 best = (score, dialect);
             }
+            if score == BEST * lines.len() {
+                break;
+            }
         }
         best.1
     }
 
-    /// 3 for a line of nothing but numbers, 2 if only one of them is there, 1 for numbers between texts.
+    /// [`BEST`] for a line of nothing but numbers, 2 if only one of them is there, 1 for numbers between texts.
     fn score(self, line: &str) -> usize {
         if self.separator != ' ' && !line.contains(self.separator) {
             return 0;
@@ -126,22 +132,28 @@ impl<'a> Iterator for Fields<'a> {
     type Item = (&'a str, bool);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let blank = |c: char| c.is_whitespace() && (c != self.separator || c == ' ');
-        let ends = |c: char| if self.separator == ' ' { c.is_whitespace() } else { c == self.separator };
-        let rest = self.rest?.trim_start_matches(blank);
-        if rest.is_empty() && self.separator == ' ' {
-            return None;
+        let (blanks, separator) = (self.separator == ' ', self.separator as u8);
+        let mut rest = self.rest?;
+        if blanks {
+            rest = rest.trim_start();
+            if rest.is_empty() {
+                return None;
+            }
         }
-        let inside = rest.strip_prefix('"').and_then(|rest| rest.split_once('"'));
-        let (field, after) = match inside {
-            Some((inside, after)) => (inside, after),
-            None => ("", rest),
+        let ends = |b: u8| if blanks { b.is_ascii_whitespace() } else { b == separator };
+        // By bytes: every separator is ASCII.
+        let cut = |text: &'a str| match text.bytes().position(ends) {
+            Some(at) => (text[..at].trim(), Some(&text[at + 1..])),
+            None => (text.trim(), None),
         };
-        let (unquoted, rest) = match after.split_once(ends) {
-            Some((field, rest)) => (field, Some(rest)),
-            None => (after, None),
-        };
-        self.rest = rest;
-        Some(if inside.is_some() { (field.trim(), true) } else { (unquoted.trim_matches(blank), false) })
+        let (field, after) = cut(rest);
+        self.rest = after;
+        if !field.starts_with('"') {
+            return Some((field, false));
+        }
+        let inside = rest.trim_start().strip_prefix('"').and_then(|rest| rest.split_once('"'));
+        let Some((field, after)) = inside else { return Some((field, false)) };
+        self.rest = cut(after).1;
+        Some((field.trim(), true))
     }
 }

@@ -54,6 +54,9 @@ pub(super) struct Table<'a> {
 
 /// A line that says something: what it says, and whether it is a comment.
 fn content(line: &str) -> Option<(&str, bool)> {
+    if line.starts_with(|c: char| c.is_ascii_digit()) {
+        return Some((line, false));
+    }
     let trimmed = line.trim();
     let comment = trimmed.starts_with(['#', '%']) || trimmed.starts_with("//");
     // Of a row, not trimmed: a tab at its end stands before an empty cell.
@@ -66,6 +69,7 @@ impl<'a> Table<'a> {
         let rows = text.lines().filter_map(content).filter(|(_, comment)| !comment).map(|(line, _)| line);
         let dialect = Dialect::of(rows);
         let mut table = Self { columns: Vec::new(), lines: Vec::new(), header: Vec::new(), dialect };
+        let mut fields = Vec::with_capacity(MAX_COLUMNS);
         for (number, line) in (1..).zip(text.lines()) {
             let Some((line, comment)) = content(line) else { continue };
             if table.lines.is_empty() && (comment || table.is_header(line)) {
@@ -75,7 +79,9 @@ impl<'a> Table<'a> {
                     return Err(unexpected(number, line));
                 }
             } else if !comment {
-                table.push(number, line)?;
+                fields.clear();
+                fields.extend(dialect.fields(line).map(|(field, _)| field).take(MAX_COLUMNS + 1));
+                table.push(number, line, &fields)?;
             }
         }
         if table.lines.is_empty() {
@@ -103,8 +109,8 @@ impl<'a> Table<'a> {
         text
     }
 
-    fn push(&mut self, number: u64, line: &str) -> Result<(), Fault> {
-        let count = self.dialect.fields(line).take(MAX_COLUMNS + 1).count();
+    fn push(&mut self, number: u64, line: &str, fields: &[&str]) -> Result<(), Fault> {
+        let count = fields.len();
         if count > MAX_COLUMNS {
             return Err(unexpected(number, line));
         }
@@ -117,12 +123,11 @@ impl<'a> Table<'a> {
             _ => {}
         }
         let columns = self.columns.len();
-        let extra = self.dialect.fields(line).skip(columns);
-        if count < columns || !{ extra }.all(|(field, _)| field.is_empty()) {
+        if count < columns || !fields[columns..].iter().all(|field| field.is_empty()) {
             let message = format!("{count} columns, but {columns} above: {}", quoted(line.trim()));
             return Err(Fault::new(number, message));
         }
-        for (column, (field, _)) in self.columns.iter_mut().zip(self.dialect.fields(line)) {
+        for (column, field) in self.columns.iter_mut().zip(fields) {
             column.push(field, self.dialect.cell(field));
         }
         self.lines.push(number);

@@ -43,15 +43,15 @@ pub(super) fn seconds(
         times.iter_mut().for_each(|time| *time /= 1000.0);
         done.notes.push("times are milliseconds, as their name says");
     }
-    let Some(between) = median_step(times, |step| step > 0.0) else {
+    let Some(mut step) = median_step(times, |step| step > 0.0) else {
         // One row has no steps, and any time.
         return if times.len() < 2 { Ok(done) } else { Err((Some(1), "all times are the same".into())) };
     };
     if let Some(row) = (1..times.len()).find(|&row| times[row] == times[row - 1]) {
-        done.rounding = spread(times, row, between)?;
+        done.rounding = spread(times, row, step)?;
+        step = median_step(times, |_| true).unwrap_or(step);
         done.notes.push("times that rounding made equal are spread evenly");
     }
-    let step = median_step(times, |_| true).unwrap_or(between);
 
     let whole = unit == TimeUnit::Unsaid && step >= 1.0 && times.iter().all(|time| time.fract() == 0.0);
     if unit == TimeUnit::Frames || whole {
