@@ -1,6 +1,7 @@
 //! Files of tensors: safetensors, with a record of what they are in the metadata.
 
 use crate::fs::{self, write_atomic};
+use crate::names::quoted;
 use crate::optim::Tensor;
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, TensorView};
@@ -72,7 +73,7 @@ impl TensorFile {
         let mut tensors = Vec::new();
         for (name, view) in file.tensors() {
             if view.dtype() != Dtype::F32 {
-                return Err(fault(format!("tensor `{name}` is {:?}, not F32", view.dtype())));
+                return Err(fault(format!("tensor {} is {:?}, not F32", quoted(&name), view.dtype())));
             }
             let values =
                 view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();

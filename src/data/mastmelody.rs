@@ -21,6 +21,7 @@ use super::f0_notes::F0Notes;
 use super::load_options::LoadOptions;
 use super::recordings::{OVERALL, Recordings, Reference, Take};
 use crate::audio::Contour;
+use crate::names::{quoted, shown};
 use crate::{Error, Result, fs};
 
 /// What a file name in `f0data/` says.
@@ -109,7 +110,7 @@ impl Annotations {
             if stem.is_empty() {
                 return Err(Error::data(path, Some(line), "no file name in column `file`"));
             }
-            let row = grades.entry(stem.to_owned()).or_default();
+            let (row, named) = (grades.entry(stem.to_owned()).or_default(), shown(stem, 80));
             if row.is_empty() {
                 row.resize(passes.len(), None);
             } else {
@@ -122,15 +123,18 @@ impl Annotations {
                 }
                 let grade: f64 =
                     text.parse().ok().filter(|grade| (1.0..=4.0).contains(grade)).ok_or_else(|| {
-                        let message =
-                            format!("{stem}, column {}: grade {text:?}, expected 1 to 4", &header[column]);
+                        let message = format!(
+                            "{named}, column {}: grade {}, expected 1 to 4",
+                            shown(&header[column], 80),
+                            quoted(text)
+                        );
                         Error::data(path, Some(line), message)
                     })?;
                 match *cell {
                     Some((earlier, at)) if earlier != grade => {
                         let message = format!(
-                            "{stem}, column {}: grade {grade}, but line {at} says {earlier}",
-                            &header[column]
+                            "{named}, column {}: grade {grade}, but line {at} says {earlier}",
+                            shown(&header[column], 80)
                         );
                         return Err(Error::data(path, Some(line), message));
                     }

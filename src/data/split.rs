@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::random::Random;
-use crate::names::named;
+use crate::names::{named, quoted};
 use crate::{Error, Result};
 
 /// The parts of a split.
@@ -169,8 +169,8 @@ pub fn preset<S: AsRef<str>>(performers: &[S], parts: &[Option<Split>]) -> Resul
         let earlier = *part_of.entry(performer.as_ref()).or_insert(part);
         if earlier != part {
             return Err(Error::config(format!(
-                "the data's split has performer {:?} in both {earlier} and {part}; a performer belongs in one",
-                performer.as_ref()
+                "the data's split has performer {} in both {earlier} and {part}; a performer belongs in one",
+                quoted(performer.as_ref())
             )));
         }
         match part {

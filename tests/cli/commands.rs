@@ -107,7 +107,7 @@ fn data_that_cannot_be_used_is_named() {
         at(name)
     };
     fs::write(at("good.txt"), "0.0 220\n0.01 220\n0.02 221\n").unwrap();
-    fs::write(at("nan.txt"), "0.0 220\n0.01 NaN\n").unwrap();
+    fs::write(at("word.txt"), "0.0 220\n0.01 C4\n").unwrap();
     fs::write(at("none.txt"), "").unwrap();
     fs::write(at("unvoiced.txt"), "0.0 0\n0.01 0\n").unwrap();
     let head = "path,performer,rating\n";
@@ -116,7 +116,7 @@ fn data_that_cannot_be_used_is_named() {
         &["a.csv:2", "1.5"],
     );
     refused(&["train", "--data", &manifest("b.csv", &format!("{head}good.txt,ann\n"))], &["b.csv:2"]);
-    refused(&["train", "--data", &manifest("c.csv", &format!("{head}nan.txt,ann,0.5\n"))], &["nan.txt:2"]);
+    refused(&["train", "--data", &manifest("c.csv", &format!("{head}word.txt,ann,0.5\n"))], &["word.txt:2"]);
     refused(&["train", "--data", &manifest("d.csv", &format!("{head}none.txt,ann,0.5\n"))], &["none.txt"]);
     refused(
         &["train", "--data", &manifest("e.csv", &format!("{head}unvoiced.txt,ann,0.5\n"))],

@@ -440,7 +440,8 @@ fn what_cannot_be_taken_up_says_why() {
 
 #[test]
 fn resume_takes_no_other_options() {
-    for other in [["--epochs", "3"], ["--data", "set"], ["--out", "run"], ["--seed", "0"]] {
+    for other in [["--epochs", "3"], ["--f0-hop", "1"], ["--data", "set"], ["--out", "run"], ["--seed", "0"]]
+    {
         let (code, _, err) = etude(&[&["train", "--resume", "run"][..], &other].concat());
         assert_eq!(code, 2, "{other:?}: {err}");
         assert!(err.contains("--resume"), "{err}");

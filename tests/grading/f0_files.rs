@@ -298,7 +298,7 @@ fn a_long_line_gives_a_short_message() {
     }
 }
 
-/// The seeds of the fuzz target, and what it found, in every way to read them: nothing panics, nothing long comes of a short file.
+/// The seeds of the fuzz target, and what it found, cut anywhere: nothing panics, nothing long comes of a short file.
 #[test]
 fn the_corpus_replays() {
     let mut count = 0;

@@ -2,10 +2,12 @@
 
 use crate::source::{strings, texts};
 
-/// Options of a compiler, not words to people.
+/// Options of a compiler and words of files, not words to people.
 const NOT_MESSAGES: &[(&str, &str)] = &[
     ("src/device/cuda/compile.rs", "--gpu-architecture={arch}"),
     ("src/device/cuda/compile.rs", "--std=c++17"),
+    ("src/audio/f0/dialect.rs", "--undefined--"),
+    ("src/audio/f0/praat.rs", "--undefined--"),
 ];
 
 /// Whether a text names a command-line flag.

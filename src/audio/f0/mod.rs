@@ -2,7 +2,7 @@
 //!
 //! | format | holds | unvoiced |
 //! |---|---|---|
-//! | two columns | time and f0; Tony, mir_eval, Praat's listings, MATLAB, … | 0, negative, not a number, empty, `--undefined--`, or rows left out |
+//! | two columns | time and f0: Tony, mir_eval, listings | 0, negative, NaN, nothing, `--undefined--`, rows left out |
 //! | CREPE | time, f0 and confidence, named so or all in 0..=1 | confidence below [`F0Options::min_confidence`], and as above |
 //! | librosa | time, f0, `voiced_flag` (`True`, `False`, 1, 0), `voiced_probs` | flag false, and as above |
 //! | sonic-annotator | file name (on the first row alone), time, f0, perhaps a label | as above |

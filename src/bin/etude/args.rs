@@ -88,6 +88,8 @@ pub struct TrainArgs {
     #[command(flatten)]
     pub run: RunArgs,
     #[command(flatten)]
+    pub files: DataArgs,
+    #[command(flatten)]
     pub common: Common,
     /// Directory for the model, metrics, history, predictions and plots.
     #[arg(long, value_name = "DIR")]
@@ -105,8 +107,6 @@ pub struct RunArgs {
     /// A MASTmelody directory, a CSV manifest or a directory with manifest.csv. Absent: the synthetic set.
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
-    #[command(flatten)]
-    pub files: DataArgs,
     /// What is minimised.
     #[arg(long, default_value_t = Protocol::Mse, value_parser = one_of(Protocol::ALL, Protocol::name))]
     pub protocol: Protocol,
@@ -184,7 +184,7 @@ pub struct RunArgs {
     pub profile: bool,
 }
 
-/// How the files of --data are read.
+/// How the files of --data are read; a checkpoint keeps it.
 #[derive(Clone, Args, Serialize, Deserialize)]
 pub struct DataArgs {
     /// Time from row to row of f0 files without times, or with frame numbers for times.

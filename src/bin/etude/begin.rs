@@ -12,8 +12,9 @@ pub fn begin(args: &TrainArgs) -> Result<(Run, Option<State>, Option<OutDir>)> {
     let Common { device, threads, .. } = args.common;
     let Some(dir) = &args.resume else {
         let out = args.out.as_ref().map(OutDir::create).transpose()?;
-        let (args, folds, history, predictions) = (args.run.clone(), vec![], vec![], vec![]);
-        let run = Run { args, device, threads, seconds: 0.0, folds, history, predictions };
+        let (args, files) = (args.run.clone(), args.files.clone());
+        let (folds, history, predictions) = (vec![], vec![], vec![]);
+        let run = Run { args, files, device, threads, seconds: 0.0, folds, history, predictions };
         return Ok((run, None, out));
     };
     let path = dir.join(CHECKPOINT);

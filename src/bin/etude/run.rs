@@ -1,6 +1,6 @@
 //! What a run of `etude train` keeps of itself.
 
-use crate::args::{DeviceName, RunArgs};
+use crate::args::{DataArgs, DeviceName, RunArgs};
 use etude::report::files::{EpochRow, PredictionRow};
 use etude::report::metrics::Metrics;
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use std::time::Instant;
 #[derive(Serialize, Deserialize)]
 pub struct Run {
     pub args: RunArgs,
+    pub files: DataArgs,
     pub device: DeviceName,
     pub threads: usize,
     /// Seconds it took before it was last interrupted.

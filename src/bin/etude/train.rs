@@ -23,7 +23,7 @@ pub fn train(args: &TrainArgs) -> Result<(), Failure> {
     let (mut run, state, out) = begin(args)?;
     let (json, args, clock) = (args.common.json, run.args.clone(), Clock { start, before: run.seconds });
     let device = device::open(run.device, run.threads)?;
-    let recordings = load::recordings(args.data.as_deref(), &args.files, args.seed)?;
+    let recordings = load::recordings(args.data.as_deref(), &run.files, args.seed)?;
     let inputs = load::inputs(&recordings, &input_options(&args))?;
     let options = train_options(&args, inputs.kind);
     if let Some(state) = &state {
