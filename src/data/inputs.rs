@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::recordings::{OVERALL, Recordings, Reference};
+use super::recordings::{Recordings, Reference, Take};
 use super::split::{self, Split, SplitIndices};
 use crate::audio::{AlignOptions, CHANNELS, Contour, Scale, align};
 use crate::names::{named, quoted};
@@ -124,78 +124,38 @@ impl Inputs {
     /// `max_references` by id: the same ones for every take of a melody, so that what is particular to a
     /// reference take is so for all (with one reference, choosing differently from take to take costs 0.03
     /// of R² on MASTmelody; with six, nothing either way).
-    /// Takes without a reference are dropped and counted in the notes.
+    /// Takes that were not rated by the criterion and takes without a reference are dropped and counted in the notes.
     ///
     /// `progress` is called from any thread with the takes done and their number, once each.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the options ask for what the recordings don't have, or no take is left.
     pub fn build(
         recordings: &Recordings,
         options: &InputOptions,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Self> {
-        let kind = options.kind.unwrap_or_else(|| InputKind::default_for(recordings));
-        if options.max_references == 0 && kind.needs_reference() {
-            return Err(Error::config(format!("max references 0: input {kind} needs at least 1")));
-        }
-        let criterion = match &options.criterion {
-            None => 0,
-            Some(name) => recordings.criteria.iter().position(|known| known == name).ok_or_else(|| {
-                let known = recordings.criteria.join(", ");
-                Error::config(format!("criterion {}: the data has {known}", quoted(name)))
-            })?,
-        };
-
-        let mut by_id: Vec<&Reference> = recordings.references.iter().collect();
-        by_id.sort_by(|a, b| a.id.cmp(&b.id));
-        let mut references: BTreeMap<&str, Vec<&Contour>> = BTreeMap::new();
-        for reference in by_id {
-            references.entry(&reference.melody).or_default().push(&reference.contour);
-        }
-
+        let Chosen { kind, criterion, takes, notes } = Chosen::of(recordings, options)?;
         let total = recordings.takes.len();
+        // Those that are left out are done.
         let done = AtomicUsize::new(0);
-        let examples: Vec<Option<Example>> = recordings
-            .takes
-            .par_iter()
-            .map(|take| {
-                let rating = take.ratings.get(criterion).copied();
-                let rating = rating.filter(|rating| (0.0..=1.0).contains(rating)).ok_or_else(|| {
-                    Error::config(format!("take {}: no rating in 0..=1 for criterion {criterion}", take.id))
-                })?;
-                let all = take.melody.as_deref().and_then(|melody| references.get(melody));
-                let chosen = match all {
-                    Some(all) if kind.needs_reference() => &all[..all.len().min(options.max_references)],
-                    _ => &[],
-                };
-                let example = if kind.needs_reference() && chosen.is_empty() {
-                    None
-                } else {
-                    Some(Example {
-                        id: take.id.clone(),
-                        performer: take.performer.clone(),
-                        rating,
-                        pass: take.pass,
-                        split: take.split,
-                        rows: rows(kind, &take.contour, chosen, options)?,
-                    })
-                };
-                progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
-                Ok(example)
+        let count = || progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
+        (takes.len()..total).for_each(|_| count());
+        let examples = takes
+            .into_par_iter()
+            .map(|ChosenTake { take, rating, references }| {
+                let rows = rows(kind, &take.contour, &references, options)?;
+                count();
+                Ok(Example {
+                    id: take.id.clone(),
+                    performer: take.performer.clone(),
+                    rating,
+                    pass: take.pass,
+                    split: take.split,
+                    rows,
+                })
             })
             .collect::<Result<_>>()?;
-
-        let examples: Vec<Example> = examples.into_iter().flatten().collect();
-        let dropped = total - examples.len();
-        if examples.is_empty() {
-            return Err(Error::config(match dropped {
-                0 => "no takes to make inputs of".into(),
-                _ => format!("input {kind}: none of {total} takes has a reference; try input contour"),
-            }));
-        }
-        let mut notes = Vec::new();
-        if dropped > 0 {
-            notes.push(format!("{dropped} takes dropped: no reference of their melody"));
-        }
-        let criterion = recordings.criteria.get(criterion).cloned().unwrap_or_else(|| OVERALL.into());
         Ok(Self { channels: kind.channels(), kind, criterion, examples, notes })
     }
 
@@ -204,15 +164,147 @@ impl Inputs {
         self.examples.iter().map(|example| example.performer.as_str()).collect()
     }
 
-    /// One split: the one the data prescribes if every example has a part, else [`split::holdout`].
-    pub fn holdout(&self, val_fraction: f64, test_fraction: f64, seed: u64) -> Result<SplitIndices> {
-        let performers = self.performers();
-        let parts: Vec<Option<Split>> = self.examples.iter().map(|example| example.split).collect();
-        match split::preset(&performers, &parts)? {
-            Some(split) => Ok(split),
-            None => split::holdout(&performers, val_fraction, test_fraction, seed),
+    /// Checks, before anything is aligned, that the examples which [`Inputs::build`] will make of these recordings can be split
+    /// as asked and leave two to train on: into `folds`, or where there are none as [`Inputs::holdout`] does.
+    ///
+    /// # Errors
+    /// [`Error::Config`] as [`split::check`], where too few are left to train on, and where no inputs can be made.
+    pub fn check_split(
+        recordings: &Recordings,
+        options: &InputOptions,
+        folds: Option<usize>,
+        (val_fraction, test_fraction): (f64, f64),
+        seed: u64,
+    ) -> Result<()> {
+        let chosen = Chosen::of(recordings, options)?.takes;
+        let performers: Vec<&str> = chosen.iter().map(|chosen| chosen.take.performer.as_str()).collect();
+        let parts: Vec<Option<Split>> = chosen.iter().map(|chosen| chosen.take.split).collect();
+        let splits = match folds {
+            Some(k) => split::k_folds(&performers, k, val_fraction, seed)?,
+            None => vec![one_split(&performers, &parts, val_fraction, test_fraction, seed)?],
+        };
+        match splits.iter().map(|split| split.train.len()).min() {
+            Some(fewest) if fewest < 2 => {
+                let what = if folds.is_some() { "a fold" } else { "the split" };
+                Err(Error::config(format!("{what} leaves {fewest} take to train on: at least 2 are needed")))
+            }
+            _ => Ok(()),
         }
     }
+
+    /// One split: the one the data prescribes if every example has a part, else [`split::holdout`].
+    pub fn holdout(&self, val_fraction: f64, test_fraction: f64, seed: u64) -> Result<SplitIndices> {
+        let parts: Vec<Option<Split>> = self.examples.iter().map(|example| example.split).collect();
+        one_split(&self.performers(), &parts, val_fraction, test_fraction, seed)
+    }
+}
+
+/// The split the data prescribes, else a random one.
+fn one_split(
+    performers: &[&str],
+    parts: &[Option<Split>],
+    val_fraction: f64,
+    test_fraction: f64,
+    seed: u64,
+) -> Result<SplitIndices> {
+    match split::preset(performers, parts)? {
+        Some(split) => Ok(split),
+        None => split::holdout(performers, val_fraction, test_fraction, seed),
+    }
+}
+
+/// A take of which an input is made, and with what.
+struct ChosenTake<'a> {
+    take: &'a Take,
+    rating: f32,
+    /// Those to align with; none where the kind has none.
+    references: Vec<&'a Contour>,
+}
+
+/// What inputs are made of, before anything is aligned.
+struct Chosen<'a> {
+    kind: InputKind,
+    criterion: String,
+    takes: Vec<ChosenTake<'a>>,
+    notes: Vec<String>,
+}
+
+impl<'a> Chosen<'a> {
+    fn of(recordings: &'a Recordings, options: &InputOptions) -> Result<Self> {
+        let kind = options.kind.unwrap_or_else(|| InputKind::default_for(recordings));
+        if options.max_references == 0 && kind.needs_reference() {
+            return Err(Error::config(format!("max references 0: input {kind} needs at least 1")));
+        }
+        let total = recordings.takes.len();
+        if total == 0 {
+            return Err(Error::config("no takes to make inputs of"));
+        }
+        let index = criterion(recordings, options.criterion.as_deref())?;
+        let name = &recordings.criteria[index];
+
+        let mut by_id: Vec<&Reference> = recordings.references.iter().collect();
+        by_id.sort_by(|a, b| a.id.cmp(&b.id));
+        let mut of_melody: BTreeMap<&str, Vec<&Contour>> = BTreeMap::new();
+        for reference in by_id {
+            of_melody.entry(&reference.melody).or_default().push(&reference.contour);
+        }
+
+        let (mut takes, mut unrated, mut alone) = (Vec::new(), 0, 0);
+        for take in &recordings.takes {
+            let Some(rating) = take.ratings.get(index).copied().flatten() else {
+                unrated += 1;
+                continue;
+            };
+            if !(0.0..=1.0).contains(&rating) {
+                return Err(Error::config(format!(
+                    "take {}: rating {rating} for {name} is not in 0..=1",
+                    take.id
+                )));
+            }
+            let all = take.melody.as_deref().and_then(|melody| of_melody.get(melody));
+            let references = match all {
+                Some(all) if kind.needs_reference() => all[..all.len().min(options.max_references)].to_vec(),
+                _ => Vec::new(),
+            };
+            if kind.needs_reference() && references.is_empty() {
+                alone += 1;
+            } else {
+                takes.push(ChosenTake { take, rating, references });
+            }
+        }
+        if takes.is_empty() {
+            return Err(Error::config(match alone {
+                0 => format!("criterion {name}: none of {total} takes is rated by it"),
+                _ if unrated == 0 => {
+                    format!("input {kind}: none of {total} takes has a reference; try input contour")
+                }
+                _ => format!(
+                    "input {kind}: none of the {alone} takes that are rated by {name} has a reference; try input contour"
+                ),
+            }));
+        }
+        let mut notes = Vec::new();
+        if unrated > 0 {
+            notes.push(format!("{unrated} takes dropped: not rated by {name}"));
+        }
+        if alone > 0 {
+            notes.push(format!("{alone} takes dropped: no reference of their melody"));
+        }
+        Ok(Self { kind, criterion: name.clone(), takes, notes })
+    }
+}
+
+/// The criterion of this name, or the first.
+fn criterion(recordings: &Recordings, name: Option<&str>) -> Result<usize> {
+    if recordings.criteria.is_empty() {
+        return Err(Error::config(
+            "the data has no ratings; a manifest has them in a column rating, or rating_<criterion>",
+        ));
+    }
+    name.map_or(Some(0), |name| recordings.criterion(name)).ok_or_else(|| {
+        let known = recordings.criteria.join(", ");
+        Error::config(format!("criterion {}: the data has {known}", quoted(name.unwrap_or_default())))
+    })
 }
 
 /// The rows of one take: one for [`InputKind::Contour`], else one per reference.
@@ -271,7 +363,7 @@ mod tests {
             assert_eq!(kind.to_string().parse::<InputKind>().unwrap(), kind);
             for (example, take) in inputs.examples.iter().zip(&recordings.takes) {
                 assert_eq!((&example.id, &example.performer), (&take.id, &take.performer));
-                assert_eq!((example.rating, example.pass), (take.ratings[0], take.pass));
+                assert_eq!((Some(example.rating), example.pass), (take.ratings[0], take.pass));
                 assert_eq!(example.rows.len(), if kind.needs_reference() { 3 } else { 1 });
                 for row in &example.rows {
                     assert_eq!(row.data.len(), kind.channels() * row.len);
@@ -314,7 +406,7 @@ mod tests {
         };
         let inputs = build(&recordings, &options).unwrap();
         assert_eq!(inputs.criterion, "rhythm");
-        assert_eq!(inputs.examples[0].rating, recordings.takes[0].ratings[2]);
+        assert_eq!(Some(inputs.examples[0].rating), recordings.takes[0].ratings[2]);
         let pitch = recordings.takes[0].contour.pitch();
         let frame = pitch.iter().position(|&p| p > 0.0).unwrap();
         assert_eq!(inputs.examples[0].rows[0].data[frame], (pitch[frame] - 36.0) / 72.0);
@@ -357,6 +449,71 @@ mod tests {
         let error = build(&recordings, &of_kind(InputKind::AlignmentPath)).unwrap_err().to_string();
         assert!(error.contains("none of 12 takes has a reference"), "{error}");
         assert_eq!(build(&recordings, &InputOptions::default()).unwrap().kind, InputKind::Contour);
+    }
+
+    #[test]
+    fn takes_that_were_not_rated_are_dropped_and_counted() {
+        let mut recordings = set(1);
+        recordings.takes[0].ratings[2] = None;
+        recordings.takes[4].ratings[2] = None;
+        recordings.takes[4].melody = None;
+        recordings.takes[7].melody = None;
+        let by = |criterion: &str| InputOptions { criterion: Some(criterion.into()), ..Default::default() };
+        let inputs = build(&recordings, &by("Rhythm")).unwrap();
+        assert_eq!((inputs.examples.len(), inputs.criterion.as_str()), (9, "rhythm"));
+        assert_eq!(
+            inputs.notes,
+            ["2 takes dropped: not rated by rhythm", "1 takes dropped: no reference of their melody"]
+        );
+        // Other criteria have no say.
+        assert_eq!(build(&recordings, &by("pitch")).unwrap().examples.len(), 10);
+
+        recordings.takes.iter_mut().for_each(|take| take.ratings[2] = None);
+        let message = |recordings: &Recordings| build(recordings, &by("rhythm")).unwrap_err().to_string();
+        assert_eq!(message(&recordings), "criterion rhythm: none of 12 takes is rated by it");
+        recordings.takes[0].ratings[2] = Some(1.5);
+        assert!(message(&recordings).contains("rating 1.5 for rhythm is not in 0..=1"));
+        recordings.takes[4].ratings[2] = Some(0.5);
+        recordings.takes[0].ratings[2] = None;
+        assert!(
+            message(&recordings).contains("none of the 1 takes that are rated by rhythm has a reference")
+        );
+        recordings.criteria.clear();
+        assert!(message(&recordings).contains("no ratings"));
+    }
+
+    #[test]
+    fn a_split_is_checked_as_the_examples_will_be() {
+        let mut recordings = set(1);
+        let check = |recordings: &Recordings, folds, val| {
+            Inputs::check_split(recordings, &InputOptions::default(), folds, (val, 0.2), 1)
+                .map_err(|e| e.to_string())
+        };
+        assert_eq!(check(&recordings, Some(6), 0.1), Ok(()));
+        assert!(check(&recordings, Some(7), 0.1).unwrap_err().contains("only 6 performers"));
+        // Two performers have no references, and so no examples.
+        let gone = [recordings.takes[0].performer.clone(), recordings.takes[11].performer.clone()];
+        for take in recordings.takes.iter_mut().filter(|take| gone.contains(&take.performer)) {
+            take.melody = None;
+        }
+        assert!(check(&recordings, Some(6), 0.1).unwrap_err().contains("only 4 performers"));
+        assert_eq!(check(&recordings, None, 0.2), Ok(()));
+        assert!(check(&recordings, None, 1.0).is_err());
+        // One take of each of three performers: one is tested, one validated on.
+        let mut few = set(1);
+        let three: Vec<String> = ["a", "b", "c"].map(String::from).to_vec();
+        few.takes.truncate(3);
+        few.takes.iter_mut().zip(&three).for_each(|(take, name)| take.performer.clone_from(name));
+        for folds in [None, Some(3)] {
+            assert!(check(&few, folds, 0.1).unwrap_err().contains("leaves 1 take to train on"));
+            assert_eq!(check(&few, folds, 0.0), Ok(()));
+        }
+        // What the data prescribes needs no fractions.
+        for take in &mut recordings.takes {
+            let last = take.performer.chars().last().and_then(|digit| digit.to_digit(10)).unwrap();
+            take.split = Some(Split::ALL[last as usize % 3]);
+        }
+        assert_eq!(check(&recordings, None, 1.0), Ok(()));
     }
 
     #[test]

@@ -1,197 +1,280 @@
-//! Loader for a data set described by a CSV manifest: one row per take.
+//! Loader for a data set described by a manifest, a table with one row per take.
 //!
 //! | column | holds |
 //! |---|---|
-//! | `path` | f0 file of the take, relative to the manifest: two columns, time in s and f0 in Hz, 0 where unvoiced |
+//! | `path` | f0 file of the take, relative to the manifest |
 //! | `performer` | who performs; a split never parts one performer's takes |
-//! | `rating` or `rating_<criterion>`, one or more | in 0..=1; `rating` is the criterion `overall` |
+//! | `rating` or `rating_<criterion>`, one or more | a number on the scale; `rating` is the criterion `overall` |
+//! | `scale` or `rating_scale` (optional) | the scale of the row's ratings, such as `1..4` |
 //! | `reference` (optional) | f0 file of the same melody as it should be; several separated by `;`; may be empty |
 //! | `melody` (optional) | name of the melody; its takes share all their references |
-//! | `pass` (optional) | `1`/`0`, `true`/`false` or `pass`/`fail`; may be empty |
+//! | `pass` (optional) | `1`/`0`, `yes`/`no`, `true`/`false` or `pass`/`fail`; may be empty |
 //! | `split` (optional) | `train`, `val` or `test`, in every row |
 //!
-//! Without a `melody` column, takes share a melody where their `reference` cells are the same.
+//! **The table** is CSV in UTF-8, or in UTF-16 with a byte order mark, separated by commas, semicolons or tabs: the header
+//! tells. Where commas separate nothing, numbers may have decimal commas. Names of columns may be written in any case, with a
+//! space, `-` or `.` for `_`. A first column without a name is an index; other columns are left alone, which a note says.
+//!
+//! **The scale** is 0..1 unless the name of a column of ratings says another in brackets (`rating_rhythm (1..4)`), a column
+//! does, or [`LoadOptions::rating_scale`]; ratings are mapped to 0..=1 by it. An empty cell, `NA`, `NaN`, `-` and −1 (where −1
+//! is no rating) say that a take was not rated by that criterion. A manifest without ratings holds takes that nobody has graded.
+//!
+//! **A path** may be written with `\` for `/`. A file is the same through links, and by its name in composed or decomposed
+//! Unicode; a take stands in one row alone.
+//!
+//! Without a `melody` column, takes share a melody where their references are the same.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
+use unicode_normalization::UnicodeNormalization;
 
-use super::csv_error::{MAX_BYTES, csv_error};
+use super::columns::{Columns, RatingColumn};
 use super::f0_notes::F0Notes;
+use super::files::Files;
 use super::load_options::LoadOptions;
-use super::recordings::{OVERALL, Recordings, Reference, Take};
+use super::rating_scale::RatingScale;
+use super::recordings::{Recordings, Reference, Take};
 use super::split::Split;
+use super::table::{self, Row, Table};
+use crate::names::quoted;
 use crate::{Error, Result, fs};
 
-/// Which column holds what.
-#[derive(Default)]
-struct Columns {
-    path: usize,
-    performer: usize,
-    /// (column, criterion)
-    ratings: Vec<(usize, String)>,
-    reference: Option<usize>,
-    melody: Option<usize>,
-    pass: Option<usize>,
-    split: Option<usize>,
-}
-
-impl Columns {
-    fn of(path: &Path, header: &csv::StringRecord) -> Result<Self> {
-        let fail = |message: String| Err(Error::data(path, Some(1), message));
-        let mut columns = Self::default();
-        let (mut seen, mut unknown) = (BTreeSet::new(), Vec::new());
-        for (index, name) in header.iter().enumerate() {
-            if !seen.insert(name) {
-                return fail(format!("column {name:?} appears twice"));
-            }
-            match name {
-                "path" => columns.path = index,
-                "performer" => columns.performer = index,
-                "reference" => columns.reference = Some(index),
-                "melody" => columns.melody = Some(index),
-                "pass" => columns.pass = Some(index),
-                "split" => columns.split = Some(index),
-                "rating" => columns.ratings.push((index, OVERALL.into())),
-                _ => match name.strip_prefix("rating_") {
-                    Some(criterion) if !criterion.is_empty() => {
-                        columns.ratings.push((index, criterion.into()));
-                    }
-                    _ => unknown.push(format!("{name:?}")),
-                },
-            }
-        }
-        if !unknown.is_empty() {
-            return fail(format!(
-                "unknown column {}; expected path, performer, rating or rating_<criterion>, reference, melody, \
-                 pass, split",
-                unknown.join(", ")
-            ));
-        }
-        let mut missing: Vec<&str> =
-            ["path", "performer"].into_iter().filter(|name| !seen.contains(name)).collect();
-        if columns.ratings.is_empty() {
-            missing.push("rating");
-        }
-        if !missing.is_empty() {
-            return fail(format!("missing column {}", missing.join(", ")));
-        }
-        if seen.contains("rating") && seen.contains("rating_overall") {
-            return fail("rating and rating_overall are the same criterion; keep one".into());
-        }
-        Ok(columns)
-    }
+/// What a manifest says, before the files that it names are read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    criteria: Vec<String>,
+    lines: Vec<Line>,
+    notes: Vec<String>,
 }
 
 /// A row before its files are read.
+#[derive(Debug, Clone, PartialEq)]
 struct Line {
     number: u64,
-    id: String,
+    path: String,
     performer: String,
     melody: Option<String>,
     references: Vec<String>,
-    ratings: Vec<f32>,
+    ratings: Vec<Option<f32>>,
     pass: Option<bool>,
     split: Option<Split>,
 }
 
-impl Line {
-    fn parse(path: &Path, columns: &Columns, record: &csv::StringRecord) -> Result<Self> {
-        let number = record.position().map_or(0, csv::Position::line);
-        let fail = |message: String| Error::data(path, Some(number), message);
-        let filled =
-            |column: Option<usize>| column.map(|column| &record[column]).filter(|cell| !cell.is_empty());
-        let required = |column: usize, name: &str| {
-            filled(Some(column)).map(str::to_owned).ok_or_else(|| fail(format!("{name} is empty")))
+/// The table of a manifest as its rows are read.
+struct Reader<'a> {
+    path: &'a Path,
+    table: &'a Table,
+    columns: &'a Columns,
+    asked: Option<RatingScale>,
+}
+
+impl Reader<'_> {
+    fn line(&self, row: &Row) -> Result<Line> {
+        let Self { columns, .. } = self;
+        let fail = |message: String| Error::data(self.path, Some(row.line), message);
+        let filled = |column: Option<usize>| {
+            column.map(|column| row.cells[column].as_str()).filter(|cell| !table::is_missing(cell))
         };
-        let rating = |&(column, ref criterion): &(usize, String)| {
-            let cell = &record[column];
-            cell.parse().ok().filter(|rating: &f32| (0.0..=1.0).contains(rating)).ok_or_else(|| {
-                fail(format!("rating for {criterion} is {cell:?}, expected a number from 0 to 1"))
-            })
+        let required = |column: usize, name: &str| match row.cells[column].as_str() {
+            "" => Err(fail(format!("{name} is empty"))),
+            cell => Ok(cell),
         };
-        let cell = filled(columns.reference);
-        Ok(Self {
-            number,
-            id: required(columns.path, "path")?,
-            performer: required(columns.performer, "performer")?,
-            melody: filled(columns.melody).or(cell).map(str::to_owned),
-            references: cell
-                .into_iter()
-                .flat_map(|cell| cell.split(';').map(|name| name.trim().to_owned()))
-                .filter(|name| !name.is_empty())
-                .collect(),
-            ratings: columns.ratings.iter().map(rating).collect::<Result<_>>()?,
-            pass: match filled(columns.pass).map(str::to_ascii_lowercase).as_deref() {
-                None => None,
-                Some("1" | "true" | "pass") => Some(true),
-                Some("0" | "false" | "fail") => Some(false),
-                Some(other) => {
-                    return Err(fail(format!("pass is {other:?}, expected 1, 0, true, false, pass or fail")));
-                }
-            },
-            split: match columns.split {
-                None => None,
-                Some(column) => Some(record[column].parse().map_err(|error: Error| fail(error.to_string()))?),
-            },
+        let references =
+            filled(columns.reference).into_iter().flat_map(|cell| cell.split(';')).map(str::trim);
+        Ok(Line {
+            number: row.line,
+            path: required(columns.path, "path")?.to_owned(),
+            performer: required(columns.performer, "performer")?.nfc().collect(),
+            melody: filled(columns.melody).map(|melody| melody.nfc().collect()),
+            references: references.filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+            ratings: columns
+                .ratings
+                .iter()
+                .map(|rating| self.rating(row, rating).map_err(fail))
+                .collect::<Result<_>>()?,
+            pass: filled(columns.pass).map(|cell| pass(cell).map_err(fail)).transpose()?.flatten(),
+            split: columns.split.map(|column| split(&row.cells[column]).map_err(fail)).transpose()?,
         })
+    }
+
+    /// In 0..=1; `None` where the take was not rated.
+    fn rating(&self, row: &Row, rating: &RatingColumn) -> Result<Option<f32>, String> {
+        let cell = row.cells[rating.column].as_str();
+        if table::is_missing(cell) {
+            return Ok(None);
+        }
+        let criterion = &rating.criterion;
+        let scale = self.scale(row, rating)?;
+        let number = self.table.number(cell).filter(|number| number.is_finite()).ok_or_else(|| {
+            format!("rating for {criterion} is {}, expected a number on the scale {scale}", quoted(cell))
+        })?;
+        if number == -1.0 && scale.low() > -1.0 {
+            return Ok(None);
+        }
+        let mapped = if scale == RatingScale::UNIT {
+            // Read as it will be kept: rounded once.
+            self.table.decimal(cell).parse().ok().filter(|rating: &f32| (0.0..=1.0).contains(rating))
+        } else {
+            scale.unit(number)
+        };
+        mapped.map(Some).ok_or_else(|| {
+            format!(
+                "rating for {criterion} is {}, outside the rating scale {scale}; if it is another, such as 1..4, say which",
+                quoted(cell)
+            )
+        })
+    }
+
+    /// The scale that is said, by whomever; 0..1 where nobody says one.
+    fn scale(&self, row: &Row, rating: &RatingColumn) -> Result<RatingScale, String> {
+        let cell =
+            self.columns.scale.map(|column| row.cells[column].as_str()).filter(|cell| !cell.is_empty());
+        let in_row: Option<RatingScale> = cell.and_then(|cell| cell.parse().ok());
+        let mut said = [rating.scale, in_row, self.asked].into_iter().flatten();
+        let scale = said.next().unwrap_or(RatingScale::UNIT);
+        match said.find(|other| *other != scale) {
+            None => Ok(scale),
+            Some(other) => Err(format!(
+                "rating for {}: the data says that its rating scale is {scale}, but {other} was given too",
+                rating.criterion
+            )),
+        }
     }
 }
 
-/// Loads the takes that a manifest lists. A take's id is its `path` as written there, a reference's likewise.
+fn pass(cell: &str) -> Result<Option<bool>, String> {
+    match cell.to_ascii_lowercase().as_str() {
+        // Scripts that know no missing truth values write numbers with a point.
+        "1" | "1.0" | "true" | "t" | "yes" | "y" | "pass" | "passed" => Ok(Some(true)),
+        "0" | "0.0" | "false" | "f" | "no" | "n" | "fail" | "failed" => Ok(Some(false)),
+        "-1" | "-1.0" => Ok(None),
+        _ => Err(format!("pass is {}, expected 1, 0, yes, no, true, false, pass or fail", quoted(cell))),
+    }
+}
+
+fn split(cell: &str) -> Result<Split, String> {
+    match cell.to_ascii_lowercase().as_str() {
+        "train" | "training" => Ok(Split::Train),
+        "val" | "valid" | "validation" | "dev" | "development" => Ok(Split::Val),
+        "test" | "testing" => Ok(Split::Test),
+        _ => Err(format!("split {}: expected train, val or test", quoted(cell))),
+    }
+}
+
+/// Reads the `bytes` of a manifest; errors name the file at `path`, which is not touched, and the line.
 ///
-/// Everything malformed is an error that names the file and line.
+/// # Errors
+/// [`Error::Data`] where anything is malformed or there are no takes.
+pub fn parse(path: &Path, bytes: &[u8], options: &LoadOptions) -> Result<Manifest> {
+    let table = Table::parse(path, bytes)?;
+    let columns = Columns::of(path, &table)?;
+    let reader = Reader { path, table: &table, columns: &columns, asked: options.rating_scale };
+    let lines = table.rows.iter().map(|row| reader.line(row)).collect::<Result<Vec<_>>>()?;
+    if lines.is_empty() {
+        return Err(Error::data(path, None, "no takes below the header"));
+    }
+    let mut notes = Vec::new();
+    if !columns.left_alone.is_empty() {
+        // As many as one can read.
+        let names = columns.left_alone.iter().take(20).cloned().collect::<Vec<_>>().join(", ");
+        let more = columns.left_alone.len().saturating_sub(20);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        notes.push(format!("columns of the manifest left alone: {names}{more}"));
+    }
+    Ok(Manifest {
+        criteria: columns.ratings.into_iter().map(|rating| rating.criterion).collect(),
+        lines,
+        notes,
+    })
+}
+
+/// Whether a file begins as a manifest does.
+pub(super) fn is_manifest(path: &Path, bytes: &[u8]) -> bool {
+    Table::parse(path, bytes).and_then(|table| Columns::of(path, &table)).is_ok()
+}
+
+/// A reference that a manifest names.
+struct Wanted {
+    id: String,
+    melody: String,
+    path: PathBuf,
+    /// The first line that names it.
+    line: u64,
+}
+
+/// The files of all lines: of each take its id and path, and the references, by id.
+fn find_files(manifest: &Path, lines: &mut [Line]) -> Result<(Vec<(String, PathBuf)>, Vec<Wanted>)> {
+    let base = manifest.parent().unwrap_or(Path::new(""));
+    let mut files = Files::default();
+    let (mut takes, mut first_at) = (Vec::new(), HashMap::new());
+    for line in lines.iter() {
+        let fail = |message: String| Error::data(manifest, Some(line.number), message);
+        let take = files.find(base, &line.path).map_err(fail)?;
+        if let Some((earlier, name)) = first_at.insert(take.number, (line.number, &line.path)) {
+            let same = if *name == line.path {
+                format!("path {} is in line {earlier} too", quoted(name))
+            } else {
+                format!("path {} is the take of line {earlier}, {}", quoted(&line.path), quoted(name))
+            };
+            return Err(fail(same));
+        }
+        takes.push((take.id, take.path));
+    }
+    // Each reference once per melody, however many takes name it, and by the name that it has first.
+    let mut ids: HashMap<usize, (String, PathBuf)> = HashMap::new();
+    let mut wanted: BTreeMap<(String, String), Wanted> = BTreeMap::new();
+    for line in lines {
+        let fail = |message: String| Error::data(manifest, Some(line.number), message);
+        let mut named = Vec::new();
+        for name in &line.references {
+            let file = files.find(base, name).map_err(fail)?;
+            named.push(ids.entry(file.number).or_insert((file.id, file.path)).clone());
+        }
+        named.sort();
+        named.dedup();
+        if line.melody.is_none() && !named.is_empty() {
+            line.melody = Some(named.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>().join(";"));
+        }
+        for (id, path) in named {
+            let melody = line.melody.clone().unwrap_or_default();
+            let key = (id.clone(), melody.clone());
+            wanted.entry(key).or_insert(Wanted { id, melody, path, line: line.number });
+        }
+    }
+    Ok((takes, wanted.into_values().collect()))
+}
+
+/// Loads the takes that a manifest lists. A take's id is its `path` as written there (with `/` for `\`, without `./`), a
+/// reference's likewise.
+///
+/// # Errors
+/// [`Error::Data`] with file and line for everything malformed, [`Error::Io`] if the manifest cannot be read.
 pub fn load(manifest: impl AsRef<Path>, options: &LoadOptions) -> Result<Recordings> {
     let manifest = manifest.as_ref();
-    let bytes = fs::read(manifest, MAX_BYTES)?;
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes.as_slice());
-    let header = reader.headers().map_err(|error| csv_error(manifest, error))?.clone();
-    let columns = Columns::of(manifest, &header)?;
-    let mut lines = Vec::new();
-    let mut first_at: BTreeMap<String, u64> = BTreeMap::new();
-    for record in reader.records() {
-        let record = record.map_err(|error| csv_error(manifest, error))?;
-        let line = Line::parse(manifest, &columns, &record)?;
-        if let Some(first) = first_at.insert(line.id.clone(), line.number) {
-            let message = format!("path {:?} is in line {first} too", line.id);
-            return Err(Error::data(manifest, Some(line.number), message));
-        }
-        lines.push(line);
-    }
-    if lines.is_empty() {
-        return Err(Error::data(manifest, None, "no takes below the header"));
-    }
-
-    // Each reference once per melody, however many takes name it, with the first line that does.
-    let mut named: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-    for line in &lines {
-        for reference in &line.references {
-            let melody = line.melody.as_deref().unwrap_or(reference);
-            named.entry((reference, melody)).or_insert(line.number);
-        }
-    }
-    let base = manifest.parent().unwrap_or(Path::new(""));
+    let Manifest { criteria, mut lines, mut notes } =
+        parse(manifest, &fs::read(manifest, table::MAX_BYTES)?, options)?;
+    let (files, wanted) = find_files(manifest, &mut lines)?;
     let f0 = F0Notes::default();
-    let read = |name: &str, line: u64| match f0.read(base.join(name), &options.f0) {
+    let read = |path: &Path, line: u64| match f0.read(path, &options.f0) {
         // The manifest is where a missing file is to be put right.
         Err(Error::Io { path, source, .. }) => {
             Err(Error::data(manifest, Some(line), format!("{}: {source}", path.display())))
         }
         other => other,
     };
-    let references = named
-        .par_iter()
-        .map(|(&(id, melody), &line)| {
-            Ok(Reference { id: id.to_owned(), melody: melody.to_owned(), contour: read(id, line)? })
-        })
+    let references = wanted
+        .into_par_iter()
+        .map(|Wanted { id, melody, path, line }| Ok(Reference { contour: read(&path, line)?, id, melody }))
         .collect::<Result<Vec<_>>>()?;
     let mut takes = lines
         .into_par_iter()
-        .map(|line| {
+        .zip(files)
+        .map(|(line, (id, path))| {
             Ok(Take {
-                contour: read(&line.id, line.number)?,
-                id: line.id,
+                contour: read(&path, line.number)?,
+                id,
                 performer: line.performer,
                 melody: line.melody,
                 ratings: line.ratings,
@@ -201,7 +284,6 @@ pub fn load(manifest: impl AsRef<Path>, options: &LoadOptions) -> Result<Recordi
         })
         .collect::<Result<Vec<_>>>()?;
     takes.sort_by(|a, b| a.id.cmp(&b.id));
-
-    let criteria = columns.ratings.into_iter().map(|(_, criterion)| criterion).collect();
-    Ok(Recordings { criteria, takes, references, notes: f0.lines() })
+    notes.extend(f0.lines());
+    Ok(Recordings { criteria, takes, references, notes })
 }

@@ -8,20 +8,22 @@
 //! ```
 //!
 //! A grading pass is a column whose name is a number and an expert's name, such as `2Asli`: one expert may
-//! grade in several passes. Grades are 1 to 4, a cell may be empty. The rating is `(grade − 1)/3` of the
-//! expert-balanced mean grade: an expert's passes are averaged first, then the experts.
+//! grade in several passes. Grades are 1 to 4; a cell that is empty, `NA`, `NaN`, `-` or −1 holds none. The rating is
+//! `(grade − 1)/3` of the expert-balanced mean grade: an expert's passes are averaged first, then the experts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::csv_error::{MAX_BYTES, csv_error};
 use super::f0_notes::F0Notes;
+use super::litter::is_litter;
 use super::load_options::LoadOptions;
-use super::recordings::{OVERALL, Recordings, Reference, Take};
+use super::rating_scale::RatingScale;
+use super::recordings::{OVERALL, Recordings, Reference, Take, plain};
+use super::table::{self, Table};
 use crate::audio::Contour;
-use crate::names::{quoted, shown};
+use crate::names::quoted;
 use crate::{Error, Result, fs};
 
 /// What a file name in `f0data/` says.
@@ -60,7 +62,8 @@ impl<'a> Name<'a> {
 type Grades = Vec<Option<(f64, u64)>>;
 
 /// `annotations.csv`, with the rows of a stem merged.
-struct Annotations {
+#[derive(Debug, Clone, PartialEq)]
+pub struct Annotations {
     /// The index of the expert of each grading pass.
     expert_of_pass: Vec<usize>,
     grades: BTreeMap<String, Grades>,
@@ -68,18 +71,16 @@ struct Annotations {
 }
 
 impl Annotations {
-    fn read(path: &Path) -> Result<Self> {
-        if !path.exists() {
-            let message = "no such file; MASTmelody keeps its grades there";
-            return Err(Error::data(path, None, message));
-        }
-        let bytes = fs::read(path, MAX_BYTES)?;
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes.as_slice());
-        let header = reader.headers().map_err(|error| csv_error(path, error))?.clone();
-        let file = header
-            .iter()
-            .position(|name| name == "file")
-            .ok_or_else(|| Error::data(path, Some(1), "no column `file`"))?;
+    /// Reads the `bytes` of the annotations; errors name the file at `path`, which is not touched, and the line.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where anything is malformed.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let table = Table::parse(path, bytes)?;
+        let header = &table.header;
+        let in_header = |message: &str| Error::data(path, Some(table.header_line), message);
+        let file = header.iter().position(|name| plain(name) == "file");
+        let file = file.ok_or_else(|| in_header("no column `file`"))?;
 
         // (column, expert) per grading pass
         let mut experts: Vec<&str> = Vec::new();
@@ -96,49 +97,36 @@ impl Annotations {
             passes.push((column, index));
         }
         if passes.is_empty() {
-            let message = "no grade columns; expected a number and an expert's name, such as `1Asli`";
-            return Err(Error::data(path, Some(1), message));
+            return Err(in_header(
+                "no grade columns; expected a number and an expert's name, such as `1Asli`",
+            ));
         }
 
         let mut grades: BTreeMap<String, Grades> = BTreeMap::new();
         let mut merged = 0;
-        for record in reader.records() {
-            let record = record.map_err(|error| csv_error(path, error))?;
-            let line = record.position().map_or(0, csv::Position::line);
-            let name = &record[file];
+        for row in &table.rows {
+            let fail = |message: String| Error::data(path, Some(row.line), message);
+            let name = &row.cells[file];
             let stem = name.strip_suffix(".wav").unwrap_or(name);
             if stem.is_empty() {
-                return Err(Error::data(path, Some(line), "no file name in column `file`"));
+                return Err(fail("no file name in column `file`".into()));
             }
-            let (row, named) = (grades.entry(stem.to_owned()).or_default(), shown(stem, 80));
-            if row.is_empty() {
-                row.resize(passes.len(), None);
-            } else {
-                merged += 1;
-            }
-            for (cell, &(column, _)) in row.iter_mut().zip(&passes) {
-                let text = &record[column];
-                if text.is_empty() {
-                    continue;
-                }
-                let grade: f64 =
-                    text.parse().ok().filter(|grade| (1.0..=4.0).contains(grade)).ok_or_else(|| {
-                        let message = format!(
-                            "{named}, column {}: grade {}, expected 1 to 4",
-                            shown(&header[column], 80),
-                            quoted(text)
-                        );
-                        Error::data(path, Some(line), message)
-                    })?;
-                match *cell {
-                    Some((earlier, at)) if earlier != grade => {
-                        let message = format!(
-                            "{named}, column {}: grade {grade}, but line {at} says {earlier}",
-                            shown(&header[column], 80)
-                        );
-                        return Err(Error::data(path, Some(line), message));
+            let merges = grades.contains_key(stem);
+            merged += usize::from(merges);
+            let of_stem = grades.entry(stem.to_owned()).or_insert_with(|| vec![None; passes.len()]);
+            for (cell, &(column, _)) in of_stem.iter_mut().zip(&passes) {
+                let place = || format!("{}, column {}", quoted(stem), quoted(&header[column]));
+                let grade = grade(&table, &row.cells[column])
+                    .map_err(|text| fail(format!("{}: grade {}, expected 1 to 4", place(), quoted(text))))?;
+                match (grade, *cell) {
+                    (Some(grade), Some((earlier, at))) if earlier != grade => {
+                        return Err(fail(format!(
+                            "{}: grade {grade}, but line {at} says {earlier}",
+                            place()
+                        )));
                     }
-                    _ => *cell = Some((grade, line)),
+                    (Some(grade), _) => *cell = Some((grade, row.line)),
+                    (None, _) => {}
                 }
             }
         }
@@ -159,19 +147,28 @@ impl Annotations {
     }
 }
 
-/// Loads MASTmelody from the directory that holds `annotations/` and `f0data/`.
-///
-/// One criterion, `overall`. Recordings without annotation, without f0 or without any grade are dropped and
-/// counted in [`Recordings::notes`]; anything malformed is an error that names the file and line.
-pub fn load(directory: impl AsRef<Path>, options: &LoadOptions) -> Result<Recordings> {
-    let directory = directory.as_ref();
-    let annotations = Annotations::read(&directory.join("annotations").join("annotations.csv"))?;
-    let f0data = directory.join("f0data");
+/// The grade in a cell, if it holds one; the cell where it is neither.
+fn grade<'a>(table: &Table, cell: &'a str) -> Result<Option<f64>, &'a str> {
+    if table::is_missing(cell) {
+        return Ok(None);
+    }
+    match table.number(cell) {
+        Some(-1.0) => Ok(None),
+        Some(grade) if (1.0..=4.0).contains(&grade) => Ok(Some(grade)),
+        _ => Err(cell),
+    }
+}
 
+/// The f0 files by name, and how many files have other names.
+fn f0_files(f0data: &Path) -> Result<(Vec<(String, PathBuf)>, usize)> {
     let mut files: Vec<(String, PathBuf)> = Vec::new();
     let mut other_names = 0;
-    for entry in std::fs::read_dir(&f0data).map_err(Error::io(&f0data, "read"))? {
-        let path = entry.map_err(Error::io(&f0data, "read"))?.path();
+    for entry in std::fs::read_dir(f0data).map_err(Error::io(f0data, "read"))? {
+        let path = entry.map_err(Error::io(f0data, "read"))?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        if is_litter(&name) {
+            continue;
+        }
         match path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".f0s.txt")) {
             Some(name) if Name::parse(name).is_some() => files.push((name.to_owned(), path)),
             _ => other_names += 1,
@@ -179,10 +176,27 @@ pub fn load(directory: impl AsRef<Path>, options: &LoadOptions) -> Result<Record
     }
     if files.is_empty() {
         let message = "no f0 files; expected names such as 51_mel1_per101559_fail.f0s.txt";
-        return Err(Error::data(&f0data, None, message));
+        return Err(Error::data(f0data, None, message));
     }
     files.sort(); // the order of a directory is anyone's guess
+    Ok((files, other_names))
+}
 
+/// Loads MASTmelody from the directory that holds `annotations/` and `f0data/`.
+///
+/// One criterion, `overall`. Recordings without annotation, without f0 or without any grade are dropped and
+/// counted in [`Recordings::notes`]; anything malformed is an error that names the file and line.
+pub fn load(directory: impl AsRef<Path>, options: &LoadOptions) -> Result<Recordings> {
+    let directory = directory.as_ref();
+    options.expect_scale("MASTmelody's grades", RatingScale::new(1.0, 4.0)?)?;
+    let path = directory.join("annotations").join("annotations.csv");
+    if !path.exists() {
+        return Err(Error::data(path, None, "no such file; MASTmelody keeps its grades there"));
+    }
+    let annotations = Annotations::parse(&path, &fs::read(&path, table::MAX_BYTES)?)?;
+    let f0data = directory.join("f0data");
+
+    let (files, other_names) = f0_files(&f0data)?;
     let mut by_stem: BTreeMap<&str, &Path> = BTreeMap::new();
     for (name, path) in &files {
         let stem = Name::parse(name).map_or(name.as_str(), |name| name.stem);
@@ -227,7 +241,7 @@ pub fn load(directory: impl AsRef<Path>, options: &LoadOptions) -> Result<Record
                 performer: name.singer.to_owned(),
                 melody: Some(melody),
                 contour,
-                ratings: vec![rating],
+                ratings: vec![Some(rating)],
                 pass: name.pass,
                 split: None,
             });

@@ -3,20 +3,26 @@
 //! [`load()`] (or [`synth::generate`]) gives [`Recordings`]; [`Inputs::build`] turns them into what the network
 //! takes; [`split`] divides them by performer.
 
-mod csv_error;
+mod columns;
 mod f0_notes;
+pub mod fba;
+mod files;
 pub mod inputs;
+mod litter;
 mod load;
 mod load_options;
 pub mod manifest;
 pub mod mastmelody;
 pub(crate) mod random;
+mod rating_scale;
 mod recordings;
 pub mod split;
 pub mod synth;
+mod table;
 
 pub use inputs::{Example, InputKind, InputOptions, Inputs, Row};
 pub use load::load;
 pub use load_options::LoadOptions;
+pub use rating_scale::RatingScale;
 pub use recordings::{OVERALL, Recordings, Reference, Take};
 pub use split::{Split, SplitIndices, holdout, k_folds};

@@ -1,5 +1,7 @@
 //! Graded performances in memory.
 
+use unicode_normalization::UnicodeNormalization;
+
 use super::split::Split;
 use crate::audio::Contour;
 
@@ -17,8 +19,8 @@ pub struct Take {
     pub melody: Option<String>,
     /// The pitch.
     pub contour: Contour,
-    /// One rating in 0..=1 per criterion of the [`Recordings`].
-    pub ratings: Vec<f32>,
+    /// One rating in 0..=1 per criterion of the [`Recordings`], in their order; `None` where the take was not rated by it.
+    pub ratings: Vec<Option<f32>>,
     /// Whether the judges passed it, where the data says.
     pub pass: Option<bool>,
     /// The part of the split the data itself puts it in, if it does.
@@ -28,7 +30,7 @@ pub struct Take {
 /// A take of a melody as it should be.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reference {
-    /// Unique among the references.
+    /// Unique among the references of a melody.
     pub id: String,
     /// The melody played.
     pub melody: String,
@@ -39,12 +41,27 @@ pub struct Reference {
 /// A data set in memory.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Recordings {
-    /// What the ratings are for, e.g. `overall`, `rhythm`.
+    /// What the ratings are for, e.g. `overall`, `rhythm`; none where nothing is rated.
     pub criteria: Vec<String>,
-    /// The graded performances, by id.
+    /// The performances, by id.
     pub takes: Vec<Take>,
     /// The reference takes, by id.
     pub references: Vec<Reference>,
-    /// What was dropped on loading and why, with counts; for the log.
+    /// What was dropped or left alone on loading and why, with counts; for the log.
     pub notes: Vec<String>,
+}
+
+impl Recordings {
+    /// Which of the criteria is called `name`, in any case and with any of space, `_`, `-` and `.` between its words.
+    pub fn criterion(&self, name: &str) -> Option<usize> {
+        let wanted = plain(name);
+        self.criteria.iter().position(|known| plain(known) == wanted)
+    }
+}
+
+/// A name as it is compared: its words in lower case and composed, with `_` between them.
+pub(super) fn plain(name: &str) -> String {
+    let name = name.nfc().collect::<String>().to_lowercase();
+    let words = name.split(|c: char| c.is_whitespace() || matches!(c, '_' | '-' | '.'));
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("_")
 }

@@ -53,13 +53,15 @@ fn shuffled<S: AsRef<str>>(performers: &[S], random: &mut Random) -> Vec<Vec<usi
 }
 
 /// Moves performers from the end of `groups` until they make up about `wanted` examples: at least one
-/// performer, unless `wanted` is 0, and the last only if that comes nearer.
-fn take_about(groups: &mut Vec<Vec<usize>>, wanted: f64) -> Vec<usize> {
+/// performer, unless `wanted` is 0, and the last only if that comes nearer. As many as `left` stay.
+fn take_about(groups: &mut Vec<Vec<usize>>, wanted: f64, left: usize) -> Vec<usize> {
     let mut taken = Vec::new();
-    while let Some(group) = groups.pop_if(|group| {
-        let (now, then) = (taken.len() as f64, (taken.len() + group.len()) as f64);
-        wanted > 0.0 && (taken.is_empty() || then - wanted <= wanted - now)
-    }) {
+    while groups.len() > left
+        && let Some(group) = groups.pop_if(|group| {
+            let (now, then) = (taken.len() as f64, (taken.len() + group.len()) as f64);
+            wanted > 0.0 && (taken.is_empty() || then - wanted <= wanted - now)
+        })
+    {
         taken.extend(group);
     }
     taken.sort_unstable();
@@ -74,64 +76,122 @@ fn check_fraction(name: &str, fraction: f64) -> Result<()> {
     }
 }
 
-/// All that is in none of `parts`.
-fn rest(groups: Vec<Vec<usize>>, what: &str, performers: usize) -> Result<Vec<usize>> {
+/// All that is left, ascending.
+fn rest(groups: Vec<Vec<usize>>) -> Vec<usize> {
     let mut rest: Vec<usize> = groups.into_iter().flatten().collect();
-    if rest.is_empty() {
-        return Err(Error::config(format!("{what}: {performers} performers leave no one to train on")));
-    }
     rest.sort_unstable();
-    Ok(rest)
+    rest
+}
+
+/// The fractions of a split, and its folds where there are any.
+fn check_numbers(folds: Option<usize>, val_fraction: f64, test_fraction: f64) -> Result<()> {
+    check_fraction("validation fraction", val_fraction)?;
+    match folds {
+        Some(k) if k < 2 => Err(Error::config(format!("{k} folds: expected 2 or more"))),
+        Some(_) => Ok(()),
+        None => {
+            check_fraction("test fraction", test_fraction)?;
+            if val_fraction + test_fraction < 1.0 {
+                return Ok(());
+            }
+            Err(Error::config(format!(
+                "validation fraction {val_fraction} and test fraction {test_fraction} leave nothing to train on"
+            )))
+        }
+    }
+}
+
+/// Checks, before any work is done for it, that examples of these performers can be split: into `folds` by [`k_folds`], or
+/// where there are none by [`holdout`], whatever the seed.
+///
+/// # Errors
+/// [`Error::Config`] where a number is out of range, or there are too few performers: that says what helps.
+pub fn check<S: AsRef<str>>(
+    performers: &[S],
+    folds: Option<usize>,
+    val_fraction: f64,
+    test_fraction: f64,
+) -> Result<()> {
+    check_numbers(folds, val_fraction, test_fraction)?;
+    // The seed decides who goes where, never how many.
+    let groups = shuffled(performers, &mut Random::new(0, 0));
+    let count = groups.len();
+    match folds {
+        None => enough_for_holdout(count, val_fraction, test_fraction),
+        Some(k) => enough_for_folds(count, k, val_fraction, &dealt(groups, k)),
+    }
+}
+
+/// How a number of performers is spoken of.
+fn people(count: usize) -> String {
+    if count == 1 { "1 performer".into() } else { format!("{count} performers") }
+}
+
+/// A part of a split has at least a performer.
+fn enough_for_holdout(performers: usize, val_fraction: f64, test_fraction: f64) -> Result<()> {
+    let needs = |fraction: f64| usize::from(fraction > 0.0);
+    let needed = 1 + needs(val_fraction) + needs(test_fraction);
+    if performers >= needed {
+        return Ok(());
+    }
+    let help = if val_fraction > 0.0 && performers + 1 == needed && performers > 0 {
+        "; validation fraction 0 trains without validation"
+    } else {
+        ""
+    };
+    Err(Error::config(format!(
+        "a split into {needed} parts by performer, but only {}{help}",
+        people(performers)
+    )))
+}
+
+/// Each fold leaves a performer to train on, and another one to validate on where that is wanted.
+fn enough_for_folds(performers: usize, k: usize, val_fraction: f64, folds: &[Vec<Vec<usize>>]) -> Result<()> {
+    if performers < k {
+        return Err(Error::config(format!("{k} folds by performer, but only {}", people(performers))));
+    }
+    let needed = if val_fraction > 0.0 { 2 } else { 1 };
+    let largest = folds.iter().map(Vec::len).max().unwrap_or(0);
+    if performers - largest >= needed {
+        return Ok(());
+    }
+    // With two performers or more, any number of folds leaves one to train on; of three folds each leaves two.
+    let more = if performers > 2 { "3 folds do, and " } else { "" };
+    Err(Error::config(format!(
+        "{k} folds of {}: one leaves {} who cannot be both trained on and validated on; {more}validation fraction 0 trains \
+         without validation",
+        people(performers),
+        people(performers - largest),
+    )))
 }
 
 /// One random split by performer, given the performer of each example.
 ///
 /// The parts hold about these fractions of the examples, as near as whole performers allow, and at least
-/// one performer each where the fraction is above 0. Errors where a part would be empty.
+/// one performer each where the fraction is above 0.
+///
+/// # Errors
+/// As [`check`].
 pub fn holdout<S: AsRef<str>>(
     performers: &[S],
     val_fraction: f64,
     test_fraction: f64,
     seed: u64,
 ) -> Result<SplitIndices> {
-    check_fraction("validation fraction", val_fraction)?;
-    check_fraction("test fraction", test_fraction)?;
-    if val_fraction + test_fraction >= 1.0 {
-        return Err(Error::config(format!(
-            "validation fraction {val_fraction} and test fraction {test_fraction} leave nothing to train on"
-        )));
-    }
+    check(performers, None, val_fraction, test_fraction)?;
     let mut groups = shuffled(performers, &mut Random::new(seed, 0));
-    let count = groups.len();
-    let test = take_about(&mut groups, test_fraction * performers.len() as f64);
-    let val = take_about(&mut groups, val_fraction * performers.len() as f64);
-    if val.is_empty() && val_fraction > 0.0 {
-        return Err(Error::config(format!("holdout: {count} performers leave no one to validate on")));
-    }
-    Ok(SplitIndices { train: rest(groups, "holdout", count)?, val, test })
+    let test =
+        take_about(&mut groups, test_fraction * performers.len() as f64, 1 + usize::from(val_fraction > 0.0));
+    let val = take_about(&mut groups, val_fraction * performers.len() as f64, 1);
+    Ok(SplitIndices { train: rest(groups), val, test })
 }
 
-/// `k` splits by performer in which each example is tested exactly once, folds of about equal size.
-///
-/// In each, about `val_fraction` of what is not tested is validated on (none at 0). Errors where there are
-/// fewer performers than folds or a part would be empty.
-pub fn k_folds<S: AsRef<str>>(
-    performers: &[S],
-    k: usize,
-    val_fraction: f64,
-    seed: u64,
-) -> Result<Vec<SplitIndices>> {
-    check_fraction("validation fraction", val_fraction)?;
-    if k < 2 {
-        return Err(Error::config(format!("{k} folds: expected 2 or more")));
-    }
-    let mut groups = shuffled(performers, &mut Random::new(seed, 0));
-    let count = groups.len();
-    if count < k {
-        return Err(Error::config(format!("{k} folds by performer, but only {count} performers")));
-    }
+/// The examples of each performer in each of `k` folds of about equal size.
+fn dealt(mut groups: Vec<Vec<usize>>, k: usize) -> Vec<Vec<Vec<usize>>> {
     // The largest first, each into the fold that is smallest by now: nearly equal folds, none empty.
     groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
+    // No more than there are performers can be filled.
+    let k = k.min(groups.len());
     let mut folds: Vec<Vec<Vec<usize>>> = vec![Vec::new(); k];
     let mut sizes = vec![0; k];
     for group in groups {
@@ -139,18 +199,34 @@ pub fn k_folds<S: AsRef<str>>(
         sizes[smallest] += group.len();
         folds[smallest].push(group);
     }
-    (0..k)
-        .map(|fold| {
-            let mut others: Vec<Vec<usize>> =
-                folds.iter().enumerate().filter(|&(i, _)| i != fold).flat_map(|(_, f)| f.clone()).collect();
-            Random::new(seed, 1 + fold as u64).shuffle(&mut others);
-            let examples: usize = others.iter().map(Vec::len).sum();
-            let val = take_about(&mut others, val_fraction * examples as f64);
-            let mut test: Vec<usize> = folds[fold].iter().flatten().copied().collect();
-            test.sort_unstable();
-            Ok(SplitIndices { train: rest(others, &format!("{k} folds"), count)?, val, test })
-        })
-        .collect()
+    folds
+}
+
+/// `k` splits by performer in which each example is tested exactly once, folds of about equal size.
+///
+/// In each, about `val_fraction` of what is not tested is validated on, at least one performer (none at 0).
+///
+/// # Errors
+/// As [`check`].
+pub fn k_folds<S: AsRef<str>>(
+    performers: &[S],
+    k: usize,
+    val_fraction: f64,
+    seed: u64,
+) -> Result<Vec<SplitIndices>> {
+    check(performers, Some(k), val_fraction, 0.0)?;
+    let folds = dealt(shuffled(performers, &mut Random::new(seed, 0)), k);
+    let split = |fold: usize| {
+        let mut others: Vec<Vec<usize>> =
+            folds.iter().enumerate().filter(|&(i, _)| i != fold).flat_map(|(_, f)| f.clone()).collect();
+        Random::new(seed, 1 + fold as u64).shuffle(&mut others);
+        let examples: usize = others.iter().map(Vec::len).sum();
+        let val = take_about(&mut others, val_fraction * examples as f64, 1);
+        let mut test: Vec<usize> = folds[fold].iter().flatten().copied().collect();
+        test.sort_unstable();
+        SplitIndices { train: rest(others), val, test }
+    };
+    Ok((0..k).map(split).collect())
 }
 
 /// The split that the data itself prescribes: `None` unless every example has a part.
@@ -196,7 +272,7 @@ mod tests {
     }
 
     /// Parts do not share a performer, and together are every example once.
-    fn check(performers: &[String], split: &SplitIndices) -> Result<(), TestCaseError> {
+    fn complete(performers: &[String], split: &SplitIndices) -> Result<(), TestCaseError> {
         let mut all: Vec<usize> = Vec::new();
         let mut names = 0;
         for part in Split::ALL {
@@ -217,13 +293,13 @@ mod tests {
             let count = performers.iter().collect::<BTreeSet<_>>().len();
             match holdout(&performers, val, test, seed) {
                 Ok(split) => {
-                    check(&performers, &split)?;
+                    complete(&performers, &split)?;
                     prop_assert!(!split.train.is_empty());
                     prop_assert_eq!(split.val.is_empty(), val == 0.0);
                     prop_assert_eq!(split.test.is_empty(), test == 0.0);
                     prop_assert_eq!(&split, &holdout(&performers, val, test, seed).unwrap());
                 }
-                Err(_) => prop_assert!(count < 12),
+                Err(_) => prop_assert!(count < 1 + usize::from(val > 0.0) + usize::from(test > 0.0)),
             }
         }
 
@@ -235,7 +311,7 @@ mod tests {
                     prop_assert_eq!(folds.len(), k);
                     let mut tested: Vec<usize> = Vec::new();
                     for split in &folds {
-                        check(&performers, split)?;
+                        complete(&performers, split)?;
                         prop_assert!(Split::ALL.into_iter().all(|part| !split.part(part).is_empty()));
                         tested.extend(&split.test);
                     }
@@ -244,6 +320,28 @@ mod tests {
                 }
                 // With two folds, one performer may be all there is on the other side.
                 Err(_) => prop_assert!(count < k || k == 2),
+            }
+        }
+
+        #[test]
+        fn what_is_checked_can_be_split_whatever_the_seed(
+            performers in performers(),
+            k in prop::option::of(0_usize..6),
+            val in prop_oneof![Just(0.0), 0.0..1.0, Just(0.999)],
+            test in prop_oneof![Just(0.0), 0.0..1.0],
+            seed: u64,
+        ) {
+            let checked = check(&performers, k, val, test);
+            let splits = match k {
+                Some(k) => k_folds(&performers, k, val, seed),
+                None => holdout(&performers, val, test, seed).map(|split| vec![split]),
+            };
+            prop_assert_eq!(checked.is_ok(), splits.is_ok());
+            for split in splits.unwrap_or_default() {
+                complete(&performers, &split)?;
+                prop_assert!(!split.train.is_empty());
+                prop_assert_eq!(split.val.is_empty(), val == 0.0);
+                prop_assert_eq!(split.test.is_empty(), k.is_none() && test == 0.0);
             }
         }
     }
@@ -265,9 +363,20 @@ mod tests {
         let message = |result: Result<Vec<SplitIndices>>| result.unwrap_err().to_string();
         assert!(message(k_folds(&two, 3, 0.1, 0)).contains("only 2 performers"));
         assert!(message(k_folds(&two, 1, 0.1, 0)).contains("expected 2 or more"));
-        assert!(message(k_folds(&two, 2, 0.1, 0)).contains("no one to train on"));
+        assert_eq!(
+            message(k_folds(&two, 2, 0.1, 0)),
+            "2 folds of 2 performers: one leaves 1 performer who cannot be both trained on and validated on; validation \
+             fraction 0 trains without validation"
+        );
+        // What a message says helps.
+        let three = ["a", "b", "c"];
+        let said = message(k_folds(&three, 2, 0.1, 0));
+        assert!(said.contains("3 folds do, and validation fraction 0"), "{said}");
+        assert!(k_folds(&three, 3, 0.1, 0).is_ok() && k_folds(&three, 2, 0.0, 0).is_ok());
         assert!(k_folds(&two, 2, 0.0, 0).is_ok());
-        assert!(holdout(&two, 0.1, 0.1, 0).is_err());
+        let said = holdout(&two, 0.1, 0.1, 0).unwrap_err().to_string();
+        assert!(said.contains("only 2 performers; validation fraction 0"), "{said}");
+        assert!(holdout(&two, 0.0, 0.1, 0).is_ok());
         assert!(holdout(&["a"], 0.0, 0.1, 0).is_err());
         assert!(holdout::<&str>(&[], 0.1, 0.1, 0).is_err());
         for (val, test) in [(0.5, 0.5), (-0.1, 0.1), (f64::NAN, 0.1), (0.1, 1.0)] {

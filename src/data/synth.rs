@@ -275,7 +275,7 @@ pub fn generate(options: &SynthOptions) -> Result<Recordings> {
                 performer,
                 melody: Some(name_of(melody)),
                 contour,
-                ratings: ratings.map(|rating| rating as f32).to_vec(),
+                ratings: ratings.map(|rating| Some(rating as f32)).to_vec(),
                 pass: Some(ratings[0] >= PASS),
                 split: None,
             })
@@ -358,7 +358,7 @@ fn write_files(directory: &Path, recordings: &Recordings) -> Result<()> {
             .collect();
         let pass = take.pass.map_or("", |pass| if pass { "pass" } else { "fail" });
         let _ = write!(manifest, "{},{},{melody},{},{pass}", take.id, take.performer, references.join(";"));
-        for rating in &take.ratings {
+        for rating in take.ratings.iter().flatten() {
             let _ = write!(manifest, ",{rating}");
         }
         manifest.push('\n');
@@ -409,13 +409,13 @@ mod tests {
         for take in &set.takes {
             assert_eq!(set.references.iter().filter(|r| Some(&r.melody) == take.melody.as_ref()).count(), 6);
             assert!((2.0..20.0).contains(&take.contour.seconds()), "{}", take.contour.seconds());
-            assert_eq!(take.pass, Some(take.ratings[0] >= 0.5));
+            assert_eq!(take.pass, take.ratings[0].map(|rating| rating >= 0.5));
         }
         // Each fifth of the range of ratings is well filled.
         for criterion in 0..3 {
             let mut counts = [0; 5];
             for take in &set.takes {
-                let rating = take.ratings[criterion];
+                let rating = take.ratings[criterion].unwrap();
                 assert!((0.0..=1.0).contains(&rating));
                 counts[((5.0 * rating) as usize).min(4)] += 1;
             }
@@ -429,7 +429,9 @@ mod tests {
         let quiet = SynthOptions { judge_noise: 0.0, ..small(4) };
         let set = generate(&quiet).unwrap();
         for take in &set.takes {
-            let [overall, pitch, rhythm] = take.ratings[..] else { panic!("three criteria") };
+            let [Some(overall), Some(pitch), Some(rhythm)] = take.ratings[..] else {
+                panic!("three criteria")
+            };
             let mean = 0.6 * pitch + 0.4 * rhythm;
             assert!((mean - 0.1..=mean + 1e-6).contains(&overall), "{overall} {mean}");
         }

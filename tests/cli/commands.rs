@@ -125,6 +125,73 @@ fn data_that_cannot_be_used_is_named() {
     refused(&["train", "--data", &manifest("f.csv", "path,rating\ngood.txt,0.5\n")], &["performer"]);
 }
 
+/// A manifest of these takes, each `performer,rating` and more, of one held note.
+fn manifest(dir: &TempDir, header: &str, takes: &[&str]) -> String {
+    let rows: String = (0..200).map(|i| format!("{},220\n", f64::from(i) * 0.01)).collect();
+    let mut text = format!("path,performer,{header}\n");
+    for (i, take) in takes.iter().enumerate() {
+        fs::write(dir.path().join(format!("{i}.txt")), &rows).unwrap();
+        text += &format!("{i}.txt,{take}\n");
+    }
+    let path = dir.path().join("manifest.csv");
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().into()
+}
+
+#[test]
+fn a_small_group_is_told_what_helps_before_anything_is_aligned() {
+    let dir = TempDir::new().unwrap();
+    let data = manifest(&dir, "rating", &["a,0.1", "a,0.3", "b,0.5", "b,0.7", "c,0.9", "c,1"]);
+    let two = ["train", "--data", &data, "--epochs", "1", "--folds", "2"];
+    refused(&two, &["2 folds of 3 performers", "3 folds", "hint: --val-fraction 0"]);
+    for more in [&["--folds", "3"][..], &["--folds", "2", "--val-fraction", "0"]] {
+        let (code, _, err) = etude(&[&["train", "--data", &data, "--epochs", "1"], more].concat());
+        assert_eq!(code, 0, "{more:?}: {err}");
+    }
+    // Numbers come before the work.
+    for wrong in
+        [["--val-fraction", "1"], ["--val-fraction", "-0.1"], ["--test-fraction", "nan"], ["--folds", "4"]]
+    {
+        let (code, out, err) = etude(&[&["train", "--data", &data][..], &[&wrong.join("=")]].concat());
+        assert_eq!((code, out.as_str()), (1, ""), "{wrong:?}: {err}");
+        assert!(!err.contains("takes by"), "{err}");
+    }
+    let few = manifest(&dir, "rating", &["a,0.1", "b,0.5", "c,0.9"]);
+    refused(&["train", "--data", &few], &["leaves 1 take to train on", "hint: --val-fraction 0"]);
+    let one = manifest(&dir, "rating", &["a,0.1", "a,0.5"]);
+    let (_, _, err) = etude(&["train", "--data", &one]);
+    assert!(err.contains("only 1 performer") && !err.contains("hint"), "{err}");
+}
+
+#[test]
+fn ratings_on_another_scale_are_read_with_it_and_unrated_takes_dropped() {
+    let dir = TempDir::new().unwrap();
+    let takes = ["a,1,-1", "a,2,3", "b,3,", "b,4,1", "c,-1,2", "c,1,4", "d,2.5,2", "d,4,1"];
+    let data = manifest(&dir, "Rating,rating_rhythm", &takes);
+    refused(
+        &["train", "--data", &data],
+        &["manifest.csv:3", "rating for overall is \"2\"", "hint: --rating-scale 1..4"],
+    );
+    let out = dir.path().join("run");
+    let args = ["train", "--data", &data, "--rating-scale", "1..4", "--epochs", "1"];
+    let (code, _, err) = etude(&[&args[..], &["--out", out.to_str().unwrap()]].concat());
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("note: 1 takes dropped: not rated by overall"), "{err}");
+    let listed = fs::read_to_string(out.join("predictions.csv")).unwrap();
+    assert_eq!(listed.lines().count(), 1 + 7, "{listed}");
+    let model = out.join("model.safetensors");
+    let eval = ["eval", "--model", model.to_str().unwrap(), "--data", &data, "--split", "all"];
+    let (code, _, err) = etude(&[&eval[..], &["--rating-scale", "1..4"]].concat());
+    assert_eq!(code, 0, "{err}");
+    refused(&eval, &["hint: --rating-scale"]);
+
+    let (code, _, err) = etude(&[&args[..], &["--criterion", "Rhythm"]].concat());
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("note: 2 takes dropped: not rated by rhythm"), "{err}");
+    let (code, _, err) = etude(&["train", "--data", &data, "--rating-scale", "4..1"]);
+    assert!(code == 2 && err.contains("the lowest rating, then a higher one"), "{err}");
+}
+
 #[test]
 fn folds_need_performers_and_out_must_be_writable() {
     let dir = TempDir::new().unwrap();

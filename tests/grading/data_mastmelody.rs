@@ -57,7 +57,9 @@ fn names_say_melody_singer_and_pass() {
     let takes: Vec<_> = recordings
         .takes
         .iter()
-        .map(|take| (&*take.id, &*take.performer, take.melody.as_deref(), take.pass, take.ratings[0]))
+        .map(|take| {
+            (&*take.id, &*take.performer, take.melody.as_deref(), take.pass, take.ratings[0].unwrap())
+        })
         .collect();
     assert_eq!(
         takes,
@@ -80,7 +82,49 @@ fn names_say_melody_singer_and_pass() {
 fn an_experts_passes_are_averaged_before_the_experts() {
     let recordings = load(layout(PLAIN, PLAIN_F0).path(), &LoadOptions::default()).unwrap();
     // Asli 1 (one pass left empty), Ozan 2, Cihan (4 + 2)/2 = 3: mean 2, not the plain mean 2.25.
-    assert_eq!(recordings.takes[0].ratings, [(2.0 - 1.0) / 3.0]);
+    assert_eq!(recordings.takes[0].ratings, [Some((2.0 - 1.0) / 3.0)]);
+}
+
+#[test]
+fn a_cell_may_say_that_there_is_no_grade() {
+    for none in ["-1", "-1.0", "NaN", "NA", "-"] {
+        let row = PLAIN[0].replace(",,4.0", &format!(",{none},4.0"));
+        let recordings = load(layout(&[&row, PLAIN[1]], PLAIN_F0).path(), &LoadOptions::default()).unwrap();
+        assert_eq!(recordings.takes[0].ratings, [Some((2.0 - 1.0) / 3.0)], "{row}");
+    }
+}
+
+#[test]
+fn the_annotations_may_come_from_a_spreadsheet() {
+    let dir = layout(PLAIN, PLAIN_F0);
+    let expected = load(dir.path(), &LoadOptions::default()).unwrap();
+    let text = std::fs::read_to_string(annotations(&dir)).unwrap().replace(',', ";").replace(".0;", ",0;");
+    std::fs::write(annotations(&dir), format!("\u{feff}{}", text.replace('\n', "\r\n"))).unwrap();
+    assert_eq!(load(dir.path(), &LoadOptions::default()).unwrap(), expected);
+}
+
+#[test]
+fn what_desktops_leave_behind_is_passed_over() {
+    let dir = layout(PLAIN, PLAIN_F0);
+    let litter = [".DS_Store", "Thumbs.db", "desktop.ini", "._510_mel1_per101_fail.f0s.txt"];
+    for name in litter {
+        std::fs::write(dir.path().join("f0data").join(name), b"\0\x05\x16\x07").unwrap();
+    }
+    let recordings = load(dir.path(), &LoadOptions::default()).unwrap();
+    assert_eq!((recordings.takes.len(), recordings.notes.len()), (1, 1), "{:?}", recordings.notes);
+}
+
+#[test]
+fn its_grades_are_on_one_scale_alone() {
+    let dir = layout(PLAIN, PLAIN_F0);
+    let with = |scale: &str| {
+        load(
+            dir.path(),
+            &LoadOptions { rating_scale: Some(scale.parse().unwrap()), ..LoadOptions::default() },
+        )
+    };
+    assert!(with("1..4").is_ok());
+    assert!(with("1..5").unwrap_err().to_string().contains("MASTmelody's grades are on 1..4"));
 }
 
 #[test]
@@ -94,7 +138,7 @@ fn rows_of_one_recording_are_merged() {
         load(layout(&rows, &["51_mel1_per1_fail", "51_mel1_per2_fail"]).path(), &LoadOptions::default())
             .unwrap();
     // Asli 1, Ozan 1, Cihan 3.
-    assert!((recordings.takes[0].ratings[0] - (5.0 / 3.0 - 1.0) / 3.0).abs() < 1e-6);
+    assert!((recordings.takes[0].ratings[0].unwrap() - (5.0 / 3.0 - 1.0) / 3.0).abs() < 1e-6);
     assert_eq!(recordings.takes.len(), 2);
     let merged = "1 annotation rows merged into an earlier row of the same recording";
     assert_eq!(recordings.notes, ["2 f0 files read as two columns (time, f0)", merged]);
@@ -103,7 +147,7 @@ fn rows_of_one_recording_are_merged() {
     let dir = layout(&rows, &["51_mel1_per1_fail"]);
     let (path, line, message) = fault(dir.path());
     assert_eq!((path, line), (annotations(&dir), Some(4)));
-    assert!(message.contains("1Asli: grade 3, but line 2 says 1"), "{message}");
+    assert!(message.contains("column \"1Asli\": grade 3, but line 2 says 1"), "{message}");
 }
 
 #[test]
@@ -145,8 +189,8 @@ fn what_does_not_match_is_dropped_and_counted() {
 fn faults_in_the_annotations_name_the_line() {
     for (row, expected) in [
         ("2,51_mel1_per1.wav,5.0,1.0,1.0,1.0,1.0,True,1.0,1.0", "grade \"5.0\", expected 1 to 4"),
-        ("2,51_mel1_per1.wav,1.0,0,1.0,1.0,1.0,True,1.0,1.0", "column 5Ozan: grade \"0\""),
-        ("2,51_mel1_per1.wav,NaN,1.0,1.0,1.0,1.0,True,1.0,1.0", "grade \"NaN\""),
+        ("2,51_mel1_per1.wav,1.0,0,1.0,1.0,1.0,True,1.0,1.0", "column \"5Ozan\": grade \"0\""),
+        ("2,51_mel1_per1.wav,inf,1.0,1.0,1.0,1.0,True,1.0,1.0", "grade \"inf\""),
         ("2,51_mel1_per1.wav,good,1.0,1.0,1.0,1.0,True,1.0,1.0", "grade \"good\""),
         ("2,51_mel1_per1.wav,1.0,1.0", "4 fields, but the header has 10"),
         ("2,,1.0,1.0,1.0,1.0,1.0,True,1.0,1.0", "no file name"),

@@ -1,5 +1,9 @@
 //! Graded recordings in, reports out: what knows no device.
 
+/// The corpora of the fuzz targets.
+mod data_corpus;
+/// Auditions of the Florida Bandmasters Association.
+mod data_fba;
 /// Manifests and the synthetic set.
 mod data_manifest;
 /// MASTmelody's layout.

@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use etude::audio::{F0Options, F0Unit, Scale};
 use etude::contrastive::Metric;
 use etude::data::synth::SynthOptions;
-use etude::data::{InputKind, Split};
+use etude::data::{InputKind, RatingScale, Split};
 use etude::train::{Pairs, Protocol, Rule};
 use etude::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -104,7 +104,8 @@ pub struct TrainArgs {
 /// What makes a run; a checkpoint keeps it.
 #[derive(Clone, Args, Serialize, Deserialize)]
 pub struct RunArgs {
-    /// A MASTmelody directory, a CSV manifest or a directory with manifest.csv. Absent: the synthetic set.
+    /// A manifest (CSV), a directory with manifest.csv, or one in the layout of MASTmelody or FBA's auditions. Absent: the
+    /// synthetic set.
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// What is minimised.
@@ -187,6 +188,9 @@ pub struct RunArgs {
 /// How the files of --data are read; a checkpoint keeps it.
 #[derive(Clone, Args, Serialize, Deserialize)]
 pub struct DataArgs {
+    /// The lowest and the highest rating there can be, where the data does not say so itself [default: 0..1].
+    #[arg(long, value_name = "LOW..HIGH", allow_hyphen_values = true)]
+    pub rating_scale: Option<RatingScale>,
     /// Time from row to row of f0 files without times, or with frame numbers for times.
     #[arg(long, value_name = "SECONDS")]
     pub f0_hop: Option<f64>,

@@ -52,7 +52,7 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
 
 /// The inputs that the model was trained on.
 fn input_options(model: &Path, info: &ModelInfo, recordings: &Recordings) -> Result<InputOptions> {
-    if !recordings.criteria.contains(&info.criterion) {
+    if recordings.criterion(&info.criterion).is_none() {
         let known = recordings.criteria.join(", ");
         return Err(Error::data(model, None, format!("grades {}, but the data has {known}", info.criterion)));
     }

@@ -1,11 +1,12 @@
 //! The data of a command.
 
 use crate::args::DataArgs;
+use crate::failure::Failure;
 use crate::options::load_options;
-use etude::Result;
 use etude::data::synth::{self, SynthOptions};
 use etude::data::{self, InputOptions, Inputs, Recordings};
 use etude::names::shown;
+use etude::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::Path;
 
@@ -17,15 +18,25 @@ pub fn bar(length: usize, what: &str) -> ProgressBar {
 }
 
 /// The recordings at `data`, or the synthetic set of a seed; says what was read and dropped.
-pub fn recordings(data: Option<&Path>, files: &DataArgs, seed: u64) -> Result<Recordings> {
+pub fn recordings(data: Option<&Path>, files: &DataArgs, seed: u64) -> Result<Recordings, Failure> {
     let options = load_options(files);
     options.f0.check()?;
     let recordings = match data {
-        Some(path) => data::load(path, &options)?,
+        Some(path) => data::load(path, &options).map_err(with_scale)?,
         None => synth::generate(&SynthOptions { seed, ..SynthOptions::default() })?,
     };
     note(&recordings.notes);
     Ok(recordings)
+}
+
+/// An error of ratings that are on no known scale, with the option that names one.
+fn with_scale(error: Error) -> Failure {
+    let of_scale =
+        matches!(&error, Error::Data { message, .. } if message.contains("outside the rating scale"));
+    match of_scale {
+        true => Failure::hint("--rating-scale 1..4 reads ratings from 1 to 4")(error),
+        false => error.into(),
+    }
 }
 
 /// What was found out or dropped, with names of files in it.

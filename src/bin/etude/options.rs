@@ -13,7 +13,7 @@ pub fn load_options(args: &DataArgs) -> LoadOptions {
         unit: args.f0_unit,
         ..F0Options::default()
     };
-    LoadOptions { f0 }
+    LoadOptions { f0, rating_scale: args.rating_scale }
 }
 
 /// How to make inputs.

@@ -10,7 +10,7 @@ use crate::run::{Clock, Run};
 use crate::session::Session;
 use crate::{device, load, outcome, print};
 use etude::data::split::k_folds;
-use etude::data::{Inputs, SplitIndices};
+use etude::data::{Inputs, Recordings, SplitIndices};
 use etude::names::shown;
 use etude::report::files::{CHECKPOINT, OutDir};
 use etude::train::State;
@@ -24,6 +24,7 @@ pub fn train(args: &TrainArgs) -> Result<(), Failure> {
     let (json, args, clock) = (args.common.json, run.args.clone(), Clock { start, before: run.seconds });
     let device = device::open(run.device, run.threads)?;
     let recordings = load::recordings(args.data.as_deref(), &run.files, args.seed)?;
+    check_split(&args, &recordings)?;
     let inputs = load::inputs(&recordings, &input_options(&args))?;
     let options = train_options(&args, inputs.kind);
     if let Some(state) = &state {
@@ -48,6 +49,16 @@ pub fn train(args: &TrainArgs) -> Result<(), Failure> {
         None => "Test on performers never heard".to_string(),
     };
     Ok(print::report(&report, &format!("{heading} ({:.1} s)", report.seconds), json)?)
+}
+
+/// Checks that the takes can be split as asked, before they are aligned.
+fn check_split(args: &RunArgs, recordings: &Recordings) -> Result<(), Failure> {
+    let (options, folds) = (input_options(args), args.folds.map(|k| k as usize));
+    let check = |val| Inputs::check_split(recordings, &options, folds, (val, args.test_fraction), args.seed);
+    check(args.val_fraction).map_err(|error| match check(0.0) {
+        Ok(()) => Failure::hint("--val-fraction 0 trains without validation")(error),
+        Err(_) => error.into(),
+    })
 }
 
 /// One split, or one a fold.
