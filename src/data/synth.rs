@@ -358,8 +358,8 @@ fn write_files(directory: &Path, recordings: &Recordings) -> Result<()> {
             .collect();
         let pass = take.pass.map_or("", |pass| if pass { "pass" } else { "fail" });
         let _ = write!(manifest, "{},{},{melody},{},{pass}", take.id, take.performer, references.join(";"));
-        for rating in take.ratings.iter().flatten() {
-            let _ = write!(manifest, ",{rating}");
+        for rating in &take.ratings {
+            let _ = write!(manifest, ",{}", rating.map_or(String::new(), |rating| rating.to_string()));
         }
         manifest.push('\n');
     }

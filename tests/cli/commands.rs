@@ -141,12 +141,16 @@ fn manifest(dir: &TempDir, header: &str, takes: &[&str]) -> String {
 #[test]
 fn a_small_group_is_told_what_helps_before_anything_is_aligned() {
     let dir = TempDir::new().unwrap();
-    let data = manifest(&dir, "rating", &["a,0.1", "a,0.3", "b,0.5", "b,0.7", "c,0.9", "c,1"]);
+    // The seventh take has no reference, which is told when the others have been aligned.
+    let takes =
+        ["a,0.1,0.txt", "a,0.3,0.txt", "b,0.5,0.txt", "b,0.7,0.txt", "c,0.9,0.txt", "c,1,0.txt", "c,1,"];
+    let data = manifest(&dir, "rating,reference", &takes);
     let two = ["train", "--data", &data, "--epochs", "1", "--folds", "2"];
     refused(&two, &["2 folds of 3 performers", "3 folds", "hint: --val-fraction 0"]);
     for more in [&["--folds", "3"][..], &["--folds", "2", "--val-fraction", "0"]] {
         let (code, _, err) = etude(&[&["train", "--data", &data, "--epochs", "1"], more].concat());
         assert_eq!(code, 0, "{more:?}: {err}");
+        assert!(err.contains("takes dropped"), "{err}");
     }
     // Numbers come before the work.
     for wrong in
@@ -154,7 +158,7 @@ fn a_small_group_is_told_what_helps_before_anything_is_aligned() {
     {
         let (code, out, err) = etude(&[&["train", "--data", &data][..], &[&wrong.join("=")]].concat());
         assert_eq!((code, out.as_str()), (1, ""), "{wrong:?}: {err}");
-        assert!(!err.contains("takes by"), "{err}");
+        assert!(!err.contains("takes dropped"), "{err}");
     }
     let few = manifest(&dir, "rating", &["a,0.1", "b,0.5", "c,0.9"]);
     refused(&["train", "--data", &few], &["leaves 1 take to train on", "hint: --val-fraction 0"]);
