@@ -32,7 +32,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::columns::{Columns, RatingColumn};
 use super::f0_notes::F0Notes;
-use super::files::Files;
+use super::files::{Files, Named};
 use super::load_options::LoadOptions;
 use super::rating_scale::RatingScale;
 use super::recordings::{Recordings, Reference, Take};
@@ -204,8 +204,8 @@ struct Wanted {
     line: u64,
 }
 
-/// The files of all lines: of each take its id and path, and the references, by id.
-fn find_files(manifest: &Path, lines: &mut [Line]) -> Result<(Vec<(String, PathBuf)>, Vec<Wanted>)> {
+/// The files of all lines: those of the takes, and the references, by id.
+fn find_files(manifest: &Path, lines: &mut [Line]) -> Result<(Vec<Named>, Vec<Wanted>)> {
     let base = manifest.parent().unwrap_or(Path::new(""));
     let mut files = Files::default();
     let (mut takes, mut first_at) = (Vec::new(), HashMap::new());
@@ -220,7 +220,7 @@ fn find_files(manifest: &Path, lines: &mut [Line]) -> Result<(Vec<(String, PathB
             };
             return Err(fail(same));
         }
-        takes.push((take.id, take.path));
+        takes.push(take);
     }
     // Each reference once per melody, however many takes name it, and by the name that it has first.
     let mut ids: HashMap<usize, (String, PathBuf)> = HashMap::new();
@@ -271,7 +271,7 @@ pub fn load(manifest: impl AsRef<Path>, options: &LoadOptions) -> Result<Recordi
     let mut takes = lines
         .into_par_iter()
         .zip(files)
-        .map(|(line, (id, path))| {
+        .map(|(line, Named { id, path, .. })| {
             Ok(Take {
                 contour: read(&path, line.number)?,
                 id,

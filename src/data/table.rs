@@ -5,8 +5,11 @@ use std::path::Path;
 use crate::names::quoted;
 use crate::{Error, Result};
 
-/// Largest table of takes or grades in bytes: a million rows.
-pub(super) const MAX_BYTES: u64 = 1 << 27;
+/// Largest table of takes or grades in bytes: some 300,000 rows. A cell takes up to 25 times its bytes in memory.
+pub(super) const MAX_BYTES: u64 = 1 << 25;
+
+/// Most columns of a table.
+const MAX_COLUMNS: usize = 1 << 12;
 
 /// A header and the rows below it, each as long as the header. Cells are trimmed.
 pub(super) struct Table {
@@ -62,6 +65,10 @@ impl Table {
                 continue;
             }
             if table.header.is_empty() {
+                if cells.len() > MAX_COLUMNS {
+                    let message = format!("{} columns, at most {MAX_COLUMNS} are read", cells.len());
+                    return Err(Error::data(path, Some(line), message));
+                }
                 (table.header_line, table.header) = (line, cells);
                 continue;
             }
@@ -210,8 +217,11 @@ mod tests {
         Table::parse(Path::new("t.csv"), bytes)
     }
 
-    /// Separator, header and rows with their lines.
-    fn seen(bytes: &[u8]) -> (char, Vec<String>, Vec<(u64, Vec<String>)>) {
+    /// Rows with their lines.
+    type Rows = Vec<(u64, Vec<String>)>;
+
+    /// Separator, header and rows.
+    fn seen(bytes: &[u8]) -> (char, Vec<String>, Rows) {
         let table = parse(bytes).unwrap();
         (table.separator, table.header, table.rows.into_iter().map(|row| (row.line, row.cells)).collect())
     }
@@ -254,6 +264,8 @@ mod tests {
         let fault = parse(b"a,b\n\n\n1\n").err().unwrap().to_string();
         assert_eq!(fault, "t.csv:4: 1 fields, but the header has 2");
         assert!(parse(b"a,b\n1,2,3\n").is_err());
+        let wide = parse(",x".repeat(5000).as_bytes()).err().unwrap().to_string();
+        assert_eq!(wide, "t.csv:1: 5001 columns, at most 4096 are read");
     }
 
     #[test]
