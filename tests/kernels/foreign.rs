@@ -99,7 +99,9 @@ fn every_op_refuses_values_of_another_graph() {
             // One that has more values than this graph, and one whose values count like this graph's.
             for more in [0, 40] {
                 let mut other = Graph::new();
-                (0..more).for_each(|_| drop(other.temp(&[1])));
+                for _ in 0..more {
+                    other.temp(&[1]);
+                }
                 let others = bound(&mut other, &bufs, shapes);
                 let mut g = Graph::new();
                 let mut vars = bound(&mut g, &bufs, shapes);
