@@ -3,7 +3,9 @@
 //   w = |l_i - l_j|, d = |z_i - z_j| (Euclidean) or 1 - cos(z_i, z_j) (cosine; 1 where a row is zero)
 //   positive (w <= tau)  d^2 / 2            negative  max(0, margin w - d)^2 / 2
 //   loss = weight * sum s_i s_j l_ij / sum s_i s_j over the pairs, s the samples' weights (1 where none are given); its gradient
-//   is 0 where d = 0, and by a cosine pair with a zero row; grad_scale multiplies the gradient alone
+//   is 0 where d = 0, and by a cosine pair with a zero row; grad_scale multiplies the gradient alone. The loss is NaN where a
+//   sample whose weight is not 0 has a row that is not finite, or a label or weight that is NaN, infinite or negative: fmaxf
+//   would count it as 0.
 //
 //   all     every pair i < j of z [n, d], labels, weights [n]                              -> loss [1], dz [n, d]
 //   cross   every pair of z [n, d] and others [m, d], labels and weights of each           -> loss [1], dz [n, d], dothers [m, d]
@@ -121,11 +123,11 @@ template <bool PAIRS> __device__ inline double total_of(const Rows& rows) {
 // What a weighted sum over the pairs is divided by, as a factor; 0 where no pair counts.
 __device__ inline double share_of(const ContrastiveParams& p, double total) { return total > 0.0 ? p.weight / total : 0.0; }
 
-// The block's part, the `at`-th of `parts`, to the last block, which writes the loss.
-__device__ inline void put_loss(double mine, float* part, unsigned at, unsigned parts, bool counts, double scale, float* loss,
+// The block's part, the `at`-th of `parts`, to the last block, which writes the loss; NaN where not all is `sound`.
+__device__ inline void put_loss(double mine, bool sound, float* part, unsigned at, unsigned parts, double scale, float* loss,
                                 unsigned* ticket) {
-    const double sum = block_sum_f64(mine).all;
-    if (counts && threadIdx.x == 0) part[at] = static_cast<float>(sum);
+    const double sum = block_sum_f64(sound ? mine : __int_as_float(0x7fc00000)).all;
+    if (threadIdx.x == 0) part[at] = static_cast<float>(sum);
     if (!last_block(ticket)) return;
     double total = 0.0;
     for (unsigned b = threadIdx.x; b < parts; b += blockDim.x) total += __ldcg(part + b);
@@ -133,29 +135,36 @@ __device__ inline void put_loss(double mine, float* part, unsigned at, unsigned 
     if (threadIdx.x == 0) loss[0] = static_cast<float>(scale * total);
 }
 
-// Where a launch over pairs keeps what: a loss for each block of rows of z and slice, then the slices' parts of the gradients.
-__device__ inline float* parts_of(float* part, const Cut& cut, unsigned blocks) {
-    return part + div_up(blocks * cut.slices, 4) * 4;
+// Where a launch over pairs keeps what: a loss for each block, then the slices' parts of the gradients.
+__device__ inline float* parts_of(float* part) { return part + div_up(gridDim.x * gridDim.y * gridDim.z, 4) * 4; }
+
+// To the last block, of a block of which `number` of `blocks` tell the rows, what the sweep gave: first those of the rows of z,
+// whose losses count once, with the first columns. The others say no more than whether all was sound.
+__device__ inline void put_swept(const Swept& swept, float* part, unsigned number, unsigned blocks, bool second, double scale,
+                                 float* loss, unsigned* ticket) {
+    const unsigned slices = gridDim.z, before = second ? (gridDim.x - blocks) * gridDim.y * slices : 0;
+    const unsigned at = before + (blockIdx.y * slices + blockIdx.z) * blocks + number;
+    put_loss(second || blockIdx.y > 0 ? 0.0 : swept.losses, swept.sound, part, at, gridDim.x * gridDim.y * slices, scale, loss,
+             ticket);
 }
 
-// The block's rows of the gradient by `a`, which are its `row0`-th and following of all; the thread's part of twice the sum of
-// the losses.
+// The block's rows of the gradient by `a`, which are its `row0`-th and following of all.
 template <class T>
-__device__ __forceinline__ double sweep_of(float4* memory, const Rows& a, const Rows& b, unsigned block, unsigned row0, bool same,
+__device__ __forceinline__ Swept sweep_of(float4* memory, const Rows& a, const Rows& b, unsigned block, unsigned row0, bool same,
                                            float scale, const Cut& cut, float* parts, float* out, const ContrastiveParams& p,
                                            unsigned* ticket) {
     const unsigned i0 = block * cut.own, column = blockIdx.y * CHUNK;
     const size_t rows = static_cast<size_t>(p.n) + p.m;
     const bool sliced = cut.slices > 1;
     float* const to = sliced ? parts + (blockIdx.z * rows + row0) * p.d : out;
-    const double losses = p.metric == COSINE ? sweep_rows<true, T>(memory, a, b, i0, column, p.d, cut, blockIdx.z, same, scale,
+    const Swept swept = p.metric == COSINE ? sweep_rows<true, T>(memory, a, b, i0, column, p.d, cut, blockIdx.z, same, scale,
                                                                    to, Contrast<true>{p.margin, p.tau})
                                              : sweep_rows<false, T>(memory, a, b, i0, column, p.d, cut, blockIdx.z, same, scale,
                                                                     to, Contrast<false>{p.margin, p.tau});
     if (sliced && last_block(ticket + 1 + gridDim.x * blockIdx.y + blockIdx.x, cut.slices)) {
         add_slices(parts + static_cast<size_t>(row0) * p.d, cut, rows, i0, min(cut.own, a.n - i0), column, p.d, out);
     }
-    return losses;
+    return swept;
 }
 
 template <class T>
@@ -164,11 +173,10 @@ __device__ inline void all(float4* memory, const T* z, const float* labels, cons
     const Rows rows = samples_of(z, p.n, labels, p.weighted & 1 ? weights : nullptr);
     const double scale = share_of(p, total_of<true>(rows));
     const Cut cut = cut_of(p.n, 0, p.d);
-    const unsigned blocks = cut.blocks(p.n);
-    const double losses = sweep_of<T>(memory, rows, rows, blockIdx.x, 0, true, static_cast<float>(scale * p.grad_scale), cut,
-                                      parts_of(part, cut, blocks), dz, p, ticket);
+    const Swept swept = sweep_of<T>(memory, rows, rows, blockIdx.x, 0, true, static_cast<float>(scale * p.grad_scale), cut,
+                                    parts_of(part), dz, p, ticket);
     // Each pair was met from both ends, and its loss is twice what counts.
-    put_loss(losses, part, blockIdx.z * blocks + blockIdx.x, blocks * cut.slices, blockIdx.y == 0, 0.25 * scale, loss, ticket);
+    put_swept(swept, part, blockIdx.x, gridDim.x, false, 0.25 * scale, loss, ticket);
 }
 
 template <class T>
@@ -181,11 +189,11 @@ __device__ inline void cross(float4* memory, const T* z, const float* labels_z, 
     const Cut cut = cut_of(p.n, p.m, p.d);
     const unsigned blocks = cut.blocks(p.n);
     const bool second = blockIdx.x >= blocks;
-    const double losses = sweep_of<T>(
-        memory, second ? of_o : of_z, second ? of_z : of_o, second ? blockIdx.x - blocks : blockIdx.x, second ? p.n : 0, false,
-        static_cast<float>(scale * p.grad_scale), cut, parts_of(part, cut, blocks), second ? dothers : dz, p, ticket);
-    put_loss(losses, part, blockIdx.z * blocks + blockIdx.x, blocks * cut.slices, !second && blockIdx.y == 0, 0.5 * scale, loss,
-             ticket);
+    const unsigned number = second ? blockIdx.x - blocks : blockIdx.x;
+    const Swept swept =
+        sweep_of<T>(memory, second ? of_o : of_z, second ? of_z : of_o, number, second ? p.n : 0, false,
+                    static_cast<float>(scale * p.grad_scale), cut, parts_of(part), second ? dothers : dz, p, ticket);
+    put_swept(swept, part, number, second ? gridDim.x - blocks : blocks, second, 0.5 * scale, loss, ticket);
 }
 
 __device__ inline float sum_of_eight(float v) {
@@ -299,8 +307,11 @@ extern "C" __global__ void __launch_bounds__(256)
         rj = norm_of_eight(b, p.d, there);
     }
     const bool directed = !cosine || (ri > 0.0f && rj > 0.0f);
+    bool sound = i >= p.n || !rows.weights || (rows.weights[i] >= 0.0f && is_finite(rows.weights[i]));
+    if (there) sound &= rows.counted(i);
     float t = 0.0f, ee = 0.0f, q = 0.0f;
     for (unsigned k = lane; there && k < p.d; k += 8) {
+        sound &= is_finite(a[k]);
         const float v = fmaf(a[k], ri, -(b[k] * rj)), r = (a[k] - b[k]) * ri;
         t = fmaf(v, v, t);
         ee = fmaf(r, r, ee);
@@ -333,7 +344,6 @@ extern "C" __global__ void __launch_bounds__(256)
         dz[static_cast<size_t>(i) * p.d + k] = v;
     }
     // A pair's loss counts for the row that is named first. A pairing that is none makes it NaN.
-    double mine = lane == 0 && there && e % 2 == 0 ? static_cast<double>(both) * of.loss : 0.0;
-    if (bad) mine = __int_as_float(0x7fc00000);
-    put_loss(mine, part, blockIdx.x, div_up(p.n, ROWS_HALVES), true, 0.5 * scale, loss, ticket);
+    const double mine = lane == 0 && there && e % 2 == 0 ? static_cast<double>(both) * of.loss : 0.0;
+    put_loss(mine, sound && !bad, part, blockIdx.x, div_up(p.n, ROWS_HALVES), 0.5 * scale, loss, ticket);
 }

@@ -98,7 +98,11 @@ __device__ inline void add_dot(float& sum, float4 a, float4 b) {
     sum += a.w * b.w;
 }
 
-__device__ inline float relu(float v, float scale, float shift) { return fmaxf(scale * v + shift, 0.0f); }
+// A comparison that lets a NaN through, unlike fmaxf.
+__device__ inline float relu(float v, float scale, float shift) {
+    const float z = scale * v + shift;
+    return z <= 0.0f ? 0.0f : z;
+}
 
 __device__ inline float4 activated(float4 v, float scale, float shift) {
     return make_float4(relu(v.x, scale, shift), relu(v.y, scale, shift), relu(v.z, scale, shift), relu(v.w, scale, shift));

@@ -48,6 +48,11 @@ struct Rows {
     const float* weights; // [n], or null where each is 1
     float unit;           // what weights are multiplied by
 
+    // Whether the label of row i, if it is not masked, and its weight are neither NaN nor infinite nor negative.
+    __device__ bool counted(unsigned i) const {
+        const bool weighs = !weights || (weights[i] >= 0.0f && is_finite(weights[i]));
+        return weighs && (weight(i) == 0.0f || (labels[i] >= 0.0f && is_finite(labels[i])));
+    }
     // The weight of row i, 0 beyond the last.
     __device__ float weight(unsigned i) const {
         if (i >= n) return 0.0f;

@@ -126,6 +126,9 @@ __device__ inline bool last_block(unsigned* ticket) { return last_block(ticket, 
 // More than any number that a card may flush to zero.
 constexpr float TINY = 1.2e-38f;
 
+// Neither NaN nor infinite.
+__device__ inline bool is_finite(float v) { return fabsf(v) <= 3.402823466e38f; }
+
 // 1 / sqrt(v) to 2 units in the last place, for v from TINY on, in one instruction.
 __device__ inline float rsqrt_approx(float v) {
 #ifdef ETUDE_ON_CPU

@@ -102,19 +102,24 @@ __device__ __forceinline__ void put_sums(float4* zj, float* sum_i, const float (
     }
 }
 
+__device__ inline bool all_finite(float4 v) { return is_finite(v.x) && is_finite(v.y) && is_finite(v.z) && is_finite(v.w); }
+
 // Adds up the sums of the warps that share rows, and makes of them `scale` times the gradient of a chunk; 0 where there are not
-// `any`.
+// `any`. Whether all that the thread sees of rows, labels and weights is numbers.
 template <bool COSINE, class T>
-__device__ __forceinline__ void put_gradient(float* out, const float4* zi, const float4* zj, const float* norm_i,
+__device__ __forceinline__ bool put_gradient(float* out, const float4* zi, const float4* zj, const float* norm_i,
                                              const float* sum_i, const Rows& a, unsigned i0, unsigned column, unsigned d,
                                              const Cut& cut, bool any, float scale) {
     const unsigned log = log_units(T(), d), log_out = log_pitch_of(d), pitch_out = pitch_of(0.0f, log_out);
     const unsigned high = cut.own / 16, width = min(CHUNK, d - column);
     const bool whole = on_quads(out, d);
+    bool sound = true;
     for (unsigned e = threadIdx.x; e < cut.own << log_out; e += BLOCK) {
         const unsigned row = e >> log_out, q = e - (row << log_out), r = i0 + row, k = column + 4 * q;
         if (r >= a.n || 4 * q >= width) continue;
-        float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f), z = v;
+        if (any) z = staged(T(), zi, log, row, q);
+        sound &= all_finite(z) && (q > 0 || a.counted(r));
         const float by = scale * a.weight(r);
         if (any && (by > 0.0f || by < 0.0f)) {
             float sum = 0.0f;
@@ -124,7 +129,6 @@ __device__ __forceinline__ void put_gradient(float* out, const float4* zi, const
                 sum += sum_i[16 * w * high + row];
             }
             const float ni = norm_i[row];
-            const float4 z = staged(T(), zi, log, row, q);
             // On a line the angle is 0 or pi whatever the lengths.
             const bool none = COSINE && (d == 1 || ni == 0.0f);
             const float along_z = COSINE ? sum * ni : sum, along_v = COSINE ? ni : 1.0f, of = none ? 0.0f : COSINE ? by * ni : by;
@@ -134,7 +138,14 @@ __device__ __forceinline__ void put_gradient(float* out, const float4* zi, const
         }
         put(out + static_cast<size_t>(r) * d + k, v, d - k, whole);
     }
+    return sound;
 }
+
+// What a thread has of a sweep: its part of twice the sum of the losses, and whether all that it saw was numbers.
+struct Swept {
+    double losses;
+    bool sound;
+};
 
 // What is known of a round's rows j, from `first` on, of which `tile` is the warp's; their squares are taken from there where the
 // tile is whole.
@@ -157,10 +168,9 @@ __device__ __forceinline__ void tell_others(float* norm_j, float* weight_j, floa
 
 // Rows i0 to i0 + cut.own of `a` against the slice's rows of `b`, columns from `column` on; a row makes no pair with itself where
 // both sets are the `same`. `term(t, w, directed)` is the pair's at label distance w; `directed` is false where a cosine has no
-// direction. Writes `scale` times the slice's part of the gradient into out [a.n, d]; returns the thread's part of twice the sum
-// of the losses.
+// direction. Writes `scale` times the slice's part of the gradient into out [a.n, d].
 template <bool COSINE, class T, class F>
-__device__ __noinline__ double sweep_rows(float4* memory, const Rows a, const Rows b, unsigned i0, unsigned column, unsigned d,
+__device__ __noinline__ Swept sweep_rows(float4* memory, const Rows a, const Rows b, unsigned i0, unsigned column, unsigned d,
                                           const Cut cut, unsigned slice, bool same, float scale, float* out, const F term) {
     const unsigned log = log_units(T(), d), pitch = pitch_of(T(), log), log_out = log_pitch_of(d),
                    pitch_out = pitch_of(0.0f, log_out);
@@ -253,8 +263,8 @@ __device__ __noinline__ double sweep_rows(float4* memory, const Rows a, const Ro
     __syncthreads();
     put_sums<T>(zj, sum_i, acc, sums, pitch_out, width);
     __syncthreads();
-    put_gradient<COSINE, T>(out, zi, zj, norm_i, sum_i, a, i0, column, d, cut, first < end, scale);
-    return losses;
+    const bool sound = put_gradient<COSINE, T>(out, zi, zj, norm_i, sum_i, a, i0, column, d, cut, first < end, scale);
+    return {losses, sound};
 }
 
 // The last of a block's slices adds up what they wrote to parts [slices, rows, d]: rows r0 to r0 + count, into out.

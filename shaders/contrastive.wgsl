@@ -4,7 +4,8 @@
 //   w = |l_i - l_j|, d = |z_i - z_j| (Euclidean) or 1 - cos(z_i, z_j) (cosine; 1 where a row is zero)
 //   positive (w <= tau)  d^2 / 2            negative  max(0, margin w - d)^2 / 2
 //   loss = weight * mean over the pairs, sum s_i s_j l_ij / sum s_i s_j with the samples' weights s; its gradient is
-//   0 where d = 0, and by a cosine pair with a zero row. A sample of weight 0 is never looked at.
+//   0 where d = 0, and by a cosine pair with a zero row. A sample of weight 0 is never looked at; the loss is NaN where another
+//   has a row that is not finite, or a label or weight that is NaN, infinite or negative: the hinge's max would count it as 0.
 //
 //   all     every pair i < j of z [n, d], labels and weights [n]                -> loss [1], dz [n, d]
 //   cross   every pair of z [n, d] and others [m, d]                            -> loss [1], dz [n, d], dothers [m, d]
@@ -25,9 +26,10 @@
 // rows j are cut into slices (as FlashDecoding does), a workgroup each, and the last stage sums the slices. Of rows longer than
 // 128 columns each 128 have workgroups of their own, which all compute the pairs.
 //
-// part is scratch between the stages, in quads (vec4): what the weights are divided by; label, weight and 1 / norm (0 for a
-// zero row) of each row; the loss of each workgroup of the sweep; the rows u, ending with zeros to whole quads, so that the
-// sweep reads quads whatever d and the stored type are; the slices' unscaled sums of the gradients.
+// part is scratch between the stages, in quads (vec4): what the weights are divided by; label, weight, 1 / norm (0 for a
+// zero row) of each row, and more than 0 where any of it is no number; the loss of each workgroup of the sweep; the rows u,
+// ending with zeros to whole quads, so that the sweep reads quads whatever d and the stored type are; the slices' unscaled sums
+// of the gradients.
 //
 // Cost: 6 d + 15 flops a pair from each end; a workgroup reads its rows j twice.
 //
@@ -173,6 +175,12 @@ fn group_max(thread: u32, part: f32) -> f32 {
     }
     workgroupBarrier();
     return parts[0];
+}
+
+// Whether a label or a weight is one: neither NaN nor infinite nor negative, by its bits.
+fn counted(v: f32) -> bool {
+    let bits = bitcast<u32>(v);
+    return (bits < 0x7f800000u) | (bits == 0x80000000u);
 }
 
 // 1 / v; 0 for what is not positive: no pair counts.
@@ -455,6 +463,22 @@ fn radial_of(thread: u32, pair: Pair, close: bool) -> f32 {
     return row_sum(thread, LANES, radial);
 }
 
+// Whether the row of a pair or its label is no number, as far as one of its eight threads sees; or the row's weight, in a pair or
+// not.
+fn unsound(thread: u32, pair: Pair) -> bool {
+    if pair.i >= p.n {
+        return false;
+    }
+    var bad = (weighted != 0u) && !counted(weights[pair.i]);
+    if pair.there {
+        bad = bad || !counted(labels[pair.i]);
+        for (var k = thread % LANES; k < d; k += LANES) {
+            bad = bad || !is_finite(f32(z[pair.i * d + k]));
+        }
+    }
+    return bad;
+}
+
 // Writes the gradient by the row, a row's eight threads together.
 fn put_halves(thread: u32, pair: Pair, close: bool, radial: f32, scale: f32) {
     for (var k = thread % LANES; k < d; k += LANES) {
@@ -533,8 +557,8 @@ fn contrastive_halves(
     // A pair's loss counts for the row that is named first.
     let counts = thread % LANES == 0u && pair.there && e % 2u == 0u;
     let total = group_sum(thread, select(0.0, both.x, counts));
-    // A pairing that is none makes it NaN.
-    let loss = nan_if(group_any(thread, bad), 0.5 * scale * total);
+    // A pairing that is none makes it NaN, and so does what is no number.
+    let loss = nan_if(group_any(thread, bad || unsound(thread, pair)), 0.5 * scale * total);
     if thread == 0u {
         halves_part[tile] = loss;
         if p.n <= ROWS {

@@ -120,7 +120,7 @@ fn octets() -> u32 {
 fn fwd_load(at: u32, t: u32, scale: f32, shift: f32) -> f32 {
     let a = fwd_x[at + min(t, p.t - 1u) * LANES];
     if affine != 0u {
-        return max(scale * a + shift, 0.0);
+        return relu(scale * a + shift);
     }
     return a;
 }
@@ -410,7 +410,7 @@ fn conv_block_pool_fwd(
     let shift = pool_norm[cout + c];
     var sum = 0.0;
     for (var t = thread / LANES; t < frames; t += ROWS) {
-        sum += max(scale * pool_y[(number * p.tout + t) * LANES + lane] + shift, 0.0);
+        sum += relu(scale * pool_y[(number * p.tout + t) * LANES + lane] + shift);
     }
     parts[thread] = sum;
     workgroupBarrier();

@@ -80,7 +80,7 @@ fn share_of(number: u32) -> Share {
 fn load(at: u32, t: u32, scale: f32, shift: f32) -> f32 {
     let a = x[at + min(t, p.t - 1u) * LANES];
     if affine != 0u {
-        return max(scale * a + shift, 0.0);
+        return relu(scale * a + shift);
     }
     return a;
 }

@@ -84,8 +84,7 @@ fn multiply(sums: vec4<f32>, terms: u32, thread: u32) -> vec4<f32> {
 
 fn activate(z: f32) -> f32 {
     if activation == RELU {
-        // max may swallow a NaN.
-        return nan_if(is_nan(z), max(z, 0.0));
+        return relu(z);
     }
     if activation == SIGMOID {
         return sigmoid(z);

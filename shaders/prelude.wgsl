@@ -49,6 +49,17 @@ fn nan_if(bad: bool, v: f32) -> f32 {
     return bitcast<f32>(select(bitcast<u32>(v), 0x7fc00000u, bad));
 }
 
+// Neither NaN nor infinite.
+fn is_finite(v: f32) -> bool {
+    return (bitcast<u32>(v) & 0x7f800000u) != 0x7f800000u;
+}
+
+// max(0, v), and NaN where v is: what has a sign and is at most infinite, by its bits, is 0.
+fn relu(v: f32) -> f32 {
+    let bits = bitcast<u32>(v);
+    return select(v, 0.0, (bits >= 0x80000000u) & (bits <= 0xff800000u));
+}
+
 // Whether it is so for any thread of a workgroup of 256. All threads must come here.
 fn group_any(thread: u32, so: bool) -> bool {
     return group_sum(thread, f32(u32(so))) > 0.0;

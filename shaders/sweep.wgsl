@@ -27,18 +27,24 @@ fn contrastive_$(
     if metric == COSINE {
         inverse = norm_$(side, i, thread, LANES);
     }
-    if row >= p.n + p.m {
-        return;
-    }
-    let weight = weight_$(side, i);
+    let there = row < p.n + p.m;
+    var weight = 1.0;
     // A masked row may hold anything.
-    let masked = weighted != 0u && weight == 0.0;
-    if thread % LANES == 0u {
-        part_$[FACTS + row] = vec4<f32>(label_$(side, i), weight, select(inverse, 0.0, masked), 0.0);
+    var masked = false;
+    var bad = false;
+    if there {
+        weight = weight_$(side, i);
+        masked = weighted != 0u && weight == 0.0;
+        bad = !(counted(weight) && counted(label_$(side, i)));
+        for (var q = thread % LANES; q < row_quads(); q += LANES) {
+            let given = quad_$(side, i, 4u * q);
+            bad = bad || !(is_finite(given.x) && is_finite(given.y) && is_finite(given.z) && is_finite(given.w));
+            part_$[rows_from() + row * row_quads() + q] = select(given * inverse, vec4<f32>(), masked);
+        }
     }
-    for (var q = thread % LANES; q < row_quads(); q += LANES) {
-        let u = quad_$(side, i, 4u * q) * inverse;
-        part_$[rows_from() + row * row_quads() + q] = select(u, vec4<f32>(), masked);
+    let unsound = row_sum(thread, LANES, f32(u32(bad && !masked)));
+    if there && thread % LANES == 0u {
+        part_$[FACTS + row] = vec4<f32>(label_$(side, i), weight, select(inverse, 0.0, masked), unsound);
     }
 }
 
@@ -47,7 +53,7 @@ fn side_$(side: u32) -> Side {
     return Side(side, first, rows_$(side), rows_from() + first * row_quads());
 }
 
-// Label, weight and 1 / norm of a row. Of rows beyond the end the last one stands.
+// Label, weight and 1 / norm of a row, and whether any of it is no number. Of rows beyond the end the last one stands.
 fn fact_$(whose: Side, i: u32) -> vec4<f32> {
     return part_$[FACTS + whose.first + min(i, whose.rows - 1u)];
 }
@@ -375,6 +381,9 @@ fn contrastive_$_3(
             let ended = part_$[losses_from() + at];
             sum += ended.x;
             bad = bad || ended.y > 0.0;
+        }
+        for (var row = thread; row < p.n + p.m; row += WIDTH) {
+            bad = bad || part_$[FACTS + row].w > 0.0;
         }
         let total = group_sum(thread, sum);
         let loss = nan_if(group_any(thread, bad), TIMES_$ * p.weight * shares.z * total);

@@ -1,12 +1,16 @@
 //! The label-distance-weighted contrastive loss alone: slices or device buffers in, loss and gradient out, no graph.
 //!
-//! Embeddings are rows `[N, D]`, labels real numbers `[N]`: ratings as they are, or their [`bins`]. Value and gradient come
-//! out of one pass over the pairs, in memory of the size of the embeddings. [`crate::kernels::contrastive`] has the definition,
-//! the accuracy and the range of numbers; [`crate::ops::contrastive`] is the same as a part of a graph.
+//! Embeddings are rows `[N, D]`, labels numbers `[N]`, not negative: ratings as they are, or their [`bins`]. Value and gradient
+//! come out of one pass over the pairs, in memory of the size of the embeddings. [`crate::kernels::contrastive`] has the
+//! definition, the accuracy and the range of numbers; [`crate::ops::contrastive`] is the same as a part of a graph.
 //!
 //! - [`all`] and [`cross`]: one call, slices in, on every core.
 //! - [`CpuLoss`]: the same again and again, into memory of the caller's, with progress and checks.
+//! - [`check`]: labels and weights alone.
 //! - [`DeviceLoss`]: buffers of any [`Device`], compiled once.
+//!
+//! A label or weight that is NaN, infinite or negative is an error where it lies in slices, and makes the loss NaN in a buffer. A
+//! row that is not finite makes the loss NaN, wherever it lies. A weight of 0 masks all of that.
 //!
 //! ```
 //! use etude::contrastive::{ContrastiveOptions, Samples, all, bins};
@@ -76,22 +80,14 @@ impl<'a> Samples<'a> {
         }
     }
 
-    /// Whether every number that counts is one.
-    fn check(&self, op: &'static str, names: Names) -> Result<()> {
-        if let Some(weights) = self.weights
-            && let Some(i) = weights.iter().position(|w| !(w.is_finite() && *w >= 0.0))
-        {
-            let message = format!("row {i} is {}, must be finite and not negative", weights[i]);
-            return Err(Error::shape(op, names.weights, message));
-        }
-        let rows = self.embeddings.chunks_exact(self.dim).zip(self.labels).enumerate();
-        for (i, (row, label)) in rows.filter(|(i, _)| self.weights.is_none_or(|w| w[*i] > 0.0)) {
+    /// Whether labels and weights that count are numbers, and with `rows` whether the rows are.
+    fn check(&self, op: &'static str, names: Names, rows: bool) -> Result<()> {
+        check_as(op, names, self.labels, self.weights)?;
+        let all = self.embeddings.chunks_exact(self.dim).enumerate().filter(|_| rows);
+        for (i, row) in all.filter(|(i, _)| self.weights.is_none_or(|w| w[*i] > 0.0)) {
             if let Some(column) = row.iter().position(|v| !v.is_finite()) {
                 let message = format!("row {i}, column {column} is {}, must be finite", row[column]);
                 return Err(Error::shape(op, names.rows, message));
-            }
-            if !label.is_finite() {
-                return Err(Error::shape(op, names.labels, format!("row {i} is {label}, must be finite")));
             }
         }
         Ok(())
@@ -119,6 +115,44 @@ pub(crate) const OTHERS: Names = Names {
     weights: "others' weights",
     gradient: "others' gradient",
 };
+
+/// Whether `labels` and `weights`, where there are any, are ones that the loss takes: finite and not negative. The label of a
+/// sample whose weight is 0 is not looked at. `op` is what the error is to name.
+///
+/// # Errors
+/// Naming `labels` or `weights` and the first row that is not so, or when there are not as many of both.
+pub fn check<T: Copy + Into<f64>>(op: &'static str, labels: &[T], weights: Option<&[T]>) -> Result<()> {
+    check_as(op, SAMPLES, labels, weights)
+}
+
+pub(crate) fn check_as<T: Copy + Into<f64>>(
+    op: &'static str,
+    names: Names,
+    labels: &[T],
+    weights: Option<&[T]>,
+) -> Result<()> {
+    let bad = |v: T| {
+        let v: f64 = v.into();
+        (!(v.is_finite() && v >= 0.0)).then_some(v)
+    };
+    let wrong = |argument, i: usize, v: f64| {
+        Err(Error::shape(op, argument, format!("row {i} is {v}, must be finite and not negative")))
+    };
+    if let Some(weights) = weights {
+        if weights.len() != labels.len() {
+            let message = format!("{} weights for {} labels", weights.len(), labels.len());
+            return Err(Error::shape(op, names.weights, message));
+        }
+        if let Some((i, v)) = weights.iter().enumerate().find_map(|(i, &w)| Some((i, bad(w)?))) {
+            return wrong(names.weights, i, v);
+        }
+    }
+    let masked = |i: usize| weights.is_some_and(|w| w[i].into() == 0.0);
+    match labels.iter().enumerate().find_map(|(i, &l)| Some((i, bad(l).filter(|_| !masked(i))?))) {
+        Some((i, v)) => wrong(names.labels, i, v),
+        None => Ok(()),
+    }
+}
 
 /// The mean over all pairs of `samples`, and its gradient `[N, D]` by the embeddings, on every core.
 ///
@@ -164,10 +198,11 @@ impl CpuLoss {
 
     /// On the threads and with the instruction set of `cpu`.
     pub fn on(cpu: Cpu<f32>) -> Self {
-        Self { cpu, check: cfg!(debug_assertions) }
+        Self { cpu, check: false }
     }
 
-    /// Looks for NaN and infinities first, in time proportional to the embeddings. Debug builds always do.
+    /// Looks for NaN and infinities in the rows first, in time proportional to the embeddings, and says where the first is.
+    /// Without, they make the loss NaN.
     #[must_use]
     pub fn checked(self) -> Self {
         Self { check: true, ..self }
@@ -176,8 +211,9 @@ impl CpuLoss {
     /// The mean over all pairs of `samples`; its gradient by the embeddings into `gradient` `[N, D]`.
     ///
     /// # Errors
-    /// When there is no pair; when lengths or an option do not fit; when something is NaN or infinite, where that is
-    /// [checked](Self::checked); when `progress` ends the run, which leaves the gradient unspecified.
+    /// When there is no pair; when lengths or an option do not fit; when a label or weight is NaN, infinite or negative; when
+    /// a row is not finite, where that is [checked](Self::checked); when `progress` ends the run, which leaves the gradient
+    /// unspecified.
     pub fn all(
         &self,
         samples: Samples<'_>,
@@ -228,7 +264,7 @@ impl CpuLoss {
                 format!("{} elements for embeddings of {}", gradient.len(), samples.embeddings.len());
             return Err(Error::shape(op, names.gradient, message));
         }
-        if self.check { samples.check(op, names) } else { Ok(()) }
+        samples.check(op, names, self.check)
     }
 
     /// Runs `f` and says how far it came when the caller ended it.
@@ -349,25 +385,26 @@ impl<'d> DeviceLoss<'d> {
         })
     }
 
-    /// Computes loss and gradients of what the buffers hold now. Debug builds do so as [`Self::run_checked`].
+    /// Computes loss and gradients of what the buffers hold now; what is no number makes the loss NaN.
     ///
     /// # Errors
     /// When the device fails.
     pub fn run(&mut self) -> Result<()> {
-        if cfg!(debug_assertions) { self.run_checked() } else { self.step.run() }
+        self.step.run()
     }
 
-    /// As [`Self::run`], after looking for NaN and infinities in a copy of the inputs.
+    /// As [`Self::run`], after looking for what is no number in a copy of the inputs.
     ///
     /// # Errors
-    /// Naming the argument, row and column that is not finite; or when the device fails.
+    /// Naming the argument, row and column that is not finite, or the label or weight that is NaN, infinite or negative; or
+    /// when the device fails.
     pub fn run_checked(&mut self) -> Result<()> {
         for (names, embeddings, labels, weights) in &self.inputs {
             let read = |buf: &Buf| self.device.download(buf);
             let weights = weights.as_ref().map(read).transpose()?;
             let (embeddings, labels) = (read(embeddings)?, read(labels)?);
             let samples = Samples::new(&embeddings, self.dim, &labels);
-            Samples { weights: weights.as_deref(), ..samples }.check(self.op, *names)?;
+            Samples { weights: weights.as_deref(), ..samples }.check(self.op, *names, true)?;
         }
         self.step.run()
     }

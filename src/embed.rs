@@ -25,7 +25,7 @@
 //! ```
 
 pub use crate::contrastive::Buffers;
-use crate::contrastive::{OTHERS, SAMPLES};
+use crate::contrastive::{OTHERS, SAMPLES, check_as};
 use crate::device::{Buf, Device, Launch};
 use crate::kernel::{Elem, Kernel, Params, stored_as};
 use crate::kernels::{contrastive as kc, conv1d as k1, conv2d as k2, similarity as ks};
@@ -250,8 +250,11 @@ impl Contrastive {
 
     /// The loss `[1]`, and the gradient by each set's embeddings, f32. `sets` is one, or for [`Self::cross`] two.
     ///
+    /// A label or weight that is NaN, infinite or negative is an error on the CPU, where it can be seen; elsewhere it makes
+    /// the loss NaN, as a row that is not finite does everywhere. A weight of 0 masks its sample's row and label.
+    ///
     /// # Errors
-    /// When a buffer is of another length or type, or the device fails.
+    /// When a buffer is of another length or type, a label or weight is seen to be none, or the device fails.
     pub fn run(
         &self,
         device: &dyn Device,
@@ -276,6 +279,10 @@ impl Contrastive {
             if let Some(weights) = set.weights {
                 fits(op, names.weights, weights, &[rows])?;
                 p.weighted |= 1 << i;
+            }
+            if device.on_host() {
+                let weights = set.weights.map(|w| device.download_f64(w)).transpose()?;
+                check_as(op, names, &device.download_f64(set.labels)?, weights.as_deref())?;
             }
             bufs.extend([set.embeddings, set.labels, set.weights.unwrap_or(set.labels)]);
         }

@@ -206,8 +206,14 @@ impl PcConvNet {
     /// Overwrites every tensor with what [`PcConvNet::tensors`] gave.
     ///
     /// # Errors
-    /// When one is missing, unknown or of another shape, or the device fails.
+    /// When one is missing, unknown or of another shape, a running variance is NaN, infinite or negative, or the device fails.
     pub fn load(&self, device: &dyn Device, tensors: &[Tensor]) -> Result<()> {
+        for tensor in tensors.iter().filter(|t| t.name.ends_with(".running_var")) {
+            if let Some(v) = tensor.values.iter().find(|v| !(v.is_finite() && **v >= 0.0)) {
+                let message = format!("{} holds {v}: a variance is finite and not negative", tensor.name);
+                return Err(Error::config(message));
+            }
+        }
         for set in self.sets() {
             let own: Vec<Tensor> =
                 tensors.iter().filter(|t| std::ptr::eq(self.set_of(&t.name), set)).cloned().collect();

@@ -82,6 +82,15 @@ impl Input {
         Self { data, ..self }
     }
 
+    /// The same values as a constant, whose element `at` is `value`, of which no gradient is asked.
+    #[must_use]
+    pub fn but(mut self, at: usize, value: f64) -> Self {
+        if let Data::Real(v) | Data::Half(_, v) = &mut self.data {
+            v[at] = value;
+        }
+        Self { role: Role::Constant, ..self }
+    }
+
     /// Constant `u32` values.
     pub fn index(shape: &[usize], values: Vec<u32>) -> Self {
         Self { shape: shape.to_vec(), data: Data::Index(values), role: Role::Constant }
@@ -338,9 +347,10 @@ pub fn farthest(ours: &Outcome, oracle: &Outcome) -> (f64, String) {
     worst
 }
 
-/// `‖a − b‖ / ‖b‖`; the norm of `a` where `b` is zero.
+/// `‖a − b‖ / ‖b‖`; the norm of `a` where `b` is zero. Where both are NaN they are alike, where one is the result is.
 pub fn relative(a: &[f64], b: &[f64]) -> f64 {
-    let norm = b.iter().map(|b| b * b).sum::<f64>().sqrt();
-    let diff = a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
+    let pairs = || a.iter().zip(b).filter(|(a, b)| !(a.is_nan() && b.is_nan()));
+    let norm = pairs().map(|(_, b)| b * b).sum::<f64>().sqrt();
+    let diff = pairs().map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
     if norm > 0.0 { diff / norm } else { diff }
 }

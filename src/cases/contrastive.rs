@@ -100,6 +100,116 @@ fn weighted(n: usize, m: usize, d: usize, holes: bool, opts: ContrastiveOptions)
     ]
 }
 
+/// What makes the loss NaN, and in which place of the inputs: rows, labels, weights of one set and then of the others.
+const NO_NUMBERS: [(&str, usize, f64); 11] = [
+    ("NaN in a row", 0, f64::NAN),
+    ("infinity in a row", 0, f64::INFINITY),
+    ("NaN as a label", 1, f64::NAN),
+    ("infinity as a label", 1, f64::INFINITY),
+    ("a negative label", 1, -0.25),
+    ("NaN as a weight", 2, f64::NAN),
+    ("infinity as a weight", 2, f64::INFINITY),
+    ("a negative weight", 2, -1.0),
+    ("NaN in another's row", 3, f64::NAN),
+    ("NaN as another's label", 4, f64::NAN),
+    ("a negative weight of another", 5, -1.0),
+];
+
+/// The loss where one number is none: NaN on every device. All pairs are positive with `alike` labels, else most are negative,
+/// whose hinge must not count NaN as 0.
+fn no_numbers(
+    n: usize,
+    m: usize,
+    d: usize,
+    alike: bool,
+    stored: Elem,
+    opts: ContrastiveOptions,
+) -> Vec<Case> {
+    let set = |seed: u64, n: usize| {
+        let labels = uniform(seed, n).iter().map(|y| if alike { 1.0 } else { 9.0 * y }).collect();
+        let weights = uniform(seed + 1, n).iter().map(|w| 0.5 + w).collect();
+        let z = Input::normal(seed + 2, &[n, d]).but(0, 0.0).stored(stored);
+        [z, Input::real(&[n], labels, Role::Constant), Input::real(&[n], weights, Role::Constant)]
+    };
+    let mut cases = Vec::new();
+    for (i, (what, place, value)) in NO_NUMBERS.into_iter().enumerate() {
+        let mut inputs = [set(31, n), set(41, m)].concat();
+        // Here the first, there the last, or one between.
+        let len: usize = inputs[place].shape.iter().product();
+        inputs[place] = inputs[place].clone().but([len - 1, 0, len / 2][i % 3], value);
+        let name = |form: &str, w: &str| {
+            name(&format!("{form} {what}{w} {stored:?} alike {alike} m{m}"), n, d, opts)
+        };
+        cases.push(Case::new("contrastive", name("cross", ""), inputs.clone(), move |g, v| {
+            let (of_z, of_o) = (Labels::weighted(v[1], v[2]), Labels::weighted(v[4], v[5]));
+            contrastive_cross(g, v[0], of_z, v[3], of_o, opts)
+        }));
+        if place > 2 {
+            continue;
+        }
+        let own = inputs[..3].to_vec();
+        cases.push(Case::new("contrastive", name("all", ""), own.clone(), move |g, v| {
+            contrastive(g, v[0], Labels::weighted(v[1], v[2]), opts)
+        }));
+        if place < 2 {
+            let own = own[..2].to_vec();
+            cases.push(Case::new("contrastive", name("all", ", no weights"), own, move |g, v| {
+                contrastive(g, v[0], v[1], opts)
+            }));
+        }
+        if stored == Elem::Real && n % 2 == 0 {
+            let pairing = Input::index(&[n], (0..n as u32).rev().collect());
+            cases.push(Case::new(
+                "contrastive",
+                name("halves", ""),
+                [&own[..], &[pairing]].concat(),
+                move |g, v| contrastive_halves(g, v[0], Labels::weighted(v[1], v[2]), v[3], opts),
+            ));
+        }
+    }
+    cases
+}
+
+/// A row that is no number and the only one that counts: there is no pair, and the loss is NaN all the same.
+fn one_that_counts(opts: ContrastiveOptions) -> Case {
+    let weights = (0..5).map(|i| f64::from(u8::from(i == 2))).collect();
+    let inputs = vec![
+        Input::normal(1, &[5, 3]).but(7, f64::NAN),
+        continuous(2, 5),
+        Input::real(&[5], weights, Role::Constant),
+    ];
+    Case::new("contrastive", name("all one counts, and is NaN", 5, 3, opts), inputs, move |g, v| {
+        contrastive(g, v[0], Labels::weighted(v[1], v[2]), opts)
+    })
+}
+
+/// Labels on a grid as wide as `tau`: neighbours are positive, whatever their difference rounds to.
+fn grid(steps: usize, from: f64, tau: f32, opts: ContrastiveOptions) -> Case {
+    let labels = (0..=steps).map(|i| from + f64::from(tau) * i as f64).collect();
+    let labels = Input::real(&[steps + 1], labels, Role::Constant);
+    let what = format!("neighbours on a grid from {from}");
+    all(&what, Input::normal(8, &[steps + 1, 3]), labels, ContrastiveOptions { tau, ..opts })
+}
+
+/// What labels are near, and what is no number.
+fn labels_and_numbers(opts: ContrastiveOptions) -> Vec<Case> {
+    let mut cases = vec![one_that_counts(opts)];
+    for (steps, from, tau) in [(10, 0.0, 0.1), (100, 90.0, 0.1), (20, 0.0, 0.05), (40, 3.0, 0.7)] {
+        cases.push(grid(steps, from, tau, opts));
+    }
+    for (n, m, d, alike, stored) in [
+        (4, 1, 1, false, Elem::Real),
+        (66, 131, 5, false, Elem::Real),
+        (40, 9, 130, true, Elem::Real),
+        (130, 33, 300, false, Elem::Real),
+        (66, 33, 16, false, Elem::F16),
+        (40, 9, 131, false, Elem::Bf16),
+    ] {
+        cases.extend(no_numbers(n, m, d, alike, stored, opts));
+    }
+    cases
+}
+
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for metric in METRICS {
@@ -167,6 +277,8 @@ pub fn cases() -> Vec<Case> {
         let edges = bins(&edges, 10).expect("ratings from 0 to 1");
         let edges = edges.into_iter().map(f64::from).collect();
         cases.push(all("bin edges", z(), Input::real(&[n], edges, Role::Constant), paper));
+
+        cases.extend(labels_and_numbers(paper));
 
         // Far from the origin, where norms and products cancel, and near-duplicates.
         let shifted: Vec<f64> = normal(11, n * d).iter().map(|v| 100.0 + v).collect();

@@ -61,6 +61,14 @@ fn constant_input(mut case: Case) -> Case {
     case
 }
 
+/// The same with a NaN in input `place`: no activation may make 0 of it.
+fn not_a_number(mut case: Case, place: usize, what: &str) -> Case {
+    case.inputs[place] = case.inputs[place].clone().but(0, f64::NAN);
+    case.inputs.iter_mut().for_each(|input| input.role = Role::Constant);
+    case.name += &format!(" NaN in {what}");
+    case
+}
+
 pub fn cases() -> Vec<Case> {
     const PAPER: &[Layer] = &[(4, 7, 3), (8, 7, 3), (16, 7, 3)];
     const RECIPE: &[Layer] = &[(32, 7, 2), (64, 5, 2)];
@@ -83,6 +91,10 @@ pub fn cases() -> Vec<Case> {
         stack(18, 3, 37, WIDE, false, Mode::Train),
         constant_input(stack(5, 70, 19, &[(33, 10, 4)], true, Mode::Train)),
         stack(3, 2, 700, LONG, false, Mode::Train),
+        not_a_number(stack(20, 1, 200, PAPER, true, Mode::Eval), 0, "one sample"),
+        not_a_number(stack(20, 1, 200, PAPER, false, Mode::Eval), 1, "a weight"),
+        not_a_number(stack(20, 2, 31, &[(5, 3, 2)], false, Mode::Train), 1, "a weight"),
+        not_a_number(stack(33, 2, 40, &[(12, 5, 3), (11, 3, 2)], true, Mode::Train), 7, "a gamma"),
         stack(64, 1, 1000, PAPER, false, Mode::Train).timed(),
     ]
 }

@@ -39,6 +39,14 @@ pub fn cases() -> Vec<Case> {
         vec![constant(&[13, 17]), constant(&[5, 17]), b],
         |g, v| linear(g, v[0], v[1], Some(v[2]), Activation::Relu),
     ));
+    for activation in [Activation::None, Activation::Relu, Activation::Sigmoid] {
+        // One weight: one column of the output is NaN, and no more.
+        let inputs = vec![constant(&[13, 17]), Input::normal(2, &[5, 17]).but(40, f64::NAN), constant(&[5])];
+        let name = format!("b13 i17 o5 {activation:?} NaN in a weight").to_lowercase();
+        cases.push(Case::new("linear", name, inputs, move |g, v| {
+            linear(g, v[0], v[1], Some(v[2]), activation)
+        }));
+    }
     for (b, i, o, probability) in [(1, 1, 1, 0.5), (7, 5, 3, 0.3), (67, 33, 35, 0.2), (64, 64, 32, 0.2)] {
         let inputs = vec![
             Input::normal(1, &[b, i]),

@@ -1,4 +1,6 @@
 use super::case::{Case, Input, Role, uniform};
+use crate::Result;
+use crate::graph::{Graph, Var};
 use crate::ops::loss::{LossOptions, bce, bce_with_logits, mse};
 
 pub fn cases() -> Vec<Case> {
@@ -38,6 +40,17 @@ pub fn cases() -> Vec<Case> {
                 move |g, v| bce_with_logits(g, v[0], v[1], options),
             ),
         );
+    }
+    for (what, loss) in [
+        ("mse", mse as fn(&mut Graph, Var, Var, LossOptions) -> Result<Var>),
+        ("bce", bce),
+        ("bce_with_logits", bce_with_logits),
+    ] {
+        let x = Input::real(&[1500], uniform(3, 1500), Role::Constant).but(1499, f64::NAN);
+        let target = Input::real(&[1500], uniform(4, 1500), Role::Constant);
+        cases.push(Case::new("loss", format!("{what} of NaN"), vec![x, target], move |g, v| {
+            loss(g, v[0], v[1], LossOptions::default())
+        }));
     }
     let both = vec![Input::normal(1, &[7, 1]), Input::normal(2, &[7])];
     cases.push(Case::new("loss", "mse n7 both sides", both, |g, v| {

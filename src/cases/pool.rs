@@ -19,5 +19,11 @@ pub fn cases() -> Vec<Case> {
             cases.push(if b > 100 { case.timed() } else { case });
         }
     }
+    let x = Input::normal(1, &[3, 5, 40]).but(577, f64::NAN);
+    cases.push(Case::new("pool", "mean of NaN", vec![x.clone()], |g, v| mean_time(g, v[0])));
+    let lengths = Input::index(&[3], vec![40, 7, 30]);
+    cases.push(Case::new("pool", "masked mean of NaN", vec![x, lengths], |g, v| {
+        masked_mean_time(g, v[0], v[1])
+    }));
     cases
 }

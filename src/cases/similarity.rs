@@ -35,6 +35,14 @@ pub fn cases() -> Vec<Case> {
             let rows = |seed, n| Input::normal(seed, &[n, d]).stored(stored);
             cases.push(case(&format!("{stored:?}"), kind, rows(1, n), rows(2, m)));
         }
+        for (stored, d) in
+            [(Elem::Real, 1), (Elem::Real, 5), (Elem::Real, 33), (Elem::F16, 17), (Elem::Bf16, 9)]
+        {
+            // In a row of one element nothing else makes the norm NaN.
+            let rows = |seed| Input::normal(seed, &[40, d]).stored(stored);
+            let (a, b) = (rows(1).but(7 * d, f64::NAN), rows(2).but(40 * d - 1, f64::NAN));
+            cases.push(case(&format!("NaN {stored:?}"), kind, a, b));
+        }
         for (n, m, d) in [(1024, 512, 16), (1024, 256, 128)] {
             cases.push(case("random", kind, Input::normal(1, &[n, d]), Input::normal(2, &[m, d])).timed());
         }

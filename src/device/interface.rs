@@ -12,6 +12,11 @@ pub trait Device: Send + Sync {
     /// Name as messages and reports have it: `cpu`, `cuda`, `wgpu`.
     fn name(&self) -> String;
 
+    /// Whether its buffers are the host's memory, which costs little to look at.
+    fn on_host(&self) -> bool {
+        false
+    }
+
     /// A zeroed buffer.
     ///
     /// # Errors

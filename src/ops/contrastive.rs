@@ -18,6 +18,9 @@ pub struct ContrastiveOptions {
     /// A negative pair of label distance `w` should be `margin·w` apart; positive.
     pub margin: f32,
     /// Largest label distance of a positive pair; 0 for bins.
+    ///
+    /// A pair is positive up to `1.00025·tau + 1e-6` apart, so that labels on a grid, 0, 0.1, … with a `tau` of 0.1, are so
+    /// whatever the float they came through: f32 labels up to 2,000 times `tau`. With 0, labels less than 1e-6 apart are alike.
     pub tau: f32,
     /// Multiplies the loss.
     pub weight: f32,
@@ -32,7 +35,7 @@ impl Default for ContrastiveOptions {
     }
 }
 
-/// Real labels `[N]` and, where samples do not count alike, their weights.
+/// Labels `[N]`, finite and not negative, and, where samples do not count alike, their weights.
 #[derive(Debug, Clone, Copy)]
 pub struct Labels {
     values: Var,
@@ -40,9 +43,10 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// Labels with `weights` `[N]`, finite and not negative: a pair counts as the product of its two.
+    /// Labels with `weights` `[N]`: a pair counts as the product of its two.
     ///
-    /// A weight of 0 masks a sample out: whatever its row and label hold has no effect.
+    /// A weight of 0 masks a sample out: whatever its row and label hold has no effect. A weight that is NaN, infinite or
+    /// negative makes the loss NaN.
     pub fn weighted(values: Var, weights: Var) -> Self {
         Self { values, weights: Some(weights) }
     }
@@ -156,7 +160,16 @@ pub(crate) fn params(
     if !grad_scale.is_finite() {
         return Err(Error::shape(op, "grad_scale", format!("must be finite, is {grad_scale}")));
     }
+    let tau = with_tolerance(tau);
     Ok(k::ContrastiveParams { n, m, d, metric: metric as u32, margin, tau, weight, weighted, grad_scale })
+}
+
+/// `tau` as kernels compare with it.
+///
+/// Two labels of size `l` in f32 are off by half a unit in the last place each, 1.2e-7·l at most in their distance; `tau` itself
+/// by 6e-8 of it.
+fn with_tolerance(tau: f32) -> f32 {
+    (1.00025 * f64::from(tau) + 1e-6) as f32
 }
 
 /// The loss `[1]`: the mean over all pairs of rows of `z` `[N, D]` with real `labels` `[N]`.
@@ -164,6 +177,7 @@ pub(crate) fn params(
 /// `z` may be stored in 16 bits; its gradient is f32.
 ///
 /// For binned ratings the labels are [`bins`]. [`Labels::weighted`] gives samples weights; the loss is 0 where no pair counts.
+/// It is NaN where a row that counts is not finite, or its label is NaN, infinite or negative.
 ///
 /// # Errors
 /// When a shape or an option does not fit, or there is no pair.

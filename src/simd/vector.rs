@@ -64,9 +64,9 @@ pub unsafe trait F32x16: Copy {
     unsafe fn div(self, b: Self) -> Self;
     /// `self · b + c`, fused where the hardware fuses.
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
-    /// The larger, lane by lane.
+    /// The larger, lane by lane; `b` where either is NaN.
     unsafe fn max(self, b: Self) -> Self;
-    /// The smaller, lane by lane.
+    /// The smaller, lane by lane; `b` where either is NaN.
     unsafe fn min(self, b: Self) -> Self;
     /// Square root.
     unsafe fn sqrt(self) -> Self;

@@ -222,3 +222,36 @@ fn what_does_not_fit_is_named() {
         says(of.forward(device, &a.unwrap(), &buf(4), &y.unwrap()), "overlaps");
     }
 }
+
+/// Labels and weights that are none are an error where they can be seen, and make the loss NaN where they cannot.
+#[test]
+fn labels_and_weights_that_are_none() {
+    let (n, d) = (6, 3);
+    for device in &devices() {
+        let run = |at: usize, bad: f64, weight: f64| {
+            let mut of = [normal(1, n * d), uniform(2, n), vec![1.0; n]];
+            match at {
+                1 => (of[1][2], of[2][2]) = (bad, weight),
+                _ => of[2][4] = bad,
+            }
+            let [z, labels, weights] = of.map(|v| device.upload(&v).unwrap());
+            let [loss, dz] = [1, n * d].map(|len| poisoned(&**device, len));
+            let set = Buffers { embeddings: &z, labels: &labels, weights: Some(&weights) };
+            let all = Contrastive::all([n, d], ContrastiveOptions::default()).unwrap();
+            all.run(&**device, &[set], &loss, &[&dz]).map(|()| device.download_f64(&loss).unwrap()[0])
+        };
+        for bad in [f64::NAN, f64::INFINITY, -1.0] {
+            for (at, names) in [(1, ["labels", "row 2"]), (2, ["weights", "row 4"])] {
+                match (run(at, bad, 1.0), device.name() == "cpu") {
+                    (Err(e), true) => {
+                        assert!(names.iter().all(|name| e.to_string().contains(name)), "{e}");
+                    }
+                    (Ok(loss), false) => assert!(loss.is_nan(), "{} {names:?} {bad}: {loss}", device.name()),
+                    (other, _) => panic!("{} {names:?} {bad}: {other:?}", device.name()),
+                }
+            }
+            let masked = run(1, bad, 0.0).unwrap();
+            assert!(masked.is_finite() && masked > 0.0, "{}: {masked}", device.name());
+        }
+    }
+}

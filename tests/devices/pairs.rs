@@ -233,6 +233,36 @@ proptest! {
         check_near(&DEVICES, shape.d, LOSS_WIDTHS, |d| (loss_case(Shape { d, ..shape }, l), tolerance(&l, d), 1e-3))?;
     }
 
+    /// A number that is none, in any place: NaN where its sample counts, on every device or on none.
+    #[test]
+    fn what_is_no_number_is_seen_everywhere(
+        shape in shape(), l in loss(), place in 0usize..6, bad in 0usize..4, at in any::<u32>(),
+    ) {
+        static DEVICES: Devices = LazyLock::new(gpu::devices);
+        let bad = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0][bad];
+        for device in DEVICES.iter() {
+            let widths = if device.name().starts_with("wgpu") { LOSS_WIDTHS } else { &[shape.d][..] };
+            let d = *widths.iter().min_by_key(|w| w.abs_diff(shape.d)).unwrap();
+            let mut case = loss_case(Shape { d, ..shape }, l);
+            if !gpu::holds(&**device, &case) {
+                continue;
+            }
+            let place = if l.form == Form::Cross { place } else { place % 3 };
+            let rows = if place < 3 { shape.n } else { shape.m };
+            let (row, first) = (at as usize % rows, place / 3 * 3);
+            let at = if place % 3 == 0 { row * d + at as usize / rows % d } else { row };
+            case.inputs[place] = case.inputs[place].clone().but(at, bad);
+            let weighted = l.weighted[place / 3];
+            let masked = weighted && matches!(&case.inputs[first + 2].data, Data::Real(w) if w[row] == 0.0);
+            // -1 is no bad number of a row, and weights that are not read are none.
+            let counts = !masked && (place % 3 > 0 || bad != -1.0) && (place % 3 < 2 || weighted);
+            let [want, got] = [case.run(&Cpu::<f64>::new(1).unwrap()), case.run(&**device)].map(|o| o.unwrap()[0].1[0]);
+            // Of halves a row may be in no pair that counts.
+            prop_assert!(want.is_nan() == counts || l.form == Form::Halves, "oracle {want}: {}", case.name);
+            prop_assert!(got.is_nan() == want.is_nan(), "{} {got} not {want}: {}", device.name(), case.name);
+        }
+    }
+
     #[test]
     fn every_kind_of_matrix_matches_the_oracle(
         Shape { n, m, d } in shape(), kind in 0usize..4, stored in stored(), duplicates in any::<bool>(), seed in any::<u32>(),

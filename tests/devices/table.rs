@@ -84,9 +84,10 @@ fn each<T: Send>(
     outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
-/// The bits of an outcome.
+/// The bits of an outcome; one NaN is as good as another.
 pub fn bits(outcome: &Outcome) -> Vec<u64> {
-    outcome.iter().flat_map(|(_, values)| values).map(|v| v.to_bits()).collect()
+    let values = outcome.iter().flat_map(|(_, values)| values);
+    values.map(|v| if v.is_nan() { f64::NAN.to_bits() } else { v.to_bits() }).collect()
 }
 
 /// Fails with what `check` finds wrong with each case.

@@ -4,7 +4,7 @@
 use etude::Error;
 use etude::cases::{normal, uniform};
 use etude::contrastive::{
-    Buffers, ContrastiveOptions, CpuLoss, DeviceLoss, Metric, Samples, all, bins, cross,
+    Buffers, ContrastiveOptions, CpuLoss, DeviceLoss, Metric, Samples, all, bins, check, cross,
 };
 use etude::device::{Cpu, Device};
 use etude::graph::Graph;
@@ -225,8 +225,54 @@ fn what_is_not_finite_is_named_by_row_and_column() {
         set.weights[8] = -1.0;
         refused(cpu.all(set.samples(true), fine, &mut gradient, None), "weights", &["row 8", "-1"]);
     }
-    // A debug build looks without being asked.
-    let mut set = Set::new(1, n, d);
-    set.z[0] = f32::NAN;
-    assert_eq!(all(set.samples(false), fine).is_err(), cfg!(debug_assertions));
+}
+
+/// Labels and weights are looked at in any case; a row that is no number makes the loss NaN where nobody asked to be told.
+#[test]
+fn what_is_not_looked_at_makes_the_loss_nan() {
+    let (n, d) = (50, 6);
+    let fine = ContrastiveOptions::default();
+    let device = Cpu::<f32>::new(1).unwrap();
+    let device: &dyn Device = &device;
+    let other = Set::new(2, n, d);
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.5] {
+        let on_device = |set: &Set| {
+            let [z, labels, weights] = [&set.z, &set.labels, &set.weights].map(|v| device.upload(v).unwrap());
+            let buffers = Buffers { embeddings: &z, labels: &labels, weights: Some(&weights) };
+            let mut loss = DeviceLoss::all(device, d, buffers, fine).unwrap();
+            loss.run().unwrap();
+            loss.loss().unwrap()
+        };
+        if bad != -0.5 {
+            let mut set = Set::new(1, n, d);
+            set.z[31 * d + 4] = bad;
+            let (loss, gradient) = all(set.samples(false), fine).unwrap();
+            assert!(loss.is_nan() && gradient.iter().all(|v| v.is_nan()), "{bad}: {loss}");
+            let (loss, _) = cross(other.samples(false), set.samples(false), fine).unwrap();
+            assert!(loss.is_nan(), "{bad}: {loss}");
+            set.weights[31] = 1.0;
+            assert!(on_device(&set).is_nan());
+            // Masked out it does not count.
+            set.weights[31] = 0.0;
+            assert!(all(set.samples(true), fine).unwrap().0.is_finite() && on_device(&set).is_finite());
+        }
+        let mut set = Set::new(1, n, d);
+        set.labels[7] = bad;
+        let words = ["row 7", "must be finite and not negative", &bad.to_string()];
+        refused(all(set.samples(false), fine), "labels", &words);
+        refused(cross(other.samples(false), set.samples(false), fine), "others' labels", &words);
+        refused(check("mine", &set.labels, None), "labels", &words);
+        set.weights[7] = 1.0;
+        assert!(on_device(&set).is_nan());
+        set.weights[7] = 0.0;
+        check("mine", &set.labels, Some(&set.weights)).unwrap();
+        assert!(all(set.samples(true), fine).unwrap().0.is_finite() && on_device(&set).is_finite());
+        set.weights[9] = bad;
+        let words = ["row 9", "must be finite and not negative", &bad.to_string()];
+        refused(all(set.samples(true), fine), "weights", &words);
+        refused(cross(other.samples(false), set.samples(true), fine), "others' weights", &words);
+        refused(check("mine", &set.labels, Some(&set.weights)), "weights", &words);
+        assert!(on_device(&set).is_nan());
+    }
+    refused(check("mine", &[1.0f64, 2.0], Some(&[1.0])), "weights", &["1 weights", "2 labels"]);
 }

@@ -100,7 +100,8 @@ fn pair_loss(a: &[f64], b: &[f64], w: f64, opts: ContrastiveOptions) -> f64 {
         Metric::Cosine => 1.0 - dot(a, b) / (dot(a, a) * dot(b, b)).sqrt(),
     };
     let short = (f64::from(opts.margin) * w - d).max(0.0);
-    0.5 * if w <= f64::from(opts.tau) { d * d } else { short * short }
+    // With the tolerance of tau.
+    0.5 * if w <= 1.00025 * f64::from(opts.tau) + 1e-6 { d * d } else { short * short }
 }
 
 /// The mean over the pairs, and its gradient by finite differences of each pair.
@@ -416,6 +417,93 @@ fn masked_samples_are_not_there() {
             let got = run(&oracle, Form::All, &masked, &masked, &[], opts);
             assert!(got.iter().flatten().all(|&v| v == 0.0), "{metric:?}");
         }
+    }
+}
+
+/// One number that is none, among those that count: the hinge must not make 0 of it.
+#[test]
+fn what_is_no_number_makes_the_loss_nan() {
+    let (n, d) = (70, 5);
+    let bad = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0];
+    let pairing: Vec<u32> = (0..n as u32).rev().collect();
+    let oracle: (String, Box<dyn Device>) = ("oracle".into(), Box::new(Cpu::<f64>::new(1).unwrap()));
+    let fast = sets().map(|(set, device)| (set, Box::new(device) as Box<dyn Device>));
+    let devices: Vec<_> = std::iter::once(oracle).chain(fast).collect();
+    for (metric, form) in
+        METRICS.into_iter().flat_map(|m| [Form::All, Form::Halves, Form::Cross].map(|f| (m, f)))
+    {
+        // Nearly all pairs are negative.
+        let good = Rows::new(normal(1, n * d), (0..n).map(|i| i as f64).collect()).weigh(Some(vec![0.5; n]));
+        let opts = ContrastiveOptions { metric, ..Default::default() };
+        for (value, at) in bad.into_iter().flat_map(|value| [0, 41, n - 1].map(|at| (value, at))) {
+            for what in ["row", "label", "weight"].into_iter().filter(|w| *w != "row" || value != -1.0) {
+                let mut rows = good.clone();
+                match what {
+                    "row" => rows.z[at * d + 3] = value,
+                    "label" => rows.labels[at] = value,
+                    _ => rows.weights.as_mut().unwrap()[at] = value,
+                }
+                // On either side of a cross.
+                for (a, b) in
+                    [(&rows, &good), (&good, &rows)].into_iter().take(1 + usize::from(form == Form::Cross))
+                {
+                    for (name, device) in &devices {
+                        let got = run(&**device, form, a, b, &pairing, opts);
+                        assert!(
+                            got[0][0].is_nan(),
+                            "{name} {metric:?} {form:?} {what} {at} {value}: {:?}",
+                            got[0]
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether a pair with labels `a` and `b` counts as positive, on `device`.
+fn is_positive(device: &dyn Device, a: f64, b: f64, tau: f32) -> bool {
+    // At a distance of 1, beyond the margin: a positive pair costs a half, a negative one nothing.
+    let rows = Rows { z: vec![0.0, 1.0], labels: vec![a, b], weights: None };
+    let opts = ContrastiveOptions { margin: 1e-4, tau, ..Default::default() };
+    let loss = run(device, Form::All, &rows, &rows, &[], opts)[0][0];
+    assert!(loss == 0.5 || loss == 0.0, "{a} {b} {tau}: {loss}");
+    loss == 0.5
+}
+
+/// Labels on a grid are as near as they say, whatever float they came through.
+#[test]
+fn tau_has_its_tolerance() {
+    let devices: [Box<dyn Device>; 2] =
+        [Box::new(Cpu::<f64>::new(1).unwrap()), Box::new(Cpu::<f32>::new(1).unwrap())];
+    for device in &devices {
+        let near = |a: f64, b: f64, tau: f32| is_positive(&**device, a, b, tau);
+        for (tau, steps, from) in [
+            (0.1f32, 10, 0.0),
+            (0.1, 1000, 0.0),
+            (0.1, 100, 150.0),
+            (0.05, 20, 0.0),
+            (0.3, 10, 1.0),
+            (0.7, 20, 0.0),
+            (0.01, 100, 0.0),
+            (0.5, 6, 1.0),
+            (1.0, 127, 0.0),
+        ] {
+            let step = (f64::from(tau) * 1e6).round() / 1e6;
+            for i in 0..steps {
+                let [a, b, c] = [i, i + 1, i + 2].map(|i| from + f64::from(i) * step);
+                assert!(near(a, b, tau) && near(b, a, tau), "{a} and {b} are {tau} apart");
+                assert!(!near(a, c, tau) && !near(c, a, tau), "{a} and {c} are more than {tau} apart");
+                // The same in f32 from the start.
+                let [a, b] = [i, i + 1].map(|i| f64::from(from as f32 + i as f32 * tau));
+                assert!(near(a, b, tau), "{a} and {b} are {tau} apart in f32");
+            }
+        }
+        // Where it ends.
+        assert!(near(0.0, 0.7, 0.7) && near(0.0, 0.70017, 0.7) && !near(0.0, 0.70018, 0.7));
+        // Without a tau bins are exact, and equal numbers equal.
+        assert!(near(3.0, 3.0, 0.0) && !near(3.0, 4.0, 0.0));
+        assert!(near(0.1 + 0.2, 0.3, 0.0) && near(0.0, 0.9e-6, 0.0) && !near(0.0, 1.1e-6, 0.0));
     }
 }
 

@@ -7,6 +7,7 @@ use etude::graph::{Graph, Var};
 use etude::net::{Learn, NetConfig, PcConvNet};
 use etude::ops::activation::relu;
 use etude::ops::batch_norm::{self, BatchNormOptions, BatchNormVars, batch_norm};
+use etude::ops::contrastive::{ContrastiveOptions, contrastive};
 use etude::ops::conv1d::{ConvOptions1d, conv1d};
 use etude::ops::linear::{Activation, linear};
 use etude::ops::loss::{LossOptions, mse};
@@ -123,4 +124,50 @@ fn a_training_step_takes_few_launches() {
         net.optimize(device, &mut g, &vars, Method::Adam(Default::default())).unwrap();
         assert_eq!(g.compile(device, &[loss]).unwrap().launches(), 14);
     }
+}
+
+/// A weight that is NaN reaches the rating and the loss: no activation and no hinge on the way makes 0 of it.
+#[test]
+fn one_weight_that_is_no_number_is_seen_at_the_end() {
+    fn losses(device: &dyn Device, tensor: &str) -> Vec<f64> {
+        let (batch, frames) = (20, 220);
+        let net = PcConvNet::new(device, NetConfig::paper(1, frames), 7).unwrap();
+        let mut tensors = net.tensors(device).unwrap();
+        tensors.iter_mut().find(|t| t.name == tensor).unwrap().values[0] = f32::NAN;
+        net.load(device, &tensors).unwrap();
+        let mut g = Graph::new();
+        let vars = net.bind(&mut g, Learn::Yes, Learn::Yes).unwrap();
+        let x = device.upload(&blocked(&normal(1, batch * frames), [batch, 1, frames])).unwrap();
+        let x = g.bind(&x, &[batch.div_ceil(16), 1, frames, 16]).unwrap();
+        let labels = (0..batch).map(|i| i as f64).collect::<Vec<_>>();
+        let labels = g.bind(&device.upload(&labels).unwrap(), &[batch]).unwrap();
+        let embedding = net.encode(&mut g, &vars, x, batch, None).unwrap();
+        let rating = net.rate(&mut g, &vars, embedding, None).unwrap();
+        let of = if tensor.starts_with("conv") { embedding } else { rating };
+        let contrast = contrastive(&mut g, of, labels, ContrastiveOptions::default()).unwrap();
+        let mut step = g.compile(device, &[rating, contrast]).unwrap();
+        step.run().unwrap();
+        [rating, contrast].iter().flat_map(|&v| device.download_f64(step.buf(v).unwrap()).unwrap()).collect()
+    }
+    for tensor in ["conv1.weight", "conv2.weight", "conv3.weight", "hidden.weight", "out.weight"] {
+        for device in [&Cpu::<f64>::new(1).unwrap() as &dyn Device, &Cpu::<f32>::new(1).unwrap()] {
+            let got = losses(device, tensor);
+            assert!(got.iter().all(|v| v.is_nan()), "{tensor}: {got:?}");
+        }
+    }
+}
+
+#[test]
+fn a_variance_that_is_none_is_refused() {
+    let cpu = Cpu::<f32>::new(1).unwrap();
+    let net = PcConvNet::new(&cpu, NetConfig::paper(1, 220), 7).unwrap();
+    let tensors = net.tensors(&cpu).unwrap();
+    for bad in [-1e-3, f32::NAN, f32::INFINITY] {
+        let mut tensors = tensors.clone();
+        tensors.iter_mut().find(|t| t.name == "norm2.running_var").unwrap().values[3] = bad;
+        let message = net.load(&cpu, &tensors).unwrap_err().to_string();
+        assert!(message.contains("norm2.running_var") && message.contains(&bad.to_string()), "{message}");
+    }
+    // As it was before.
+    net.load(&cpu, &tensors).unwrap();
 }

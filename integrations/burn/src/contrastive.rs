@@ -92,7 +92,8 @@ pub(crate) fn same_device<const D: usize, const E: usize>(
 ///
 /// # Errors
 /// When shapes, dtypes or devices do not fit together, there are fewer than two rows, an option is out of range, or the device is
-/// not [shared](crate::share). Numbers are not looked at: what is not finite makes the loss so.
+/// not [shared](crate::share). Numbers on a GPU are not looked at, which would wait for it: an embedding that is not finite, a
+/// label or weight that is NaN, infinite or negative makes the loss NaN; a weight of 0 masks all of it.
 pub fn contrastive(samples: Samples, options: ContrastiveOptions) -> Result<Tensor<1>> {
     embed::Contrastive::all(samples.size("contrastive", SAMPLES)?, options)?;
     let (loss, _) = <Dispatch as Kernels>::contrastive(samples.into_set(), options);

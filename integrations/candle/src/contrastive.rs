@@ -72,7 +72,8 @@ const OTHERS: Names =
 ///
 /// # Errors
 /// When shapes, dtypes or devices do not fit together, there are fewer than two rows, an option is out of range, or the device
-/// fails. Numbers are not looked at: what is not finite makes the loss so.
+/// fails; on the CPU also when a label or weight is NaN, infinite or negative. On a card that makes the loss NaN, as an
+/// embedding that is not finite does everywhere; a weight of 0 masks all of it.
 pub fn contrastive(samples: Samples<'_>, options: ContrastiveOptions) -> Result<Tensor> {
     const OP: &str = "contrastive";
     float(OP, SAMPLES.embeddings, samples.embeddings)?;

@@ -111,6 +111,10 @@ impl<F: Real> Device for Cpu<F> {
         NAME.into()
     }
 
+    fn on_host(&self) -> bool {
+        true
+    }
+
     fn alloc(&self, elem: Elem, len: usize) -> Result<Buf> {
         let storage = Storage::<F>::new(elem, len).ok_or_else(|| {
             Error::device(NAME, format!("out of memory for a buffer of {len} elements: use a smaller batch"))

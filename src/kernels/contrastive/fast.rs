@@ -40,8 +40,11 @@ pub fn cross(args: Args<'_, f32>) {
 }
 
 /// The mean over all pairs of a set, and its gradient; none when `hear` ended the run.
-pub(crate) fn loss_all(work: Work, p: &ContrastiveParams, set: Set<'_>, hear: Hear<'_>) -> Option<f32> {
+pub(crate) fn loss_all(work: Work, p: &ContrastiveParams, mut set: Set<'_>, hear: Hear<'_>) -> Option<f32> {
     let d = p.d as usize;
+    if !set.is_sound(d) {
+        return Some(f32::NAN);
+    }
     set.kept(d, |set| {
         let total = set.total_of_pairs();
         let Set { z, labels, weights, dz } = set;
@@ -65,11 +68,14 @@ pub(crate) fn loss_all(work: Work, p: &ContrastiveParams, set: Set<'_>, hear: He
 pub(crate) fn loss_cross(
     work: Work,
     p: &ContrastiveParams,
-    z: Set<'_>,
-    others: Set<'_>,
+    mut z: Set<'_>,
+    mut others: Set<'_>,
     hear: Hear<'_>,
 ) -> Option<f32> {
     let d = p.d as usize;
+    if [z.is_sound(d), others.is_sound(d)] != [true; 2] {
+        return Some(f32::NAN);
+    }
     z.kept(d, |z| others.kept(d, |others| cross_kept(work, p, z, others, hear)))
 }
 

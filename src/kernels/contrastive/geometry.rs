@@ -51,9 +51,10 @@ impl Cut {
         self.own * row + (2 * Self::TILE * self.tiles * row).max(out) + 5 * 64 * 4
     }
 
-    /// Elements of `part`: a loss for each block of rows of `z` and slice, then the slices' parts of the gradients.
+    /// Elements of `part`: a loss for each block, then the slices' parts of the gradients.
     fn parts(&self, ContrastiveParams { n, m, d, .. }: ContrastiveParams) -> usize {
-        let losses = (n.div_ceil(self.own) * self.slices).next_multiple_of(4) as usize;
+        let blocks = self.blocks.map(|count| count as usize).iter().product::<usize>();
+        let losses = (blocks * self.slices as usize).next_multiple_of(4);
         let rows = n as usize + m as usize;
         losses + if self.slices > 1 { self.slices as usize * rows * d as usize } else { 0 }
     }

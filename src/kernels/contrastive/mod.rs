@@ -7,6 +7,8 @@
 //! negative:             ½·max(0, margin·w − d)²
 //! ```
 //!
+//! (`tau` in the params has its tolerance: [`crate::ops::contrastive::ContrastiveOptions::tau`])
+//!
 //! and the loss is `weight` times the mean over the pairs: `Σ s_i·s_j·l_ij / Σ s_i·s_j` with the samples' weights `s`, all 1
 //! where none are given, and 0 where `Σ s_i·s_j` is. A sample of weight 0 is masked out: whatever its row and
 //! label hold, NaN included, has no effect, and its gradient is 0. `grad_scale` multiplies the gradient alone. `d` is
@@ -40,7 +42,11 @@
 //! nearer than about 3e-3 of their norms are computed each on its own in f64. So the gradient
 //! keeps three digits down to distances of 1e-6 of the norm, and five where nothing is near.
 //!
-//! **Range.** Inputs must be finite. Euclidean: entries from 1e-12 to 1e12 (and 0) are right; squares of distances below 1e-23
+//! **What is no number.** A row that is not finite, a label or a weight that is NaN, infinite or negative makes the loss NaN, on
+//! every device, and the gradients are then of no use: the hinge's `max` would count its pairs as 0. Samples are looked at once
+//! for it, never in the loop over pairs. Only a weight of 0 keeps its sample's row and label from being looked at.
+//!
+//! **Range.** Euclidean: entries from 1e-12 to 1e12 (and 0) are right; squares of distances below 1e-23
 //! are lost and count as 0, those beyond 1.8e19 as infinite: a positive pair's loss is then infinite, as its square does
 //! not fit f32. No NaN arises while `n·|z|` stays below 1e38. Cosine: any norm from 1e-30 up; the gradient grows as
 //! 1/norm and overflows to infinity below about 1e-38. Labels up to 1e18. Weights are not negative; those below 1e-18 of the
@@ -54,6 +60,7 @@ mod params;
 mod rows;
 mod schedule;
 mod set;
+mod sound;
 mod sweep;
 mod sweep_tile;
 

@@ -2,6 +2,7 @@
 
 use super::pair::pair;
 use super::params::ContrastiveParams;
+use super::sound;
 use crate::kernel::{Args, Real, with_scratch};
 
 /// The weight of sample `i`.
@@ -23,6 +24,9 @@ pub fn all<F: Real>(args: Args<'_, F>) {
     let (labels, weights) = (labels.input(), p.weights(0, weights.input()));
     let (mut sum, mut total, mut grad) = (0.0, 0.0, vec![0.0; n * d]);
     z.widened(|z| {
+        if !sound::samples(d, z, labels, weights) {
+            sum = f64::NAN;
+        }
         for i in 0..n {
             for j in i + 1..n {
                 let s = weight_of(weights, i) * weight_of(weights, j);
@@ -53,6 +57,9 @@ pub fn cross<F: Real>(args: Args<'_, F>) {
     let (mut sum, mut total, mut gz, mut go) = (0.0, 0.0, vec![0.0; n * d], vec![0.0; m * d]);
     z.widened(|z| {
         others.widened(|others| {
+            if !sound::samples(d, z, labels_z, weights_z) || !sound::samples(d, others, labels_o, weights_o) {
+                sum = f64::NAN;
+            }
             for i in 0..n {
                 for j in 0..m {
                     let s = weight_of(weights_z, i) * weight_of(weights_o, j);
@@ -89,7 +96,7 @@ pub fn halves<F: Real>(args: Args<'_, F>) {
     let weight = |(i, j)| weight_of(weights, i) * weight_of(weights, j);
     let total = pairs().filter(|&(i, j)| i < n && j < n).map(weight).sum();
     let scale = p.share(total);
-    let mut sum = 0.0;
+    let mut sum = if sound::weights(weights) { 0.0 } else { f64::NAN };
     with_scratch(n, |seen: &mut [u32]| {
         seen.fill(0);
         for (i, j) in pairs() {
@@ -101,6 +108,9 @@ pub fn halves<F: Real>(args: Args<'_, F>) {
             let s = weight((i, j));
             if s == 0.0 {
                 continue;
+            }
+            if ![i, j].iter().all(|&i| sound::sample(&z[i * d..][..d], labels[i])) {
+                sum = f64::NAN;
             }
             let w = (labels[i] - labels[j]).abs().get();
             let slope = s * scale * f64::from(p.grad_scale);

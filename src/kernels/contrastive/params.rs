@@ -29,7 +29,7 @@ params! {
         pub metric: u32,
         /// How far apart a negative pair of label distance 1 should be.
         pub margin: f32,
-        /// Largest label distance of a positive pair.
+        /// Largest label distance of a positive pair, with its tolerance.
         pub tau: f32,
         /// Multiplies the mean over pairs.
         pub weight: f32,

@@ -1,5 +1,6 @@
 //! A set of samples as a launch gives it.
 
+use super::sound;
 use crate::kernel::with_scratch;
 
 /// Rows, what is known of each, and where their gradient goes.
@@ -36,6 +37,15 @@ impl Set<'_> {
                 pairs.sum()
             }
         }
+    }
+
+    /// Whether what counts of it is numbers; where it is not, the gradient becomes NaN.
+    pub fn is_sound(&mut self, d: usize) -> bool {
+        let sound = sound::samples(d, self.z, self.labels, self.weights);
+        if !sound {
+            self.dz.fill(f32::NAN);
+        }
+        sound
     }
 
     /// Calls `f` with the samples of positive weight alone, then puts their gradients in place and 0 elsewhere.

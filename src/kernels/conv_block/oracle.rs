@@ -27,9 +27,14 @@ fn dims(p: &ConvBlockParams) -> Dims {
     Dims { b, cin, t, cout, tout, k, stride }
 }
 
+/// `max(0, v)`, and NaN where `v` is.
+fn relu<F: Real>(v: F) -> F {
+    if v <= F::zero() { F::zero() } else { v }
+}
+
 /// An input element as the convolution sees it.
 fn seen<F: Real>(p: &ConvBlockParams, v: F, norm: &[F], ch: usize) -> F {
-    if p.affine == 0 { v } else { (norm[ch] * v + norm[p.cin as usize + ch]).max(F::zero()) }
+    if p.affine == 0 { v } else { relu(norm[ch] * v + norm[p.cin as usize + ch]) }
 }
 
 /// The convolution and its normalisation.
@@ -86,9 +91,8 @@ pub fn pool_fwd<F: Real>(args: Args<'_, F>) {
     for b in 0..d.b {
         let n = valid(&p, lengths, b);
         for c in 0..d.cout {
-            let sum: F = (0..n)
-                .map(|t| (norm[c] * y[at(d.cout, d.tout, [b, c, t])] + norm[d.cout + c]).max(F::zero()))
-                .sum();
+            let sum: F =
+                (0..n).map(|t| relu(norm[c] * y[at(d.cout, d.tout, [b, c, t])] + norm[d.cout + c])).sum();
             out[b * d.cout + c] = sum / F::of(n as f64);
         }
     }

@@ -16,7 +16,8 @@ pub unsafe fn activate<V: F32x16>(x: &[f32], norm: &[f32], out: &mut [f32], chan
             let (scale, shift) = (V::splat(norm[ch]), V::splat(norm[channels + ch]));
             let (x, out) = (&x[ch * row..(ch + 1) * row], &mut out[ch * row..(ch + 1) * row]);
             for (x, out) in x.chunks_exact(LANES).zip(out.chunks_exact_mut(LANES)) {
-                V::load(x.as_ptr()).mul_add(scale, shift).max(zero).store(out.as_mut_ptr());
+                // In this order: a NaN comes through.
+                zero.max(V::load(x.as_ptr()).mul_add(scale, shift)).store(out.as_mut_ptr());
             }
         }
     }

@@ -50,7 +50,7 @@ unsafe fn pool_fwd_body<V: F32x16>(
             let (scale, shift) = (V::splat(norm[ch]), V::splat(norm[c + ch]));
             let mut sum = zero;
             for (t, v) in row.chunks_exact(LANES).enumerate() {
-                let a = V::load(v.as_ptr()).mul_add(scale, shift).max(zero);
+                let a = zero.max(V::load(v.as_ptr()).mul_add(scale, shift));
                 sum = sum.add(length.if_gt(V::splat(t as f32), a, zero));
             }
             let mut mean = [0.0; LANES];
