@@ -229,7 +229,8 @@ fn labels_and_weights_that_are_none() {
     let (n, d) = (6, 3);
     for device in &devices() {
         let run = |at: usize, bad: f64, weight: f64| {
-            let mut of = [normal(1, n * d), uniform(2, n), vec![1.0; n]];
+            let alternate = (0..n).map(|i| (i % 2) as f64).collect();
+            let mut of = [normal(1, n * d), alternate, vec![1.0; n]];
             match at {
                 1 => (of[1][2], of[2][2]) = (bad, weight),
                 _ => of[2][4] = bad,

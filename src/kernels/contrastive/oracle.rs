@@ -22,11 +22,9 @@ pub fn all<F: Real>(args: Args<'_, F>) {
     let (n, d) = (p.n as usize, p.d as usize);
     let [z, labels, weights, loss, dz, _] = args.bufs();
     let (labels, weights) = (labels.input(), p.weights(0, weights.input()));
-    let (mut sum, mut total, mut grad) = (0.0, 0.0, vec![0.0; n * d]);
+    let (mut sum, mut total, mut grad, mut sound) = (0.0, 0.0, vec![0.0; n * d], false);
     z.widened(|z| {
-        if !sound::samples(d, z, labels, weights) {
-            sum = f64::NAN;
-        }
+        sound = sound::samples(d, z, labels, weights);
         for i in 0..n {
             for j in i + 1..n {
                 let s = weight_of(weights, i) * weight_of(weights, j);
@@ -42,7 +40,7 @@ pub fn all<F: Real>(args: Args<'_, F>) {
             }
         }
     });
-    let scale = p.share(total);
+    let scale = if sound { p.share(total) } else { f64::NAN };
     loss.output()[0] = F::of(scale * sum);
     scale_into(&grad, scale * f64::from(p.grad_scale), dz.output());
 }
@@ -55,11 +53,11 @@ pub fn cross<F: Real>(args: Args<'_, F>) {
     let (labels_z, weights_z) = (labels_z.input(), p.weights(0, weights_z.input()));
     let (labels_o, weights_o) = (labels_o.input(), p.weights(1, weights_o.input()));
     let (mut sum, mut total, mut gz, mut go) = (0.0, 0.0, vec![0.0; n * d], vec![0.0; m * d]);
+    let mut sound = false;
     z.widened(|z| {
         others.widened(|others| {
-            if !sound::samples(d, z, labels_z, weights_z) || !sound::samples(d, others, labels_o, weights_o) {
-                sum = f64::NAN;
-            }
+            sound =
+                sound::samples(d, z, labels_z, weights_z) && sound::samples(d, others, labels_o, weights_o);
             for i in 0..n {
                 for j in 0..m {
                     let s = weight_of(weights_z, i) * weight_of(weights_o, j);
@@ -76,7 +74,7 @@ pub fn cross<F: Real>(args: Args<'_, F>) {
             }
         })
     });
-    let scale = p.share(total);
+    let scale = if sound { p.share(total) } else { f64::NAN };
     loss.output()[0] = F::of(scale * sum);
     let scale = scale * f64::from(p.grad_scale);
     scale_into(&gz, scale, dz.output());
