@@ -267,7 +267,7 @@ extern "C" __global__ void __launch_bounds__(128, 2)
     cross(cross_bf16_memory, z, labels_z, weights_z, others, labels_o, weights_o, loss, dz, dothers, part, p, ticket);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     contrastive_halves(const float* __restrict__ z, const float* __restrict__ labels, const float* __restrict__ weights,
                        const unsigned* __restrict__ pairing, float* __restrict__ loss, float* __restrict__ dz,
                        float* __restrict__ part, ContrastiveParams p, unsigned* ticket) {
@@ -307,11 +307,8 @@ extern "C" __global__ void __launch_bounds__(256)
         rj = norm_of_eight(b, p.d, there);
     }
     const bool directed = !cosine || (ri > 0.0f && rj > 0.0f);
-    bool sound = i >= p.n || !rows.weights || (rows.weights[i] >= 0.0f && is_finite(rows.weights[i]));
-    if (there) sound &= rows.counted(i);
     float t = 0.0f, ee = 0.0f, q = 0.0f;
     for (unsigned k = lane; there && k < p.d; k += 8) {
-        sound &= is_finite(a[k]);
         const float v = fmaf(a[k], ri, -(b[k] * rj)), r = (a[k] - b[k]) * ri;
         t = fmaf(v, v, t);
         ee = fmaf(r, r, ee);
@@ -345,5 +342,8 @@ extern "C" __global__ void __launch_bounds__(256)
     }
     // A pair's loss counts for the row that is named first. A pairing that is none makes it NaN.
     const double mine = lane == 0 && there && e % 2 == 0 ? static_cast<double>(both) * of.loss : 0.0;
-    put_loss(mine, sound && !bad, part, blockIdx.x, div_up(p.n, ROWS_HALVES), 0.5 * scale, loss, ticket);
+    bool sound = !bad && (i >= p.n || rows.weighs(i));
+    if (there) sound &= rows.counted(i);
+    for (unsigned k = lane; there && k < p.d; k += 8) sound &= is_finite(a[k]);
+    put_loss(mine, sound, part, blockIdx.x, div_up(p.n, ROWS_HALVES), 0.5 * scale, loss, ticket);
 }

@@ -48,10 +48,10 @@ struct Rows {
     const float* weights; // [n], or null where each is 1
     float unit;           // what weights are multiplied by
 
-    // Whether the label of row i, if it is not masked, and its weight are neither NaN nor infinite nor negative.
+    // Whether the weight of row i is neither NaN nor infinite nor negative; and its label, if it is not masked.
+    __device__ bool weighs(unsigned i) const { return !weights || (weights[i] >= 0.0f && is_finite(weights[i])); }
     __device__ bool counted(unsigned i) const {
-        const bool weighs = !weights || (weights[i] >= 0.0f && is_finite(weights[i]));
-        return weighs && (weight(i) == 0.0f || (labels[i] >= 0.0f && is_finite(labels[i])));
+        return weighs(i) && (weight(i) == 0.0f || (labels[i] >= 0.0f && is_finite(labels[i])));
     }
     // The weight of row i, 0 beyond the last.
     __device__ float weight(unsigned i) const {
