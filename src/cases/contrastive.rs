@@ -197,14 +197,21 @@ fn labels_and_numbers(opts: ContrastiveOptions) -> Vec<Case> {
     for (steps, from, tau) in [(10, 0.0, 0.1), (100, 90.0, 0.1), (20, 0.0, 0.05), (40, 3.0, 0.7)] {
         cases.push(grid(steps, from, tau, opts));
     }
-    for (n, m, d, alike, stored) in [
-        (4, 1, 1, false, Elem::Real),
-        (66, 131, 5, false, Elem::Real),
-        (40, 9, 130, true, Elem::Real),
-        (130, 33, 300, false, Elem::Real),
-        (66, 33, 16, false, Elem::F16),
-        (40, 9, 131, false, Elem::Bf16),
-    ] {
+    let shapes = match opts.metric {
+        Metric::Euclidean => [
+            (4, 1, 1, false, Elem::Real),
+            (40, 9, 130, true, Elem::Real),
+            (130, 33, 300, false, Elem::Real),
+            (66, 33, 16, false, Elem::F16),
+        ],
+        Metric::Cosine => [
+            (66, 131, 5, false, Elem::Real),
+            (130, 9, 130, false, Elem::Real),
+            (3, 4, 2, true, Elem::Real),
+            (40, 9, 131, false, Elem::Bf16),
+        ],
+    };
+    for (n, m, d, alike, stored) in shapes {
         cases.extend(no_numbers(n, m, d, alike, stored, opts));
     }
     cases
