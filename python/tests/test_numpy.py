@@ -52,7 +52,7 @@ def pair_loss(
                 d = 1 - z[i] @ others[j] / np.linalg.norm(z[i]) / np.linalg.norm(others[j])
             w = abs(labels[i] - other_labels[j])
             s = (1 if weights is None else weights[i]) * (1 if other_weights is None else other_weights[j])
-            total += s * 0.5 * (d * d if w <= tau else max(0.0, margin * w - d) ** 2)
+            total += s * 0.5 * (d * d if w <= 1.00025 * tau + 1e-6 else max(0.0, margin * w - d) ** 2)
             count += s
     return total / count
 

@@ -60,7 +60,7 @@ def cdist_loss(
     else:
         d = 1 - F.normalize(z) @ F.normalize(others).T
     w = (labels[:, None] - other_labels).abs()
-    pairs = torch.where(w <= tau, d * d, (margin * w - d).clamp(min=0) ** 2) / 2
+    pairs = torch.where(w <= 1.00025 * tau + 1e-6, d * d, (margin * w - d).clamp(min=0) ** 2) / 2
     counted = torch.ones_like(pairs)
     counted = counted if weights is None else counted * weights[:, None]
     counted = counted if other_weights is None else counted * other_weights
