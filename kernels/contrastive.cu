@@ -151,16 +151,16 @@ __device__ inline void put_swept(const Swept& swept, float* part, unsigned numbe
 // The block's rows of the gradient by `a`, which are its `row0`-th and following of all.
 template <class T>
 __device__ __forceinline__ Swept sweep_of(float4* memory, const Rows& a, const Rows& b, unsigned block, unsigned row0, bool same,
-                                           float scale, const Cut& cut, float* parts, float* out, const ContrastiveParams& p,
-                                           unsigned* ticket) {
+                                          float scale, const Cut& cut, float* parts, float* out, const ContrastiveParams& p,
+                                          unsigned* ticket) {
     const unsigned i0 = block * cut.own, column = blockIdx.y * CHUNK;
     const size_t rows = static_cast<size_t>(p.n) + p.m;
     const bool sliced = cut.slices > 1;
     float* const to = sliced ? parts + (blockIdx.z * rows + row0) * p.d : out;
-    const Swept swept = p.metric == COSINE ? sweep_rows<true, T>(memory, a, b, i0, column, p.d, cut, blockIdx.z, same, scale,
-                                                                   to, Contrast<true>{p.margin, p.tau})
-                                             : sweep_rows<false, T>(memory, a, b, i0, column, p.d, cut, blockIdx.z, same, scale,
-                                                                    to, Contrast<false>{p.margin, p.tau});
+    const Swept swept = p.metric == COSINE ? sweep_rows<true, T>(memory, a, b, i0, column, p.d, cut, blockIdx.z, same, scale, to,
+                                                                 Contrast<true>{p.margin, p.tau})
+                                           : sweep_rows<false, T>(memory, a, b, i0, column, p.d, cut, blockIdx.z, same, scale, to,
+                                                                  Contrast<false>{p.margin, p.tau});
     if (sliced && last_block(ticket + 1 + gridDim.x * blockIdx.y + blockIdx.x, cut.slices)) {
         add_slices(parts + static_cast<size_t>(row0) * p.d, cut, rows, i0, min(cut.own, a.n - i0), column, p.d, out);
     }

@@ -171,7 +171,7 @@ __device__ __forceinline__ void tell_others(float* norm_j, float* weight_j, floa
 // direction. Writes `scale` times the slice's part of the gradient into out [a.n, d].
 template <bool COSINE, class T, class F>
 __device__ __noinline__ Swept sweep_rows(float4* memory, const Rows a, const Rows b, unsigned i0, unsigned column, unsigned d,
-                                          const Cut cut, unsigned slice, bool same, float scale, float* out, const F term) {
+                                         const Cut cut, unsigned slice, bool same, float scale, float* out, const F term) {
     const unsigned log = log_units(T(), d), pitch = pitch_of(T(), log), log_out = log_pitch_of(d),
                    pitch_out = pitch_of(0.0f, log_out);
     const unsigned tile_units = TILE * pitch, round_units = cut.tiles * tile_units;
