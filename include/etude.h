@@ -2,7 +2,8 @@
 // caller's. Generated from src/ffi: edit that, then run `UPDATE_HEADER=1 cargo test --features ffi --test faces`.
 //
 // Tensors are dense and in C order. Memory belongs to the caller before, during and after a call: nothing is copied, and nothing but
-// a context is kept. What a call writes must not overlap anything else that it is given.
+// a context is kept. What a call writes must not overlap anything else that it is given: that is ETUDE_INVALID_ARGUMENT, before
+// anything is written.
 
 #ifndef ETUDE_H
 #define ETUDE_H
@@ -15,7 +16,8 @@
 
 // Where calls run. Made by etude_cpu_new() and its like, freed by etude_context_free().
 //
-// Any thread may use it, several at once too; on the CPU their calls then wait for each other.
+// Any thread may use it, several at once too; on the CPU their calls then wait for each other. A child of fork() may use and
+// free a context of the CPU that its parent made: it starts threads of its own. One of CUDA is an error there, as CUDA is.
 typedef struct EtudeContext EtudeContext;
 
 // What a call returns: one of ETUDE_OK, ETUDE_INVALID_ARGUMENT, ETUDE_DEVICE_FAILED and ETUDE_PANICKED. Where it is not
@@ -105,7 +107,8 @@ typedef uint32_t EtudeMetric;
 // The label-distance-weighted contrastive loss. Start from etude_contrastive_defaults() and set d.
 //
 // `weight` times the mean over pairs, 0 where no pair counts: with D the distance of two embeddings and w that of their labels,
-// a pair with w <= tau costs D^2/2, any other max(0, margin·w - D)^2/2.
+// a pair with w <= tau costs D^2/2, any other max(0, margin·w - D)^2/2. On the CPU a label or a weight that is no such number is
+// ETUDE_INVALID_ARGUMENT; on CUDA, where the host does not see it, the loss is NaN.
 typedef struct {
   // Columns of the embeddings; 0 until set.
   size_t d;
@@ -129,10 +132,10 @@ typedef struct {
   size_t n;
   // `[n, d]` of the loss's dtype, read.
   const void *embeddings;
-  // `[n]`, read.
+  // `[n]`, finite, read.
   const float *labels;
-  // `[n]`, finite and not negative, read: a pair counts as the product of its two, so that 0 masks a sample out. May be null:
-  // all samples count alike.
+  // `[n]`, finite and not negative, read: a pair counts as the product of its two, so that 0 masks a sample out, whatever its
+  // row and label hold. May be null: all samples count alike.
   const float *weights;
   // `[n, d]`, written: the loss's gradient by the embeddings, which comes in the same pass.
   float *gradient;
@@ -197,8 +200,9 @@ uint32_t etude_abi_version(void);
 // given. Empty where none failed. The library's: valid until another call of this thread fails, or the thread ends.
 const char *etude_last_error(void);
 
-// A context for the CPU on `threads` threads, 0 for as many as there are cores. Calls take host pointers, and are done when they
-// return. The result is the same to the last bit whatever the number of threads.
+// A context for the CPU on `threads` threads, 0 for as many as there are cores; more than four times the cores, or 64 where that
+// is more, are taken for so many. Calls take host pointers, and are done when they return. The result is the same to the last bit
+// whatever the number of threads.
 //
 // # Safety
 // `context` is valid to write.
@@ -256,7 +260,7 @@ EtudeStatus etude_conv1d_output(const EtudeConv1d *conv, size_t *length);
 // `conv` is valid to read, `size` to write.
 EtudeStatus etude_conv2d_output(const EtudeConv2d *conv, size_t *size);
 
-// The convolution of `x` with `weight`, plus `bias` unless that is null, into `y`, which overlaps none of them.
+// The convolution of `x` with `weight`, plus `bias` unless that is null, into `y`.
 //
 // # Safety
 // Pointers are null or as EtudeConv1d describes, on the context's device.

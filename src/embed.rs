@@ -50,6 +50,22 @@ fn fits(op: &'static str, argument: &'static str, buf: &Buf, shape: &[usize]) ->
     Err(Error::shape(op, argument, format!("{} elements for shape {shape:?}", buf.len())))
 }
 
+/// Whether what a call of several launches writes is apart from all else that it is given; each launch sees to its own.
+fn apart(
+    op: &'static str,
+    read: &[(&'static str, &Buf)],
+    written: &[(&'static str, Option<&Buf>)],
+) -> Result<()> {
+    let written = || written.iter().filter_map(|&(name, buf)| Some((name, buf?)));
+    for (i, (name, buf)) in written().enumerate() {
+        let others = read.iter().copied().chain(written().skip(i + 1));
+        if let Some((other, _)) = { others }.find(|(_, other)| buf.overlaps(other)) {
+            return Err(Error::shape(op, name, format!("overlaps `{other}`, but is written")));
+        }
+    }
+    Ok(())
+}
+
 /// What the gradients of a convolution are wanted of.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ConvGradients<'a> {
@@ -114,7 +130,7 @@ macro_rules! conv {
             /// The gradients that are wanted, from that by the output, `dy`.
             ///
             /// # Errors
-            /// When a buffer is of another length, or the device fails.
+            /// When a buffer is of another length, a gradient overlaps anything else, or the device fails.
             pub fn backward(
                 &self,
                 device: &dyn Device,
@@ -126,17 +142,20 @@ macro_rules! conv {
                 fits(Self::OP, "x", x, &self.x)?;
                 fits(Self::OP, "weight", weight, &self.weight)?;
                 fits(Self::OP, "dy", dy, &self.output)?;
+                let ConvGradients { x: dx, weight: dw, bias: db } = gradients;
+                let read = [("x", x), ("weight", weight), ("dy", dy)];
+                apart(Self::OP, &read, &[("dx", dx), ("dweight", dw), ("dbias", db)])?;
                 let (p, mut launches) = (&self.p, Vec::with_capacity(3));
-                if let Some(dx) = gradients.x {
+                if let Some(dx) = dx {
                     fits(Self::OP, "dx", dx, &self.x)?;
                     launches.push(launch(&$k::BWD_X, p, &[dy, weight, dx]));
                 }
-                if let Some(dw) = gradients.weight {
+                if let Some(dw) = dw {
                     fits(Self::OP, "dweight", dw, &self.weight)?;
                     let part = device.alloc(Elem::Real, device.scratch(p.parts()))?;
                     launches.push(launch(&$k::BWD_W, p, &[x, dy, &part, dw]));
                 }
-                if let Some(db) = gradients.bias {
+                if let Some(db) = db {
                     fits(Self::OP, "dbias", db, &self.weight[..1])?;
                     launches.push(launch(&$k::BWD_B, p, &[dy, db]));
                 }

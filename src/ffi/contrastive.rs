@@ -1,7 +1,6 @@
 //! The contrastive loss.
 
 use super::context::{Call, EtudeContext};
-use super::pointer::some;
 use super::status::{EtudeStatus, entry};
 use super::types::{ETUDE_F32, EtudeMetric, EtudeType, elem, pick};
 use crate::Result;
@@ -14,7 +13,8 @@ use std::ffi::c_void;
 /// The label-distance-weighted contrastive loss. Start from etude_contrastive_defaults() and set d.
 ///
 /// `weight` times the mean over pairs, 0 where no pair counts: with D the distance of two embeddings and w that of their labels,
-/// a pair with w <= tau costs D^2/2, any other max(0, margin·w - D)^2/2.
+/// a pair with w <= tau costs D^2/2, any other max(0, margin·w - D)^2/2. On the CPU a label or a weight that is no such number is
+/// ETUDE_INVALID_ARGUMENT; on CUDA, where the host does not see it, the loss is NaN.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct EtudeContrastive {
@@ -42,10 +42,10 @@ pub struct EtudeSamples {
     pub n: usize,
     /// `[n, d]` of the loss's dtype, read.
     pub embeddings: *const c_void,
-    /// `[n]`, read.
+    /// `[n]`, finite, read.
     pub labels: *const f32,
-    /// `[n]`, finite and not negative, read: a pair counts as the product of its two, so that 0 masks a sample out. May be null:
-    /// all samples count alike.
+    /// `[n]`, finite and not negative, read: a pair counts as the product of its two, so that 0 masks a sample out, whatever its
+    /// row and label hold. May be null: all samples count alike.
     pub weights: *const f32,
     /// `[n, d]`, written: the loss's gradient by the embeddings, which comes in the same pass.
     pub gradient: *mut f32,
@@ -91,14 +91,33 @@ impl Set {
     ) -> Result<Self> {
         let (rows, matrix) = ([given.n], [given.n, d]);
         // SAFETY: the caller's promise.
-        unsafe {
-            Ok(Self {
+        let set = unsafe {
+            Self {
                 embeddings: call.buf(embeddings, given.embeddings, elem, &matrix)?,
                 labels: call.buf(labels, given.labels, Elem::Real, &rows)?,
                 weights: call.optional(weights, given.weights, Elem::Real, &rows)?,
                 gradient: call.buf(gradient, given.gradient, Elem::Real, &matrix)?,
-            })
+            }
+        };
+        if call.on_host() {
+            let slice = |pointer: *const f32| {
+                // SAFETY: the caller's promise; aligned, as importing saw.
+                (!pointer.is_null()).then(|| unsafe { std::slice::from_raw_parts(pointer, given.n) })
+            };
+            let given_weights = slice(given.weights);
+            let bad = |w: &f32| !(w.is_finite() && *w >= 0.0);
+            if let Some((i, w)) = given_weights.and_then(|all| all.iter().enumerate().find(|(_, w)| bad(w))) {
+                let message = format!("row {i} is {w}, must be finite and not negative");
+                return Err(call.wrong(weights, message));
+            }
+            // What is masked out may hold anything.
+            let counts = |i: usize| given_weights.is_none_or(|w| w[i] > 0.0);
+            let mut numbers = slice(given.labels).into_iter().flatten().enumerate();
+            if let Some((i, label)) = numbers.find(|(i, label)| !label.is_finite() && counts(*i)) {
+                return Err(call.wrong(labels, format!("row {i} is {label}, must be finite")));
+            }
         }
+        Ok(set)
     }
 
     fn inputs(&self) -> Buffers<'_> {
@@ -122,9 +141,9 @@ pub unsafe extern "C" fn etude_contrastive(
     // SAFETY: the caller's promise.
     entry(|| unsafe {
         let call = Call::new(OP, context)?;
-        let given = some(OP, "contrastive", contrastive)?;
+        let given = call.described("contrastive", contrastive)?;
         let (options, elem) = given.options(OP)?;
-        let samples = some(OP, "samples", samples)?;
+        let samples = call.described("samples", samples)?;
         let of = embed::Contrastive::all([samples.n, given.d], options)?;
         let set = Set::new(&call, SAMPLES, samples, elem, given.d)?;
         let loss = call.buf("loss", loss, Elem::Real, &[1])?;
@@ -149,9 +168,9 @@ pub unsafe extern "C" fn etude_contrastive_cross(
     // SAFETY: the caller's promise.
     entry(|| unsafe {
         let call = Call::new(OP, context)?;
-        let given = some(OP, "contrastive", contrastive)?;
+        let given = call.described("contrastive", contrastive)?;
         let (options, elem) = given.options(OP)?;
-        let (samples, others) = (some(OP, "samples", samples)?, some(OP, "others", others)?);
+        let (samples, others) = (call.described("samples", samples)?, call.described("others", others)?);
         let of = embed::Contrastive::cross([samples.n, given.d], [others.n, given.d], options)?;
         let set = Set::new(&call, SAMPLES, samples, elem, given.d)?;
         let other = Set::new(&call, OTHERS, others, elem, given.d)?;

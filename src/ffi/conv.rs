@@ -169,7 +169,7 @@ macro_rules! conv {
         // SAFETY: the caller's promise.
         entry(|| unsafe {
             let call = Call::new($op, $context)?;
-            let conv = some($op, "conv", $conv)?;
+            let conv = call.described("conv", $conv)?;
             let (of, [x, w]) = (conv.embed($op)?, conv.shapes());
             let bias = call.optional("bias", $bias, Elem::Real, &w[..1])?;
             let y = call.buf("y", $y, Elem::Real, &of.output())?;
@@ -182,7 +182,7 @@ macro_rules! conv {
         // SAFETY: the caller's promise.
         entry(|| unsafe {
             let call = Call::new($op, $context)?;
-            let conv = some($op, "conv", $conv)?;
+            let conv = call.described("conv", $conv)?;
             let (of, [x, w]) = (conv.embed($op)?, conv.shapes());
             let dx = call.optional("dx", $dx, Elem::Real, &x)?;
             let dw = call.optional("dweight", $dw, Elem::Real, &w)?;
@@ -196,7 +196,7 @@ macro_rules! conv {
     };
 }
 
-/// The convolution of `x` with `weight`, plus `bias` unless that is null, into `y`, which overlaps none of them.
+/// The convolution of `x` with `weight`, plus `bias` unless that is null, into `y`.
 ///
 /// # Safety
 /// Pointers are null or as EtudeConv1d describes, on the context's device.

@@ -1,7 +1,6 @@
 //! Similarities.
 
 use super::context::{Call, EtudeContext};
-use super::pointer::some;
 use super::status::{EtudeStatus, entry};
 use super::types::{ETUDE_DOT, ETUDE_F32, EtudeSimilarityKind, EtudeType, elem, pick};
 use crate::kernel::Elem;
@@ -56,7 +55,7 @@ pub unsafe extern "C" fn etude_similarity_forward(
     // SAFETY: the caller's promise.
     entry(|| unsafe {
         let call = Call::new(OP, context)?;
-        let given = some(OP, "similarity", similarity)?;
+        let given = call.described("similarity", similarity)?;
         let (of, elem) = given.embed(OP)?;
         let a = call.buf("a", a, elem, &[given.n, given.d])?;
         let b = call.buf("b", b, elem, &[given.m, given.d])?;
@@ -83,7 +82,7 @@ pub unsafe extern "C" fn etude_similarity_backward(
     // SAFETY: the caller's promise.
     entry(|| unsafe {
         let call = Call::new(OP, context)?;
-        let given = some(OP, "similarity", similarity)?;
+        let given = call.described("similarity", similarity)?;
         let (of, elem) = given.embed(OP)?;
         let (left, right) = ([given.n, given.d], [given.m, given.d]);
         let a = call.buf("a", a, elem, &left)?;
