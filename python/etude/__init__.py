@@ -6,8 +6,9 @@
 
 Each takes NumPy arrays (float32 or float64) or PyTorch tensors (on the CPU, or on an NVIDIA card through
 PyTorch's current stream) and gives back the same kind. On tensors they are operators of `torch.library` with
-gradients, and `etude.nn` has them as modules. For NumPy, `contrastive_loss_and_grad`,
-`pairwise_similarity_backward`, `conv1d_backward` and `conv2d_backward` compute gradients.
+gradients, registered as soon as PyTorch and etude are both imported, and `etude.nn` has them as modules. For NumPy,
+`contrastive_loss_and_grad`, `pairwise_similarity_backward`, `conv1d_backward` and `conv2d_backward` compute
+gradients.
 
 Bad input raises `TypeError` or `ValueError` with a message that names the function and the argument. Embeddings,
 matrices and images that are contiguous are not copied, nor labels of the same type.
@@ -18,7 +19,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from . import _checks
+from . import _checks, _hook
 from ._native import __version__ as __version__
 
 __all__ = [
@@ -45,7 +46,7 @@ def __getattr__(name):
 def _module(op, argument, value):
     """The module that works on what `value` is; only a caller who has tensors has imported PyTorch."""
     torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, torch.Tensor):
+    if isinstance(value, getattr(torch, "Tensor", ())):
         from . import _torch
 
         return _torch
@@ -57,7 +58,8 @@ def _module(op, argument, value):
 
 
 def set_num_threads(threads):
-    """How many threads compute on NumPy arrays from now on; 0 takes every core, as at first.
+    """How many threads compute on NumPy arrays from now on; 0 takes every core, as at first. More than four times the
+    cores, or 64 where that is more, are taken for so many.
 
     On tensors it is `torch.get_num_threads()`. The same bits come out whatever the number.
     """
@@ -78,7 +80,7 @@ def bins(ratings, k):
 
     Args:
         ratings: `[N]`, from 0 to 1.
-        k: how many bins, at least 2.
+        k: how many bins, a whole number of at least 2.
 
     Returns:
         Labels `[N]`, float32.
@@ -109,8 +111,10 @@ def contrastive_loss(
     Args:
         embeddings: `[N, D]`, float32 or float64; tensors may be float16 or bfloat16 too, and are then computed in
             float32.
-        labels: `[N]`, real numbers: ratings, or their `bins`.
-        weights: `[N]`, not negative, or None: a pair counts as the product of its two; 0 masks a sample out.
+        labels: `[N]`, real numbers: ratings, or their `bins`. Only their differences count: whole numbers beyond what
+            float32 holds (2**24) are taken from the smallest on, and refused where they cannot be told apart so.
+        weights: `[N]`, finite and not negative, or None: a pair counts as the product of its two; 0 masks a sample out,
+            whatever its label holds.
         others: `[M, D]`, or None. With it the pairs are one of `embeddings` and one of `others` each, else any
             two of `embeddings`.
         other_labels: `[M]`, with `others`.
@@ -119,8 +123,13 @@ def contrastive_loss(
         margin: how far apart embeddings should be whose labels are 1 apart; positive.
         tau: the largest label distance of a positive pair; 0 for bins.
 
+    Labels and weights that are no such numbers raise `ValueError`; on a card, where nobody waits to look at them, the
+    loss is NaN.
+
     Returns:
-        The loss: a tensor `[]` with gradients by `embeddings` and `others`, or for NumPy arrays a number.
+        The loss: a tensor `[]` with gradients by `embeddings` and `others`, or for NumPy arrays a number. Where there
+        is no pair (fewer than two rows, or a side without any) it is NaN, as PyTorch's mean over nothing, and the
+        gradient 0; where all pairs are masked out it is 0.
     """
     module = _module("contrastive_loss", "embeddings", embeddings)
     return module.contrastive_loss(
@@ -161,7 +170,8 @@ def pairwise_similarity(a, b, kind="cosine"):
         kind: `"dot"`, `"cosine"`, `"squared_euclidean"` or `"euclidean"`.
 
     Returns:
-        `[N, M]`. The cosine with a zero row is 0 with gradient 0; the gradient of a Euclidean distance of 0 is 0.
+        `[N, M]`, empty where `N` or `M` is 0. The cosine with a zero row is 0 with gradient 0; the gradient of a
+        Euclidean distance of 0 is 0.
     """
     return _module("pairwise_similarity", "a", a).pairwise_similarity(a, b, kind)
 
@@ -233,3 +243,6 @@ def conv2d_backward(dy, x, weight, *, stride=1, padding=0, dilation=1, groups=1)
     """The gradients of `conv2d(x, weight, bias, ...)`; see `conv1d_backward`."""
     options = _checks.slide("conv2d_backward", 2, stride, padding, dilation, groups)
     return _module("conv2d_backward", "dy", dy).conv_backward(dy, x, weight, options)
+
+
+_hook.install()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import operator
+import reprlib
 from typing import NamedTuple
+
+import numpy as np
 
 METRICS = ("euclidean", "cosine")
 SIMILARITIES = ("dot", "cosine", "squared_euclidean", "euclidean")
@@ -20,14 +23,26 @@ class Slide(NamedTuple):
 
 
 def whole(op, argument, value):
-    """`value` as a whole number that is not negative."""
+    """`value` as a whole number that is not negative and fits into 32 bits."""
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{op}: {argument}: must be a whole number, is {value!r}") from None
+        raise TypeError(f"{op}: {argument}: must be a whole number, is {reprlib.repr(value)}") from None
     if number < 0:
-        raise ValueError(f"{op}: {argument}: must not be negative, is {number}")
+        raise ValueError(f"{op}: {argument}: must not be negative, is {reprlib.repr(number)}")
+    if number >= 2**32:
+        raise ValueError(f"{op}: {argument}: must be below 2**32, is {reprlib.repr(number)}")
     return number
+
+
+def real(op, argument, value):
+    """`value` as a float; text is none, whatever it spells."""
+    if not isinstance(value, (str, bytes, bytearray)):
+        try:
+            return float(value)
+        except (TypeError, ValueError, OverflowError):
+            pass
+    raise TypeError(f"{op}: {argument}: must be a number, is {reprlib.repr(value)}")
 
 
 def slide(op, dims, stride, padding, dilation, groups):
@@ -37,7 +52,7 @@ def slide(op, dims, stride, padding, dilation, groups):
         if not isinstance(value, (tuple, list)):
             return [whole(op, argument, value)] * dims
         if len(value) != dims:
-            raise ValueError(f"{op}: {argument}: takes one number or {dims}, is {value!r}")
+            raise ValueError(f"{op}: {argument}: takes one number or {dims}, is {reprlib.repr(value)}")
         return [whole(op, argument, v) for v in value]
 
     return Slide(
@@ -51,8 +66,10 @@ def slide(op, dims, stride, padding, dilation, groups):
 
 def one_of(op, argument, value, names):
     """`value`, when it is one of `names`."""
-    if value not in names:
-        raise ValueError(f"{op}: {argument}: must be one of {', '.join(map(repr, names))}, is {value!r}")
+    if not isinstance(value, str) or value not in names:
+        raise ValueError(
+            f"{op}: {argument}: must be one of {', '.join(map(repr, names))}, is {reprlib.repr(value)}"
+        )
     return value
 
 
@@ -86,6 +103,69 @@ def shape(op, argument, shape, expected):
     """Checks for one shape."""
     if tuple(shape) != tuple(expected):
         raise ValueError(f"{op}: {argument}: must have shape {list(expected)}, has {list(shape)}")
+
+
+def columns(op, argument, shape, like):
+    """Checks for rows as long as those of `like` = (argument, shape)."""
+    if shape[1] != like[1][1]:
+        raise ValueError(
+            f"{op}: {argument}: must have as many columns as {like[0]} of shape {list(like[1])}, "
+            f"has shape {list(shape)}"
+        )
+
+
+def pairs(sizes):
+    """Whether sets of these sizes have a pair."""
+    return sizes[0] > 1 if len(sizes) == 1 else sizes[0] > 0 and sizes[1] > 0
+
+
+def numbers(op, names, labels, weights):
+    """Checks that weights are finite and not negative, and so the labels of what is not masked out finite."""
+
+    def refuse(argument, bad, values, must):
+        i = int(np.argmax(bad))
+        raise ValueError(f"{op}: {argument}: row {i} is {values[i]}, must be {must}")
+
+    bad = ~np.isfinite(labels)
+    if weights is not None:
+        wrong = ~(np.isfinite(weights) & (weights >= 0))
+        if wrong.any():
+            refuse(names[1], wrong, weights, "finite and not negative")
+        bad &= weights > 0
+    if bad.any():
+        refuse(names[0], bad, labels, "finite")
+
+
+def vector(values, dtype):
+    """`values` as kernels read them: a copy only of what has another type or lies otherwise."""
+    with np.errstate(over="ignore"):  # what becomes infinite is refused as such
+        return np.require(values, dtype, "CA")
+
+
+def told_apart(op, names, labels, dtype):
+    """Labels, one vector for each set, in `dtype`. Whole numbers that it does not hold exactly are counted from the
+    smallest of all sets on: only their differences count."""
+    exact = 2 ** (np.finfo(dtype).nmant + 1)
+    large = [v.dtype.kind in "iu" and v.size and max(int(v.max()), -int(v.min())) > exact for v in labels]
+    if not any(large):
+        return [vector(v, dtype) for v in labels]
+    together = all(v.dtype.kind in "iu" for v in labels)
+    smallest = min(int(v.min()) for v in labels if v.size) if together else 0
+    converted = []
+    for name, given, is_large in zip(names, labels, large):
+        if not is_large and not together:
+            converted.append(vector(given, dtype))
+            continue
+        above = [int(v) - smallest for v in given]
+        floats = np.array([float(v) for v in above], dtype)
+        for i, v in enumerate(above):
+            if int(floats[i]) != v:
+                raise ValueError(
+                    f"{op}: {name}: row {i} is {given[i]}, and {np.dtype(dtype)} does not hold {v}: "
+                    "labels of that size cannot be told apart"
+                )
+        converted.append(floats)
+    return converted
 
 
 class Conv(NamedTuple):

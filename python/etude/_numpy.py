@@ -24,25 +24,33 @@ def _memory(array):
     return array.__array_interface__["data"][0], _device.REAL, array.size
 
 
+def _is_array(op, argument, value):
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{op}: {argument}: must be a NumPy array, is {type(value).__name__}")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{op}: {argument}: is a masked array, whose mask no kernel sees: take its rows, or fill it"
+        )
+
+
 def _array(op, argument, value, dtype=None, like=None):
-    """`value` as a contiguous array of `dtype`: float32 or float64 where that is None."""
-    if not isinstance(value, np.ndarray):
-        raise TypeError(f"{op}: {argument}: must be a NumPy array, is {type(value).__name__}")
+    """`value` as an array of `dtype` (float32 or float64 where that is None) that is contiguous, aligned and in the
+    machine's byte order: a copy where it is not."""
+    _is_array(op, argument, value)
+    own = value.dtype.newbyteorder("=")
     if dtype is None:
-        if value.dtype not in (np.float32, np.float64):
+        if own not in (np.float32, np.float64):
             raise TypeError(f"{op}: {argument}: must be float32 or float64, is {value.dtype}")
-    elif value.dtype != dtype:
+    elif own != dtype:
         raise TypeError(f"{op}: {argument}: is {value.dtype}, but {like} is {dtype}")
-    return np.ascontiguousarray(value)
+    return np.require(value, own, "CA")
 
 
-def _numbers(op, argument, value, like):
-    """`value`, a vector of real numbers of any type, in the type of `like`."""
-    if not isinstance(value, np.ndarray):
-        raise TypeError(f"{op}: {argument}: must be a NumPy array, is {type(value).__name__}")
+def _numbers(op, argument, value):
+    """Checks for an array of real numbers of any type."""
+    _is_array(op, argument, value)
     if value.dtype.kind not in "fiub":
         raise TypeError(f"{op}: {argument}: must hold real numbers, is {value.dtype}")
-    return np.ascontiguousarray(value, like.dtype)
 
 
 def _for(array):
@@ -50,7 +58,9 @@ def _for(array):
 
 
 def bins(ratings, k):
-    return np.asarray(_native.bins(_numbers("bins", "ratings", ratings, np.empty(0)).tolist(), k), np.float32)
+    _numbers("bins", "ratings", ratings)
+    _checks.dims("bins", "ratings", ratings.shape, ("N",))
+    return np.asarray(_native.bins(ratings.astype(float).tolist(), _checks.whole("bins", "k", k)), np.float32)
 
 
 def contrastive_loss(*arguments):
@@ -63,40 +73,43 @@ def contrastive_loss_and_grad(*arguments):
 
 def _contrastive(op, z, labels, weights, others, other_labels, other_weights, metric, margin, tau):
     metric = _checks.METRICS.index(_checks.one_of(op, "metric", metric, _checks.METRICS))
+    margin, tau = _checks.real(op, "margin", margin), _checks.real(op, "tau", tau)
     z = _array(op, "embeddings", z)
     _checks.dims(op, "embeddings", z.shape, ("N", "D"))
-
-    def side(names, rows, given):
-        arrays = [None if v is None else _numbers(op, name, v, z) for name, v in zip(names, given)]
-        for name, array in zip(names, arrays):
-            if array is not None:
-                _checks.rows(op, name, array.shape, rows)
-        return [None if a is None else _memory(a) for a in arrays], arrays
-
-    of_z, keep_z = side(("labels", "weights"), z.shape, (labels, weights))
-    loss, dz = np.empty(1, z.dtype), np.empty(z.shape, z.dtype)
-    if not _checks.others(op, others, other_labels, other_weights):
-        _for(z).contrastive(z.shape, _memory(z), *of_z, metric, margin, tau, _memory(loss), _memory(dz))
-        return float(loss[0]), dz
-    others = _array(op, "others", others, z.dtype, "embeddings")
-    _checks.dims(op, "others", others.shape, ("M", "D"))
-    of_o, keep_o = side(("other_labels", "other_weights"), others.shape, (other_labels, other_weights))
-    do = np.empty(others.shape, z.dtype)
-    _for(z).contrastive_cross(
-        z.shape,
-        others.shape,
-        _memory(z),
-        *of_z,
-        _memory(others),
-        *of_o,
-        metric,
-        margin,
-        tau,
-        _memory(loss),
-        _memory(dz),
-        _memory(do),
-    )
-    return float(loss[0]), dz, do
+    names, given = [("labels", "weights")], [(labels, weights)]
+    rows, loss = [z], np.full(1, np.nan, z.dtype)
+    if _checks.others(op, others, other_labels, other_weights):
+        others = _array(op, "others", others, z.dtype, "embeddings")
+        _checks.dims(op, "others", others.shape, ("M", "D"))
+        _checks.columns(op, "others", others.shape, ("embeddings", z.shape))
+        names.append(("other_labels", "other_weights"))
+        given.append((other_labels, other_weights))
+        rows.append(others)
+    for sides, numbers, matrix in zip(names, given, rows):
+        for argument, value in zip(sides, numbers):
+            if value is not None or argument == sides[0]:
+                _numbers(op, argument, value)
+                _checks.rows(op, argument, value.shape, matrix.shape)
+    vectors = _checks.told_apart(op, [n[0] for n in names], [g[0] for g in given], z.dtype)
+    weighted = [None if w is None else _checks.vector(w, z.dtype) for _, w in given]
+    for sides, of_labels, of_weights in zip(names, vectors, weighted):
+        _checks.numbers(op, sides, of_labels, of_weights)
+    gradients = [np.zeros(matrix.shape, z.dtype) for matrix in rows]
+    if _checks.pairs([len(matrix) for matrix in rows]):
+        sets = zip(rows, vectors, weighted)
+        memory = [
+            part
+            for matrix, of_labels, of_weights in sets
+            for part in (
+                _memory(matrix),
+                _memory(of_labels),
+                None if of_weights is None else _memory(of_weights),
+            )
+        ]
+        run = _for(z).contrastive if len(rows) == 1 else _for(z).contrastive_cross
+        out = [_memory(loss), *map(_memory, gradients)]
+        run(*(matrix.shape for matrix in rows), *memory, metric, margin, tau, *out)
+    return float(loss[0]), *gradients
 
 
 def pairwise_similarity(a, b, kind):
@@ -106,8 +119,10 @@ def pairwise_similarity(a, b, kind):
     b = _array(op, "b", b, a.dtype, "a")
     _checks.dims(op, "a", a.shape, ("N", "D"))
     _checks.dims(op, "b", b.shape, ("M", "D"))
+    _checks.columns(op, "b", b.shape, ("a", a.shape))
     y = np.empty((len(a), len(b)), a.dtype)
-    _for(a).similarity(a.shape, b.shape, kind, _memory(a), _memory(b), _memory(y))
+    if y.size:
+        _for(a).similarity(a.shape, b.shape, kind, _memory(a), _memory(b), _memory(y))
     return y
 
 
@@ -119,11 +134,13 @@ def pairwise_similarity_backward(dy, a, b, kind):
     b = _array(op, "b", b, dy.dtype, "dy")
     _checks.dims(op, "a", a.shape, ("N", "D"))
     _checks.dims(op, "b", b.shape, ("M", "D"))
+    _checks.columns(op, "b", b.shape, ("a", a.shape))
     _checks.shape(op, "dy", dy.shape, (len(a), len(b)))
-    da, db = np.empty(a.shape, a.dtype), np.empty(b.shape, b.dtype)
-    _for(a).similarity_backward(
-        a.shape, b.shape, kind, _memory(a), _memory(b), _memory(dy), _memory(da), _memory(db)
-    )
+    da, db = np.zeros(a.shape, a.dtype), np.zeros(b.shape, b.dtype)
+    if dy.size:
+        _for(a).similarity_backward(
+            a.shape, b.shape, kind, _memory(a), _memory(b), _memory(dy), _memory(da), _memory(db)
+        )
     return da, db
 
 
@@ -136,10 +153,11 @@ def conv(x, weight, bias, options):
     if bias is not None:
         bias = _array(op, "bias", bias, x.dtype, "x")
         _checks.shape(op, "bias", bias.shape, weight.shape[:1])
-    slide = _native.Conv(x.shape, weight.shape, *options[1:])
-    y = np.empty(slide.output, x.dtype)
+    slide, output = _device.conv(x.shape, weight.shape, *options[1:])
+    y = np.empty(output, x.dtype)
     memory_of_bias = None if bias is None else _memory(bias)
-    _for(x).conv(slide, _memory(x), _memory(weight), memory_of_bias, _memory(y))
+    if len(x):
+        _for(x).conv(slide, _memory(x), _memory(weight), memory_of_bias, _memory(y))
     return y
 
 
@@ -150,10 +168,11 @@ def conv_backward(dy, x, weight, options):
     weight = _array(op, "weight", weight, dy.dtype, "dy")
     _checks.dims(op, "x", x.shape, names.x)
     _checks.dims(op, "weight", weight.shape, names.weight)
-    slide = _native.Conv(x.shape, weight.shape, *options[1:])
-    _checks.shape(op, "dy", dy.shape, slide.output)
-    dx, dw, db = (np.empty(shape, x.dtype) for shape in (x.shape, weight.shape, weight.shape[:1]))
-    _for(x).conv_backward(
-        slide, _memory(x), _memory(weight), _memory(dy), _memory(dx), _memory(dw), _memory(db)
-    )
+    slide, output = _device.conv(x.shape, weight.shape, *options[1:])
+    _checks.shape(op, "dy", dy.shape, output)
+    dx, dw, db = (np.zeros(shape, x.dtype) for shape in (x.shape, weight.shape, weight.shape[:1]))
+    if len(x):
+        _for(x).conv_backward(
+            slide, _memory(x), _memory(weight), _memory(dy), _memory(dx), _memory(dw), _memory(db)
+        )
     return dx, dw, db

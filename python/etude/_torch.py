@@ -2,7 +2,7 @@
 
 Each operator takes the tensors' own memory. On the CPU it runs on `torch.get_num_threads()` threads; on a card its
 launches are enqueued on PyTorch's current stream, in order with PyTorch's own. Under autocast floats are computed in
-float32.
+float32. Transforms of `torch.func` see them through `torch.autograd.Function`s; in forward mode they raise.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Optional
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from . import _checks, _device, _native
 
@@ -30,6 +32,12 @@ def _memory(tensor):
 
 def _memory_or_none(tensor):
     return None if tensor is None else _memory(tensor)
+
+
+def _dense(tensor):
+    """As kernels read it: contiguous, and aligned, which `torch.frombuffer` may not be; a copy where it is not."""
+    tensor = tensor.contiguous()
+    return tensor.clone() if tensor.data_ptr() % tensor.element_size() else tensor
 
 
 def _for(tensor):
@@ -91,11 +99,101 @@ def _registered(op):
 
 def bins(ratings, k):
     _tensor("bins", "ratings", ratings)
-    if not ratings.is_floating_point() or ratings.dim() != 1:
-        raise TypeError(
-            f"bins: ratings: must be floats [N], is {ratings.dtype} of shape {list(ratings.shape)}"
-        )
-    return torch.tensor(_native.bins(ratings.double().tolist(), k), device=ratings.device)
+    if not ratings.is_floating_point():
+        raise TypeError(f"bins: ratings: must be floats, is {ratings.dtype}")
+    _checks.dims("bins", "ratings", ratings.shape, ("N",))
+    k = _checks.whole("bins", "k", k)
+    return torch.tensor(
+        _native.bins(ratings.double().tolist(), k), dtype=torch.float32, device=ratings.device
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+# Derivatives
+
+
+def _differentiable(op, keep=None, backward=None):
+    """Gives `op` its gradient, and gives back the call of it: `torch.func`'s transforms want the same as a
+    `torch.autograd.Function`. An `op` without a gradient is one itself, and to differentiate it is an error."""
+    name = op._opoverload._schema.name.replace("::", ".")
+
+    def once(ctx, *upstream):
+        raise RuntimeError(f"{name}: has no autograd formula: etude's functions are differentiated once")
+
+    backward = backward or once
+    op.register_autograd(backward, setup_context=keep)
+
+    class Transformed(torch.autograd.Function):
+        @staticmethod
+        def forward(*arguments):
+            return op(*arguments)
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            if keep is not None:
+                keep(ctx, inputs, output)
+
+        @staticmethod
+        def jvp(ctx, *tangents):
+            raise NotImplementedError(f"{name}: {_FORWARD}")
+
+        @staticmethod
+        def vmap(info, in_dims, *arguments):
+            def one(i):
+                at = zip(arguments, in_dims)
+                return call(*(a if not isinstance(a, Tensor) or d is None else a.select(d, i) for a, d in at))
+
+            results = [one(i) for i in range(info.batch_size)]
+            if isinstance(results[0], Tensor):
+                return torch.stack(results), 0
+            return tuple(map(torch.stack, zip(*results))), (0,) * len(results[0])
+
+    Transformed.backward = staticmethod(backward)
+    _refuse_tangents(op, name)
+
+    def call(*arguments):
+        # torch.compile sees the operator alone.
+        if torch.compiler.is_compiling() or not (
+            torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+        ):
+            return op(*arguments)
+        return Transformed.apply(*arguments)
+
+    return call
+
+
+_LIBRARY = torch.library.Library("etude", "IMPL")
+
+
+def _refuse_tangents(op, name):
+    """Raises where the operator itself is called in forward mode, as an exported model does: its result would have a
+    tangent of zero."""
+    after = torch._C._after_ADInplaceOrView_keyset
+
+    def look(keyset, *arguments, **named):
+        if forward_ad._current_level >= 0 and any(
+            isinstance(a, Tensor) and _has_tangent(a) for a in arguments
+        ):
+            raise NotImplementedError(f"{name}: {_FORWARD}")
+        return op._opoverload.redispatch(keyset & after, *arguments, **named)
+
+    _LIBRARY.impl(name.removeprefix("etude."), look, "ADInplaceOrView", with_keyset=True)
+
+
+def _has_tangent(tensor):
+    functorch = torch._C._functorch
+    if functorch.is_functorch_wrapped_tensor(tensor):  # whose tangent is not seen below autograd
+        return functorch.peek_interpreter_stack().key() == functorch.TransformType.Jvp
+    # Autograd is not active any more here; without it a fake tensor cannot be unpacked.
+    active, inactive = torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set()
+    with torch._C._ForceDispatchKeyGuard(active, inactive & torch._C._after_autograd_keyset):
+        return forward_ad.unpack_dual(tensor).tangent is not None
+
+
+_FORWARD = (
+    "has no forward-mode derivative (torch.func.jvp, jacfwd, linearize, torch.autograd.forward_ad): "
+    "use reverse mode (backward, torch.func.grad, vjp, jacrev)"
+)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -107,8 +205,10 @@ def bins(ratings, k):
 def _all(
     embeddings: Tensor, labels: Tensor, weights: Optional[Tensor], metric: int, margin: float, tau: float
 ) -> tuple[Tensor, Tensor]:
-    z, real = embeddings.contiguous(), _real(embeddings.dtype)
-    labels, weights = _in(real, labels), _in(real, weights)
+    z, real = _dense(embeddings), _real(embeddings.dtype)
+    ((labels, weights),) = _in(real, [(labels, weights)])
+    if not _checks.pairs([len(z)]):
+        return z.new_full((), torch.nan, dtype=real), torch.zeros_like(z, dtype=real)
     loss, dz = z.new_empty((), dtype=real), torch.empty_like(z, dtype=real)
     _for(z).contrastive(
         tuple(z.shape), _memory(z), _memory(labels), _memory_or_none(weights),
@@ -136,9 +236,12 @@ def _cross(
     margin: float,
     tau: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    z, o, real = embeddings.contiguous(), others.contiguous(), _real(embeddings.dtype)
-    labels, weights = _in(real, labels), _in(real, weights)
-    other_labels, other_weights = _in(real, other_labels), _in(real, other_weights)
+    z, o, real = _dense(embeddings), _dense(others), _real(embeddings.dtype)
+    sides = _in(real, [(labels, weights), (other_labels, other_weights)])
+    (labels, weights), (other_labels, other_weights) = sides
+    if not _checks.pairs([len(z), len(o)]):
+        none = (torch.zeros_like(t, dtype=real) for t in (z, o))
+        return z.new_full((), torch.nan, dtype=real), *none
     loss = z.new_empty((), dtype=real)
     dz, do = torch.empty_like(z, dtype=real), torch.empty_like(o, dtype=real)
     _for(z).contrastive_cross(
@@ -173,7 +276,7 @@ def _scale(upstream, gradient, embeddings):
     """An operator costs more than the product: it is for those alone who may differentiate again."""
     if upstream is None:
         return None
-    return (_scaled if torch.is_grad_enabled() else _times)(upstream, gradient, embeddings)
+    return (_scale_operator if torch.is_grad_enabled() else _times)(upstream, gradient, embeddings)
 
 
 @_scaled.register_fake
@@ -181,11 +284,44 @@ def _(upstream, gradient, embeddings):
     return torch.empty_like(gradient, dtype=embeddings.dtype)
 
 
-def _in(real, vector):
-    """Labels and weights as kernels take them: a copy only of what has another type."""
-    if vector is None:
-        return None
-    return (vector if vector.dtype == real else vector.to(real)).contiguous()
+_scale_operator = _differentiable(_scaled)
+
+
+def _in(real, sides):
+    """Labels and weights of each side as kernels take them: a copy only of what has another type. On the CPU bad ones
+    raise."""
+    names = [("labels", "weights"), ("other_labels", "other_weights")]
+    vector = lambda v: _dense(v if v.dtype == real else v.to(real))  # noqa: E731
+    weights = [None if w is None else vector(w) for _, w in sides]
+    labels = [of for of, _ in sides]
+    whole = [not of.is_floating_point() and of.dtype.itemsize > 2 for of in labels]
+    if labels[0].is_cuda:
+        labels = _told_apart(real, labels) if any(whole) else map(vector, labels)
+        return list(zip(labels, weights))
+    if any(whole):
+        dtype = np.float64 if real == torch.float64 else np.float32
+        given = [of.numpy() if is_whole else vector(of).numpy() for of, is_whole in zip(labels, whole)]
+        of_sides = [n for n, _ in names]
+        labels = map(torch.from_numpy, _checks.told_apart("contrastive_loss", of_sides, given, dtype))
+    sides = list(zip(map(vector, labels), weights))
+    for side, (of, w) in zip(names, sides):
+        _checks.numbers("contrastive_loss", side, of.numpy(), None if w is None else w.numpy())
+    return sides
+
+
+def _told_apart(real, labels):
+    """As `_checks.told_apart`, without waiting for a card: what is not held exactly is NaN, and so is the loss."""
+    whole = [not of.is_floating_point() for of in labels]
+    together = all(whole) and all(len(of) for of in labels)
+    labels = [of.long() if is_whole else of for of, is_whole in zip(labels, whole)]
+    smallest = torch.stack([of.min() for of in labels]).min() if together else 0
+
+    def converted(of):
+        above = of - smallest
+        floats = above.to(real)
+        return torch.where(floats.long() == above, floats, torch.nan)
+
+    return [converted(of) if is_whole else of.to(real) for of, is_whole in zip(labels, whole)]
 
 
 def _keep_all(ctx, inputs, output):
@@ -199,7 +335,7 @@ def _all_backward(ctx, upstream, _):
     return _scale(upstream, gradient, embeddings), None, None, None, None, None
 
 
-_all.register_autograd(_all_backward, setup_context=_keep_all)
+_loss_of_all = _differentiable(_all, _keep_all, _all_backward)
 
 
 def _keep_cross(ctx, inputs, output):
@@ -215,7 +351,7 @@ def _cross_backward(ctx, upstream, *_):
     return dz, None, None, do, None, None, None, None, None
 
 
-_cross.register_autograd(_cross_backward, setup_context=_keep_cross)
+_loss_across = _differentiable(_cross, _keep_cross, _cross_backward)
 
 
 def contrastive_loss(*arguments):
@@ -234,15 +370,16 @@ def _contrastive(op, z, labels, weights, others, other_labels, other_weights, me
     _numbers(op, "labels", labels, ("embeddings", z))
     if weights is not None:
         _numbers(op, "weights", weights, ("embeddings", z))
-    margin, tau = float(margin), float(tau)
+    margin, tau = _checks.real(op, "margin", margin), _checks.real(op, "tau", tau)
     if not _checks.others(op, others, other_labels, other_weights):
-        return _all(z, labels, weights, metric, margin, tau)
+        return _loss_of_all(z, labels, weights, metric, margin, tau)
     _floats(op, "others", others, ("embeddings", z))
     _checks.dims(op, "others", others.shape, ("M", "D"))
+    _checks.columns(op, "others", others.shape, ("embeddings", z.shape))
     _numbers(op, "other_labels", other_labels, ("others", others))
     if other_weights is not None:
         _numbers(op, "other_weights", other_weights, ("others", others))
-    return _cross(z, labels, weights, others, other_labels, other_weights, metric, margin, tau)
+    return _loss_across(z, labels, weights, others, other_labels, other_weights, metric, margin, tau)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -252,9 +389,10 @@ def _contrastive(op, z, labels, weights, others, other_labels, other_weights, me
 @_registered
 @torch.library.custom_op("etude::similarity", mutates_args=(), device_types=_DEVICES)
 def _similarity(a: Tensor, b: Tensor, kind: int) -> Tensor:
-    a, b = a.contiguous(), b.contiguous()
+    a, b = _dense(a), _dense(b)
     y = a.new_empty((a.shape[0], b.shape[0]), dtype=_real(a.dtype))
-    _for(a).similarity(tuple(a.shape), tuple(b.shape), kind, _memory(a), _memory(b), _memory(y))
+    if y.numel():
+        _for(a).similarity(tuple(a.shape), tuple(b.shape), kind, _memory(a), _memory(b), _memory(y))
     return y
 
 
@@ -265,7 +403,9 @@ def _(a, b, kind):
 
 @torch.library.custom_op("etude::similarity_backward", mutates_args=(), device_types=_DEVICES)
 def _similarity_backward(dy: Tensor, a: Tensor, b: Tensor, kind: int) -> tuple[Tensor, Tensor]:
-    dy, a, b, real = dy.contiguous(), a.contiguous(), b.contiguous(), _real(a.dtype)
+    dy, a, b, real = _dense(dy), _dense(a), _dense(b), _real(a.dtype)
+    if not dy.numel():
+        return torch.zeros_like(a), torch.zeros_like(b)
     da, db = torch.empty_like(a, dtype=real), torch.empty_like(b, dtype=real)
     _for(a).similarity_backward(
         tuple(a.shape), tuple(b.shape), kind,
@@ -285,10 +425,11 @@ def _keep_matrices(ctx, inputs, output):
 
 
 def _matrices_backward(ctx, dy):
-    return *_similarity_backward(dy, *ctx.saved_tensors, ctx.kind), None
+    return *_matrix_backward(dy, *ctx.saved_tensors, ctx.kind), None
 
 
-_similarity.register_autograd(_matrices_backward, setup_context=_keep_matrices)
+_matrix_backward = _differentiable(_similarity_backward)
+_matrix = _differentiable(_similarity, _keep_matrices, _matrices_backward)
 
 
 def _matrices(op, a, b, kind, like=None):
@@ -296,11 +437,12 @@ def _matrices(op, a, b, kind, like=None):
     _floats(op, "b", b, ("a", a))
     _checks.dims(op, "a", a.shape, ("N", "D"))
     _checks.dims(op, "b", b.shape, ("M", "D"))
+    _checks.columns(op, "b", b.shape, ("a", a.shape))
     return _checks.SIMILARITIES.index(_checks.one_of(op, "kind", kind, _checks.SIMILARITIES))
 
 
 def pairwise_similarity(a, b, kind):
-    return _similarity(a, b, _matrices("pairwise_similarity", a, b, kind))
+    return _matrix(a, b, _matrices("pairwise_similarity", a, b, kind))
 
 
 def pairwise_similarity_backward(dy, a, b, kind):
@@ -310,7 +452,7 @@ def pairwise_similarity_backward(dy, a, b, kind):
     if dy.dtype != _real(a.dtype):
         raise TypeError(f"{op}: dy: must be {_real(a.dtype)} for a of {a.dtype}, is {dy.dtype}")
     _checks.shape(op, "dy", dy.shape, (a.shape[0], b.shape[0]))
-    return _similarity_backward(dy, a, b, kind)
+    return _matrix_backward(dy, a, b, kind)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -324,7 +466,7 @@ def _output(x, weight, stride, padding, dilation):
 
 
 def _convolution(dims):
-    """The operators of `dims` dimensions: forward, and all three gradients."""
+    """The operators of `dims` dimensions, forward and all three gradients, and the calls of both."""
     name = f"conv{dims}d"
 
     @_registered
@@ -338,11 +480,12 @@ def _convolution(dims):
         dilation: Sequence[int],
         groups: int,
     ) -> Tensor:
-        slide = _native.Conv(tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups)
-        x, weight = x.contiguous(), weight.contiguous()
-        bias = None if bias is None else bias.contiguous()
-        y = x.new_empty(slide.output)
-        _for(x).conv(slide, _memory(x), _memory(weight), _memory_or_none(bias), _memory(y))
+        slide, output = _device.conv(x.shape, weight.shape, stride, padding, dilation, groups)
+        x, weight = _dense(x), _dense(weight)
+        bias = None if bias is None else _dense(bias)
+        y = x.new_empty(output)
+        if len(x):
+            _for(x).conv(slide, _memory(x), _memory(weight), _memory_or_none(bias), _memory(y))
         return y
 
     @forward.register_fake
@@ -360,9 +503,11 @@ def _convolution(dims):
         groups: int,
         needed: Sequence[bool],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        slide = _native.Conv(tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups)
-        dy, x, weight = dy.contiguous(), x.contiguous(), weight.contiguous()
+        slide, _ = _device.conv(x.shape, weight.shape, stride, padding, dilation, groups)
+        dy, x, weight = _dense(dy), _dense(x), _dense(weight)
         gradients = _gradients(x, weight, needed)
+        if not len(x):
+            return tuple(t.zero_() for t in gradients)
         asked = [_memory(t) if need else None for t, need in zip(gradients, needed)]
         _for(x).conv_backward(slide, _memory(x), _memory(weight), _memory(dy), *asked)
         return gradients
@@ -377,11 +522,11 @@ def _convolution(dims):
 
     def gradient(ctx, dy):
         needed = list(ctx.needs_input_grad[:3])
-        gradients = backward(dy, *ctx.saved_tensors, *ctx.slide, needed)
+        gradients = apply_backward(dy, *ctx.saved_tensors, *ctx.slide, needed)
         return *(t if need else None for t, need in zip(gradients, needed)), None, None, None, None
 
-    forward.register_autograd(gradient, setup_context=keep)
-    return forward, backward
+    apply_backward = _differentiable(backward)
+    return (forward, backward), (_differentiable(forward, keep, gradient), apply_backward)
 
 
 def _gradients(x, weight, needed):
@@ -390,7 +535,8 @@ def _gradients(x, weight, needed):
     return tuple(x.new_empty(shape if need else (0,)) for shape, need in zip(shapes, needed))
 
 
-_CONV = {1: _convolution(1), 2: _convolution(2)}
+_CONV, _CALL_CONV = zip(_convolution(1), _convolution(2))
+_CONV, _CALL_CONV = ({1: one, 2: two} for one, two in (_CONV, _CALL_CONV))
 
 
 def _check_conv(op, names, x, weight, bias):
@@ -407,7 +553,7 @@ def conv(x, weight, bias, options):
     op, *slide = options
     dims = len(options.stride)
     _check_conv(op, _checks.CONV[dims], x, weight, bias)
-    return _CONV[dims][0](x, weight, bias, *slide)
+    return _CALL_CONV[dims][0](x, weight, bias, *slide)
 
 
 def conv_backward(dy, x, weight, options):
@@ -416,4 +562,4 @@ def conv_backward(dy, x, weight, options):
     _check_conv(op, _checks.CONV[dims], x, weight, None)
     _floats(op, "dy", dy, ("x", x), half=False)
     _checks.shape(op, "dy", dy.shape, _output(x, weight, *slide[:3]))
-    return _CONV[dims][1](dy, x, weight, *slide, [True] * 3)
+    return _CALL_CONV[dims][1](dy, x, weight, *slide, [True] * 3)

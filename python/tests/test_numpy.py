@@ -210,8 +210,6 @@ REFUSED = {
     "embeddings: no array": (TypeError, lambda: etude.contrastive_loss([[1.0]], L)),
     "embeddings: whole numbers": (TypeError, lambda: etude.contrastive_loss(np.ones((6, 3), int), L)),
     "embeddings: one dimension": (ValueError, lambda: etude.contrastive_loss(L, L)),
-    "embeddings: one row": (ValueError, lambda: etude.contrastive_loss(Z[:1], L[:1])),
-    "embeddings: no rows": (ValueError, lambda: etude.contrastive_loss(Z[:0], L[:0])),
     "embeddings: no columns": (ValueError, lambda: etude.contrastive_loss(Z[:, :0], L)),
     "labels: of other rows": (ValueError, lambda: etude.contrastive_loss(Z, L[:5])),
     "labels: no array": (TypeError, lambda: etude.contrastive_loss(Z, [0, 1, 2, 3, 4, 5])),
@@ -234,15 +232,40 @@ REFUSED = {
         TypeError,
         lambda: etude.contrastive_loss(Z, L, others=Z.astype("f"), other_labels=L),
     ),
+    "embeddings: a masked array": (TypeError, lambda: etude.contrastive_loss(np.ma.array(Z), L)),
+    "embeddings: a number": (ValueError, lambda: etude.contrastive_loss(Z[0, 0, ...], L)),
+    "labels: a table": (ValueError, lambda: etude.contrastive_loss(Z, L[:, None])),
+    "margin: text": (TypeError, lambda: etude.contrastive_loss(Z, L, margin="0.5")),
+    "margin: none": (TypeError, lambda: etude.contrastive_loss(Z, L, margin=None)),
+    "margin: several": (TypeError, lambda: etude.contrastive_loss(Z, L, margin=L)),
+    "tau: text": (TypeError, lambda: etude.contrastive_loss(Z, L, tau="0")),
+    "metric: no text": (ValueError, lambda: etude.contrastive_loss(Z, L, metric=L)),
+    "others: other columns, no rows": (
+        ValueError,
+        lambda: etude.contrastive_loss(Z, L, others=Z[:0, :2], other_labels=L[:0]),
+    ),
     "ratings: beyond 1": (ValueError, lambda: etude.bins(L, 5)),
+    "ratings: a table": (ValueError, lambda: etude.bins(Z, 5)),
+    "ratings: a number": (ValueError, lambda: etude.bins(np.array(0.5), 5)),
+    "ratings: NaN": (ValueError, lambda: etude.bins(L * np.nan, 5)),
+    "ratings: text": (TypeError, lambda: etude.bins(np.array(["0.5"]), 5)),
     "k: one": (ValueError, lambda: etude.bins(L / 6, 1)),
-    "a: no rows": (ValueError, lambda: etude.pairwise_similarity(Z[:0], Z)),
+    "k: a fraction": (TypeError, lambda: etude.bins(L / 6, 5.0)),
+    "k: text": (TypeError, lambda: etude.bins(L / 6, "5")),
+    "k: beyond all": (ValueError, lambda: etude.bins(L / 6, 10**30)),
+    "kind: no text": (ValueError, lambda: etude.pairwise_similarity(Z, Z, Z)),
+    "stride: beyond all": (ValueError, lambda: etude.conv1d(X, W, stride=2**70, groups=2)),
+    "padding: text": (TypeError, lambda: etude.conv1d(X, W, padding="same")),
+    "weight: too long, no batch": (ValueError, lambda: etude.conv1d(X[:0], W, dilation=9, groups=2)),
+    "dy: of another output, no batch": (ValueError, lambda: etude.conv1d_backward(X[:0], X[:0], W, groups=2)),
+    "b: other columns, no rows": (ValueError, lambda: etude.pairwise_similarity(Z[:0], Z[:, :2])),
+    "threads: text": (TypeError, lambda: etude.set_num_threads("2")),
+    "threads: beyond all": (ValueError, lambda: etude.set_num_threads(2**64)),
     "b: other columns": (ValueError, lambda: etude.pairwise_similarity(Z, Z[:, :2])),
     "b: of another type": (TypeError, lambda: etude.pairwise_similarity(Z, Z.astype("f"))),
     "kind: unknown": (ValueError, lambda: etude.pairwise_similarity(Z, Z, "chebyshev")),
     "dy: another shape": (ValueError, lambda: etude.pairwise_similarity_backward(Z, Z, Z)),
     "x: two dimensions": (ValueError, lambda: etude.conv1d(Z, W)),
-    "x: empty": (ValueError, lambda: etude.conv1d(X[:0], W, groups=2)),
     "x: of half precision": (TypeError, lambda: etude.conv1d(X.astype("e"), W)),
     "weight: too long": (ValueError, lambda: etude.conv1d(X, W, dilation=9, groups=2)),
     "weight: other channels": (ValueError, lambda: etude.conv1d(X, W)),
@@ -265,6 +288,139 @@ def test_refusals_name_the_argument(what):
         call()
     argument = what.split(":")[0]
     assert f" {argument}: " in str(raised.value), raised.value
+    assert len(str(raised.value)) < 250  # nobody's array or text is printed whole
+
+
+BAD = (np.nan, np.inf, -np.inf)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("others", [False, True])
+def test_bad_labels_and_weights_are_refused(dtype, others):
+    z = normal(4, 2, dtype=dtype)
+
+    def loss(labels, weights=None):
+        if others:
+            given = {"others": z, "other_labels": labels, "other_weights": weights}
+            return etude.contrastive_loss(z, np.arange(4), **given)
+        return etude.contrastive_loss(z, labels, weights)
+
+    fine, of = np.arange(4.0), "other_" if others else ""
+    for bad in BAD:
+        with pytest.raises(ValueError, match=f"contrastive_loss: {of}labels: row 2 is "):
+            loss(np.where(fine == 2, bad, fine))
+        # Masked out, it may be anything.
+        assert np.isfinite(loss(np.where(fine == 2, bad, fine), np.array([1, 1, 0, 1])))
+    for bad in (*BAD, -1.0):
+        with pytest.raises(ValueError, match=f"contrastive_loss: {of}weights: row 1 is "):
+            loss(fine, np.where(fine == 1, bad, 1.0))
+    # What the type of the embeddings does not hold is infinite there.
+    if dtype == np.float32:
+        with pytest.raises(ValueError, match="labels: row 3 is inf"):
+            loss(np.array([0, 1, 2, 1e300]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_whole_labels_beyond_the_mantissa_are_told_apart(dtype):
+    z = normal(5, 2, dtype=dtype)
+    small = np.array([0, 1, 3, 1, 2])
+    exact = 2 ** (np.finfo(dtype).nmant + 1)
+    want = etude.contrastive_loss(z, small)
+    for kind, shift in ((np.int64, exact), (np.int64, -exact - 3), (np.int64, 2**62), (np.uint64, 2**63)):
+        large = small.astype(kind) + kind(shift)
+        assert etude.contrastive_loss(z, large) == want, (kind, shift)
+        cross = etude.contrastive_loss(z, large, others=z, other_labels=large[:5] + kind(1))
+        assert cross == etude.contrastive_loss(z, small, others=z, other_labels=small + 1)
+    # 32-bit whole numbers too; in float64 they all fit.
+    assert etude.contrastive_loss(z, (small + 2**30).astype(np.int32)) == want
+    with pytest.raises(ValueError, match="labels: row 1 is .* cannot be told apart"):
+        etude.contrastive_loss(z, small.astype(np.int64) * (exact + 1))
+    with pytest.raises(ValueError, match="other_labels: row 0 is .* cannot be told apart"):
+        etude.contrastive_loss(z, small / 2, others=z, other_labels=small.astype(np.int64) + exact + 1)
+
+
+def elsewhere(array, how):
+    """The same numbers, lying or stored in another way."""
+    if how == "unaligned":
+        return np.frombuffer(b"abc" + array.tobytes(), array.dtype, offset=3).reshape(array.shape)
+    if how == "swapped":
+        return array.astype(array.dtype.newbyteorder())
+    if how == "backwards":
+        return array[::-1].copy()[::-1]
+    if how == "read-only":
+        array = array.copy()
+        array.flags.writeable = False
+        return array
+    return np.asfortranarray(array)
+
+
+@pytest.mark.parametrize("how", ["unaligned", "swapped", "backwards", "read-only", "columns first"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_arrays_may_lie_anywhere(how, dtype):
+    def same(function, *arrays, **options):
+        moved = [elsewhere(a, how) for a in arrays]
+        assert how != "unaligned" or not any(a.flags.aligned for a in moved)
+        kept = [a.copy() for a in moved]
+        got, want = function(*moved, **options), function(*arrays, **options)
+        got, want = (v if isinstance(v, tuple) else (v,) for v in (got, want))
+        assert all(np.array_equal(g, w) for g, w in zip(got, want, strict=True))
+        assert all((a == b).all() for a, b in zip(moved, kept))
+
+    make = lambda *shape: normal(*shape, dtype=dtype)  # noqa: E731
+    z, labels, weights = make(6, 3), RNG.random(6).astype(dtype), RNG.random(6).astype(dtype)
+    same(etude.contrastive_loss_and_grad, z, labels, weights)
+    same(
+        lambda z, of, o, of_o: etude.contrastive_loss_and_grad(z, of, others=o, other_labels=of_o),
+        z, labels, make(6, 3), weights,
+    )  # fmt: skip
+    same(etude.pairwise_similarity, z, make(4, 3))
+    same(etude.pairwise_similarity_backward, make(6, 4), z, make(4, 3))
+    same(etude.conv1d, make(2, 3, 9), make(4, 3, 2), make(4))
+    same(etude.conv1d_backward, make(2, 4, 8), make(2, 3, 9), make(4, 3, 2))
+    same(etude.conv2d, make(2, 3, 9, 5), make(4, 3, 2, 2), make(4))
+    same(lambda ratings: etude.bins(ratings, 5), weights)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_empty_batches(dtype):
+    z, none = normal(4, 3, dtype=dtype), normal(0, 3, dtype=dtype)
+    labels = np.arange(4)
+    for kind in ("dot", "cosine", "squared_euclidean", "euclidean"):
+        for a, b in ((none, z), (z, none), (none, none)):
+            y = etude.pairwise_similarity(a, b, kind)
+            assert y.shape == (len(a), len(b)) and y.dtype == dtype
+            da, db = etude.pairwise_similarity_backward(y, a, b, kind)
+            assert da.shape == a.shape and db.shape == b.shape and not da.any() and not db.any()
+    for count in (0, 1):
+        loss, gradient = etude.contrastive_loss_and_grad(z[:count], labels[:count])
+        assert np.isnan(loss) and gradient.shape == (count, 3) and not gradient.any()
+    loss, dz, do = etude.contrastive_loss_and_grad(z, labels, others=none, other_labels=labels[:0])
+    assert np.isnan(loss) and dz.shape == (4, 3) and not dz.any() and do.shape == (0, 3)
+    # One of each is a pair; one that is masked out counts nothing.
+    assert np.isfinite(etude.contrastive_loss(z[:1], labels[:1], others=z[:1], other_labels=labels[:1]))
+    assert etude.contrastive_loss(z, labels, np.zeros(4)) == 0
+    assert etude.bins(np.empty(0), 5).shape == (0,)
+    x, weight = normal(0, 4, 9, dtype=dtype), normal(6, 2, 3, dtype=dtype)
+    y = etude.conv1d(x, weight, normal(6, dtype=dtype), stride=2, groups=2)
+    assert y.shape == (0, 6, 4) and y.dtype == dtype
+    dx, dw, db = etude.conv1d_backward(y, x, weight, stride=2, groups=2)
+    assert dx.shape == x.shape and dw.shape == weight.shape and not dw.any() and not db.any()
+    assert etude.conv2d(normal(0, 1, 5, 5), normal(2, 1, 3, 3)).shape == (0, 2, 3, 3)
+
+
+@pytest.mark.parametrize("columns", [1024, 4096, 16384])
+def test_long_rows_lose_no_more_than_by_numpy(columns):
+    """Sums of f32 in blocks, as BLAS has them: three times its error at most, on whatever processor."""
+    for of in (normal, lambda *shape, dtype: RNG.random(shape).astype(dtype)):
+        a, b = of(48, columns, dtype=np.float32), of(48, columns, dtype=np.float32)
+        exact = a.astype(float) @ b.astype(float).T
+        norms = np.linalg.norm(a.astype(float), axis=1)[:, None] * np.linalg.norm(b.astype(float), axis=1)
+        unit = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in (a, b)]
+        for kind, want, theirs in (("dot", exact, a @ b.T), ("cosine", exact / norms, unit[0] @ unit[1].T)):
+            rms = [
+                np.sqrt(((got - want) ** 2).mean()) for got in (etude.pairwise_similarity(a, b, kind), theirs)
+            ]
+            assert rms[0] <= 3 * rms[1], (kind, rms)
 
 
 def test_outputs_are_all_that_is_allocated():
@@ -322,6 +478,48 @@ def test_threads():
         etude.set_num_threads(0)
     assert etude.get_num_threads() == every
     assert one == loss and (gradient == of_one).all()
+
+
+@pytest.mark.parametrize("threads", [100_000, 2**32 - 1])
+def test_too_many_threads_are_clamped(threads):
+    started = time.monotonic()
+    etude.set_num_threads(threads)
+    try:
+        assert 1 <= etude.get_num_threads() <= max(64, 4 * os.cpu_count())
+        assert time.monotonic() - started < 5
+    finally:
+        etude.set_num_threads(0)
+
+
+def test_threads_of_many_numbers_are_not_all_kept():
+    count = lambda: len(os.listdir("/proc/self/task"))  # noqa: E731
+    if not os.path.isdir("/proc/self/task"):
+        pytest.skip("counts the threads that Linux lists")
+    before = count()
+    try:
+        for threads in range(2, 60):
+            etude.set_num_threads(threads)
+    finally:
+        etude.set_num_threads(0)
+    deadline = time.monotonic() + 10
+    while (more := count() - before) > 8 * 60 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert more <= 8 * 60  # of eight devices; all of them would be 1,711
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_workers_compute_too():
+    """In a process of its own: a pool's workers must not hang, whatever the tests before have started."""
+    code = (
+        "import multiprocessing, numpy as np, etude\n"
+        "z, labels = np.random.default_rng(0).standard_normal((300, 8)), np.arange(300.0)\n"
+        "def loss(i): return etude.contrastive_loss(z, labels)\n"
+        "etude.set_num_threads(4); want = loss(0)\n"
+        "with multiprocessing.get_context('fork').Pool(2) as pool:\n"
+        "    assert pool.map(loss, range(6)) == [want] * 6\n"
+        "assert loss(0) == want"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -1,5 +1,9 @@
 """The operators on PyTorch tensors; skipped only where PyTorch is not installed."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -484,8 +488,6 @@ REFUSED = {
     "embeddings: elsewhere": (ValueError, lambda: etude.contrastive_loss(META, L)),
     "embeddings: sparse": (TypeError, lambda: etude.contrastive_loss(Z.to_sparse(), L)),
     "embeddings: one dimension": (ValueError, lambda: etude.contrastive_loss(L, L)),
-    "embeddings: one row": (ValueError, lambda: etude.contrastive_loss(Z[:1], L[:1])),
-    "embeddings: no rows": (ValueError, lambda: etude.contrastive_loss(Z[:0], L[:0])),
     "embeddings: no columns": (ValueError, lambda: etude.contrastive_loss(Z[:, :0], L)),
     "labels: of other rows": (ValueError, lambda: etude.contrastive_loss(Z, L[:5])),
     "labels: an array": (TypeError, lambda: etude.contrastive_loss(Z, L.numpy())),
@@ -510,7 +512,6 @@ REFUSED = {
     "kind: unknown": (ValueError, lambda: etude.pairwise_similarity(Z, Z, "chebyshev")),
     "dy: another shape": (ValueError, lambda: etude.pairwise_similarity_backward(Z, Z, Z)),
     "x: two dimensions": (ValueError, lambda: etude.conv1d(Z, W)),
-    "x: empty": (ValueError, lambda: etude.conv1d(X[:0], W, groups=2)),
     "x: of half precision": (TypeError, lambda: etude.conv1d(X.half(), W.half(), groups=2)),
     "weight: elsewhere": (ValueError, lambda: etude.conv1d(X, W.to("meta"), groups=2)),
     "weight: too long": (ValueError, lambda: etude.conv1d(X, W, dilation=9, groups=2)),
@@ -519,6 +520,18 @@ REFUSED = {
     "groups: seven": (ValueError, lambda: etude.conv1d(X, W, groups=7)),
     "dy: of another output": (ValueError, lambda: etude.conv1d_backward(X, X, W, groups=2)),
     "ratings: beyond 1": (ValueError, lambda: etude.bins(L, 5)),
+    "ratings: a table": (ValueError, lambda: etude.bins(Z.sigmoid(), 5)),
+    "ratings: whole": (TypeError, lambda: etude.bins(L.long(), 5)),
+    "k: a fraction": (TypeError, lambda: etude.bins(L / 6, 5.0)),
+    "margin: text": (TypeError, lambda: etude.contrastive_loss(Z, L, margin="0.5")),
+    "tau: none": (TypeError, lambda: etude.contrastive_loss(Z, L, tau=None)),
+    "metric: no text": (ValueError, lambda: etude.contrastive_loss(Z, L, metric=0)),
+    "others: other columns, no rows": (
+        ValueError,
+        lambda: etude.contrastive_loss(Z, L, others=Z[:0, :2], other_labels=L[:0]),
+    ),
+    "b: other columns, no rows": (ValueError, lambda: etude.pairwise_similarity(Z[:0], Z[:, :2])),
+    "weight: too long, no batch": (ValueError, lambda: etude.conv1d(X[:0], W, dilation=9, groups=2)),
 }
 
 
@@ -529,6 +542,313 @@ def test_refusals_name_the_argument(what):
         call()
     argument = what.split(":")[0]
     assert f" {argument}: " in str(raised.value), raised.value
+
+
+FORWARD = {
+    "conv1d": (lambda t: etude.conv1d(t, W[:, :, :2]), torch.randn(2, 2, 9)),
+    "conv1d's weight": (lambda t: etude.conv1d(X, t, groups=2), W),
+    "conv2d": (lambda t: etude.conv2d(t, torch.ones(2, 1, 2, 2)), torch.randn(1, 1, 4, 5)),
+    "contrastive": (lambda t: etude.contrastive_loss(t, L), Z),
+    "contrastive_cross": (lambda t: etude.contrastive_loss(Z, L, others=t, other_labels=L), Z),
+    "similarity": (lambda t: etude.pairwise_similarity(t, Z, "dot"), Z),
+    "the operator itself": (lambda t: torch.ops.etude.similarity(t, Z, 0), Z),
+    "an exported model": (None, torch.randn(2, 3, 9)),
+}
+
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.conv = etude.nn.Conv1d(3, 4, 2)
+
+    def forward(self, x):
+        z = self.conv(x).mean(2)
+        return etude.pairwise_similarity(z, z)
+
+
+def exported_model():
+    return torch.export.export(Model().requires_grad_(False), (torch.randn(2, 3, 9),)).module()
+
+
+@pytest.mark.parametrize("what", FORWARD)
+def test_forward_mode_raises(what):
+    """Never a tangent of zero, whichever way leads there."""
+    f, x = FORWARD[what]
+    f = f or exported_model()
+    func, ad = torch.func, torch.autograd.forward_ad
+
+    def dual(grad):
+        with ad.dual_level():
+            return ad.unpack_dual(f(ad.make_dual(x.clone().requires_grad_(grad), torch.ones_like(x)))).tangent
+
+    total = lambda x: f(x).sum()  # noqa: E731
+    ways = [
+        lambda: func.jvp(f, (x,), (torch.ones_like(x),)),
+        lambda: func.jacfwd(f)(x),
+        lambda: func.linearize(f, x),
+        lambda: dual(False),
+        lambda: func.grad(lambda x: func.jvp(f, (x,), (torch.ones_like(x),))[1].sum())(x),
+    ]
+    if "itself" not in what and "exported" not in what:
+        ways += [
+            lambda: dual(True),
+            lambda: func.hessian(total)(x),
+            lambda: func.jvp(func.grad(total), (x,), (x,)),
+        ]
+    for way in ways:
+        with pytest.raises(
+            NotImplementedError, match=r"^etude\.\w+: has no forward-mode derivative .* use reverse mode"
+        ):
+            way()
+
+
+def test_what_does_not_depend_on_the_tangent_passes_in_forward_mode():
+    f = lambda y: y * etude.conv1d(X, W, groups=2).sum()  # noqa: E731
+    value, tangent = torch.func.jvp(f, (Z,), (Z,))
+    assert torch.equal(value, tangent)
+    with torch.autograd.forward_ad.dual_level():
+        assert torch.equal(f(Z), value)
+
+
+TRANSFORMED = {
+    "conv1d": (lambda t: etude.conv1d(t, W, groups=2).square(), (2, 4, 9)),
+    "conv2d": (lambda t: etude.conv2d(t, torch.ones(2, 1, 2, 2)).square(), (1, 1, 4, 5)),
+    "contrastive": (lambda t: etude.contrastive_loss(t, L, L + 1)[None], (6, 3)),
+    "contrastive_cross": (lambda t: etude.contrastive_loss(Z, L, others=t, other_labels=L)[None], (6, 3)),
+    "similarity": (lambda t: etude.pairwise_similarity(t, Z, "dot").square(), (6, 3)),
+}
+
+
+@pytest.mark.parametrize("what", TRANSFORMED)
+def test_transforms_of_torch_func(what):
+    f, shape = TRANSFORMED[what]
+    func, several = torch.func, torch.randn(3, *shape)
+    total = lambda x: f(x).sum()  # noqa: E731
+
+    def gradient(x):
+        x = x.clone().requires_grad_()
+        return torch.autograd.grad(total(x), x)[0]
+
+    want = torch.stack([gradient(x) for x in several])
+    assert torch.equal(func.grad(total)(several[0]), want[0])
+    assert torch.equal(func.vjp(total, several[0])[1](torch.tensor(1.0))[0], want[0])
+    assert torch.equal(torch.vmap(f)(several), torch.stack([f(x) for x in several]))
+    assert torch.equal(torch.vmap(f, in_dims=1)(several.transpose(0, 1)), torch.vmap(f)(several))
+    assert torch.equal(torch.vmap(func.grad(total))(several), want)
+    assert torch.equal(func.grad(lambda x: torch.vmap(total)(x).sum())(several), want)
+    jacobian = torch.autograd.functional.jacobian(f, several[0])
+    # Upstream ones and zeros in another order.
+    torch.testing.assert_close(func.jacrev(f)(several[0]), jacobian)
+    with pytest.raises(RuntimeError, match="differentiated once"):
+        func.grad(lambda x: func.grad(total)(x).sum())(several[0])
+
+
+LOADS = {
+    "etude first": "import etude, torch",
+    "torch first": "import torch, etude",
+    "torch is looked for": "import importlib.util, etude; importlib.util.find_spec('torch'); import torch",
+    "torch by another name": "import etude, torch.nn.functional, torch",
+    "torch in a thread": (
+        "import etude, threading, importlib\nt = threading.Thread(target=importlib.import_module, args=('torch',))\n"
+        "t.start(); t.join(); import torch"
+    ),
+}
+
+
+@pytest.mark.parametrize("order", LOADS)
+def test_an_exported_model_loads_after_importing_etude(order, tmp_path):
+    torch.manual_seed(0)
+    model, x = Model(), torch.randn(2, 3, 9)
+    path = tmp_path / "model.pt2"
+    torch.export.save(torch.export.export(model, (x,)), path)
+    torch.save((x, model(x)), tmp_path / "numbers.pt")
+    code = (
+        f"{LOADS[order]}\nmodel = torch.export.load({str(path)!r}).module()\n"
+        f"x, want = torch.load({str(tmp_path / 'numbers.pt')!r})\nassert torch.equal(model(x), want)\n"
+        "assert type(torch.__spec__.loader).__name__ == 'SourceFileLoader', torch.__spec__.loader\n"
+        "assert 'exec_module' not in vars(torch.__spec__.loader)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error::RuntimeWarning", "-c", code], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_torch_that_is_none_stops_nobody(tmp_path):
+    (tmp_path / "torch.py").write_text("marker = 1\n")
+    code = "import etude, torch, numpy\nassert torch.marker\netude.bins(numpy.ones(3), 2)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "not registered with PyTorch" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("others", [False, True])
+@pytest.mark.parametrize("mode", ["eager", "operator", "compiled", "vmap"])
+def test_bad_labels_and_weights_are_refused(dtype, others, mode):
+    z = normal(4, 2, dtype=dtype)
+
+    def loss(labels, weights=None):
+        if others:
+            given = {"others": z, "other_labels": labels, "other_weights": weights}
+            return etude.contrastive_loss(z, torch.arange(4), **given)
+        return etude.contrastive_loss(z, labels, weights)
+
+    of = "other_" if others else ""
+    if mode == "operator":
+        ops = torch.ops.etude
+
+        def loss(labels, weights=None):  # noqa: F811
+            if others:
+                return ops.contrastive_cross(z, torch.arange(4), None, z, labels, weights, 0, 0.5, 0.0)
+            return ops.contrastive(z, labels, weights, 0, 0.5, 0.0)
+    elif mode == "compiled":
+        torch.compiler.reset()
+        loss = torch.compile(loss, backend="eager")
+    elif mode == "vmap":
+        eager = loss
+        loss = lambda labels, weights=None: torch.vmap(lambda of: eager(of, weights))(labels[None])  # noqa: E731
+    fine = torch.arange(4.0)
+    for bad in (torch.nan, torch.inf):
+        with pytest.raises(ValueError, match=f"contrastive_loss: {of}labels: row 2 is "):
+            loss(torch.where(fine == 2, bad, fine))
+        loss(torch.where(fine == 2, bad, fine), torch.tensor([1, 1, 0, 1]))
+    for bad in (torch.nan, torch.inf, -1.0):
+        with pytest.raises(ValueError, match=f"contrastive_loss: {of}weights: row 1 is "):
+            loss(fine, torch.where(fine == 1, bad, 1.0))
+
+
+def test_whole_labels_beyond_the_mantissa_are_told_apart():
+    z, small = normal(5, 2, dtype=torch.float32), torch.tensor([0, 1, 3, 1, 2])
+    want, cross = etude.contrastive_loss(z, small), {"others": z, "other_labels": small}
+    across = etude.contrastive_loss(z, small, **cross)
+    for shift in (2**24, -(2**24) - 3, 2**62):
+        assert etude.contrastive_loss(z, small + shift) == want
+        cross["other_labels"] = small + shift
+        assert etude.contrastive_loss(z, small + shift, **cross) == across
+        # As a card has it, which nobody waits for.
+        (converted,) = _torch._told_apart(torch.float32, [small + shift])
+        assert torch.equal(converted, small.float())
+    assert etude.contrastive_loss(z, (small + 2**30).int()) == want
+    with pytest.raises(ValueError, match="labels: row 1 is .* cannot be told apart"):
+        etude.contrastive_loss(z, small * (2**24 + 1))
+    (converted,) = _torch._told_apart(torch.float32, [small * (2**24 + 1)])
+    assert converted.isnan().tolist() == [False, True, True, True, True]
+    of_floats, of_whole = _torch._told_apart(torch.float32, [small / 2, small + 2**24])
+    assert torch.equal(of_floats, small / 2) and of_whole.isnan().any()
+
+
+def test_tensors_that_are_not_aligned():
+    def unaligned(tensor):
+        moved = torch.frombuffer(bytearray(b"abc" + tensor.numpy().tobytes()), dtype=tensor.dtype, offset=3)
+        moved = moved.view(tensor.shape)
+        assert moved.data_ptr() % moved.element_size()
+        return moved
+
+    for f, *tensors in (
+        (etude.contrastive_loss, Z, L, L + 1),
+        (etude.contrastive_loss, Z.double(), L, L + 1),
+        (etude.contrastive_loss, Z.half(), L.long(), L + 1),
+        (etude.pairwise_similarity, Z, Z),
+        (lambda *t: etude.pairwise_similarity_backward(*t)[0], Z @ Z.T, Z, Z),
+        (lambda *t: etude.conv1d(*t, groups=2), X, W, L),
+        (lambda *t: etude.conv1d_backward(*t, groups=2)[0], torch.randn(2, 6, 7), X, W),
+    ):
+        assert torch.equal(f(*map(unaligned, tensors)), f(*tensors))
+
+
+def test_lazily_negated_tensors():
+    z = torch.complex(Z, -Z).conj().imag
+    assert z.is_neg() and torch.equal(etude.pairwise_similarity(z, Z), etude.pairwise_similarity(Z, Z))
+
+
+@pytest.mark.parametrize("device,dtype", ON)
+@pytest.mark.parametrize("dims", CONV)
+def test_empty_batches_of_convolutions_are_pytorchs(device, dtype, dims):
+    ours, _, theirs = CONV[dims]
+    make = lambda *shape: normal(*shape, dtype=dtype, device=device, grad=True)  # noqa: E731
+    x, weight, bias = make(0, 4, *[9, 8][:dims]), make(6, 2, *[3, 2][:dims]), make(6)
+    got, want = (f(x, weight, bias, stride=2, padding=1, groups=2) for f in (ours, theirs))
+    assert got.shape == want.shape and got.dtype == want.dtype
+    for g, w in zip(gradients(got.sum(), x, weight, bias), gradients(want.sum(), x, weight, bias)):
+        assert torch.equal(g, w)
+
+
+@pytest.mark.parametrize("device,dtype", ON)
+@pytest.mark.parametrize("kind", SIMILARITIES)
+def test_empty_batches_of_similarities_are_pytorchs(device, dtype, kind):
+    z, none = (normal(n, 3, dtype=dtype, device=device, grad=True) for n in (4, 0))
+    for a, b in ((none, z), (z, none)):
+        got, want = etude.pairwise_similarity(a, b, kind), SIMILARITIES[kind](a, b)
+        assert got.shape == want.shape and got.dtype == want.dtype
+        for g, w in zip(gradients(got.sum(), a, b), gradients(want.sum(), a, b)):
+            assert torch.equal(g, w)
+
+
+@pytest.mark.parametrize("device,dtype", ON)
+def test_losses_without_a_pair_are_pytorchs(device, dtype):
+    for count in (0, 1):
+        z, labels = (
+            normal(count, 3, dtype=dtype, device=device, grad=True),
+            torch.arange(count, device=device),
+        )
+        # A mean over nothing, whose gradient is 0.
+        i, j = torch.triu_indices(count, count, 1, device=device)
+        got, want = etude.contrastive_loss(z, labels), (z[i] - z[j]).square().sum(1).mean()
+        assert got.isnan() and want.isnan() and got.dtype == want.dtype
+        (got,), (want,) = gradients(got, z), gradients(want, z)
+        assert got.shape == z.shape and (got == 0).all()
+    z, none = (normal(n, 3, dtype=dtype, device=device, grad=True) for n in (4, 0))
+    labels = torch.arange(4, device=device)
+    loss = etude.contrastive_loss(z, labels, others=none, other_labels=labels[:0])
+    dz, do = gradients(loss, z, none)
+    assert loss.isnan() and (dz == 0).all() and do.shape == (0, 3)
+    compiled = torch.compile(
+        lambda z, labels: etude.contrastive_loss(z, labels), backend="eager", fullgraph=True
+    )
+    assert compiled(z[:1], labels[:1]).isnan() and compiled(z, labels).isfinite()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("columns", [1024, 4096])
+def test_long_rows_lose_no_more_than_by_pytorch(device, columns):
+    """Three times its error at most, in f32."""
+    for make in (torch.randn, torch.rand):
+        a, b = (make(64, columns, device=device) for _ in range(2))
+        for kind in ("dot", "cosine"):
+            want = SIMILARITIES[kind](a.double(), b.double())
+            errors = [
+                (got - want).abs().max().item()
+                for got in (etude.pairwise_similarity(a, b, kind), SIMILARITIES[kind](a, b))
+            ]
+            assert errors[0] <= 3 * errors[1], (kind, errors)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_loader_workers_compute_too():
+    """Forked ones, after threads were started; in a process of its own."""
+    code = (
+        "import torch, etude\n"
+        "torch.set_num_threads(4); z, l = torch.randn(300, 8), torch.rand(300)\n"
+        "want = etude.contrastive_loss(z, l)\n"
+        "class Set(torch.utils.data.Dataset):\n"
+        "    def __len__(self): return 4\n"
+        "    def __getitem__(self, i): torch.set_num_threads(4); return etude.contrastive_loss(z, l)\n"
+        "loader = torch.utils.data.DataLoader(Set(), num_workers=2, multiprocessing_context='fork')\n"
+        "assert all(v == want for v in loader)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+def test_bad_labels_and_weights_on_a_card_make_the_loss_nan():
+    z, labels = torch.randn(6, 3, device="cuda"), torch.arange(6.0, device="cuda")
+    for bad in (torch.nan, torch.inf):
+        wrong = torch.where(labels == 2, bad, labels)
+        assert etude.contrastive_loss(z, wrong).isnan()
+        assert etude.contrastive_loss(z, labels, torch.where(labels == 2, bad, 1.0)).isnan()
+    assert etude.contrastive_loss(z, labels, torch.where(labels == 2, -1.0, 1.0)).isnan()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
