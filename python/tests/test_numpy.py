@@ -491,6 +491,21 @@ def test_too_many_threads_are_clamped(threads):
         etude.set_num_threads(0)
 
 
+def test_rayons_variable_starts_no_threads():
+    code = (
+        "import os, etude, numpy as np\nz, image = np.ones((600, 64)), np.ones((600, 1, 64))\n"
+        "for threads in (1, 2):\n"
+        "    etude.set_num_threads(threads); etude.contrastive_loss(z, np.arange(600))\n"
+        "    etude.pairwise_similarity(z, z); etude.conv1d(image, image[:1, :, :5])\n"
+        "print(len(os.listdir('/proc/self/task')) if os.path.isdir('/proc/self/task') else 0)"
+    )
+    environment = os.environ | {"RAYON_NUM_THREADS": "5000"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0 and int(done.stdout) < 500, done
+
+
 def test_threads_of_many_numbers_are_not_all_kept():
     count = lambda: len(os.listdir("/proc/self/task"))  # noqa: E731
     if not os.path.isdir("/proc/self/task"):

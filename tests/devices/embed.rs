@@ -200,6 +200,15 @@ fn what_does_not_fit_is_named() {
     let wrong = buf(5);
     let gradients = ConvGradients { weight: Some(&wrong), ..Default::default() };
     says(conv.backward(device, &buf(16), &buf(18), &buf(18), gradients), "dweight: 5 elements");
+    // What one launch of a call writes, the next would read.
+    let (x, w, dy) = (buf(16), buf(18), buf(18));
+    let gradients = ConvGradients { x: Some(&x), weight: Some(&wrong), ..Default::default() };
+    says(conv.backward(device, &x, &w, &dy, gradients), "dx: overlaps `x`");
+    let gradients = ConvGradients { bias: Some(&dy), ..Default::default() };
+    says(conv.backward(device, &x, &w, &dy, gradients), "dbias: overlaps `dy`");
+    let both = dy.window(0, 3).unwrap();
+    let gradients = ConvGradients { weight: Some(&dy), bias: Some(&both), ..Default::default() };
+    says(conv.backward(device, &x, &w, &buf(18), gradients), "dweight: overlaps `dbias`");
     says(Conv1d::new([1, 2, 8], [3, 1, 3], ConvOptions1d::default()).map(|_| ()), "weight: ");
     let of = Contrastive::all([4, 2], ContrastiveOptions::default()).unwrap();
     let (z, l) = (buf(8), buf(3));
