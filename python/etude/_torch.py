@@ -296,16 +296,17 @@ def _in(real, sides):
     labels = [of for of, _ in sides]
     whole = [not of.is_floating_point() and of.dtype.itemsize > 2 for of in labels]
     if labels[0].is_cuda:
-        labels = _told_apart(real, labels) if any(whole) else map(vector, labels)
-        return list(zip(labels, weights))
+        labels = _told_apart(real, labels) if any(whole) else labels
+        return list(zip(map(vector, labels), weights))
     if any(whole):
         dtype = np.float64 if real == torch.float64 else np.float32
-        given = [of.numpy() if is_whole else vector(of).numpy() for of, is_whole in zip(labels, whole)]
+        given = [(of if is_whole else vector(of)).detach().numpy() for of, is_whole in zip(labels, whole)]
         of_sides = [n for n, _ in names]
         labels = map(torch.from_numpy, _checks.told_apart("contrastive_loss", of_sides, given, dtype))
     sides = list(zip(map(vector, labels), weights))
     for side, (of, w) in zip(names, sides):
-        _checks.numbers("contrastive_loss", side, of.numpy(), None if w is None else w.numpy())
+        numbers = (None if v is None else v.detach().numpy() for v in (of, w))
+        _checks.numbers("contrastive_loss", side, *numbers)
     return sides
 
 
@@ -321,7 +322,7 @@ def _told_apart(real, labels):
         floats = above.to(real)
         return torch.where(floats.long() == above, floats, torch.nan)
 
-    return [converted(of) if is_whole else of.to(real) for of, is_whole in zip(labels, whole)]
+    return [converted(of) if is_whole else of for of, is_whole in zip(labels, whole)]
 
 
 def _keep_all(ctx, inputs, output):
