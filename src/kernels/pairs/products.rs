@@ -30,6 +30,9 @@ pub unsafe fn products<V: F32x16, const DIFFERENCE: bool>(
 }
 
 /// Columns that [`products`] takes at once: three panels of them are 12 KiB, which stay in the nearest cache.
+///
+/// Sums of products, which cancel, begin anew with each such block, and are added to those before: their rounding grows with
+/// 64 + D/64 instead of D. Sums of squares go on from block to block.
 const DEPTH: usize = 64;
 
 #[inline(always)]
@@ -75,7 +78,8 @@ unsafe fn block<V: F32x16, const DIFFERENCE: bool, const R: usize, const C: usiz
     // SAFETY: as promised to `products`.
     unsafe {
         let mut acc = [[V::splat(0.0); C]; R];
-        if ks.start > 0 {
+        let onward = ks.start > 0;
+        if onward && DIFFERENCE {
             for (r, acc) in acc.iter_mut().enumerate() {
                 for (c, acc) in acc.iter_mut().enumerate() {
                     *acc = V::load(out.add(r * TILE + c * LANES));
@@ -101,7 +105,9 @@ unsafe fn block<V: F32x16, const DIFFERENCE: bool, const R: usize, const C: usiz
         }
         for (r, acc) in acc.iter().enumerate() {
             for (c, acc) in acc.iter().enumerate() {
-                acc.store(out.add(r * TILE + c * LANES));
+                let out = out.add(r * TILE + c * LANES);
+                let sum = if onward && !DIFFERENCE { V::load(out).add(*acc) } else { *acc };
+                sum.store(out);
             }
         }
     }
