@@ -200,9 +200,9 @@ uint32_t etude_abi_version(void);
 // given. Empty where none failed. The library's: valid until another call of this thread fails, or the thread ends.
 const char *etude_last_error(void);
 
-// A context for the CPU on `threads` threads, 0 for as many as there are cores; more than four times the cores, or 64 where that
-// is more, are taken for so many. Calls take host pointers, and are done when they return. The result is the same to the last bit
-// whatever the number of threads.
+// A context for the CPU on `threads` threads, 0 for as many as there are cores; more than four times the cores, or 64 where
+// that is more, are taken for so many. Calls take host pointers, and are done when they return. The result is the same to the
+// last bit whatever the number of threads.
 //
 // # Safety
 // `context` is valid to write.

@@ -201,9 +201,9 @@ impl<'a> Call<'a> {
     }
 }
 
-/// A context for the CPU on `threads` threads, 0 for as many as there are cores; more than four times the cores, or 64 where that
-/// is more, are taken for so many. Calls take host pointers, and are done when they return. The result is the same to the last bit
-/// whatever the number of threads.
+/// A context for the CPU on `threads` threads, 0 for as many as there are cores; more than four times the cores, or 64 where
+/// that is more, are taken for so many. Calls take host pointers, and are done when they return. The result is the same to the
+/// last bit whatever the number of threads.
 ///
 /// # Safety
 /// `context` is valid to write.

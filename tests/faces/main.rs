@@ -5,3 +5,6 @@ mod contrastive_api;
 /// The C ABI and its header.
 #[cfg(feature = "ffi")]
 mod ffi;
+/// Overlaps, bad labels, forks.
+#[cfg(feature = "ffi")]
+mod ffi_mistakes;
