@@ -1,6 +1,8 @@
 //! How good predictions and embeddings are. All sums run in f64; a metric that
 //! is undefined (constant targets, too few bins, no finite data) is `None`.
 
+use rayon::prelude::*;
+
 /// Pairs where both values are finite and equally many of each; else `None`.
 fn pairs(a: &[f32], b: &[f32]) -> Option<Vec<(f64, f64)>> {
     let usable = a.len() == b.len() && !a.is_empty() && a.iter().chain(b).all(|v| v.is_finite());
@@ -161,31 +163,73 @@ fn clusters(embedding: &[f32], bins: &[usize]) -> Option<(usize, Vec<usize>, Vec
     Some((embedding.len() / n, ids, sizes))
 }
 
+/// Distances that [`silhouette`] takes at most: those of 32,768 rows, seconds on one core.
+const DISTANCES: usize = 1 << 30;
+
+/// Up to so many rows [`silhouette`] is exact.
+pub const SILHOUETTE_ROWS: usize = 1 << 15;
+
+/// Rows whose distances to one other are taken side by side.
+const SIDE: usize = 16;
+
+/// The rows of `[n, d]`, [`SIDE`] at a time: `[blocks][d][SIDE]`, the last block filled up with zeros.
+fn side_by_side(embedding: &[f32], d: usize) -> Vec<f64> {
+    let mut columns = vec![0.0; (embedding.len() / d).div_ceil(SIDE) * d * SIDE];
+    for (i, row) in embedding.chunks_exact(d).enumerate() {
+        for (k, v) in row.iter().enumerate() {
+            columns[(i / SIDE * d + k) * SIDE + i % SIDE] = f64::from(*v);
+        }
+    }
+    columns
+}
+
+/// The distances of `x` to the rows of a block.
+fn distances(x: &[f32], block: &[f64]) -> [f64; SIDE] {
+    let mut squares = [0.0; SIDE];
+    for (a, column) in x.iter().zip(block.as_chunks::<SIDE>().0) {
+        let a = f64::from(*a);
+        for (square, b) in squares.iter_mut().zip(column) {
+            *square += (a - b) * (a - b);
+        }
+    }
+    squares.map(f64::sqrt)
+}
+
 /// Mean silhouette over label bins, in [−1, 1] (Rousseeuw 1987; Euclidean).
 ///
-/// `embedding` is row-major `[n, d]` with `n = bins.len()`. Bins of one member count 0.
-/// Takes O(n²·d) time, O(n + bins) extra memory. `None` unless 2 ≤ bins ≤ n − 1.
+/// `embedding` is row-major `[n, d]` with `n = bins.len()`. Bins of one member count 0. `None` unless 2 ≤ bins ≤ n − 1.
+///
+/// Takes O(n²·d) time and O(n·d) extra memory, on all threads; the bits do not depend on their number. Beyond
+/// [`SILHOUETTE_ROWS`] rows it is the mean over evenly spaced rows, each compared with all others: as many as make about 2³⁰
+/// distances, 10,737 of 100,000 rows (a standard error of 0.01 at most).
 pub fn silhouette(embedding: &[f32], bins: &[usize]) -> Option<f64> {
+    let n = bins.len();
+    silhouette_over(embedding, bins, if n <= SILHOUETTE_ROWS { n } else { (DISTANCES / n).max(1) })
+}
+
+/// The mean over `rows` of the rows, evenly spaced.
+fn silhouette_over(embedding: &[f32], bins: &[usize], rows: usize) -> Option<f64> {
     let (d, ids, sizes) = clusters(embedding, bins)?;
-    let mut total = 0.0;
-    let mut sums = vec![0.0f64; sizes.len()];
-    for (x, &own) in embedding.chunks_exact(d).zip(&ids) {
+    let n = ids.len();
+    let blocks = side_by_side(embedding, d);
+    let of_row = |k: usize| {
+        let i = (k as u128 * n as u128 / rows as u128) as usize;
+        let (x, own) = (&embedding[i * d..(i + 1) * d], ids[i]);
         if sizes[own] == 1 {
-            continue;
+            return 0.0;
         }
-        sums.fill(0.0);
-        for (y, &c) in embedding.chunks_exact(d).zip(&ids) {
-            let sq: f64 = x.iter().zip(y).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
-            sums[c] += sq.sqrt();
+        // Rows in their order, so that sums run in one order whoever adds them up.
+        let mut sums = vec![0.0; sizes.len()];
+        for (block, ids) in blocks.chunks_exact(d * SIDE).zip(ids.chunks(SIDE)) {
+            ids.iter().zip(distances(x, block)).for_each(|(&c, distance)| sums[c] += distance);
         }
         let a = sums[own] / (sizes[own] - 1) as f64;
         let others = (0..sizes.len()).filter(|&c| c != own).map(|c| sums[c] / sizes[c] as f64);
         let b = others.fold(f64::INFINITY, f64::min);
-        if a.max(b) > 0.0 {
-            total += (b - a) / a.max(b);
-        }
-    }
-    Some(total / ids.len() as f64)
+        if a.max(b) > 0.0 { (b - a) / a.max(b) } else { 0.0 }
+    };
+    let each: Vec<f64> = (0..rows).into_par_iter().map(of_row).collect();
+    Some(each.iter().sum::<f64>() / rows as f64)
 }
 
 /// Davies–Bouldin index over label bins, ≥ 0, lower is better (Davies & Bouldin 1979).
@@ -219,4 +263,62 @@ pub fn davies_bouldin(embedding: &[f32], bins: &[usize]) -> Option<f64> {
         total += worst;
     }
     Some(total / k as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three overlapping clouds in `d` dimensions; the last bin has one member.
+    fn clouds(n: usize, d: usize) -> (Vec<f32>, Vec<usize>) {
+        let mut random = crate::hash::Fnv1a::default();
+        let mut next = || {
+            random.add(&[1]);
+            (random.get() >> 40) as f32 / (1 << 24) as f32
+        };
+        let bins: Vec<usize> = (0..n).map(|i| if i == n / 2 { 9 } else { 3 * (i * i % 3) + i % 2 }).collect();
+        let embedding = bins.iter().flat_map(|&bin| vec![0.1 * bin as f32; d]).map(|c| c + next()).collect();
+        (embedding, bins)
+    }
+
+    /// As it is written in the paper, one sum after the other.
+    fn plain(embedding: &[f32], bins: &[usize]) -> Vec<f64> {
+        let d = embedding.len() / bins.len();
+        let row = |i: usize| &embedding[i * d..(i + 1) * d];
+        let of = |i: usize| {
+            let mut sums = std::collections::BTreeMap::<usize, (f64, usize)>::new();
+            for (j, &bin) in bins.iter().enumerate() {
+                let squares = row(i).iter().zip(row(j)).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2));
+                let (sum, count) = sums.entry(bin).or_default();
+                (*sum, *count) = (*sum + squares.sum::<f64>().sqrt(), *count + 1);
+            }
+            let (own, count) = sums.remove(&bins[i]).unwrap();
+            let b = sums.values().map(|(sum, count)| sum / *count as f64).fold(f64::INFINITY, f64::min);
+            let a = own / (count - 1) as f64;
+            if count == 1 { 0.0 } else { (b - a) / a.max(b) }
+        };
+        (0..bins.len()).map(of).collect()
+    }
+
+    #[test]
+    fn the_silhouette_has_the_bits_of_plain_sums_on_any_number_of_threads() {
+        for (n, d) in [(12, 1), (16, 3), (17, 2), (150, 5), (333, 16)] {
+            let (embedding, bins) = clouds(n, d);
+            let expected = plain(&embedding, &bins).iter().sum::<f64>() / n as f64;
+            for threads in [1, 2, 5] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let found = pool.install(|| silhouette(&embedding, &bins)).unwrap();
+                assert_eq!(found.to_bits(), expected.to_bits(), "{n} {d} {threads}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_sample_of_rows_is_evenly_spaced_and_compared_with_all() {
+        let (embedding, bins) = clouds(300, 4);
+        let each = plain(&embedding, &bins);
+        let expected = (0..40).map(|k| each[k * 300 / 40]).sum::<f64>() / 40.0;
+        assert_eq!(silhouette_over(&embedding, &bins, 40), Some(expected));
+        assert_eq!(silhouette_over(&embedding, &bins, 300), silhouette(&embedding, &bins));
+    }
 }
