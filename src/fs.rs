@@ -1,9 +1,10 @@
-//! Files: read within bounds, written whole or not at all.
+//! Files: read within bounds, written whole or not at all, locked against other processes.
 
 use crate::{Error, Result};
-use std::fs;
-use std::io::{ErrorKind, Read, Write};
-use std::path::Path;
+use std::ffi::OsStr;
+use std::fs::{self, File, TryLockError};
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The bytes of the regular file at `path`, at most `limit` of them.
@@ -31,7 +32,7 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     }
     let mut bytes = Vec::with_capacity(about.len() as usize);
     // It may grow meanwhile, and files of /proc say that they are empty.
-    fs::File::open(path).map_err(io)?.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
+    File::open(path).map_err(io)?.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
     if bytes.len() as u64 > limit {
         return Err(too_large(bytes.len() as u64));
     }
@@ -57,7 +58,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let call = CALLS.fetch_add(1, Ordering::Relaxed);
     let tmp = path.with_file_name(format!(".{}.{}-{call}.tmp", name.to_string_lossy(), std::process::id()));
     let written = {
-        let new = fs::File::options().write(true).create_new(true).open(&tmp);
+        let new = File::options().write(true).create_new(true).open(&tmp);
         let mut file = new.map_err(Error::io(path, "create"))?;
         file.write_all(bytes).and_then(|()| file.sync_all())
     };
@@ -67,4 +68,77 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
         let _ = fs::remove_file(&tmp);
     }
     done.map_err(Error::io(path, "write"))
+}
+
+/// Whether a file manager left this in a folder, and nobody cares: `.DS_Store`, `Thumbs.db`, `desktop.ini`, `._` files.
+pub fn is_stray(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    let known = [".DS_Store", "Thumbs.db", "desktop.ini"];
+    name.starts_with("._") || known.iter().any(|known| known.eq_ignore_ascii_case(&name))
+}
+
+/// The right of one process to write somewhere: an advisory lock on a file of its own, which says which process has it.
+///
+/// It ends with the value, and with the process however that ends: the system lets go of it, so that what a killed process
+/// left locks nobody out. On Unix the file goes with it; elsewhere an open file cannot be taken away safely, and it stays.
+#[derive(Debug)]
+pub struct Lock {
+    path: PathBuf,
+    file: File,
+}
+
+impl Lock {
+    /// Locks the file at `path`, made where it is missing, on behalf of `what`, which an error names.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if another process has it, [`Error::Io`] if the file cannot be made or the file system has no locks.
+    pub fn take(path: &Path, what: &Path) -> Result<Self> {
+        loop {
+            let mut open = File::options();
+            open.read(true).write(true).create(true).truncate(false);
+            let mut file = open.open(path).map_err(Error::io(path, "create"))?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(Error::data(what, None, held(&mut file))),
+                Err(TryLockError::Error(e)) => return Err(Error::io(path, "lock")(e)),
+            }
+            // Whoever had it may have removed the file between our opening and our locking it.
+            if is_at(&file, path) {
+                let say = format!("{}\n", std::process::id());
+                let written = file.set_len(0).and_then(|()| file.rewind());
+                written.and_then(|()| file.write_all(say.as_bytes())).map_err(Error::io(path, "write"))?;
+                return Ok(Self { path: path.to_path_buf(), file });
+            }
+        }
+    }
+}
+
+/// That another process has the lock, and which; a system that locks against reading too does not say.
+fn held(file: &mut File) -> String {
+    let mut text = String::new();
+    let _ = file.take(20).read_to_string(&mut text);
+    let process = text.trim().parse::<u32>().map_or(String::new(), |id| format!(" (process {id})"));
+    format!("another process{process} is writing there: wait until it is done, or name another directory")
+}
+
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |about: fs::Metadata| (about.dev(), about.ino());
+    file.metadata().ok().map(id) == fs::metadata(path).ok().map(id)
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Removed while it is locked: who opens it meanwhile finds that it is no more.
+        if cfg!(unix) {
+            let _ = fs::remove_file(&self.path);
+        }
+        let _ = self.file.unlock();
+    }
 }

@@ -76,6 +76,21 @@ fn check_fraction(name: &str, fraction: f64) -> Result<()> {
     }
 }
 
+/// Checks the fractions of [`holdout`] by themselves, before there is anything to split.
+///
+/// # Errors
+/// [`Error::Config`] unless both are in 0..1, and so is their sum.
+pub fn check_fractions(val_fraction: f64, test_fraction: f64) -> Result<()> {
+    check_fraction("validation fraction", val_fraction)?;
+    check_fraction("test fraction", test_fraction)?;
+    if val_fraction + test_fraction >= 1.0 {
+        return Err(Error::config(format!(
+            "validation fraction {val_fraction} and test fraction {test_fraction} leave nothing to train on"
+        )));
+    }
+    Ok(())
+}
+
 /// All that is left, ascending.
 fn rest(groups: Vec<Vec<usize>>) -> Vec<usize> {
     let mut rest: Vec<usize> = groups.into_iter().flatten().collect();
@@ -85,19 +100,10 @@ fn rest(groups: Vec<Vec<usize>>) -> Vec<usize> {
 
 /// The fractions of a split, and its folds where there are any.
 fn check_numbers(folds: Option<usize>, val_fraction: f64, test_fraction: f64) -> Result<()> {
-    check_fraction("validation fraction", val_fraction)?;
     match folds {
+        None => check_fractions(val_fraction, test_fraction),
         Some(k) if k < 2 => Err(Error::config(format!("{k} folds: expected 2 or more"))),
-        Some(_) => Ok(()),
-        None => {
-            check_fraction("test fraction", test_fraction)?;
-            if val_fraction + test_fraction < 1.0 {
-                return Ok(());
-            }
-            Err(Error::config(format!(
-                "validation fraction {val_fraction} and test fraction {test_fraction} leave nothing to train on"
-            )))
-        }
+        Some(_) => check_fraction("validation fraction", val_fraction),
     }
 }
 

@@ -12,6 +12,7 @@
 //! the pitch tracker. The judge hears the errors that were really made, not the skill: `pitch` and `rhythm`
 //! fall with them, `overall` is their weighted mean, each plus the judge's own noise.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,7 @@ use super::random::Random;
 use super::recordings::{OVERALL, Recordings, Reference, Take};
 use crate::audio::contour::midi_to_hz;
 use crate::audio::{Contour, HOP};
+use crate::fs::{Lock, is_stray};
 use crate::{Error, Result};
 
 /// How large the set is, and how noisy its judge.
@@ -288,37 +290,66 @@ pub fn generate(options: &SynthOptions) -> Result<Recordings> {
 /// Generates the set and writes it to `directory` as [`super::manifest`] reads it: `manifest.csv`, and an f0
 /// file per take in `takes/` and per reference in `references/`.
 ///
-/// The directory appears whole or not at all. One that exists must be empty.
+/// The directory appears whole or not at all. One that exists must be empty, but for what file managers leave. What a killed
+/// process left beside it of the same name is removed; another process that is at it still is left alone, and is an error.
 pub fn write(directory: impl AsRef<Path>, options: &SynthOptions) -> Result<Recordings> {
     let directory = directory.as_ref();
-    let recordings = generate(options)?;
+    options.check()?;
     let Some(name) = directory.file_name() else {
         return Err(Error::config(format!("{}: expected the name of a new directory", directory.display())));
     };
-    match std::fs::read_dir(directory) {
-        Ok(mut entries) => {
-            if entries.next().is_some() {
-                return Err(Error::data(directory, None, "is not empty; name a new directory"));
-            }
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(Error::io(directory, "create")(error)),
-    }
     let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).map_err(Error::io(parent, "create"))?;
-
-    let mut partial_name = std::ffi::OsString::from(".");
-    partial_name.push(name);
-    partial_name.push(format!(".partial-{}", std::process::id()));
-    let partial = Partial(parent.join(partial_name));
+    let beside = |ending: &str| {
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(ending);
+        hidden
+    };
+    let _lock = Lock::take(&parent.join(beside(".lock")), directory)?;
+    must_be_empty(directory)?;
+    let partial = beside(".partial-");
+    remove_leftovers(parent, &partial)?;
+    let recordings = generate(options)?;
+    let mut partial = parent.join(partial).into_os_string();
+    partial.push(std::process::id().to_string());
+    let partial = Partial(partial.into());
     std::fs::create_dir(&partial.0).map_err(Error::io(&partial.0, "create"))?;
     write_files(&partial.0, &recordings)?;
     if directory.exists() {
-        std::fs::remove_dir(directory).map_err(Error::io(directory, "replace"))?;
+        std::fs::remove_dir_all(directory).map_err(Error::io(directory, "replace"))?;
     }
     std::fs::rename(&partial.0, directory).map_err(Error::io(directory, "create"))?;
     Ok(recordings)
+}
+
+/// Whether nothing is lost with it.
+fn must_be_empty(directory: &Path) -> Result<()> {
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(Error::io(directory, "create"))?,
+    };
+    for entry in entries {
+        if !is_stray(&entry.map_err(Error::io(directory, "read"))?.file_name()) {
+            return Err(Error::data(directory, None, "is not empty; name a new directory"));
+        }
+    }
+    Ok(())
+}
+
+/// Removes what processes that were killed left in `parent`: directories named `partial` and the process. Under the lock no
+/// other can be alive.
+fn remove_leftovers(parent: &Path, partial: &OsStr) -> Result<()> {
+    for entry in std::fs::read_dir(parent).map_err(Error::io(parent, "read"))? {
+        let name = entry.map_err(Error::io(parent, "read"))?.file_name();
+        let process = name.as_encoded_bytes().strip_prefix(partial.as_encoded_bytes());
+        if process.is_some_and(|id| !id.is_empty() && id.iter().all(u8::is_ascii_digit)) {
+            let left = parent.join(&name);
+            std::fs::remove_dir_all(&left).map_err(Error::io(&left, "remove"))?;
+        }
+    }
+    Ok(())
 }
 
 /// A directory under construction; whatever of it is there on drop is removed. After a rename nothing is.

@@ -1,23 +1,27 @@
 //! The files a run leaves behind, each written whole or not at all.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::run::RunReport;
-use crate::fs::write_atomic;
+use crate::fs::{Lock, is_stray, write_atomic};
+use crate::names::quoted;
 use crate::{Error, Result};
 
 /// What an unfinished run goes on from.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 
+/// What a run writes last, but for its plots.
+const METRICS: &str = "metrics.json";
+
 /// The files of an earlier run, which a new one may replace; with folds, `fold-<N>.safetensors` too.
 const OURS: [&str; 8] = [
     CHECKPOINT,
     "model.safetensors",
-    "metrics.json",
+    METRICS,
     "history.csv",
     "predictions.csv",
     "history.svg",
@@ -28,13 +32,16 @@ const OURS: [&str; 8] = [
 /// How the file begins that tells whether a directory can be written.
 const PROBE: &str = ".etude-probe-";
 
+/// What the run that writes to a directory holds locked.
+const LOCK: &str = ".etude-lock";
+
 fn is_ours(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else { return false };
     let fold = name.strip_prefix("fold-").and_then(|rest| rest.strip_suffix(".safetensors"));
     OURS.contains(&name) || fold.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Whether a run that was killed while writing left this: see [`write_atomic`] and [`OutDir::create`].
+/// Whether a run that was killed while writing left this: see [`write_atomic`] and [`OutDir::open`].
 fn is_leftover(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else { return false };
     let tmp = || {
@@ -80,45 +87,96 @@ pub struct PredictionRow {
     pub fold: Option<u64>,
 }
 
-/// The directory of a run, claimed before training starts.
+/// What an earlier run left in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Earlier {
+    /// Nothing.
+    Nothing,
+    /// A checkpoint that the run can go on from.
+    Unfinished,
+    /// These files and no checkpoint: its results, or what a run without checkpoints had written when it ended.
+    Files(Vec<String>),
+}
+
+/// The directory of a run, claimed before training starts and locked against other processes.
 ///
 /// Dropped without [`OutDir::finish`], a directory it created and left empty is removed again.
 #[derive(Debug)]
 pub struct OutDir {
     path: PathBuf,
     created: bool,
+    earlier: Earlier,
+    /// Given up before the directory is removed.
+    lock: Option<Lock>,
 }
 
 impl OutDir {
-    /// Creates the directory or takes over an empty one or that of an earlier run.
+    /// Creates the directory or takes over an empty one or that of an earlier run, whose files stay until [`OutDir::clear`].
+    ///
+    /// What file managers leave in a folder is overlooked. What killed runs left half-written is removed.
     ///
     /// # Errors
-    /// [`Error::Data`] if `path` is a file or holds files that are not a run's, [`Error::Io`] if it
-    /// cannot be created, read or written.
-    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+    /// [`Error::Data`] if `path` is a file, holds files that are not a run's, or another process has it open; [`Error::Io`]
+    /// if it cannot be created, read, locked or written.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         if path.exists() && !path.is_dir() {
             return Err(Error::data(path, None, "is a file; name a new or empty directory"));
         }
         let created = !path.exists();
         fs::create_dir_all(path).map_err(Error::io(path, "create"))?;
-        let out = Self { path: path.to_path_buf(), created };
-        for entry in fs::read_dir(path).map_err(Error::io(path, "read"))? {
-            let name = entry.map_err(Error::io(path, "read"))?.file_name();
-            if is_leftover(&name) {
-                fs::remove_file(path.join(&name)).map_err(Error::io(path.join(&name), "remove"))?;
-            } else if !is_ours(&name) {
-                let message = format!(
-                    "holds {}, which is no file of an earlier run; name a new or empty directory",
-                    name.display()
-                );
-                return Err(Error::data(path, None, message));
-            }
+        let mut out = Self { path: path.to_path_buf(), created, earlier: Earlier::Nothing, lock: None };
+        // Strangers' directories get no file of ours, not even for a moment.
+        out.entries()?;
+        out.lock = Some(Lock::take(&path.join(LOCK), path)?);
+        let (ours, leftovers) = out.entries()?;
+        for name in leftovers {
+            fs::remove_file(path.join(&name)).map_err(Error::io(path.join(&name), "remove"))?;
         }
+        out.earlier = match ours {
+            ours if ours.is_empty() => Earlier::Nothing,
+            ours if ours.iter().any(|name| name == CHECKPOINT) => Earlier::Unfinished,
+            ours => Earlier::Files(ours),
+        };
         // Permission bits do not tell (root, read-only mounts): try it.
         let probe = path.join(format!("{PROBE}{}", std::process::id()));
         fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(Error::io(path, "write"))?;
         Ok(out)
+    }
+
+    /// Names of a run's files, in order, and of what killed runs left half-written.
+    fn entries(&self) -> Result<(Vec<String>, Vec<OsString>)> {
+        let (mut ours, mut leftovers) = (Vec::new(), Vec::new());
+        for entry in fs::read_dir(&self.path).map_err(Error::io(&self.path, "read"))? {
+            let name = entry.map_err(Error::io(&self.path, "read"))?.file_name();
+            if is_leftover(&name) {
+                leftovers.push(name);
+            } else if is_ours(&name) {
+                ours.push(name.to_string_lossy().into_owned());
+            } else if name != LOCK && !is_stray(&name) {
+                let message = format!(
+                    "holds {}, which is no file of an earlier run; name a new or empty directory",
+                    quoted(&name.to_string_lossy())
+                );
+                return Err(Error::data(&self.path, None, message));
+            }
+        }
+        ours.sort();
+        Ok((ours, leftovers))
+    }
+
+    /// What an earlier run had left when the directory was opened.
+    pub fn earlier(&self) -> &Earlier {
+        &self.earlier
+    }
+
+    /// Removes every file of a run, the one first by which a run is known to be finished.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if one cannot be removed.
+    pub fn clear(&self) -> Result<()> {
+        self.remove(METRICS)?;
+        self.entries()?.0.iter().try_for_each(|name| self.remove(name))
     }
 
     /// The directory.
@@ -179,11 +237,11 @@ impl OutDir {
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
     pub fn metrics(&self, report: &RunReport) -> Result<()> {
-        let path = self.path.join("metrics.json");
+        let path = self.path.join(METRICS);
         let mut json =
             serde_json::to_vec_pretty(report).map_err(|e| Error::data(path, None, e.to_string()))?;
         json.push(b'\n');
-        self.write("metrics.json", &json)
+        self.write(METRICS, &json)
     }
 
     /// Keeps the directory, whatever it holds.
@@ -194,6 +252,7 @@ impl OutDir {
 
 impl Drop for OutDir {
     fn drop(&mut self) {
+        self.lock = None;
         if self.created {
             // Only succeeds on an empty directory, which is what is wanted.
             let _ = fs::remove_dir(&self.path);

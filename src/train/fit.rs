@@ -52,9 +52,7 @@ pub fn fit(
     hooks: Hooks<'_>,
 ) -> Result<Fit> {
     let Hooks { mut resume, mut progress } = hooks;
-    if options.batch == 0 || options.epochs == 0 {
-        return Err(Error::config("batch and epochs must be at least 1"));
-    }
+    options.check()?;
     if split.train.len() < 2 {
         return Err(Error::config(format!("{} training takes: at least 2 are needed", split.train.len())));
     }
@@ -181,6 +179,9 @@ impl<'a> Run<'a> {
         let (train_loss, lr) = self.train(phase, training)?;
         let Validation { loss: val_loss, r2: val_r2 } = self.validate(phase)?;
         if let Some(loss) = val_loss {
+            if !loss.is_finite() {
+                return Err(self.not_finite("validation", loss, self.steps, lr));
+            }
             self.judge(loss)?;
         }
         let epoch = Epoch {
@@ -210,8 +211,11 @@ impl<'a> Run<'a> {
             }
         }
         self.traffic = self.device.traffic().zip(before).map(|(after, before)| after.since(before));
-        let loss = training.feed.losses(self.device)?.iter().sum::<f64>() / self.steps as f64;
-        self.finite("training", loss)?;
+        let losses = training.feed.losses(self.device)?;
+        if let Some(step) = losses.iter().position(|loss| !loss.is_finite()) {
+            return Err(self.not_finite("training", losses[step], step, lr));
+        }
+        let loss = losses.iter().sum::<f64>() / self.steps as f64;
         Ok((loss, lr))
     }
 
@@ -256,7 +260,6 @@ impl<'a> Run<'a> {
 
     /// Keeps the weights if the validation loss is the phase's lowest.
     fn judge(&mut self, loss: f64) -> Result<()> {
-        self.finite("validation", loss)?;
         if self.position.best.is_none_or(|best| loss < best) {
             self.best = self.net.tensors(self.device)?;
             (self.position.best, self.position.since) = (Some(loss), 0);
@@ -266,15 +269,24 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn finite(&self, what: &str, loss: f64) -> Result<()> {
-        if loss.is_finite() {
-            return Ok(());
-        }
-        Err(Error::config(format!(
-            "the {what} loss became {loss} in epoch {}: lower the learning rate, or have the steps checked (ETUDE_DEBUG=1 \
-             on the command line) to find the kernel that made it",
-            self.position.epoch + 1
-        )))
+    /// Why a run ends whose loss is NaN or infinite after `updates` of the epoch, at most at this learning rate.
+    fn not_finite(&self, what: &str, loss: f64, updates: usize, lr: f64) -> Error {
+        let Position { phase, epoch, .. } = self.position;
+        let why = if (phase, epoch, updates) == (0, 0, 0) {
+            "before the first update: an input, a rating or an option of the loss is out of range".to_string()
+        } else {
+            let update = epoch * self.steps + updates;
+            let lr = lr as f32;
+            format!(
+                "after update {update} of this phase, at a learning rate of {lr:e}: where weights grow without bound, a lower \
+                 rate or weight decay helps"
+            )
+        };
+        Error::config(format!(
+            "the {what} loss became {loss} in epoch {}, {why}; with checked steps (ETUDE_DEBUG=1 on the command line) the \
+             kernel that made it is named",
+            epoch + 1
+        ))
     }
 
     fn snapshot<'b>(&'b self, training: &'b Training) -> Snapshot<'b> {

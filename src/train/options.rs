@@ -6,6 +6,13 @@ use crate::names::named;
 use crate::net::NetConfig;
 use crate::ops::optim::{Adam, Sgd};
 use crate::optim::{Method, Schedule};
+use crate::{Error, Result};
+
+/// Epochs of a phase at most: its steps are counted in 32 bits.
+const MOST_EPOCHS: usize = 1_000_000;
+
+/// Samples of a step at most.
+const MOST_SAMPLES: usize = 1 << 24;
 
 /// What is minimised, in which order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,6 +192,47 @@ impl TrainOptions {
             seed: 0,
             checked: false,
         }
+    }
+
+    /// Checks every number by itself; what depends on data is checked with it.
+    ///
+    /// # Errors
+    /// [`Error::Config`], naming the first that is out of its range.
+    pub fn check(&self) -> Result<()> {
+        let Self { epochs, encoder_epochs, patience, batch, contrast, method, schedule, .. } = self;
+        let counts = [
+            ("epochs", *epochs, 1..=MOST_EPOCHS),
+            ("epochs of the encoder", *encoder_epochs, 0..=MOST_EPOCHS),
+            ("patience", *patience, 1..=usize::MAX),
+            ("batch", *batch, 1..=MOST_SAMPLES),
+            // The labels of bins are 32-bit floats.
+            ("bins", contrast.bins.unwrap_or(2), 2..=1 << 24),
+        ];
+        for (name, value, range) in counts {
+            if !range.contains(&value) {
+                let most =
+                    if *range.end() == usize::MAX { "or more" } else { &format!("to {}", range.end()) };
+                return Err(Error::config(format!("{name} {value}: expected {} {most}", range.start())));
+            }
+        }
+        let (Schedule::Constant { lr, .. } | Schedule::Cosine { lr, .. }) = *schedule;
+        let (Method::Sgd(Sgd { weight_decay, .. }) | Method::Adam(Adam { weight_decay, .. })) = *method;
+        // As the devices see it: the optimizer computes in 32 bits.
+        let lr = lr as f32;
+        let numbers = [
+            ("learning rate", lr, lr > 0.0),
+            ("weight decay", weight_decay, weight_decay >= 0.0),
+            ("margin", contrast.margin, contrast.margin > 0.0),
+            ("tau", contrast.tau, contrast.tau >= 0.0),
+            ("weight of the contrastive loss", contrast.weight, contrast.weight >= 0.0),
+        ];
+        for (name, value, right) in numbers {
+            if !right || !value.is_finite() {
+                let range = if name == "learning rate" || name == "margin" { "above 0" } else { "0 or more" };
+                return Err(Error::config(format!("{name} {value}: expected a number {range}")));
+            }
+        }
+        Ok(())
     }
 
     /// Most epochs of the encoder's phase where nothing else is said, beside `epochs` of the other.

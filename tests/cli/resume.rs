@@ -367,8 +367,10 @@ fn a_killed_process_is_taken_up_by_another() {
     // A new run may replace one with folds, and one that was cut short.
     let out = dir.path().join("killed-at-fold-2.safetensors");
     fs::write(out.join("checkpoint.safetensors"), b"old").unwrap();
-    let (code, _, err) =
-        etude(&["train", "--data", set, "--epochs", "1", "--out", out.to_str().unwrap(), "--profile"]);
+    let new = ["train", "--data", set, "--epochs", "1", "--out", out.to_str().unwrap(), "--profile"];
+    let (code, _, err) = etude(&new);
+    assert!(code == 1 && err.contains("--resume") && err.contains("--overwrite"), "{err}");
+    let (code, _, err) = etude(&[&new[..], &["--overwrite"]].concat());
     assert_eq!(code, 0, "{err}");
     assert!(!out.join("checkpoint.safetensors").exists());
     for word in ["GFLOP/s", "share", "adam", "launches"] {
@@ -440,6 +442,7 @@ fn what_cannot_be_taken_up_says_why() {
 
 #[test]
 fn resume_takes_no_other_options() {
+    assert_eq!(etude(&["train", "--resume", "run", "--overwrite"]).0, 2);
     for other in [["--epochs", "3"], ["--f0-hop", "1"], ["--data", "set"], ["--out", "run"], ["--seed", "0"]]
     {
         let (code, _, err) = etude(&[&["train", "--resume", "run"][..], &other].concat());

@@ -2,7 +2,7 @@
 
 use approx::assert_relative_eq;
 use etude::fs::write_atomic;
-use etude::report::files::{EpochRow, OutDir, PredictionRow};
+use etude::report::files::{Earlier, EpochRow, OutDir, PredictionRow};
 use etude::report::metrics::Metrics;
 use etude::report::run::RunReport;
 use etude::report::scores::{accuracy, accuracy_11, best_threshold};
@@ -22,23 +22,97 @@ fn names(dir: &Path) -> Vec<String> {
 fn a_directory_is_taken_when_it_is_ours_and_left_as_it_was_otherwise() {
     let dir = TempDir::new().unwrap();
     let new = dir.path().join("a/b");
-    drop(OutDir::create(&new).unwrap());
+    drop(OutDir::open(&new).unwrap());
     assert!(!new.exists(), "an empty directory it made is removed again");
-    let out = OutDir::create(&new).unwrap();
+    let out = OutDir::open(&new).unwrap();
     out.write("metrics.json", b"{}").unwrap();
     out.finish();
     assert_eq!(names(&new), ["metrics.json"]);
     // Leftovers of a killed run and models of folds are ours too.
     fs::write(new.join(".model.safetensors.1-2.tmp"), "half").unwrap();
     fs::write(new.join("fold-3.safetensors"), "model").unwrap();
-    drop(OutDir::create(&new).unwrap());
+    drop(OutDir::open(&new).unwrap());
     assert_eq!(names(&new), ["fold-3.safetensors", "metrics.json"]);
     fs::write(new.join("notes.txt"), "mine").unwrap();
-    let error = OutDir::create(&new).unwrap_err().to_string();
+    let error = OutDir::open(&new).unwrap_err().to_string();
     assert!(error.contains("notes.txt"), "{error}");
     assert_eq!(fs::read_to_string(new.join("notes.txt")).unwrap(), "mine");
-    let error = OutDir::create(new.join("notes.txt")).unwrap_err().to_string();
+    let error = OutDir::open(new.join("notes.txt")).unwrap_err().to_string();
     assert!(error.contains("is a file"), "{error}");
+}
+
+#[test]
+fn what_an_earlier_run_left_is_told_and_cleared() {
+    let dir = TempDir::new().unwrap();
+    let earlier = || OutDir::open(dir.path()).unwrap().earlier().clone();
+    assert_eq!(earlier(), Earlier::Nothing);
+    fs::write(dir.path().join("metrics.json"), "{}").unwrap();
+    fs::write(dir.path().join("fold-12.safetensors"), "").unwrap();
+    assert_eq!(earlier(), Earlier::Files(vec!["fold-12.safetensors".into(), "metrics.json".into()]));
+    fs::write(dir.path().join("checkpoint.safetensors"), "").unwrap();
+    assert_eq!(earlier(), Earlier::Unfinished);
+    fs::write(dir.path().join(".DS_Store"), "").unwrap();
+    OutDir::open(dir.path()).unwrap().clear().unwrap();
+    assert_eq!(names(dir.path()), [".DS_Store"], "what is not ours stays");
+    assert_eq!(earlier(), Earlier::Nothing);
+}
+
+#[test]
+fn what_file_managers_leave_is_overlooked() {
+    let dir = TempDir::new().unwrap();
+    for name in [".DS_Store", "Thumbs.db", "desktop.ini", "Desktop.ini", "._model.safetensors"] {
+        fs::write(dir.path().join(name), "x").unwrap();
+    }
+    let before = names(dir.path());
+    assert_eq!(*OutDir::open(dir.path()).unwrap().earlier(), Earlier::Nothing);
+    assert_eq!(names(dir.path()), before);
+}
+
+#[test]
+fn a_directory_has_one_owner_at_a_time() {
+    let dir = TempDir::new().unwrap();
+    let at = dir.path().join("run");
+    let out = OutDir::open(&at).unwrap();
+    fs::write(at.join(".model.safetensors.1-2.tmp"), "being written").unwrap();
+    let error = OutDir::open(&at).unwrap_err().to_string();
+    assert!(error.contains("run: another process") && error.contains("is writing there"), "{error}");
+    if cfg!(unix) {
+        assert!(error.contains(&format!("(process {})", std::process::id())), "{error}");
+    }
+    assert!(at.join(".model.safetensors.1-2.tmp").exists(), "nobody else's business");
+    drop(out);
+    assert!(OutDir::open(&at).is_ok());
+    assert_eq!(names(&at), [""; 0], "neither the lock nor what was half-written");
+    // What a killed process leaves: its lock went with it.
+    fs::write(at.join(".etude-lock"), "4711\n").unwrap();
+    assert!(OutDir::open(&at).is_ok());
+}
+
+#[test]
+fn of_many_one_at_a_time_gets_it() {
+    let dir = TempDir::new().unwrap();
+    let (at, inside) = (dir.path().join("run"), std::sync::atomic::AtomicUsize::new(0));
+    fs::create_dir(&at).unwrap();
+    let work = || {
+        let mut got = 0;
+        for _ in 0..300 {
+            // The error is that another has it.
+            if let Ok(out) = OutDir::open(&at) {
+                use std::sync::atomic::Ordering::SeqCst;
+                assert_eq!(inside.fetch_add(1, SeqCst), 0, "two at a time");
+                got += 1;
+                std::thread::yield_now();
+                inside.fetch_sub(1, SeqCst);
+                drop(out);
+            }
+        }
+        got
+    };
+    let got: usize = std::thread::scope(|s| {
+        let workers: Vec<_> = (0..6).map(|_| s.spawn(work)).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+    });
+    assert!(got >= 6, "{got}");
 }
 
 #[test]
@@ -60,11 +134,11 @@ fn what_cannot_be_written_is_refused_at_once() {
     let dir = TempDir::new().unwrap();
     fs::write(dir.path().join("file"), "").unwrap();
     // Below a file no directory can be, whoever asks.
-    let error = OutDir::create(dir.path().join("file/run")).unwrap_err().to_string();
+    let error = OutDir::open(dir.path().join("file/run")).unwrap_err().to_string();
     assert!(error.contains("file/run") && error.contains("create"), "{error}");
     assert!(write_atomic(Path::new("/"), b"").unwrap_err().to_string().contains("not a file name"));
     assert!(write_atomic(&dir.path().join("absent/x"), b"").unwrap_err().to_string().contains("absent/x"));
-    let out = OutDir::create(dir.path().join("run")).unwrap();
+    let out = OutDir::open(dir.path().join("run")).unwrap();
     out.remove("metrics.json").unwrap();
     fs::create_dir(out.path().join("metrics.json")).unwrap();
     assert!(out.remove("metrics.json").unwrap_err().to_string().contains("metrics.json"));
@@ -72,7 +146,7 @@ fn what_cannot_be_written_is_refused_at_once() {
     for name in ["fold-.safetensors", "fold-x.safetensors", ".notes.1-2.tmp", "Model.safetensors"] {
         let dir = TempDir::new().unwrap();
         fs::write(dir.path().join(name), "").unwrap();
-        assert!(OutDir::create(dir.path()).unwrap_err().to_string().contains(name), "{name}");
+        assert!(OutDir::open(dir.path()).unwrap_err().to_string().contains(name), "{name}");
         assert_eq!(names(dir.path()), [name]);
     }
 }
@@ -80,22 +154,22 @@ fn what_cannot_be_written_is_refused_at_once() {
 #[test]
 fn a_run_that_fails_with_files_written_keeps_them() {
     let dir = TempDir::new().unwrap();
-    let out = OutDir::create(dir.path().join("run")).unwrap();
+    let out = OutDir::open(dir.path().join("run")).unwrap();
     out.write("history.csv", b"x").unwrap();
     drop(out);
     assert_eq!(names(&dir.path().join("run")), ["history.csv"]);
     // One that was there before stays, empty or not.
-    let out = OutDir::create(dir.path()).unwrap_err().to_string();
+    let out = OutDir::open(dir.path()).unwrap_err().to_string();
     assert!(out.contains("run"), "{out}");
     fs::remove_dir_all(dir.path().join("run")).unwrap();
-    drop(OutDir::create(dir.path()).unwrap());
+    drop(OutDir::open(dir.path()).unwrap());
     assert!(dir.path().is_dir());
 }
 
 #[test]
 fn tables_have_headers_even_without_rows() {
     let dir = TempDir::new().unwrap();
-    let out = OutDir::create(dir.path().join("run")).unwrap();
+    let out = OutDir::open(dir.path().join("run")).unwrap();
     out.history(&[]).unwrap();
     let epoch = EpochRow {
         epoch: 1,

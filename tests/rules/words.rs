@@ -1,6 +1,6 @@
 //! What messages and documents say.
 
-use crate::source::{strings, texts};
+use crate::source::{code, strings, texts};
 
 /// Options of a compiler and words of files, not words to people.
 const NOT_MESSAGES: &[(&str, &str)] = &[
@@ -39,4 +39,29 @@ fn messages_of_the_library_name_no_flag() {
             && !names_a_flag("a -- b")
             && !names_a_flag("x--y")
     );
+}
+
+/// What panics where standard output or error is closed or full.
+fn prints(text: &str) -> Option<&'static str> {
+    let text = code(text);
+    let words = |name: &str| {
+        text.match_indices(name)
+            .any(|(at, _)| !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+    };
+    ["print!(", "println!(", "eprint!(", "eprintln!(", "dbg!(", "stdout(", "stderr("]
+        .into_iter()
+        .find(|name| words(name))
+}
+
+#[test]
+fn the_binary_prints_where_it_may_fail() {
+    let files = texts(&["src/bin"], &[".rs"]);
+    let found: Vec<_> = files
+        .iter()
+        .filter(|(file, _)| *file != "src/bin/etude/out.rs")
+        .filter_map(|(file, text)| Some(format!("{file}: {}", prints(text)?)))
+        .collect();
+    assert_eq!(found, [""; 0], "src/bin/etude/out.rs has `say!` and `tell!`");
+    assert_eq!(prints("fn f() { eprintln!(\"a\"); }"), Some("eprintln!("));
+    assert_eq!(prints("// println!(1)\nfn f() { say!(\"println!(\"); use_stderr(); }"), None);
 }

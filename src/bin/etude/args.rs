@@ -32,7 +32,8 @@ pub enum Command {
     /// pitch, rhythm, hesitation, drift and octave.
     ///
     /// With --out DIR a checkpoint is kept in DIR while it trains. Should the run be cut short,
-    /// `etude train --resume DIR` goes on from there and ends with the very same files.
+    /// `etude train --resume DIR` goes on from there and ends with the very same files. Ctrl-C and SIGTERM end it after the
+    /// epoch with a checkpoint, a second one at once.
     #[command(
         after_help = "Examples:\n  etude train\n  etude train --data MASTmelody_dataset --folds 5 --out run\n  \
                             etude train --data takes.csv --protocol joint --lambda 0.1 --out run\n  \
@@ -94,10 +95,13 @@ pub struct TrainArgs {
     /// Directory for the model, metrics, history, predictions and plots.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Replace the run that --out holds: its files are removed before training begins.
+    #[arg(long, requires = "out")]
+    pub overwrite: bool,
     /// Go on with the unfinished run in DIR, with the options it was begun with.
     ///
     /// Only --device, --threads and --json may be given beside it; device and threads are else the run's own.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["RunArgs", "DataArgs", "out"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["RunArgs", "DataArgs", "out", "overwrite"])]
     pub resume: Option<PathBuf>,
 }
 

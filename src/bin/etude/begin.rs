@@ -1,17 +1,22 @@
 //! Where a run of `etude train` begins: anew, or from a checkpoint.
 
 use crate::args::{Common, DeviceName, TrainArgs};
+use crate::failure::Failure;
 use crate::run::Run;
-use etude::report::files::{CHECKPOINT, OutDir};
+use etude::fs::is_stray;
+use etude::report::files::{CHECKPOINT, Earlier, OutDir};
 use etude::train::State;
 use etude::{Error, Result};
 use std::path::Path;
 
 /// The run to train, where its fit goes on from, and its directory.
-pub fn begin(args: &TrainArgs) -> Result<(Run, Option<State>, Option<OutDir>)> {
+pub fn begin(args: &TrainArgs) -> std::result::Result<(Run, Option<State>, Option<OutDir>), Failure> {
     let Common { device, threads, .. } = args.common;
     let Some(dir) = &args.resume else {
-        let out = args.out.as_ref().map(OutDir::create).transpose()?;
+        let out = args.out.as_ref().map(OutDir::open).transpose()?;
+        if let Some(out) = out.as_ref().filter(|_| !args.overwrite) {
+            must_be_new(out)?;
+        }
         let (args, files) = (args.run.clone(), args.files.clone());
         let (folds, history, predictions) = (vec![], vec![], vec![]);
         let run = Run { args, files, device, threads, seconds: 0.0, folds, history, predictions };
@@ -19,8 +24,10 @@ pub fn begin(args: &TrainArgs) -> Result<(Run, Option<State>, Option<OutDir>)> {
     };
     let path = dir.join(CHECKPOINT);
     if !path.exists() {
-        return Err(Error::data(dir, None, no_checkpoint(dir)?));
+        return Err(Error::data(dir, None, no_checkpoint(dir)?).into());
     }
+    // Before the checkpoint is read, which another process may be about to replace.
+    let out = OutDir::open(dir)?;
     let (state, mut run) = State::read::<Run>(&path)?;
     if device != DeviceName::Auto {
         run.device = device;
@@ -28,7 +35,37 @@ pub fn begin(args: &TrainArgs) -> Result<(Run, Option<State>, Option<OutDir>)> {
     if threads != 0 {
         run.threads = threads;
     }
-    Ok((run, Some(state), Some(OutDir::create(dir)?)))
+    Ok((run, Some(state), Some(out)))
+}
+
+/// Whether nothing is there that a new run would replace.
+fn must_be_new(out: &OutDir) -> std::result::Result<(), Failure> {
+    const ANEW: &str = "--overwrite removes what is there and trains anew";
+    let dir = out.path();
+    let (what, hint) = match out.earlier() {
+        Earlier::Nothing => return Ok(()),
+        Earlier::Unfinished => (
+            "holds a run that was cut short, and its checkpoint".to_string(),
+            format!("etude train --resume {} goes on with it; {ANEW}", dir.display()),
+        ),
+        Earlier::Files(names) => {
+            let what = if is_finished(names) { "a finished run" } else { "files of an earlier run" };
+            (format!("holds {what}: {}", few(names)), format!("name another directory for --out; {ANEW}"))
+        }
+    };
+    Err(Failure::hint(hint)(Error::data(dir, None, what)))
+}
+
+fn is_finished(names: &[String]) -> bool {
+    names.iter().any(|name| name == "metrics.json")
+}
+
+/// The names, or the first of them.
+fn few(names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let more = names.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    names[..names.len().min(SHOWN)].join(", ") + &more
 }
 
 /// Why a directory without a checkpoint cannot be resumed.
@@ -38,14 +75,20 @@ fn no_checkpoint(dir: &Path) -> Result<String> {
     }
     let mut names = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(Error::io(dir, "read"))? {
-        names.push(entry.map_err(Error::io(dir, "read"))?.file_name().display().to_string());
+        let name = entry.map_err(Error::io(dir, "read"))?.file_name();
+        let name = name.to_string_lossy();
+        if !is_stray(name.as_ref().as_ref()) && !name.starts_with(".etude-") {
+            names.push(name.escape_debug().to_string());
+        }
     }
     names.sort();
     Ok(match &names[..] {
-        [] => "is empty: a run was stopped before its first checkpoint, or none was begun; train anew".into(),
-        _ if names.iter().any(|n| n == "metrics.json") => {
-            "holds a finished run: nothing is left to resume".into()
+        [] => {
+            // It may be another process that has not come so far yet.
+            OutDir::open(dir)?;
+            "is empty: a run was stopped before its first checkpoint, or none was begun; train anew".into()
         }
-        _ => format!("holds no {CHECKPOINT} to go on from, only {}", names.join(", ")),
+        _ if is_finished(&names) => "holds a finished run: nothing is left to resume".into(),
+        _ => format!("holds no {CHECKPOINT} to go on from, only {}", few(&names)),
     })
 }

@@ -1,5 +1,6 @@
 //! Checkpoints, now and then, while a run trains.
 
+use crate::out::tell;
 use crate::run::{Clock, Run};
 use etude::report::files::{CHECKPOINT, OutDir};
 use etude::train::Snapshot;
@@ -22,7 +23,7 @@ impl Checkpoints {
         if let Some(data) = &mut run.args.data {
             *data = std::path::absolute(&data).map_err(Error::io(&data, "find"))?;
             if data.to_str().is_none() {
-                eprintln!("note: the path of the data is not Unicode, so no checkpoints are written");
+                tell!("note: the path of the data is not Unicode, so no checkpoints are written");
                 return Ok(None);
             }
         }
@@ -30,9 +31,9 @@ impl Checkpoints {
         Ok(Some(Self { path: out.path().join(CHECKPOINT), every, written: Instant::now(), clock }))
     }
 
-    /// Writes one if it is time.
-    pub fn keep(&mut self, now: &Snapshot<'_>, run: &mut Run) -> Result<()> {
-        if self.written.elapsed() >= self.every {
+    /// Writes one if it is time, or `now_or_never`.
+    pub fn keep(&mut self, now: &Snapshot<'_>, run: &mut Run, now_or_never: bool) -> Result<()> {
+        if now_or_never || self.written.elapsed() >= self.every {
             run.seconds = self.clock.seconds();
             now.state()?.save(&self.path, run)?;
             self.written = Instant::now();

@@ -1,6 +1,7 @@
 //! The device that a command computes on.
 
 use crate::args::DeviceName;
+use crate::out::tell;
 use etude::device::cpu::most_threads;
 #[cfg(feature = "cuda")]
 use etude::device::cuda::{Cuda, is_driver_present};
@@ -24,7 +25,7 @@ pub fn open(name: DeviceName, threads: usize) -> Result<Box<dyn Device>> {
         DeviceName::Wgpu => {
             let device = Wgpu::new(&Select::Auto)?;
             if device.is_software() {
-                eprintln!("note: {} computes on the processor: right, but slow", device.adapter_name());
+                tell!("note: {} computes on the processor: right, but slow", device.adapter_name());
             }
             Ok(Box::new(device))
         }
@@ -40,7 +41,7 @@ fn pool(threads: usize) -> Result<usize> {
     };
     let most = most_threads();
     if asked > most {
-        eprintln!("note: {asked} threads are more than are of use: taking {most}");
+        tell!("note: {asked} threads are more than are of use: taking {most}");
     }
     let threads = match asked {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -58,19 +59,16 @@ fn gpu() -> Option<Box<dyn Device>> {
     #[cfg(feature = "cuda")]
     match Cuda::new(0) {
         Ok(device) => {
-            eprintln!(
-                "note: computing on {} through CUDA; --device cpu keeps to the CPU",
-                device.card().name
-            );
+            tell!("note: computing on {} through CUDA; --device cpu keeps to the CPU", device.card().name);
             return Some(Box::new(device));
         }
         // A driver that cannot be used is worth a word; that there is none is not.
-        Err(why) if is_driver_present() => eprintln!("note: CUDA is passed over: {why}"),
+        Err(why) if is_driver_present() => tell!("note: CUDA is passed over: {why}"),
         Err(_) => {}
     }
     #[cfg(feature = "wgpu")]
     if let Ok(device) = Wgpu::new(&Select::Auto) {
-        eprintln!("note: computing on {} through wgpu; --device cpu keeps to the CPU", device.adapter_name());
+        tell!("note: computing on {} through wgpu; --device cpu keeps to the CPU", device.adapter_name());
         return Some(Box::new(device));
     }
     None

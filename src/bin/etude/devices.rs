@@ -1,6 +1,7 @@
 //! `etude devices`: what there is to compute on.
 
 use crate::failure::Failure;
+use crate::out::say;
 use etude::device::Cpu;
 #[cfg(feature = "cuda")]
 use etude::device::cuda::{CardReport, cards};
@@ -11,10 +12,10 @@ use etude::simd::Simd;
 /// Lists every device, and why one cannot be used.
 pub fn list() -> Result<(), Failure> {
     let cpu = Cpu::<f32>::new(0)?;
-    println!("cpu      {} threads, {:?}", cpu.threads(), Simd::best());
+    say!("cpu      {} threads, {:?}", cpu.threads(), Simd::best());
     #[cfg(feature = "cuda")]
     match cards() {
-        Err(why) => println!("{why}"),
+        Err(why) => say!("{why}"),
         Ok(cards) => cards.iter().for_each(card),
     }
     #[cfg(feature = "wgpu")]
@@ -24,8 +25,8 @@ pub fn list() -> Result<(), Failure> {
 
 #[cfg(feature = "cuda")]
 fn card(c: &CardReport) {
-    println!("cuda {:>2}  {}", c.ordinal, c.name);
-    println!(
+    say!("cuda {:>2}  {}", c.ordinal, c.name);
+    say!(
         "         compute capability {}.{}, {} MiB, driver for CUDA {}.{}, kernels {}",
         c.capability.0,
         c.capability.1,
@@ -35,14 +36,14 @@ fn card(c: &CardReport) {
         c.origin
     );
     if let Some(why) = &c.unusable {
-        println!("         cannot be used: {why}");
+        say!("         cannot be used: {why}");
     }
 }
 
 #[cfg(feature = "wgpu")]
 fn adapter(a: &AdapterReport) {
-    println!("wgpu {:>2}  {} ({}, {}, {})", a.index, a.name, a.backend, a.kind, a.driver);
-    println!(
+    say!("wgpu {:>2}  {} ({}, {}, {})", a.index, a.name, a.backend, a.kind, a.driver);
+    say!(
         "         largest buffer {} MiB, {} KiB workgroup memory, {} threads a workgroup, {} storage buffers; {}",
         a.max_buffer >> 20,
         a.workgroup_memory >> 10,
@@ -51,8 +52,8 @@ fn adapter(a: &AdapterReport) {
         if a.features.is_empty() { "no optional features".into() } else { a.features.join(", ") }
     );
     if let Some(why) = &a.unusable {
-        println!("         cannot be used: {why}");
+        say!("         cannot be used: {why}");
     } else if a.is_software() {
-        println!("         computes on the processor: taken only when ETUDE_ADAPTER names it");
+        say!("         computes on the processor: taken only when ETUDE_ADAPTER names it");
     }
 }

@@ -2,9 +2,10 @@
 
 use crate::checkpoints::Checkpoints;
 use crate::grades::Grades;
+use crate::out::tell;
 use crate::run::Run;
 use crate::session::Session;
-use crate::{load, print};
+use crate::{load, print, signals};
 use etude::Result;
 use etude::audio::HOP;
 use etude::data::{Split, SplitIndices};
@@ -32,16 +33,19 @@ pub struct Trained {
 }
 
 impl Fold<'_> {
-    /// Trains and tests a network; `run` is told, and the directory gets its model.
+    /// Trains and tests a network; `run` is told, and the directory gets its model. Nothing, if a signal ended the training.
     pub fn train(
         &self,
         session: &Session<'_>,
         run: &mut Run,
         checkpoints: Option<&mut Checkpoints>,
         resume: Option<State>,
-    ) -> Result<Trained> {
+    ) -> Result<Option<Trained>> {
         let Session { device, inputs, .. } = *session;
         let mut fitted = self.fit(session, run, checkpoints, resume)?;
+        if fitted.stopped {
+            return Ok(None);
+        }
         if session.args.profile && self.last {
             print::profile(&fitted.profile(device)?);
             fitted.traffic.iter().for_each(|&(traffic, steps)| print::traffic(traffic, steps));
@@ -51,7 +55,7 @@ impl Fold<'_> {
         let grades = Grades::new(inputs, &self.split.test, &tested);
         let metrics = grades.metrics(session.label_bins(), threshold)?;
         if let (Some((i, k)), Some(r2)) = (self.number, metrics.r2) {
-            eprintln!("fold {i} of {k}: {} takes, R² {r2:.3}", self.split.test.len());
+            tell!("fold {i} of {k}: {} takes, R² {r2:.3}", self.split.test.len());
         }
         run.folds.push(metrics);
         run.history.extend(fitted.history.iter().map(|epoch| self.epoch_row(epoch)));
@@ -62,15 +66,15 @@ impl Fold<'_> {
             let info = self.model_info(session, fitted.history.len(), threshold);
             model::save(&out.path().join(name), device, &fitted.net, &info)?;
         }
-        Ok(Trained {
+        Ok(Some(Trained {
             parameters: fitted.net.parameters(),
             launches_per_step: fitted.launches_per_step,
             dispatches_per_step: fitted.traffic.map(|(t, steps)| t.dispatches as f64 / steps as f64),
             grades,
-        })
+        }))
     }
 
-    /// Fits the network, with a progress bar and checkpoints.
+    /// Fits the network, with a progress bar and checkpoints, until it is done or a signal asks to stop.
     fn fit(
         &self,
         session: &Session<'_>,
@@ -85,10 +89,11 @@ impl Fold<'_> {
             progress.set_position(e.epoch as u64);
             let val = e.val_loss.map_or(String::new(), |v| format!(", validation {v:.4}"));
             progress.set_message(format!("{} loss {:.4}{val}", e.phase, e.train_loss));
+            let stop = signals::asked().is_some();
             if let Some(checkpoints) = &mut checkpoints {
-                checkpoints.keep(now, run)?;
+                checkpoints.keep(now, run, stop)?;
             }
-            Ok(ControlFlow::Continue(()))
+            Ok(if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         };
         let hooks = Hooks { resume, progress: Some(&mut watch) };
         let fitted = fit(session.device, session.inputs, self.split, session.options, hooks)?;

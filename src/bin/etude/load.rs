@@ -3,6 +3,7 @@
 use crate::args::DataArgs;
 use crate::failure::Failure;
 use crate::options::load_options;
+use crate::out::tell;
 use etude::data::synth::{self, SynthOptions};
 use etude::data::{self, InputOptions, Inputs, Recordings};
 use etude::names::shown;
@@ -42,7 +43,7 @@ fn with_scale(error: Error) -> Failure {
 /// What was found out or dropped, with names of files in it.
 fn note(notes: &[String]) {
     for note in notes {
-        eprintln!("note: {}", shown(note, 1000));
+        tell!("note: {}", shown(note, 1000));
     }
 }
 

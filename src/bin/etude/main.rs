@@ -13,10 +13,12 @@ mod fold;
 mod grades;
 mod load;
 mod options;
+mod out;
 mod outcome;
 mod print;
 mod run;
 mod session;
+mod signals;
 mod synth;
 mod train;
 
@@ -25,7 +27,11 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(e) => return usage(&e),
+    };
+    let done = match command {
         Command::Train(args) => train::train(&args),
         Command::Eval(args) => eval::eval(&args),
         Command::Synth(args) => synth::synthesise(&args),
@@ -33,13 +39,18 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::command::bench(&args),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("error: {}", failure.error);
-            if let Some(hint) = failure.hint {
-                eprintln!("hint: {hint}");
-            }
-            ExitCode::FAILURE
-        }
+        Ok(()) => out::code(),
+        Err(failure) => failure.report(),
     }
+    .into()
+}
+
+/// The help that was asked for, or what is wrong with the arguments.
+fn usage(e: &clap::Error) -> ExitCode {
+    let printed = e.print();
+    if e.use_stderr() {
+        return ExitCode::from(e.exit_code() as u8);
+    }
+    out::wrote(printed);
+    out::code().into()
 }

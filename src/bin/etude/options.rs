@@ -2,8 +2,23 @@
 
 use crate::args::{DataArgs, RunArgs};
 use etude::audio::F0Options;
+use etude::data::split::check_fractions;
 use etude::data::{InputKind, InputOptions, LoadOptions};
 use etude::train::{Rule, TrainOptions};
+use etude::{Error, Result};
+
+/// Checks every number, before anything is read: what takes minutes to load should not fail on a typing error.
+pub fn check(args: &RunArgs) -> Result<()> {
+    // No default of a number that is checked depends on the kind.
+    let kind = args.input.unwrap_or(InputKind::AlignmentPath);
+    train_options(args, kind).check()?;
+    let test_fraction = if args.folds.is_some() { 0.0 } else { args.test_fraction };
+    check_fractions(args.val_fraction, test_fraction)?;
+    if args.references == 0 && args.input.is_none_or(InputKind::needs_reference) {
+        return Err(Error::config("--references 0: at least 1, or --input contour, which takes none"));
+    }
+    Ok(())
+}
 
 /// How to read the files of a data set.
 pub fn load_options(args: &DataArgs) -> LoadOptions {

@@ -1,21 +1,28 @@
 //! What is printed when a command is done.
 
+use crate::out::{note, say, tell};
 use etude::device::Traffic;
 use etude::kernel::{Cost, Kernel};
 use etude::report::profile::{LaunchTime, profile_table};
 use etude::report::run::RunReport;
+use etude::report::scores::SILHOUETTE_ROWS;
 use etude::{Error, Result};
 
 /// The table of a report on standard output; with `json` the report there and the table on standard error.
 pub fn report(report: &RunReport, heading: &str, json: bool) -> Result<()> {
     let table = format!("{heading}\n\n{}", report.table());
+    if report.folds.iter().chain([&report.test]).any(|test| test.n > SILHOUETTE_ROWS as u64) {
+        tell!(
+            "note: of more than {SILHOUETTE_ROWS} takes the silhouette is that of evenly spaced ones among all"
+        );
+    }
     if json {
-        eprintln!("{table}");
+        tell!("{table}");
         let line =
             serde_json::to_string(report).map_err(|e| Error::config(format!("cannot print JSON: {e}")))?;
-        println!("{line}");
+        say!("{line}");
     } else {
-        println!("{table}");
+        say!("{table}");
     }
     Ok(())
 }
@@ -31,12 +38,12 @@ pub fn profile(rows: &[(&'static Kernel, Cost, f64)]) {
             seconds,
         })
         .collect();
-    eprint!("{}", profile_table(&launches));
+    note(&profile_table(&launches));
 }
 
 /// What a training step asked of the device, as counted over the last epoch.
 pub fn traffic(traffic: Traffic, steps: usize) {
     let Traffic { dispatches, submissions, writes, reads } = traffic;
     let [d, s, w, r] = [dispatches, submissions, writes, reads].map(|n| n as f64 / steps as f64);
-    eprintln!("a step: {d} dispatches, {s} submissions, {w} uploads, {r} read-backs (over {steps} steps)");
+    tell!("a step: {d} dispatches, {s} submissions, {w} uploads, {r} read-backs (over {steps} steps)");
 }

@@ -2,6 +2,7 @@
 
 use crate::args::SynthArgs;
 use crate::failure::Failure;
+use crate::out::tell;
 use etude::data::synth::{SynthOptions, write};
 
 pub fn synthesise(args: &SynthArgs) -> Result<(), Failure> {
@@ -12,7 +13,7 @@ pub fn synthesise(args: &SynthArgs) -> Result<(), Failure> {
         ..SynthOptions::default()
     };
     let set = write(&args.out, &options)?;
-    eprintln!(
+    tell!(
         "{} takes and {} references in {}; train with: etude train --data {}",
         set.takes.len(),
         set.references.len(),

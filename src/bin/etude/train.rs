@@ -1,31 +1,39 @@
 //! `etude train`: a network for each fold, and what they are worth.
 
-use crate::args::{RunArgs, TrainArgs};
+use crate::args::{DataArgs, RunArgs, TrainArgs};
 use crate::begin::begin;
 use crate::checkpoints::Checkpoints;
 use crate::failure::Failure;
 use crate::fold::{Fold, Trained};
-use crate::options::{input_options, train_options};
+use crate::options::{check, input_options, train_options};
+use crate::out::tell;
 use crate::run::{Clock, Run};
 use crate::session::Session;
+use crate::signals::{self, Signal};
 use crate::{device, load, outcome, print};
+use etude::Error;
 use etude::data::split::k_folds;
 use etude::data::{Inputs, Recordings, SplitIndices};
 use etude::names::shown;
 use etude::report::files::{CHECKPOINT, OutDir};
 use etude::train::State;
-use etude::{Error, Result};
 use std::collections::BTreeSet;
 use std::time::Instant;
 
 pub fn train(args: &TrainArgs) -> Result<(), Failure> {
     let start = Instant::now();
+    signals::watch()?;
+    if args.resume.is_none() {
+        check(&args.run)?;
+    }
     let (mut run, state, out) = begin(args)?;
     let (json, args, clock) = (args.common.json, run.args.clone(), Clock { start, before: run.seconds });
     let device = device::open(run.device, run.threads)?;
-    let recordings = load::recordings(args.data.as_deref(), &run.files, args.seed)?;
-    check_split(&args, &recordings)?;
-    let inputs = load::inputs(&recordings, &input_options(&args))?;
+    let inputs = {
+        let (args, files) = (args.clone(), run.files.clone());
+        signals::until_asked(move || inputs(&args, &files))
+            .map_err(|signal| Failure::Stopped { signal, left: "nothing was trained yet".into() })??
+    };
     let options = train_options(&args, inputs.kind);
     if let Some(state) = &state {
         state.check(&inputs)?;
@@ -35,10 +43,13 @@ pub fn train(args: &TrainArgs) -> Result<(), Failure> {
     let session = Session { device: device.as_ref(), inputs, args, options, out: out_dir };
     announce(&session, &run, state.as_ref());
     if let (None, Some(out)) = (&state, session.out) {
-        // This run replaces what an earlier one left to resume.
-        out.remove(CHECKPOINT)?;
+        // From here on what an earlier run left is no more: it could be taken for this one's.
+        out.clear()?;
     }
-    let last = train_folds(&session, &splits, &mut run, state, clock)?;
+    let last = match train_folds(&session, &splits, &mut run, state, clock)? {
+        Ok(last) => last,
+        Err(signal) => return Err(Failure::Stopped { signal, left: left(session.out) }),
+    };
     let report = outcome::report(&session, &run, &last, clock.seconds());
     if let Some(out) = session.out {
         outcome::write(out, &session, &run, &last, &report)?;
@@ -51,6 +62,13 @@ pub fn train(args: &TrainArgs) -> Result<(), Failure> {
     Ok(print::report(&report, &format!("{heading} ({:.1} s)", report.seconds), json)?)
 }
 
+/// What is trained on.
+fn inputs(args: &RunArgs, files: &DataArgs) -> Result<Inputs, Failure> {
+    let recordings = load::recordings(args.data.as_deref(), files, args.seed)?;
+    check_split(args, &recordings)?;
+    Ok(load::inputs(&recordings, &input_options(args))?)
+}
+
 /// Checks that the takes can be split as asked, before they are aligned.
 fn check_split(args: &RunArgs, recordings: &Recordings) -> Result<(), Failure> {
     let (options, folds) = (input_options(args), args.folds.map(|k| k as usize));
@@ -61,8 +79,19 @@ fn check_split(args: &RunArgs, recordings: &Recordings) -> Result<(), Failure> {
     })
 }
 
+/// What a run that was stopped leaves.
+fn left(out: Option<&OutDir>) -> String {
+    match out.map(OutDir::path) {
+        Some(dir) if dir.join(CHECKPOINT).exists() => {
+            format!("`etude train --resume {}` goes on from here", dir.display())
+        }
+        Some(dir) => format!("{} holds no checkpoint to go on from", dir.display()),
+        None => "without --out nothing is kept".into(),
+    }
+}
+
 /// One split, or one a fold.
-fn splits(args: &RunArgs, inputs: &Inputs) -> Result<Vec<SplitIndices>> {
+fn splits(args: &RunArgs, inputs: &Inputs) -> etude::Result<Vec<SplitIndices>> {
     match args.folds {
         Some(k) => k_folds(&inputs.performers(), k as usize, args.val_fraction, args.seed),
         None => Ok(vec![inputs.holdout(args.val_fraction, args.test_fraction, args.seed)?]),
@@ -72,7 +101,7 @@ fn splits(args: &RunArgs, inputs: &Inputs) -> Result<Vec<SplitIndices>> {
 /// Says what is about to be trained, and on what.
 fn announce(session: &Session<'_>, run: &Run, state: Option<&State>) {
     let inputs = session.inputs;
-    eprintln!(
+    tell!(
         "{} takes by {} performers, {} ({} channels), rated by {}; {} on {}",
         inputs.examples.len(),
         inputs.performers().into_iter().collect::<BTreeSet<_>>().len(),
@@ -85,18 +114,18 @@ fn announce(session: &Session<'_>, run: &Run, state: Option<&State>) {
     if let Some(state) = state {
         let folds = session.args.folds;
         let fold = folds.map_or(String::new(), |k| format!(" of fold {} of {k}", run.folds.len() + 1));
-        eprintln!("going on after epoch {}{fold}", state.epochs());
+        tell!("going on after epoch {}{fold}", state.epochs());
     }
 }
 
-/// Trains the folds that are left, the first from `state`; gives the last.
+/// Trains the folds that are left, the first from `state`; gives the last, or the signal that ended it.
 fn train_folds(
     session: &Session<'_>,
     splits: &[SplitIndices],
     run: &mut Run,
     mut state: Option<State>,
     clock: Clock,
-) -> Result<Trained> {
+) -> etude::Result<Result<Trained, Signal>> {
     let mut checkpoints = match session.out {
         Some(out) => Checkpoints::of(run, out, clock)?,
         None => None,
@@ -105,7 +134,10 @@ fn train_folds(
     for (i, split) in splits.iter().enumerate().skip(run.folds.len()) {
         let number = session.args.folds.map(|k| (i + 1, k as usize));
         let fold = Fold { number, split, last: i + 1 == splits.len() };
-        last = Some(fold.train(session, run, checkpoints.as_mut(), state.take())?);
+        last = fold.train(session, run, checkpoints.as_mut(), state.take())?;
+        if let (None, Some(signal)) = (&last, signals::asked()) {
+            return Ok(Err(signal));
+        }
     }
-    last.ok_or_else(|| Error::config("the checkpoint is of a run that has no fold left to train"))
+    last.map(Ok).ok_or_else(|| Error::config("the checkpoint is of a run that has no fold left to train"))
 }

@@ -10,6 +10,7 @@ use super::steps::steps;
 use super::target::Target;
 use crate::args::{BenchArgs, BenchPart};
 use crate::failure::Failure;
+use crate::out::{self, tell};
 use etude::fs::write_atomic;
 use etude::{Error, Result};
 use std::path::Path;
@@ -27,10 +28,10 @@ pub fn bench(args: &BenchArgs) -> std::result::Result<(), Failure> {
     // What some parts say is JSON in any case.
     let bare = |part: &BenchPart| matches!(part, BenchPart::Info | BenchPart::Large | BenchPart::Once);
     let json = args.json || args.only.iter().any(bare);
-    let sink = Sink::new(json, args.seconds);
+    let sink = Sink::new(json, args.seconds, args.out.is_some());
     let mut report = Report::of(&target);
     if !json {
-        eprintln!("{}: {}", report.title, report.about);
+        tell!("{}: {}", report.title, report.about);
     }
     let done = parts(&target, args, &sink, &mut report);
     sink.finish();
@@ -38,10 +39,10 @@ pub fn bench(args: &BenchArgs) -> std::result::Result<(), Failure> {
     let page = report.markdown();
     if let Some(out) = &args.out {
         write_atomic(out, page.as_bytes())?;
-        eprintln!("wrote {}", out.display());
+        tell!("wrote {}", out.display());
     }
     if !json {
-        print!("{page}");
+        out::print(&page);
     }
     match report.verdict.map_or(0, |v| v.faults.len()) {
         0 => Ok(()),

@@ -1,5 +1,6 @@
 //! Where measurements go as they are made: lines of JSON, a bar for people.
 
+use crate::out::{self, say};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -9,17 +10,19 @@ pub struct Sink {
     json: bool,
     bar: ProgressBar,
     end: Option<Instant>,
+    /// Whether a page is wanted too, whatever becomes of the lines.
+    page: bool,
 }
 
 impl Sink {
     /// `seconds` are what all of it may take; 0 for as long as it takes.
-    pub fn new(json: bool, seconds: u64) -> Self {
+    pub fn new(json: bool, seconds: u64, page: bool) -> Self {
         let bar = ProgressBar::new(0);
         if let Ok(style) = ProgressStyle::with_template("{prefix:>9} {bar:30} {pos}/{len} {wide_msg}") {
             bar.set_style(style);
         }
-        let end = (seconds > 0).then(|| Instant::now() + Duration::from_secs(seconds));
-        Self { json, bar, end }
+        let end = Instant::now().checked_add(Duration::from_secs(seconds)).filter(|_| seconds > 0);
+        Self { json, bar, end, page }
     }
 
     /// A part of `count` things begins.
@@ -39,10 +42,14 @@ impl Sink {
         self.bar.inc(1);
     }
 
-    /// A line of JSON.
+    /// A line of JSON. Once nobody can read them, and nothing else is wanted, it all ends.
     pub fn say(&self, value: &Value) {
         if self.json {
-            self.bar.suspend(|| println!("{value}"));
+            self.bar.suspend(|| say!("{value}"));
+            if out::is_lost() && !self.page {
+                self.finish();
+                std::process::exit(out::code().into());
+            }
         }
     }
 
