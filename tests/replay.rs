@@ -12,9 +12,10 @@ use etude::net::{Learn, NetConfig, PcConvNet};
 use etude::ops::contrastive::{ContrastiveOptions, contrastive};
 use etude::ops::loss::{LossOptions, mse};
 use etude::optim::Method;
-use etude::train::{Hooks, Protocol, TrainOptions, fit};
+use etude::train::{Epoch, Hooks, Protocol, Snapshot, TrainOptions, fit};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::ops::ControlFlow;
 
 /// Counts the calling thread's allocations.
 struct Counting;
@@ -74,8 +75,13 @@ fn training_gives_the_same_bits_on_one_and_on_three_threads() {
             let cpu = Cpu::<f32>::new(threads).unwrap();
             let mut options = TrainOptions::for_inputs(inputs.kind, protocol, 1.0 / 127.0);
             (options.epochs, options.encoder_epochs, options.batch, options.seed) = (2, 2, 24, 5);
-            let mut fitted = fit(&cpu, &inputs, &split, &options, Hooks::default()).unwrap();
-            let losses: Vec<f64> = fitted.history.iter().map(|e| e.train_loss).collect();
+            let mut losses = Vec::new();
+            let mut watch = |e: &Epoch, _: &Snapshot<'_>| {
+                losses.push(e.train_loss);
+                Ok(ControlFlow::Continue(()))
+            };
+            let hooks = Hooks { progress: Some(&mut watch), ..Hooks::default() };
+            let mut fitted = fit(&cpu, &inputs, &split, &options, hooks).unwrap();
             (fitted.net.tensors(&cpu).unwrap(), losses, fitted.predict(&cpu, &split.test).unwrap())
         };
         let one = run(1);

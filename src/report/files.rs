@@ -1,13 +1,14 @@
-//! The files a run leaves behind, each written whole or not at all.
+//! The files a run leaves behind, each written whole or not at all, but for its history, which grows with it.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::run::RunReport;
-use crate::fs::{Lock, is_stray, write_atomic};
+use crate::fs::{Lock, is_stray, read, write_atomic};
 use crate::names::quoted;
 use crate::{Error, Result};
 
@@ -17,12 +18,15 @@ pub const CHECKPOINT: &str = "checkpoint.safetensors";
 /// What a run writes last, but for its plots.
 const METRICS: &str = "metrics.json";
 
+/// What each epoch gave.
+const HISTORY: &str = "history.csv";
+
 /// The files of an earlier run, which a new one may replace; with folds, `fold-<N>.safetensors` too.
 const OURS: [&str; 8] = [
     CHECKPOINT,
     "model.safetensors",
     METRICS,
-    "history.csv",
+    HISTORY,
     "predictions.csv",
     "history.svg",
     "scatter.svg",
@@ -85,6 +89,63 @@ pub struct PredictionRow {
     pub pass: Option<bool>,
     /// Fold, where there are folds.
     pub fold: Option<u64>,
+}
+
+/// A line of CSV of the file at `path`.
+fn line(path: &Path, row: impl Serialize) -> Result<Vec<u8>> {
+    let bad = |e: &dyn std::fmt::Display| Error::data(path, None, e.to_string());
+    let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    csv.serialize(row).map_err(|e| bad(&e))?;
+    csv.into_inner().map_err(|e| bad(&e))
+}
+
+/// `history.csv` while it grows, epoch by epoch: no run keeps its history in memory.
+#[derive(Debug)]
+pub struct History {
+    path: PathBuf,
+    file: BufWriter<File>,
+    bytes: u64,
+}
+
+impl History {
+    /// The file, cut after `bytes`; its header where that is its begin.
+    fn open(path: PathBuf, bytes: u64) -> Result<Self> {
+        let open = || {
+            let mut file = File::options().write(true).create(true).truncate(false).open(&path)?;
+            file.set_len(bytes)?;
+            file.seek(SeekFrom::End(0))?;
+            Ok(file)
+        };
+        let file = BufWriter::new(open().map_err(Error::io(&path, "write"))?);
+        let mut history = Self { path, file, bytes };
+        if bytes == 0 {
+            history.line(["epoch", "phase", "lr", "train_loss", "val_loss", "val_r2"])?;
+        }
+        Ok(history)
+    }
+
+    fn line(&mut self, row: impl Serialize) -> Result<()> {
+        let line = line(&self.path, row)?;
+        self.bytes += line.len() as u64;
+        self.file.write_all(&line).map_err(Error::io(&self.path, "write"))
+    }
+
+    /// Adds an epoch.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written.
+    pub fn add(&mut self, row: &EpochRow) -> Result<()> {
+        self.line(row)
+    }
+
+    /// Makes sure that all of it is on the disk; gives its bytes.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written.
+    pub fn flush(&mut self) -> Result<u64> {
+        let done = self.file.flush().and_then(|()| self.file.get_ref().sync_data());
+        done.map(|()| self.bytes).map_err(Error::io(&self.path, "write"))
+    }
 }
 
 /// What an earlier run left in a directory.
@@ -204,23 +265,38 @@ impl OutDir {
         }
     }
 
-    fn csv<T: Serialize>(&self, name: &str, header: &[&str], rows: &[T]) -> Result<()> {
-        let bad = |e: &dyn std::fmt::Display| Error::data(self.path.join(name), None, e.to_string());
-        // The header by hand, so that a file without rows has one too.
-        let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
-        csv.write_record(header).map_err(|e| bad(&e))?;
-        for row in rows {
-            csv.serialize(row).map_err(|e| bad(&e))?;
-        }
-        self.write(name, &csv.into_inner().map_err(|e| bad(&e))?)
-    }
-
-    /// Writes `history.csv`.
+    /// Begins `history.csv`.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
-    pub fn history(&self, rows: &[EpochRow]) -> Result<()> {
-        self.csv("history.csv", &["epoch", "phase", "lr", "train_loss", "val_loss", "val_r2"], rows)
+    pub fn history(&self) -> Result<History> {
+        History::open(self.path.join(HISTORY), 0)
+    }
+
+    /// Goes on with `history.csv` after its first `bytes`, see [`History::flush`]; what is behind them goes.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if it is shorter, [`Error::Io`] if it cannot be read or written.
+    pub fn history_from(&self, bytes: u64) -> Result<History> {
+        let path = self.path.join(HISTORY);
+        let there = fs::metadata(&path).map_err(Error::io(&path, "read"))?.len();
+        if there < bytes {
+            let message =
+                format!("has {there} bytes, fewer than the {bytes} that the checkpoint goes on from");
+            return Err(Error::data(path, None, message));
+        }
+        History::open(path, bytes)
+    }
+
+    /// Reads `history.csv`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if it is no table of epochs, [`Error::Io`] if it cannot be read.
+    pub fn read_history(&self) -> Result<Vec<EpochRow>> {
+        let path = self.path.join(HISTORY);
+        let bytes = read(&path, u64::MAX - 1)?;
+        let rows = csv::Reader::from_reader(&bytes[..]).into_deserialize().collect::<csv::Result<_>>();
+        rows.map_err(|e| Error::data(&path, None, e.to_string()))
     }
 
     /// Writes `predictions.csv`.
@@ -228,8 +304,13 @@ impl OutDir {
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
     pub fn predictions(&self, rows: &[PredictionRow]) -> Result<()> {
+        const NAME: &str = "predictions.csv";
         let header = ["id", "performer", "split", "rating", "prediction", "pass", "fold"];
-        self.csv("predictions.csv", &header, rows)
+        let mut csv = line(&self.path.join(NAME), header)?;
+        for row in rows {
+            csv.extend(line(&self.path.join(NAME), row)?);
+        }
+        self.write(NAME, &csv)
     }
 
     /// Writes `metrics.json`.

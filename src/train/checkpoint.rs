@@ -1,6 +1,5 @@
 //! A run between two epochs, in memory and in a file.
 
-use super::history::Epoch;
 use crate::data::inputs::Inputs;
 use crate::device::Device;
 use crate::hash::Fnv1a;
@@ -25,8 +24,8 @@ pub(super) struct Position {
     pub best: Option<f64>,
     /// Epochs since then.
     pub since: usize,
-    /// Every epoch of all phases.
-    pub history: Vec<Epoch>,
+    /// Epochs done in all phases.
+    pub done: usize,
 }
 
 /// What a run was fitted on, to tell when that has changed.
@@ -85,7 +84,7 @@ fn named(prefix: &str, tensors: &[Tensor]) -> impl Iterator<Item = Tensor> {
 impl State {
     /// Epochs done, through all phases.
     pub fn epochs(&self) -> usize {
-        self.position.history.len()
+        self.position.done
     }
 
     /// Writes a checkpoint, whole or not at all; `run` is what else the caller needs to go on.

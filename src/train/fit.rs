@@ -141,8 +141,8 @@ impl<'a> Run<'a> {
         match state {
             Some(state) => self.best = state.restore(self.device, &self.net, &mut training.optimizer)?,
             None => {
-                let history = std::mem::take(&mut self.position.history);
-                self.position = Position { phase: number, history, ..Position::default() };
+                let done = self.position.done;
+                self.position = Position { phase: number, done, ..Position::default() };
                 self.best = Vec::new();
             }
         }
@@ -185,7 +185,7 @@ impl<'a> Run<'a> {
             self.judge(loss)?;
         }
         let epoch = Epoch {
-            epoch: self.position.history.len() + 1,
+            epoch: self.position.done + 1,
             phase: phase.name.to_string(),
             lr,
             train_loss,
@@ -194,7 +194,7 @@ impl<'a> Run<'a> {
             of: self.most_epochs,
         };
         self.position.epoch += 1;
-        self.position.history.push(epoch.clone());
+        self.position.done += 1;
         Ok(epoch)
     }
 
@@ -306,7 +306,7 @@ impl<'a> Run<'a> {
             launches_per_step: step.as_ref().map_or(0, Step::launches),
             traffic: self.traffic.map(|traffic| (traffic, self.steps)),
             net: self.net,
-            history: self.position.history,
+            epochs: self.position.done,
             stopped,
             data: self.data,
             predictor: self.predictor,

@@ -1,6 +1,5 @@
 //! A fitted network.
 
-use super::history::Epoch;
 use super::options::Windows;
 use super::predict::{Prediction, Predictor};
 use super::resident::Resident;
@@ -18,8 +17,8 @@ const PROFILE_RUNS: usize = 30;
 pub struct Fit {
     /// The network, with the weights of its best epoch.
     pub net: PcConvNet,
-    /// Every epoch.
-    pub history: Vec<Epoch>,
+    /// Epochs of all phases, those before an interruption too; whoever watches is told what each gave.
+    pub epochs: usize,
     /// Launches of one step of the last phase.
     pub launches_per_step: usize,
     /// What the steps of the last epoch asked the device for, and how many steps those were; nothing where the device does not
@@ -41,8 +40,8 @@ impl Fit {
     pub fn of(device: &dyn Device, net: PcConvNet, inputs: &Inputs, windows: Windows) -> Result<Self> {
         let data = Resident::new(device, inputs, windows, &net.config, None)?;
         let predictor = Predictor::new(device, &net, &data)?;
-        let (history, launches_per_step, traffic, stopped, step) = (Vec::new(), 0, None, false, None);
-        Ok(Self { net, history, launches_per_step, traffic, stopped, data, predictor, step })
+        let (epochs, launches_per_step, traffic, stopped, step) = (0, 0, None, false, None);
+        Ok(Self { net, epochs, launches_per_step, traffic, stopped, data, predictor, step })
     }
 
     /// Predictions for examples of the inputs it was fitted on.

@@ -1,9 +1,7 @@
 //! What a run tells of each of its epochs.
 
-use serde::{Deserialize, Serialize};
-
 /// What one epoch gave.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Epoch {
     /// Epoch from 1, counted through all phases.
     pub epoch: usize,

@@ -36,7 +36,7 @@ fn options(protocol: Protocol) -> TrainOptions {
 /// Everything that a run is for: the model file's bytes, its history and its predictions.
 fn outcome(
     device: &dyn Device,
-    mut fitted: Fit,
+    (mut fitted, history): (Fit, Vec<Epoch>),
     options: &TrainOptions,
     dir: &Path,
 ) -> (Vec<u8>, Vec<Epoch>, Vec<Prediction>) {
@@ -50,7 +50,7 @@ fn outcome(
         max_references: 6,
         criterion: "overall".into(),
         protocol: options.protocol,
-        epochs: fitted.history.len(),
+        epochs: fitted.epochs,
         threshold: None,
         bins: 5,
         split: SplitInfo { seed: 1, val_fraction: 0.2, test_fraction: 0.2, fold: None },
@@ -58,7 +58,27 @@ fn outcome(
     let path = dir.join("model");
     save(&path, device, &fitted.net, &info).unwrap();
     let predictions = fitted.predict(device, &(0..40).collect::<Vec<_>>()).unwrap();
-    (fs::read(path).unwrap(), fitted.history, predictions)
+    (fs::read(path).unwrap(), history, predictions)
+}
+
+/// Runs to its end, and tells what each epoch gave.
+fn watched(
+    device: &dyn Device,
+    data: &(Inputs, SplitIndices),
+    options: &TrainOptions,
+    resume: Option<State>,
+) -> (Fit, Vec<Epoch>) {
+    let mut history = Vec::new();
+    let mut watch = |epoch: &Epoch, _: &etude::train::Snapshot<'_>| {
+        history.push(epoch.clone());
+        Ok(ControlFlow::Continue(()))
+    };
+    let before = resume.as_ref().map_or(0, State::epochs);
+    let fitted =
+        fit(device, &data.0, &data.1, options, Hooks { resume, progress: Some(&mut watch) }).unwrap();
+    assert!(!fitted.stopped);
+    assert_eq!(fitted.epochs, before + history.len());
+    (fitted, history)
 }
 
 /// Runs until `epochs` are done in all, and leaves the state in a file.
@@ -88,7 +108,7 @@ fn leave(
     )
     .unwrap();
     assert!(fitted.stopped);
-    assert_eq!(fitted.history.len(), epochs);
+    assert_eq!(fitted.epochs, epochs);
     fitted
 }
 
@@ -104,17 +124,13 @@ fn interrupted(options: &TrainOptions) -> Vec<Epoch> {
     let path = dir.path().join("state");
     let cpu = Cpu::<f32>::new(1).unwrap();
     let data = small();
-    let go_on = |state| {
-        let hooks = Hooks { resume: state, ..Hooks::default() };
-        let fitted = fit(&cpu, &data.0, &data.1, options, hooks).unwrap();
-        assert!(!fitted.stopped);
-        outcome(&cpu, fitted, options, dir.path())
-    };
+    let go_on = |state| outcome(&cpu, watched(&cpu, &data, options, state), options, dir.path());
     let whole = go_on(None);
     let epochs = whole.1.len();
+    let from = |epoch: usize| (whole.0.clone(), whole.1[epoch..].to_vec(), whole.2.clone());
     for stop in 1..=epochs {
         leave(&cpu, &data, options, None, stop, &path);
-        assert!(go_on(Some(back(&path))) == whole, "stopped after epoch {stop} of {epochs}");
+        assert!(go_on(Some(back(&path))) == from(stop), "stopped after epoch {stop} of {epochs}");
     }
     let mut state = None;
     for stop in 1..=epochs {
@@ -122,7 +138,7 @@ fn interrupted(options: &TrainOptions) -> Vec<Epoch> {
         state = Some(back(&path));
     }
     assert_eq!(state.as_ref().map(State::epochs), Some(epochs));
-    assert!(go_on(state) == whole, "stopped after every epoch");
+    assert!(go_on(state) == from(epochs), "stopped after every epoch");
     whole.1
 }
 
@@ -142,13 +158,10 @@ fn mse_with_momentum_and_no_validation_does_too() {
     let mut data = small();
     let val = std::mem::take(&mut data.1.val);
     data.1.test.extend(val);
-    let go_on = |state| {
-        let hooks = Hooks { resume: state, ..Hooks::default() };
-        outcome(&cpu, fit(&cpu, &data.0, &data.1, &options, hooks).unwrap(), &options, dir.path())
-    };
-    let whole = go_on(None);
+    let go_on = |state| outcome(&cpu, watched(&cpu, &data, &options, state), &options, dir.path());
+    let (model, history, predictions) = go_on(None);
     leave(&cpu, &data, &options, None, 2, &path);
-    assert!(go_on(Some(back(&path))) == whole);
+    assert!(go_on(Some(back(&path))) == (model, history[2..].to_vec(), predictions));
 }
 
 #[test]
@@ -430,6 +443,12 @@ fn what_cannot_be_taken_up_says_why() {
         Some(HashMap::from([("etude-checkpoint".to_string(), record.clone())])),
     );
     with(&fewer.unwrap(), &["conv1.weight", "given 0 times"]);
+    let history = fs::read(out.join("history.csv")).unwrap();
+    fs::write(out.join("history.csv"), &history[..60]).unwrap();
+    with(&good, &["history.csv", "60 bytes", "fewer"]);
+    fs::remove_file(out.join("history.csv")).unwrap();
+    with(&good, &["history.csv", "read"]);
+    fs::write(out.join("history.csv"), &history).unwrap();
     synth("36");
     with(&good, &["changed", "24 takes", "36"]);
     fs::remove_dir_all(set).unwrap();

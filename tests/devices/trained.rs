@@ -6,7 +6,8 @@ use etude::data::inputs::InputKind;
 use etude::device::Traffic;
 use etude::device::{Cpu, Device};
 use etude::optim::Tensor;
-use etude::train::{Hooks, Pairs, Protocol, TrainOptions, fit};
+use etude::train::{Epoch, Hooks, Pairs, Protocol, Snapshot, TrainOptions, fit};
+use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 /// What a run was, and what came of it.
@@ -47,11 +48,17 @@ pub fn train(device: &dyn Device) -> Vec<Trained> {
     let run = |(kind, protocol)| {
         let (inputs, split) = small(50, kind);
         let options = options(kind, protocol);
-        let fitted = fit(device, &inputs, &split, &options, Hooks::default()).unwrap();
+        let mut losses = Vec::new();
+        let mut watch = |e: &Epoch, _: &Snapshot<'_>| {
+            losses.extend([e.train_loss, e.val_loss.unwrap()]);
+            Ok(ControlFlow::Continue(()))
+        };
+        let hooks = Hooks { progress: Some(&mut watch), ..Hooks::default() };
+        let fitted = fit(device, &inputs, &split, &options, hooks).unwrap();
         Trained {
             kind,
             protocol,
-            losses: fitted.history.iter().flat_map(|e| [e.train_loss, e.val_loss.unwrap()]).collect(),
+            losses,
             tensors: fitted.net.tensors(device).unwrap(),
             #[cfg(feature = "wgpu")]
             launches_per_step: fitted.launches_per_step,

@@ -170,7 +170,11 @@ fn a_run_that_fails_with_files_written_keeps_them() {
 fn tables_have_headers_even_without_rows() {
     let dir = TempDir::new().unwrap();
     let out = OutDir::open(dir.path().join("run")).unwrap();
-    out.history(&[]).unwrap();
+    let history = || fs::read_to_string(out.path().join("history.csv")).unwrap();
+    let mut file = out.history().unwrap();
+    assert_eq!(file.flush().unwrap(), history().len() as u64);
+    assert_eq!(history(), "epoch,phase,lr,train_loss,val_loss,val_r2\n");
+    assert_eq!(out.read_history().unwrap(), []);
     let epoch = EpochRow {
         epoch: 1,
         phase: "mse".into(),
@@ -179,9 +183,26 @@ fn tables_have_headers_even_without_rows() {
         val_loss: None,
         val_r2: Some(0.5),
     };
-    out.history(&[epoch]).unwrap();
-    let text = fs::read_to_string(out.path().join("history.csv")).unwrap();
-    assert_eq!(text, "epoch,phase,lr,train_loss,val_loss,val_r2\n1,mse,0.5,0.25,,0.5\n");
+    file.add(&epoch).unwrap();
+    let bytes = file.flush().unwrap();
+    let text = "epoch,phase,lr,train_loss,val_loss,val_r2\n1,mse,0.5,0.25,,0.5\n";
+    assert_eq!((history().as_str(), bytes), (text, text.len() as u64));
+    assert_eq!(out.read_history().unwrap(), std::slice::from_ref(&epoch));
+    // Rows behind those that a checkpoint knows of are made once more.
+    let next = EpochRow { epoch: 2, ..epoch.clone() };
+    for _ in 0..2 {
+        drop(file);
+        file = out.history_from(bytes).unwrap();
+        file.add(&next).unwrap();
+        file.flush().unwrap();
+        assert_eq!(out.read_history().unwrap(), [epoch.clone(), next.clone()]);
+    }
+    let error = out.history_from(1000).unwrap_err().to_string();
+    assert!(error.contains("history.csv") && error.contains("1000"), "{error}");
+    drop(out.history().unwrap());
+    assert_eq!(out.read_history().unwrap(), [], "a new one begins anew");
+    fs::remove_file(out.path().join("history.csv")).unwrap();
+    assert!(out.history_from(0).unwrap_err().to_string().contains("history.csv"));
     out.predictions(&[]).unwrap();
     let text = fs::read_to_string(out.path().join("predictions.csv")).unwrap();
     assert_eq!(text, "id,performer,split,rating,prediction,pass,fold\n");

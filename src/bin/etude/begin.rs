@@ -17,9 +17,9 @@ pub fn begin(args: &TrainArgs) -> std::result::Result<(Run, Option<State>, Optio
         if let Some(out) = out.as_ref().filter(|_| !args.overwrite) {
             must_be_new(out)?;
         }
-        let (args, files) = (args.run.clone(), args.files.clone());
-        let (folds, history, predictions) = (vec![], vec![], vec![]);
-        let run = Run { args, files, device, threads, seconds: 0.0, folds, history, predictions };
+        let (args, files, folds, predictions) = (args.run.clone(), args.files.clone(), vec![], vec![]);
+        let (seconds, epochs, history) = (0.0, 0, 0);
+        let run = Run { args, files, device, threads, seconds, folds, epochs, history, predictions };
         return Ok((run, None, out));
     };
     let path = dir.join(CHECKPOINT);

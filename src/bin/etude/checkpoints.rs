@@ -1,43 +1,55 @@
-//! Checkpoints, now and then, while a run trains.
+//! What a run writes while it trains: its history, and checkpoints now and then.
 
 use crate::out::tell;
 use crate::run::{Clock, Run};
-use etude::report::files::{CHECKPOINT, OutDir};
+use etude::report::files::{CHECKPOINT, EpochRow, History, OutDir};
 use etude::train::Snapshot;
 use etude::{Error, Result};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Where they go, and when the last one did.
+/// The history, where checkpoints go, and when the last one did.
 pub struct Checkpoints {
-    path: PathBuf,
+    history: History,
+    /// None where the record, which is text, cannot hold the path of the data.
+    path: Option<PathBuf>,
     every: Duration,
     written: Instant,
     clock: Clock,
 }
 
 impl Checkpoints {
-    /// Those of a run in `out`, from whose options its data can be found again from wherever it is taken up; none where the
-    /// record, which is text, cannot hold its path.
-    pub fn of(run: &mut Run, out: &OutDir, clock: Clock) -> Result<Option<Self>> {
+    /// Those of a run in `out`, from whose options its data can be found again from wherever it is taken up.
+    pub fn of(run: &mut Run, out: &OutDir, clock: Clock) -> Result<Self> {
+        let mut path = Some(out.path().join(CHECKPOINT));
         if let Some(data) = &mut run.args.data {
             *data = std::path::absolute(&data).map_err(Error::io(&data, "find"))?;
             if data.to_str().is_none() {
                 tell!("note: the path of the data is not Unicode, so no checkpoints are written");
-                return Ok(None);
+                path = None;
             }
         }
         let every = Duration::from_secs(run.args.checkpoint_every);
-        Ok(Some(Self { path: out.path().join(CHECKPOINT), every, written: Instant::now(), clock }))
+        let history = if run.epochs == 0 { out.history()? } else { out.history_from(run.history)? };
+        Ok(Self { history, path, every, written: Instant::now(), clock })
     }
 
-    /// Writes one if it is time, or `now_or_never`.
-    pub fn keep(&mut self, now: &Snapshot<'_>, run: &mut Run, now_or_never: bool) -> Result<()> {
-        if now_or_never || self.written.elapsed() >= self.every {
+    /// Notes an epoch, and writes a checkpoint if it is time, or `at_once`.
+    pub fn keep(&mut self, row: &EpochRow, now: &Snapshot<'_>, run: &mut Run, at_once: bool) -> Result<()> {
+        self.history.add(row)?;
+        let due = at_once || self.written.elapsed() >= self.every;
+        if let Some(path) = self.path.as_ref().filter(|_| due) {
             run.seconds = self.clock.seconds();
-            now.state()?.save(&self.path, run)?;
+            // What the checkpoint counts on is there first.
+            run.history = self.history.flush()?;
+            now.state()?.save(path, run)?;
             self.written = Instant::now();
         }
         Ok(())
+    }
+
+    /// Writes what is left of the history.
+    pub fn finish(mut self) -> Result<()> {
+        self.history.flush().map(drop)
     }
 }

@@ -58,12 +58,11 @@ impl Fold<'_> {
             tell!("fold {i} of {k}: {} takes, R² {r2:.3}", self.split.test.len());
         }
         run.folds.push(metrics);
-        run.history.extend(fitted.history.iter().map(|epoch| self.epoch_row(epoch)));
         if let Some(out) = session.out {
             self.add_predictions(session, &mut fitted, &tested, run)?;
             let name =
                 self.number.map_or("model.safetensors".to_string(), |(i, _)| format!("fold-{i}.safetensors"));
-            let info = self.model_info(session, fitted.history.len(), threshold);
+            let info = self.model_info(session, fitted.epochs, threshold);
             model::save(&out.path().join(name), device, &fitted.net, &info)?;
         }
         Ok(Some(Trained {
@@ -90,8 +89,9 @@ impl Fold<'_> {
             let val = e.val_loss.map_or(String::new(), |v| format!(", validation {v:.4}"));
             progress.set_message(format!("{} loss {:.4}{val}", e.phase, e.train_loss));
             let stop = signals::asked().is_some();
+            run.epochs += 1;
             if let Some(checkpoints) = &mut checkpoints {
-                checkpoints.keep(now, run, stop)?;
+                checkpoints.keep(&self.epoch_row(e), now, run, stop)?;
             }
             Ok(if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         };

@@ -19,7 +19,7 @@ pub fn report(session: &Session<'_>, run: &Run, last: &Trained, seconds: f64) ->
         device: session.device.name(),
         protocol: session.options.protocol.name().to_string(),
         seed: session.args.seed,
-        epochs: run.history.len() as u64,
+        epochs: run.epochs,
         seconds,
         parameters: last.parameters as u64,
         launches_per_step: last.launches_per_step as u64,
@@ -42,12 +42,12 @@ pub fn write(
     last: &Trained,
     report: &RunReport,
 ) -> Result<()> {
-    out.history(&run.history)?;
     out.predictions(&run.predictions)?;
     out.metrics(report)?;
     let folds = session.args.folds.is_some();
-    let first = run.history.iter().take_while(|row| !folds || row.phase.ends_with("(fold 1)"));
-    out.write("history.svg", history_svg(&first.cloned().collect::<Vec<_>>())?.as_bytes())?;
+    let mut first = out.read_history()?;
+    first.retain(|row| !folds || row.phase.ends_with("(fold 1)"));
+    out.write("history.svg", history_svg(&first)?.as_bytes())?;
     out.write("scatter.svg", scatter(run)?.as_bytes())?;
     let Grades { ratings, embedding, .. } = &last.grades;
     let svg = embedding_svg(embedding, ratings.len(), session.options.net.embedding(), ratings)?;

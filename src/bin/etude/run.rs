@@ -1,7 +1,7 @@
 //! What a run of `etude train` keeps of itself.
 
 use crate::args::{DataArgs, DeviceName, RunArgs};
-use etude::report::files::{EpochRow, PredictionRow};
+use etude::report::files::PredictionRow;
 use etude::report::metrics::Metrics;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
@@ -17,7 +17,10 @@ pub struct Run {
     pub seconds: f64,
     /// The test of each finished fold.
     pub folds: Vec<Metrics>,
-    pub history: Vec<EpochRow>,
+    /// Epochs of all folds.
+    pub epochs: u64,
+    /// Bytes of `history.csv` that tell of them.
+    pub history: u64,
     pub predictions: Vec<PredictionRow>,
 }
 

@@ -127,7 +127,7 @@ fn train_folds(
     clock: Clock,
 ) -> etude::Result<Result<Trained, Signal>> {
     let mut checkpoints = match session.out {
-        Some(out) => Checkpoints::of(run, out, clock)?,
+        Some(out) => Some(Checkpoints::of(run, out, clock)?),
         None => None,
     };
     let mut last = None;
@@ -138,6 +138,9 @@ fn train_folds(
         if let (None, Some(signal)) = (&last, signals::asked()) {
             return Ok(Err(signal));
         }
+    }
+    if let Some(checkpoints) = checkpoints {
+        checkpoints.finish()?;
     }
     last.map(Ok).ok_or_else(|| Error::config("the checkpoint is of a run that has no fold left to train"))
 }
