@@ -171,7 +171,8 @@ fn hz(
     for (row, &value) in f0.iter().enumerate() {
         let certain = confidence.is_none_or(|c| c[row] >= options.min_confidence);
         if let Some(c) = confidence.map(|c| c[row])
-            && (c < 0.0 || c > 1.0)
+            && !c.is_nan()
+            && !(0.0..=1.0).contains(&c)
         {
             return Err(Fault::new(table.lines[row], format!("confidence {c} is not in 0..=1")));
         }
@@ -190,7 +191,7 @@ fn hz(
     if doubtful {
         notes.push("rows of little confidence are unvoiced");
     }
-    let suspicious = |v: &f64| !(*v > 0.0) || (v.fract() == 0.0 && (20.0..=127.0).contains(v));
+    let suspicious = |v: &f64| v.is_nan() || *v <= 0.0 || (v.fract() == 0.0 && (20.0..=127.0).contains(v));
     if unit == F0Unit::Hz && f0.len() > 1 && f0.iter().all(suspicious) {
         notes.push("every f0 is a whole number of at most 127: are they MIDI note numbers, not Hz?");
     }
