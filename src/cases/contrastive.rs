@@ -157,7 +157,7 @@ fn no_numbers(
                 contrastive(g, v[0], v[1], opts)
             }));
         }
-        if stored == Elem::Real && n % 2 == 0 {
+        if stored == Elem::Real && n.is_multiple_of(2) {
             let pairing = Input::index(&[n], (0..n as u32).rev().collect());
             cases.push(Case::new(
                 "contrastive",
