@@ -350,10 +350,8 @@ fn a_message_quotes_no_more_than_one_can_read() {
         let message = fault(&lines).1;
         assert!(message.len() < 700 && !message.contains('\u{1b}'), "{} bytes", message.len());
     }
-    let wide = vec![
-        format!("{},path,performer", vec!["y"; 3000].join(",")),
-        format!("{}a.txt,x", "1,".repeat(3000)),
-    ];
+    let wide =
+        [format!("{},path,performer", vec!["y"; 3000].join(",")), format!("{}a.txt,x", "1,".repeat(3000))];
     let wide: Vec<&str> = wide.iter().map(String::as_str).collect();
     assert!(read(&wide).notes[0].len() < 200);
 }
