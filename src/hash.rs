@@ -1,4 +1,7 @@
 //! FNV-1a, which no release of the standard library changes.
+//!
+//! It finds accidents: two texts that differ in one byte never share a hash, others once in 2⁶⁴. Whoever wants two texts of one
+//! hash can make them.
 
 /// The 64-bit hash of what it is fed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +18,13 @@ impl Fnv1a {
     pub fn add(&mut self, bytes: &[u8]) {
         for &b in bytes {
             self.0 = (self.0 ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    /// Feeds words, a step each: four times as fast, and still no two values of one word give the same hash.
+    pub fn add_words(&mut self, words: &[u32]) {
+        for &word in words {
+            self.0 = (self.0 ^ u64::from(word)).wrapping_mul(0x0100_0000_01b3);
         }
     }
 

@@ -2,7 +2,9 @@
 
 use crate::audio::Scale;
 use crate::data::inputs::InputKind;
+use crate::data::known::KnownTakes;
 use crate::device::Device;
+use crate::names::quoted;
 use crate::net::{NetConfig, PcConvNet};
 use crate::optim::Tensor;
 use crate::tensor_file::TensorFile;
@@ -11,26 +13,12 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-const MODEL: TensorFile = TensorFile { name: "model", key: "etude", format: ModelInfo::FORMAT };
-
-/// Which takes a model was trained on.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct SplitInfo {
-    /// Seed of the split.
-    pub seed: u64,
-    /// Share of the performers validated on.
-    pub val_fraction: f64,
-    /// Share of the performers tested on, without folds.
-    pub test_fraction: f64,
-    /// Number of folds and this model's own, from 1.
-    pub fold: Option<(usize, usize)>,
-}
+const MODEL: TensorFile = TensorFile { name: "model", key: "etude", format: 2 };
 
 /// What a model file says beside its weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ModelInfo {
-    /// Version of this record.
-    pub format: u32,
     /// Version of the crate that wrote it.
     pub version: String,
     /// Shape of the network.
@@ -53,49 +41,105 @@ pub struct ModelInfo {
     pub threshold: Option<f32>,
     /// Label bins of the embedding's metrics.
     pub bins: usize,
-    /// Which takes it was trained on.
-    pub split: SplitInfo,
+    /// Seed of the run, and of the synthetic set where it was trained on that.
+    pub seed: u64,
+    /// This model's own fold, from 1, and how many there were, where there were folds.
+    pub fold: Option<(usize, usize)>,
+    /// The takes that it was trained, validated and tested on.
+    pub takes: KnownTakes,
 }
 
 impl ModelInfo {
-    /// The version written today, and the only one read.
-    pub const FORMAT: u32 = 1;
-
     /// How rows become columns.
     pub fn windows(&self) -> Windows {
         Windows::of(self.input, self.scale.semitone())
+    }
+
+    /// Checks that every field is within its range.
+    fn check(&self) -> Result<()> {
+        self.net.check()?;
+        let within = |fits: bool, what: &str, value: &dyn std::fmt::Display| match fits {
+            true => Ok(()),
+            false => Err(Error::config(format!("{what} {value} is out of range"))),
+        };
+        within(self.net.channels == self.input.channels(), "input channels:", &self.net.channels)?;
+        within(self.hop > 0.0 && self.hop <= 1.0, "hop", &self.hop)?;
+        let least = usize::from(self.input.needs_reference());
+        within(self.max_references >= least, "references per take:", &self.max_references)?;
+        within((1..=1 << 40).contains(&self.epochs), "epochs:", &self.epochs)?;
+        if let Some(threshold) = self.threshold {
+            within((0.0..=1.0).contains(&threshold), "threshold", &threshold)?;
+        }
+        within((2..=1 << 24).contains(&self.bins), "bins:", &self.bins)?;
+        if let Some((fold, folds)) = self.fold {
+            within((1..=folds).contains(&fold), "fold", &format!("{fold} of {folds}"))?;
+        }
+        Ok(())
+    }
+
+    /// Checks that `tensors` are those of the network, before anything as large as it says is made.
+    fn check_shapes(&self, tensors: &[Tensor]) -> Result<()> {
+        let wanted = self.net.tensors().concat();
+        if wanted.len() != tensors.len() {
+            return Err(Error::config(format!("{} tensors, but {} are named", tensors.len(), wanted.len())));
+        }
+        for (name, shape) in &wanted {
+            match tensors.iter().find(|t| t.name == *name) {
+                Some(t) if t.shape == *shape => {}
+                Some(t) => {
+                    let message = format!("{} should have shape {shape:?}, has {:?}", quoted(name), t.shape);
+                    return Err(Error::config(message));
+                }
+                None => return Err(Error::config(format!("{} is missing", quoted(name)))),
+            }
+        }
+        Ok(())
     }
 }
 
 /// Writes a model file, whole or not at all. The same model gives the same bytes.
 ///
 /// # Errors
-/// When the device or the file system fails.
+/// When a field is out of range, or the device or the file system fails.
 pub fn save(path: &Path, device: &dyn Device, net: &PcConvNet, info: &ModelInfo) -> Result<()> {
+    info.check()?;
     MODEL.write(path, &net.tensors(device)?, info)
 }
 
 /// Reads a model file's record and weights.
 ///
 /// # Errors
-/// When the file cannot be read, is truncated, is no safetensors file, or is not a model of ours.
+/// When the file cannot be read, is truncated or damaged, is no safetensors file or not a model of ours, when a field of its
+/// record is out of range or a weight not finite, or when its tensors are not those of the network that it describes.
 pub fn read(path: &Path) -> Result<(ModelInfo, Vec<Tensor>)> {
-    let (info, tensors) = MODEL.read(path)?;
-    if let Some(t) = tensors.iter().find(|t| t.values.iter().any(|v| !v.is_finite())) {
-        let message = format!("tensor `{}` holds a value that is not finite", t.name);
-        return Err(Error::data(path, None, message));
-    }
+    checked(path, MODEL.read(path)?)
+}
+
+/// [`read`] of the bytes of a file; `path` is what errors name.
+///
+/// # Errors
+/// As [`read`].
+pub fn parse(path: &Path, bytes: &[u8]) -> Result<(ModelInfo, Vec<Tensor>)> {
+    checked(path, MODEL.parse(path, bytes)?)
+}
+
+fn checked(path: &Path, (info, tensors): (ModelInfo, Vec<Tensor>)) -> Result<(ModelInfo, Vec<Tensor>)> {
+    info.check().map_err(|e| Error::data(path, None, format!("has a record that cannot be right: {e}")))?;
+    info.check_shapes(&tensors).map_err(|e| disagree(path, e))?;
     Ok((info, tensors))
+}
+
+fn disagree(path: &Path, e: Error) -> Error {
+    Error::data(path, None, format!("weights and configuration disagree: {e}"))
 }
 
 /// Reads a model file onto a device.
 ///
 /// # Errors
-/// As [`read`]; or when weights and configuration disagree, or the device refuses.
+/// As [`read`]; or when the device refuses.
 pub fn load(path: &Path, device: &dyn Device) -> Result<(ModelInfo, PcConvNet)> {
     let (info, tensors) = read(path)?;
-    let fault = |e: Error| Error::data(path, None, format!("weights and configuration disagree: {e}"));
-    let net = PcConvNet::new(device, info.net.clone(), 0).map_err(fault)?;
-    net.load(device, &tensors).map_err(fault)?;
+    let net = PcConvNet::new(device, info.net.clone(), 0).map_err(|e| disagree(path, e))?;
+    net.load(device, &tensors).map_err(|e| disagree(path, e))?;
     Ok((info, net))
 }

@@ -11,8 +11,12 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+/// Most input frames: six minutes at the default hop. What a batch takes grows with them.
+const MAX_FRAMES: usize = 1 << 16;
+
 /// One layer of the encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LayerConfig {
     /// Output channels.
     pub channels: usize,
@@ -24,6 +28,7 @@ pub struct LayerConfig {
 
 /// What the network is made of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NetConfig {
     /// Input channels, C.
     pub channels: usize,
@@ -64,7 +69,30 @@ impl NetConfig {
         self.layers.iter().fold(frames, |t, l| frames_after(t, l.taps, l.stride)).max(1)
     }
 
-    /// Checks that every width is at least 1, that frames are left after each layer, and the probability of dropout.
+    /// Name and shape of every tensor of the encoder, of the head, and of the running statistics.
+    pub fn tensors(&self) -> [Vec<(String, Vec<usize>)>; 3] {
+        let (mut encoder, mut running) = (Vec::new(), Vec::new());
+        let mut cin = self.channels;
+        for (i, l) in self.layers.iter().enumerate() {
+            let i = i + 1;
+            encoder.push((format!("conv{i}.weight"), vec![l.channels, cin, l.taps]));
+            encoder.push((format!("norm{i}.gamma"), vec![l.channels]));
+            encoder.push((format!("norm{i}.beta"), vec![l.channels]));
+            running.push((format!("norm{i}.running_mean"), vec![l.channels]));
+            running.push((format!("norm{i}.running_var"), vec![l.channels]));
+            cin = l.channels;
+        }
+        let head = vec![
+            ("hidden.weight".to_string(), vec![self.hidden, cin]),
+            ("hidden.bias".to_string(), vec![self.hidden]),
+            ("out.weight".to_string(), vec![1, self.hidden]),
+            ("out.bias".to_string(), vec![1]),
+        ];
+        [encoder, head, running]
+    }
+
+    /// Checks that every width is at least 1, the number of frames, that some are left after each layer, and the probability of
+    /// dropout.
     ///
     /// # Errors
     /// Naming what does not fit.
@@ -73,6 +101,12 @@ impl NetConfig {
             return Err(Error::config(
                 "the network needs input channels, at least one layer and a hidden width",
             ));
+        }
+        if self.frames > MAX_FRAMES {
+            return Err(Error::config(format!(
+                "{} input frames: at most {MAX_FRAMES} are taken",
+                self.frames
+            )));
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(Error::config(format!("dropout must be in [0, 1), is {}", self.dropout)));
@@ -83,6 +117,14 @@ impl NetConfig {
                 return Err(Error::config(format!(
                     "layer {}: channels, taps and stride must be at least 1",
                     i + 1
+                )));
+            }
+            if l.stride > self.frames {
+                return Err(Error::config(format!(
+                    "layer {}: stride {} is longer than all {} frames",
+                    i + 1,
+                    l.stride,
+                    self.frames
                 )));
             }
             if frames_after(t, l.taps, l.stride) == 0 {
@@ -136,23 +178,7 @@ impl PcConvNet {
     /// When the configuration does not fit, or the device refuses.
     pub fn new(device: &dyn Device, config: NetConfig, seed: u64) -> Result<Self> {
         config.check()?;
-        let (mut encoder, mut running) = (Vec::new(), Vec::new());
-        let mut cin = config.channels;
-        for (i, l) in config.layers.iter().enumerate() {
-            let i = i + 1;
-            encoder.push((format!("conv{i}.weight"), vec![l.channels, cin, l.taps]));
-            encoder.push((format!("norm{i}.gamma"), vec![l.channels]));
-            encoder.push((format!("norm{i}.beta"), vec![l.channels]));
-            running.push((format!("norm{i}.running_mean"), vec![l.channels]));
-            running.push((format!("norm{i}.running_var"), vec![l.channels]));
-            cin = l.channels;
-        }
-        let head = vec![
-            ("hidden.weight".to_string(), vec![config.hidden, cin]),
-            ("hidden.bias".to_string(), vec![config.hidden]),
-            ("out.weight".to_string(), vec![1, config.hidden]),
-            ("out.bias".to_string(), vec![1]),
-        ];
+        let [encoder, head, running] = config.tensors();
         let set = |tensors: &[(String, Vec<usize>)]| {
             ParamSet::new(device, &tensors.iter().map(|(n, s)| (n, s.as_slice())).collect::<Vec<_>>())
         };

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
+use super::contents::Contents;
 use super::recordings::{Recordings, Reference, Take};
 use super::split::{self, Split, SplitIndices};
 use crate::audio::{AlignOptions, CHANNELS, Contour, Scale, align};
@@ -97,6 +98,8 @@ pub struct Example {
     pub pass: Option<bool>,
     /// The part of the split the data itself puts it in, if it does.
     pub split: Option<Split>,
+    /// Digests of what the rows were made of.
+    pub contents: Contents,
     /// At least one, one per reference where the kind has references. Train on a random one and predict
     /// the mean over all of them.
     pub rows: Vec<Row>,
@@ -152,6 +155,7 @@ impl Inputs {
                     rating,
                     pass: take.pass,
                     split: take.split,
+                    contents: Contents::of(&take.contour, &references),
                     rows,
                 })
             })

@@ -4,10 +4,12 @@
 //! takes; [`split`] divides them by performer.
 
 mod columns;
+mod contents;
 mod f0_notes;
 pub mod fba;
 mod files;
 pub mod inputs;
+pub mod known;
 mod litter;
 mod load;
 mod load_options;
@@ -20,6 +22,7 @@ pub mod split;
 pub mod synth;
 mod table;
 
+pub use contents::Contents;
 pub use inputs::{Example, InputKind, InputOptions, Inputs, Row};
 pub use load::load;
 pub use load_options::LoadOptions;

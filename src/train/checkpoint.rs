@@ -1,6 +1,9 @@
 //! A run between two epochs, in memory and in a file.
 
+use super::data_id::DataId;
+use super::phase::Phase;
 use crate::data::inputs::Inputs;
+use crate::data::split::SplitIndices;
 use crate::device::Device;
 use crate::hash::Fnv1a;
 use crate::net::PcConvNet;
@@ -11,10 +14,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-const CHECKPOINT: TensorFile = TensorFile { name: "checkpoint", key: "etude-checkpoint", format: 2 };
+const CHECKPOINT: TensorFile = TensorFile { name: "checkpoint", key: "etude-checkpoint", format: 3 };
 
 /// The phases, epochs and losses that a run has behind it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Position {
     /// Index of the phase.
     pub phase: usize,
@@ -28,41 +32,18 @@ pub(super) struct Position {
     pub done: usize,
 }
 
-/// What a run was fitted on, to tell when that has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-struct DataId {
-    examples: usize,
-    channels: usize,
-    /// Of names, performers and ratings.
-    digest: u64,
-}
-
-impl DataId {
-    fn of(inputs: &Inputs) -> Self {
-        let mut digest = Fnv1a::default();
-        let mut add = |bytes: &[u8]| {
-            digest.add(bytes);
-            digest.add(&[0]);
-        };
-        for e in &inputs.examples {
-            add(e.id.as_bytes());
-            add(e.performer.as_bytes());
-            add(&e.rating.to_bits().to_le_bytes());
-            add(&[e.pass.map_or(2, u8::from)]);
-        }
-        Self { examples: inputs.examples.len(), channels: inputs.channels, digest: digest.get() }
-    }
-}
-
 /// Everything a run needs to go on, bit for bit, from the end of an epoch: `fit` takes it back.
 ///
 /// Holds single precision, what every device but the f64 oracle computes in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct State {
     position: Position,
     /// Steps the optimizer of the phase took.
     steps: u32,
     data: DataId,
+    /// Digest of the examples that are trained and validated on.
+    split: u64,
     /// `net/…`, `best/…` and `optimizer/…`.
     #[serde(skip)]
     tensors: Vec<Tensor>,
@@ -70,8 +51,8 @@ pub struct State {
 
 /// The file's record: the state, and what the caller adds.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Record<S, R> {
-    format: u32,
     version: String,
     state: S,
     run: R,
@@ -93,17 +74,28 @@ impl State {
     /// When the file system fails, or `run` cannot be told in JSON.
     pub fn save(&self, path: &Path, run: &impl Serialize) -> Result<()> {
         let version = env!("CARGO_PKG_VERSION").to_string();
-        let record = Record { format: CHECKPOINT.format, version, state: self, run };
+        let record = Record { version, state: self, run };
         CHECKPOINT.write(path, &self.tensors, &record)
     }
 
     /// Reads a checkpoint and what the caller added.
     ///
     /// # Errors
-    /// When the file cannot be read, is truncated, is something else, or is of another version.
+    /// When the file cannot be read, is truncated or damaged, is something else, or is of another version.
     pub fn read<R: DeserializeOwned>(path: &Path) -> Result<(Self, R)> {
-        let (record, tensors) = CHECKPOINT.read::<Record<Self, R>>(path)?;
-        Ok((Self { tensors, ..record.state }, record.run))
+        Ok(Self::of_record(CHECKPOINT.read(path)?))
+    }
+
+    /// [`State::read`] of the bytes of a file; `path` is what errors name.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn parse<R: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<(Self, R)> {
+        Ok(Self::of_record(CHECKPOINT.parse(path, bytes)?))
+    }
+
+    fn of_record<R>((record, tensors): (Record<Self, R>, Vec<Tensor>)) -> (Self, R) {
+        (Self { tensors, ..record.state }, record.run)
     }
 
     /// Checks that `inputs` are what the run began with.
@@ -111,27 +103,35 @@ impl State {
     /// # Errors
     /// Saying what differs.
     pub fn check(&self, inputs: &Inputs) -> Result<()> {
-        let (then, now) = (self.data, DataId::of(inputs));
-        if then == now {
-            return Ok(());
-        }
-        let what = if (then.examples, then.channels) == (now.examples, now.channels) {
-            "its takes, performers or ratings differ".to_string()
-        } else {
-            format!(
-                "it had {} takes in {} channels, now {} in {}",
-                then.examples, then.channels, now.examples, now.channels
-            )
-        };
-        Err(Error::config(format!(
-            "the data has changed since the checkpoint was written: {what}; restore the data, or train anew"
-        )))
+        self.check_data(&DataId::of(inputs))
     }
 
-    /// The run so far, once its phase is known to exist.
-    pub(super) fn position(&self, phases: usize) -> Result<&Position> {
-        if self.position.phase >= phases {
-            return Err(misfit(format!("it is in phase {} of {phases}", self.position.phase + 1)));
+    /// [`State::check`] of the inputs' digests.
+    pub(super) fn check_data(&self, now: &DataId) -> Result<()> {
+        match self.data.differs(now) {
+            None => Ok(()),
+            Some(what) => Err(Error::config(format!(
+                "the data has changed since the checkpoint was written: {what}; restore the data, or train anew"
+            ))),
+        }
+    }
+
+    /// The run so far, once it is known to fit the split and the phases, of so many epochs at most.
+    pub(super) fn position(&self, split: &SplitIndices, phases: &[Phase]) -> Result<&Position> {
+        let Position { phase, epoch, since, done, .. } = &self.position;
+        let Some(most) = phases.get(*phase).map(|phase| phase.epochs) else {
+            return Err(misfit(format!("it is in phase {} of {}", phase.saturating_add(1), phases.len())));
+        };
+        if *epoch > most {
+            return Err(misfit(format!("it is in epoch {epoch} of {most}")));
+        }
+        // Counted through all phases, the last of them in this one.
+        let before: usize = phases[..*phase].iter().map(|phase| phase.epochs).sum();
+        if done < epoch || done - epoch > before || since > epoch {
+            return Err(misfit(format!("it counts {done} epochs in all")));
+        }
+        if self.split != split_digest(split) {
+            return Err(misfit("it was trained and validated on other parts of the data".into()));
         }
         Ok(&self.position)
     }
@@ -141,13 +141,20 @@ impl State {
         self.tensors.iter().filter_map(strip).collect()
     }
 
-    /// Writes network and optimizer; gives the weights of the best epoch, if there is one.
+    /// Writes network and optimizer, of `steps` steps an epoch; gives the weights of the best epoch, if there is one.
     pub(super) fn restore(
         &self,
         device: &dyn Device,
         net: &PcConvNet,
         optimizer: &mut Optimizer,
+        steps: usize,
     ) -> Result<Vec<Tensor>> {
+        if self.steps as usize != (self.position.epoch * steps).min(u32::MAX as usize) {
+            return Err(misfit(format!(
+                "{} steps are not {} epochs of {steps}",
+                self.steps, self.position.epoch
+            )));
+        }
         for (name, buf) in optimizer.states() {
             let full = format!("optimizer/{name}");
             let found = self.tensors.iter().find(|t| t.name == full && t.values.len() == buf.len());
@@ -167,6 +174,16 @@ impl State {
     }
 }
 
+/// Digest of the examples trained and validated on.
+fn split_digest(split: &SplitIndices) -> u64 {
+    let mut digest = Fnv1a::default();
+    for part in [&split.train, &split.val] {
+        digest.add(&(part.len() as u64).to_le_bytes());
+        part.iter().for_each(|&e| digest.add(&(e as u64).to_le_bytes()));
+    }
+    digest.get()
+}
+
 fn misfit(what: String) -> Error {
     Error::config(format!("the checkpoint does not fit the options: {what}"))
 }
@@ -174,7 +191,8 @@ fn misfit(what: String) -> Error {
 /// A run between two epochs, as whoever watches it sees it.
 pub struct Snapshot<'a> {
     pub(super) device: &'a dyn Device,
-    pub(super) inputs: &'a Inputs,
+    pub(super) data: &'a DataId,
+    pub(super) split: &'a SplitIndices,
     pub(super) net: &'a PcConvNet,
     pub(super) optimizer: &'a Optimizer,
     pub(super) best: &'a [Tensor],
@@ -199,7 +217,8 @@ impl Snapshot<'_> {
         Ok(State {
             position: self.position.clone(),
             steps: self.optimizer.steps(),
-            data: DataId::of(self.inputs),
+            data: self.data.clone(),
+            split: split_digest(self.split),
             tensors,
         })
     }

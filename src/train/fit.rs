@@ -1,6 +1,7 @@
 //! Fitting one network to one split.
 
 use super::checkpoint::{Position, Snapshot, State};
+use super::data_id::DataId;
 use super::feed::EpochInputs;
 use super::fitted::Fit;
 use super::history::Epoch;
@@ -57,15 +58,16 @@ pub fn fit(
         return Err(Error::config(format!("{} training takes: at least 2 are needed", split.train.len())));
     }
     let phases = phases(options);
+    let data_id = DataId::of(inputs);
     let position = match &resume {
         Some(state) => {
-            state.check(inputs)?;
-            state.position(phases.len())?.clone()
+            state.check_data(&data_id)?;
+            state.position(split, &phases)?.clone()
         }
         None => Position::default(),
     };
     let most_epochs = phases.iter().map(|p| p.epochs).sum();
-    let mut run = Run::new(device, inputs, split, options, most_epochs, position)?;
+    let mut run = Run::new(device, (inputs, data_id), split, options, most_epochs, position)?;
     let (mut last, mut stopped) = (None, false);
     for (number, phase) in phases.iter().enumerate().skip(run.position.phase) {
         let mut training = run.begin(number, phase, resume.take())?;
@@ -82,6 +84,7 @@ pub fn fit(
 struct Run<'a> {
     device: &'a dyn Device,
     inputs: &'a Inputs,
+    data_id: DataId,
     split: &'a SplitIndices,
     options: &'a TrainOptions,
     net: PcConvNet,
@@ -102,7 +105,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(
         device: &'a dyn Device,
-        inputs: &'a Inputs,
+        (inputs, data_id): (&'a Inputs, DataId),
         split: &'a SplitIndices,
         options: &'a TrainOptions,
         most_epochs: usize,
@@ -119,6 +122,7 @@ impl<'a> Run<'a> {
         Ok(Self {
             device,
             inputs,
+            data_id,
             split,
             options,
             net,
@@ -139,7 +143,9 @@ impl<'a> Run<'a> {
         let method = self.options.method;
         let mut training = Training::record(self.device, &self.net, &self.data, phase, method, sizes)?;
         match state {
-            Some(state) => self.best = state.restore(self.device, &self.net, &mut training.optimizer)?,
+            Some(state) => {
+                self.best = state.restore(self.device, &self.net, &mut training.optimizer, self.steps)?
+            }
             None => {
                 let done = self.position.done;
                 self.position = Position { phase: number, done, ..Position::default() };
@@ -292,7 +298,8 @@ impl<'a> Run<'a> {
     fn snapshot<'b>(&'b self, training: &'b Training) -> Snapshot<'b> {
         Snapshot {
             device: self.device,
-            inputs: self.inputs,
+            data: &self.data_id,
+            split: self.split,
             net: &self.net,
             optimizer: &training.optimizer,
             best: &self.best,

@@ -5,6 +5,7 @@
 
 mod batch;
 mod checkpoint;
+mod data_id;
 mod feed;
 mod fit;
 mod fitted;

@@ -3,6 +3,10 @@
 
 /// What works, what is refused, what is left behind.
 mod commands;
+/// Models and checkpoints that are damaged, or say what cannot be.
+mod damage;
+/// Which takes a model is tested on.
+mod eval;
 /// Inputs that are no files, or no files of ours.
 mod inputs;
 /// What the machine brings.
@@ -12,8 +16,14 @@ mod machine;
 mod pipes;
 /// Runs that were cut short and taken up again.
 mod resume;
+/// Changed files with a checksum that is right.
+#[path = "../common/seal.rs"]
+mod seal;
 /// Being asked to stop.
 #[cfg(unix)]
 mod signals;
+/// Something small to train.
+#[path = "../common/tiny.rs"]
+mod tiny;
 /// Directories that are in use, or were.
 mod used;

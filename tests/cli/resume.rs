@@ -1,12 +1,15 @@
 //! A run that was cut short and taken up again ends with the same bits; what cannot be taken up says why.
 
+use crate::eval::sharpen;
+use crate::seal::seal;
 use assert_cmd::cargo::cargo_bin;
 use etude::audio::Scale;
 use etude::data::inputs::{InputKind, InputOptions, Inputs};
+use etude::data::known::KnownTakes;
 use etude::data::split::SplitIndices;
 use etude::data::synth::{SynthOptions, generate};
 use etude::device::{Cpu, Device};
-use etude::model::{ModelInfo, SplitInfo, save};
+use etude::model::{ModelInfo, save};
 use etude::ops::optim::Sgd;
 use etude::optim::{Method, Schedule};
 use etude::train::{Epoch, Fit, Hooks, Pairs, Prediction, Protocol, State, TrainOptions, fit};
@@ -41,7 +44,6 @@ fn outcome(
     dir: &Path,
 ) -> (Vec<u8>, Vec<Epoch>, Vec<Prediction>) {
     let info = ModelInfo {
-        format: ModelInfo::FORMAT,
         version: String::new(),
         net: options.net.clone(),
         input: InputKind::AlignmentPath,
@@ -53,7 +55,9 @@ fn outcome(
         epochs: fitted.epochs,
         threshold: None,
         bins: 5,
-        split: SplitInfo { seed: 1, val_fraction: 0.2, test_fraction: 0.2, fold: None },
+        seed: 1,
+        fold: None,
+        takes: KnownTakes::default(),
     };
     let path = dir.join("model");
     save(&path, device, &fitted.net, &info).unwrap();
@@ -250,7 +254,7 @@ fn a_state_that_does_not_fit_is_refused() {
     let same = options(Protocol::TwoPhase);
     let mut inputs = data.0.clone();
     inputs.examples.pop();
-    refused(&inputs, &same, &["changed", "40 takes in 14 channels", "39 in 14"]);
+    refused(&inputs, &same, &["changed", "40 takes", "now 39"]);
     inputs = data.0.clone();
     inputs.examples[3].rating += 0.1;
     refused(&inputs, &same, &["changed", "ratings"]);
@@ -433,8 +437,8 @@ fn what_cannot_be_taken_up_says_why() {
     };
     with(&under("etude", &record), &["not a checkpoint", "etude-checkpoint"]);
     with(&under("etude-checkpoint", "{}"), &["metadata", "format"]);
-    for (format, words) in [(1, "older version"), (3, "newer version")] {
-        let other = record.replacen("\"format\":2", &format!("\"format\":{format}"), 1);
+    for (format, words) in [(2, "older version"), (4, "newer version")] {
+        let other = record.replacen("\"format\":3", &format!("\"format\":{format}"), 1);
         assert_ne!(other, record);
         with(&under("etude-checkpoint", &other), &[words]);
     }
@@ -442,7 +446,10 @@ fn what_cannot_be_taken_up_says_why() {
         file.tensors().into_iter().filter(|t| t.0 != "net/conv1.weight"),
         Some(HashMap::from([("etude-checkpoint".to_string(), record.clone())])),
     );
-    with(&fewer.unwrap(), &["conv1.weight", "given 0 times"]);
+    let mut fewer = fewer.unwrap();
+    with(&fewer, &["checkpoint.safetensors", "damaged"]);
+    seal(&mut fewer);
+    with(&fewer, &["conv1.weight", "given 0 times"]);
     let history = fs::read(out.join("history.csv")).unwrap();
     fs::write(out.join("history.csv"), &history[..60]).unwrap();
     with(&good, &["history.csv", "60 bytes", "fewer"]);
@@ -457,6 +464,76 @@ fn what_cannot_be_taken_up_says_why() {
     let (code, _, err) = etude(&["eval", "--model", checkpoint.to_str().unwrap()]);
     assert_eq!(code, 1);
     assert!(err.contains("not a model"), "{err}");
+}
+
+#[test]
+fn data_that_has_changed_is_refused_and_what_of_it_is_named() {
+    let dir = TempDir::new().unwrap();
+    let set = dir.path().join("set");
+    let at = |name: &str| set.join(name);
+    let args = ["synth", "--out", set.to_str().unwrap(), "--takes", "12", "--performers", "6"];
+    let (code, _, err) = etude(&args);
+    assert_eq!(code, 0, "{err}");
+    let out = kill_at(dir.path(), &["--epochs", "300"], "");
+    let manifest = fs::read_to_string(at("manifest.csv")).unwrap();
+    let header = manifest.lines().next().unwrap();
+    let (first, references) =
+        (&manifest[header.len() + 1..], header.split(',').position(|c| c == "reference"));
+    let first: Vec<&str> = first.lines().next().unwrap().split(',').collect();
+    let (take, reference) = (first[0], first[references.unwrap()].split(';').next().unwrap());
+
+    for (file, words) in [(take, ["changed", "pitch of takes"]), (reference, ["changed", "references"])] {
+        let good = fs::read(at(file)).unwrap();
+        sharpen(&at(file), &at("sharper.csv"));
+        fs::copy(at("sharper.csv"), at(file)).unwrap();
+        refused(&out, &words);
+        fs::write(at(file), good).unwrap();
+    }
+    let with = |text: String, words: &[&str]| {
+        assert_ne!(text, manifest);
+        fs::write(at("manifest.csv"), text).unwrap();
+        refused(&out, &[&["changed"], words].concat());
+    };
+    with(manifest.replace(&format!("{reference};"), ""), &["references"]);
+    with(manifest.replace(",pass,0.", ",,0."), &["which takes passed"]);
+    with(manifest.replacen(",p0001,", ",p0002,", 1), &["performers"]);
+    with(manifest.replacen("rating_overall", "rating_general", 1), &["criterion", "overall", "general"]);
+    let rating = first[header.split(',').position(|c| c == "rating_overall").unwrap()];
+    with(manifest.replacen(rating, "0.5", 1), &["ratings"]);
+    let part = |(i, line): (usize, &str)| match line.split(',').nth(1).unwrap() {
+        _ if i == 0 => format!("{line},split\n"),
+        "p0001" => format!("{line},val\n"),
+        "p0002" => format!("{line},test\n"),
+        _ => format!("{line},train\n"),
+    };
+    with(manifest.lines().enumerate().map(part).collect(), &["the split that the data prescribes"]);
+    let renamed = manifest.replacen(take, "takes/a.csv", 1);
+    fs::copy(at(take), at("takes/a.csv")).unwrap();
+    with(renamed, &["names"]);
+
+    fs::write(at("manifest.csv"), &manifest).unwrap();
+    let (code, _, err) = etude(&["train", "--resume", out.to_str().unwrap()]);
+    assert_eq!(code, 0, "{err}");
+}
+
+#[test]
+fn another_split_of_the_same_data_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("state");
+    let cpu = Cpu::<f32>::new(1).unwrap();
+    let (data, options) = (small(), options(Protocol::Mse));
+    leave(&cpu, &data, &options, None, 1, &path);
+    let resumed = |inputs: &Inputs, split: &SplitIndices| {
+        let hooks = Hooks { resume: Some(back(&path)), ..Hooks::default() };
+        fit(&cpu, inputs, split, &options, hooks).err().map(|e| e.to_string()).unwrap_or_default()
+    };
+    let other = data.0.holdout(0.2, 0.2, 2).unwrap();
+    assert!(resumed(&data.0, &other).contains("other parts of the data"));
+    // What the network sees of the same files, in another way.
+    let mut inputs = data.0.clone();
+    inputs.examples[5].rows[1].data[7] += 0.25;
+    assert!(resumed(&inputs, &data.1).contains("what the network sees"));
+    assert_eq!(resumed(&data.0, &data.1), "");
 }
 
 #[test]

@@ -42,7 +42,9 @@ pub enum Command {
     Train(Box<TrainArgs>),
     /// Test a trained network.
     ///
-    /// The data is split as it was for training, so that `--split test` means takes the model never saw.
+    /// The model knows the takes that it was trained, validated and tested on, by name and by content: `--split test` grades
+    /// those that it was tested on, and is refused where one of them is missing or has changed. What the takes of other data
+    /// are to the model is said before they are graded.
     Eval(EvalArgs),
     /// List the devices, and why one cannot be used.
     Devices,
@@ -216,26 +218,29 @@ pub struct EvalArgs {
     pub data: Option<PathBuf>,
     #[command(flatten)]
     pub files: DataArgs,
-    /// Which takes.
+    /// Which takes: those of a part of the model's split, all, or the new ones, which are in no part of it.
     #[arg(long, default_value = "test", value_parser = one_of(Part::ALL, Part::name))]
     pub split: Part,
     #[command(flatten)]
     pub common: Common,
 }
 
-/// A part of the split, or all takes.
+/// A part of the split, the takes that are in none, or all.
 #[derive(Clone, Copy)]
 pub enum Part {
     Of(Split),
+    New,
     All,
 }
 
 impl Part {
-    const ALL: [Self; 4] = [Self::Of(Split::Train), Self::Of(Split::Val), Self::Of(Split::Test), Self::All];
+    const ALL: [Self; 5] =
+        [Self::Of(Split::Train), Self::Of(Split::Val), Self::Of(Split::Test), Self::New, Self::All];
 
     fn name(self) -> &'static str {
         match self {
             Self::Of(split) => split.name(),
+            Self::New => "new",
             Self::All => "all",
         }
     }
@@ -245,7 +250,11 @@ impl FromStr for Part {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        if name == Self::All.name() { Ok(Self::All) } else { name.parse().map(Self::Of) }
+        match name {
+            "new" => Ok(Self::New),
+            "all" => Ok(Self::All),
+            part => part.parse().map(Self::Of),
+        }
     }
 }
 

@@ -4,8 +4,7 @@ use crate::args::{EvalArgs, Part};
 use crate::failure::Failure;
 use crate::grades::Grades;
 use crate::{device, load, print};
-use etude::data::split::k_folds;
-use etude::data::{InputOptions, Inputs, Recordings, SplitIndices};
+use etude::data::{InputOptions, Inputs, Recordings};
 use etude::model::{self, ModelInfo};
 use etude::report::run::RunReport;
 use etude::train::Fit;
@@ -19,22 +18,16 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let device = device.as_ref();
     let (info, net) = model::load(&args.model, device)
         .map_err(Failure::hint("--model takes what `etude train --out` left: model.safetensors"))?;
-    let recordings = load::recordings(args.data.as_deref(), &args.files, info.split.seed)?;
+    let recordings = load::recordings(args.data.as_deref(), &args.files, info.hop, info.seed)?;
     let inputs = load::inputs(&recordings, &input_options(&args.model, &info, &recordings)?)?;
-    let examples = match args.split {
-        Part::All => (0..inputs.examples.len()).collect(),
-        Part::Of(part) => split(&args.model, &info, &inputs)?.part(part).to_vec(),
-    };
-    if examples.is_empty() {
-        return Err(Error::config("this part of the data holds no takes: try --split all").into());
-    }
+    let examples = select(args, &info, &inputs)?;
     let parameters = net.parameters();
     let mut fitted = Fit::of(device, net, &inputs, info.windows())?;
     let predictions = fitted.predict(device, &examples)?;
     let report = RunReport {
         device: device.name(),
         protocol: info.protocol.name().to_string(),
-        seed: info.split.seed,
+        seed: info.seed,
         epochs: info.epochs as u64,
         seconds: start.elapsed().as_secs_f64(),
         parameters: parameters as u64,
@@ -65,15 +58,23 @@ fn input_options(model: &Path, info: &ModelInfo, recordings: &Recordings) -> Res
     })
 }
 
-/// The split that the model was trained by.
-fn split(model: &Path, info: &ModelInfo, inputs: &Inputs) -> Result<SplitIndices> {
-    let split = info.split;
-    let Some((i, k)) = split.fold else {
-        return inputs.holdout(split.val_fraction, split.test_fraction, split.seed);
+/// The takes of the wanted part; says what else the data holds.
+fn select(args: &EvalArgs, info: &ModelInfo, inputs: &Inputs) -> Result<Vec<usize>, Failure> {
+    let related = info.takes.relate(inputs);
+    let examples = match args.split {
+        Part::All => (0..inputs.examples.len()).collect(),
+        Part::New => related.new_takes(),
+        Part::Of(part) => related.part(part).map_err(Failure::hint(
+            "--split all grades every take of the data, --split new those in no part of the model's split",
+        ))?,
     };
-    let folds = k_folds(&inputs.performers(), k, split.val_fraction, split.seed)?;
-    folds
-        .into_iter()
-        .nth(i.wrapping_sub(1))
-        .ok_or_else(|| Error::data(model, None, format!("names fold {i} of {k}, which does not exist")))
+    if examples.is_empty() {
+        let message =
+            "the data holds no new takes: each has the name or the pitch of one that the model was made with";
+        return Err(Failure::hint("--split all grades every take of the data")(Error::config(message)));
+    }
+    for note in related.notes(&examples) {
+        eprintln!("note: {note}");
+    }
+    Ok(examples)
 }

@@ -8,8 +8,9 @@ use crate::session::Session;
 use crate::{load, print, signals};
 use etude::Result;
 use etude::audio::HOP;
+use etude::data::known::KnownTakes;
 use etude::data::{Split, SplitIndices};
-use etude::model::{self, ModelInfo, SplitInfo};
+use etude::model::{self, ModelInfo};
 use etude::report::files::{EpochRow, PredictionRow};
 use etude::train::{Epoch, Fit, Hooks, Prediction, Snapshot, State, fit};
 use std::ops::ControlFlow;
@@ -159,7 +160,6 @@ impl Fold<'_> {
     fn model_info(&self, session: &Session<'_>, epochs: usize, threshold: Option<f32>) -> ModelInfo {
         let Session { inputs, args, options, .. } = session;
         ModelInfo {
-            format: ModelInfo::FORMAT,
             version: env!("CARGO_PKG_VERSION").to_string(),
             net: options.net.clone(),
             input: inputs.kind,
@@ -171,12 +171,9 @@ impl Fold<'_> {
             epochs,
             threshold,
             bins: session.label_bins(),
-            split: SplitInfo {
-                seed: args.seed,
-                val_fraction: args.val_fraction,
-                test_fraction: args.test_fraction,
-                fold: self.number,
-            },
+            seed: args.seed,
+            fold: self.number,
+            takes: KnownTakes::of(inputs, self.split),
         }
     }
 }

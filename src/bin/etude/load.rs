@@ -18,9 +18,10 @@ pub fn bar(length: usize, what: &str) -> ProgressBar {
     ProgressBar::new(length as u64).with_style(style).with_prefix(what.to_string())
 }
 
-/// The recordings at `data`, or the synthetic set of a seed; says what was read and dropped.
-pub fn recordings(data: Option<&Path>, files: &DataArgs, seed: u64) -> Result<Recordings, Failure> {
-    let options = load_options(files);
+/// The recordings at `data`, their contours of frames `hop` seconds apart, or the synthetic set of a seed; says what was read and
+/// dropped.
+pub fn recordings(data: Option<&Path>, files: &DataArgs, hop: f64, seed: u64) -> Result<Recordings, Failure> {
+    let options = load_options(files, hop);
     options.f0.check()?;
     let recordings = match data {
         Some(path) => data::load(path, &options).map_err(with_scale)?,

@@ -20,14 +20,9 @@ pub fn check(args: &RunArgs) -> Result<()> {
     Ok(())
 }
 
-/// How to read the files of a data set.
-pub fn load_options(args: &DataArgs) -> LoadOptions {
-    let f0 = F0Options {
-        row_hop: args.f0_hop,
-        min_confidence: args.min_confidence,
-        unit: args.f0_unit,
-        ..F0Options::default()
-    };
+/// How to read the files of a data set, into contours of frames `hop` seconds apart.
+pub fn load_options(args: &DataArgs, hop: f64) -> LoadOptions {
+    let f0 = F0Options { hop, row_hop: args.f0_hop, min_confidence: args.min_confidence, unit: args.f0_unit };
     LoadOptions { f0, rating_scale: args.rating_scale }
 }
 

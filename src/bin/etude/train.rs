@@ -12,6 +12,7 @@ use crate::session::Session;
 use crate::signals::{self, Signal};
 use crate::{device, load, outcome, print};
 use etude::Error;
+use etude::audio::HOP;
 use etude::data::split::k_folds;
 use etude::data::{Inputs, Recordings, SplitIndices};
 use etude::names::shown;
@@ -64,7 +65,7 @@ pub fn train(args: &TrainArgs) -> Result<(), Failure> {
 
 /// What is trained on.
 fn inputs(args: &RunArgs, files: &DataArgs) -> Result<Inputs, Failure> {
-    let recordings = load::recordings(args.data.as_deref(), files, args.seed)?;
+    let recordings = load::recordings(args.data.as_deref(), files, HOP, args.seed)?;
     check_split(args, &recordings)?;
     Ok(load::inputs(&recordings, &input_options(args))?)
 }
