@@ -10,6 +10,7 @@ pub mod fba;
 mod files;
 pub mod inputs;
 pub mod known;
+pub mod listing;
 mod litter;
 mod load;
 mod load_options;
@@ -23,6 +24,7 @@ pub mod synth;
 mod table;
 
 pub use contents::Contents;
+pub use f0_notes::F0Notes;
 pub use inputs::{Example, InputKind, InputOptions, Inputs, Row};
 pub use load::load;
 pub use load_options::LoadOptions;

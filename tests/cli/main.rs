@@ -16,6 +16,8 @@ mod machine;
 mod pipes;
 /// Runs that were cut short and taken up again.
 mod resume;
+/// Grades of takes that nobody has graded.
+mod score;
 /// Changed files with a checksum that is right.
 #[path = "../common/seal.rs"]
 mod seal;

@@ -46,6 +46,19 @@ pub enum Command {
     /// those that it was tested on, and is refused where one of them is missing or has changed. What the takes of other data
     /// are to the model is said before they are graded.
     Eval(EvalArgs),
+    /// Grade takes that nobody has graded.
+    ///
+    /// Prints a line for each take: its name, its grade on the data's scale from 0 to 1, and pass or fail where the judges of the
+    /// training data said which takes pass. A take that cannot be read is listed on standard error, the others are graded, and
+    /// the exit code is 1.
+    ///
+    /// A model that was trained with references compares each take with references of its melody: those of --reference, for all
+    /// takes, or those that the manifest names.
+    #[command(
+        after_help = "Examples:\n  etude score --model run/model.safetensors --reference melody.f0.txt takes/*.txt\n  \
+                            etude score --model run/fold-1.safetensors --json ungraded.csv"
+    )]
+    Score(ScoreArgs),
     /// List the devices, and why one cannot be used.
     Devices,
     /// Measure a device: whether every kernel is right on it, and how fast.
@@ -223,6 +236,33 @@ pub struct EvalArgs {
     pub split: Part,
     #[command(flatten)]
     pub common: Common,
+}
+
+#[derive(Args)]
+pub struct ScoreArgs {
+    /// A model that `etude train --out` wrote: model.safetensors, or that of one fold.
+    #[arg(long, value_name = "FILE")]
+    pub model: PathBuf,
+    /// A pitch track of the melody as it should be, for all takes and in place of a manifest's own. May be given several times.
+    #[arg(long = "reference", value_name = "FILE")]
+    pub references: Vec<PathBuf>,
+    /// Pitch tracks, or a manifest: a CSV file with a column `path` and, where the model needs them, `reference` and `melody`.
+    #[arg(required = true, value_name = "TAKE")]
+    pub takes: Vec<PathBuf>,
+    #[command(flatten)]
+    pub files: DataArgs,
+    /// Print an object of JSON a line: id, grade, pass and error, null where there is none.
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+    /// Print CSV with the columns id, grade, pass and error.
+    #[arg(long)]
+    pub csv: bool,
+    /// Where to compute; see `etude train --help`.
+    #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
+    pub device: DeviceName,
+    /// CPU threads; 0 takes every core.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub threads: usize,
 }
 
 /// A part of the split, the takes that are in none, or all.

@@ -17,6 +17,7 @@ mod out;
 mod outcome;
 mod print;
 mod run;
+mod score;
 mod session;
 mod signals;
 mod synth;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Train(args) => train::train(&args),
         Command::Eval(args) => eval::eval(&args),
+        Command::Score(args) => score::score(&args),
         Command::Synth(args) => synth::synthesise(&args),
         Command::Devices => devices::list(),
         Command::Bench(args) => bench::command::bench(&args),
