@@ -135,8 +135,8 @@ pub(crate) fn check_as<T: Copy + Into<f64>>(
         let v: f64 = v.into();
         (!(v.is_finite() && v >= 0.0)).then_some(v)
     };
-    let wrong = |argument, i: usize, v: f64| {
-        Err(Error::shape(op, argument, format!("row {i} is {v}, must be finite and not negative")))
+    let wrong = |argument, i: usize, v: f64, help: &str| {
+        Err(Error::shape(op, argument, format!("row {i} is {v}, must be finite and not negative{help}")))
     };
     if let Some(weights) = weights {
         if weights.len() != labels.len() {
@@ -144,12 +144,16 @@ pub(crate) fn check_as<T: Copy + Into<f64>>(
             return Err(Error::shape(op, names.weights, message));
         }
         if let Some((i, v)) = weights.iter().enumerate().find_map(|(i, &w)| Some((i, bad(w)?))) {
-            return wrong(names.weights, i, v);
+            return wrong(names.weights, i, v, "");
         }
     }
     let masked = |i: usize| weights.is_some_and(|w| w[i].into() == 0.0);
     match labels.iter().enumerate().find_map(|(i, &l)| Some((i, bad(l).filter(|_| !masked(i))?))) {
-        Some((i, v)) => wrong(names.labels, i, v),
+        // Mostly -1, for what was never rated; who means a number below 0 has lost nothing.
+        Some((i, v)) if v < 0.0 => {
+            wrong(names.labels, i, v, ": weigh what has no label 0, or add a constant to all")
+        }
+        Some((i, v)) => wrong(names.labels, i, v, ""),
         None => Ok(()),
     }
 }

@@ -111,8 +111,9 @@ def contrastive_loss(
     Args:
         embeddings: `[N, D]`, float32 or float64; tensors may be float16 or bfloat16 too, and are then computed in
             float32.
-        labels: `[N]`, real numbers: ratings, or their `bins`. Only their differences count: whole numbers beyond what
-            float32 holds (2**24) are taken from the smallest on, and refused where they cannot be told apart so.
+        labels: `[N]`, finite and not negative: ratings, or their `bins`. Only their differences count: whole numbers
+            beyond what float32 holds (2**24) are taken from the smallest on, and refused where they cannot be told apart
+            so.
         weights: `[N]`, finite and not negative, or None: a pair counts as the product of its two; 0 masks a sample out,
             whatever its label holds.
         others: `[M, D]`, or None. With it the pairs are one of `embeddings` and one of `others` each, else any
@@ -121,7 +122,7 @@ def contrastive_loss(
         other_weights: `[M]`, or None.
         metric: `"euclidean"`, or `"cosine"` (1 minus the cosine).
         margin: how far apart embeddings should be whose labels are 1 apart; positive.
-        tau: the largest label distance of a positive pair; 0 for bins.
+        tau: the largest label distance of a positive pair, up to roundings (`1.00025·tau + 1e-6`); 0 for bins.
 
     Labels and weights that are no such numbers raise `ValueError`; on a card, where nobody waits to look at them, the
     loss is NaN.

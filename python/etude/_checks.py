@@ -120,20 +120,21 @@ def pairs(sizes):
 
 
 def numbers(op, names, labels, weights):
-    """Checks that weights are finite and not negative, and so the labels of what is not masked out finite."""
+    """Checks that weights are finite and not negative, and the labels of what is not masked out too."""
 
     def refuse(argument, bad, values, must):
         i = int(np.argmax(bad))
         raise ValueError(f"{op}: {argument}: row {i} is {values[i]}, must be {must}")
 
-    bad = ~np.isfinite(labels)
+    bad = ~(np.isfinite(labels) & (labels >= 0))
     if weights is not None:
         wrong = ~(np.isfinite(weights) & (weights >= 0))
         if wrong.any():
             refuse(names[1], wrong, weights, "finite and not negative")
         bad &= weights > 0
     if bad.any():
-        refuse(names[0], bad, labels, "finite")
+        must = "finite and not negative: weigh what has no label 0, or add a constant to all"
+        refuse(names[0], bad, labels, must)
 
 
 def vector(values, dtype):

@@ -306,7 +306,7 @@ def test_bad_labels_and_weights_are_refused(dtype, others):
         return etude.contrastive_loss(z, labels, weights)
 
     fine, of = np.arange(4.0), "other_" if others else ""
-    for bad in BAD:
+    for bad in (*BAD, -1.0):
         with pytest.raises(ValueError, match=f"contrastive_loss: {of}labels: row 2 is "):
             loss(np.where(fine == 2, bad, fine))
         # Masked out, it may be anything.

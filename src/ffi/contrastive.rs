@@ -13,8 +13,9 @@ use std::ffi::c_void;
 /// The label-distance-weighted contrastive loss. Start from etude_contrastive_defaults() and set d.
 ///
 /// `weight` times the mean over pairs, 0 where no pair counts: with D the distance of two embeddings and w that of their labels,
-/// a pair with w <= tau costs D^2/2, any other max(0, margin·w - D)^2/2. On the CPU a label or a weight that is no such number is
-/// ETUDE_INVALID_ARGUMENT; on CUDA, where the host does not see it, the loss is NaN.
+/// a pair with w <= tau (1.00025 tau + 1e-6, which leaves room for roundings) costs D^2/2, any other max(0, margin·w - D)^2/2.
+/// Labels and weights are finite and not negative: on the CPU another one is ETUDE_INVALID_ARGUMENT; on CUDA, where the host does
+/// not see it, the loss is NaN.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct EtudeContrastive {

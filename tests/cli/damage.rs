@@ -215,7 +215,8 @@ fn a_checkpoint_that_cannot_be_is_refused_where_it_is_taken_up() {
     assert!(resumed(&wide).unwrap_err().contains("shape"));
 }
 
-/// The seeds of the fuzz targets, and all that they ever failed on. `ETUDE_SEEDS=write` writes the seeds, where the format changes.
+/// The seeds of the fuzz targets, and all that they ever failed on. `ETUDE_SEEDS=write` writes the seeds, for where the format
+/// changes.
 #[test]
 fn the_fuzz_targets_inputs_are_read_or_refused() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");

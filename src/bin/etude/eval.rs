@@ -3,6 +3,7 @@
 use crate::args::{EvalArgs, Part};
 use crate::failure::Failure;
 use crate::grades::Grades;
+use crate::out::tell;
 use crate::{device, load, print};
 use etude::data::{InputOptions, Inputs, Recordings};
 use etude::model::{self, ModelInfo};
@@ -74,7 +75,7 @@ fn select(args: &EvalArgs, info: &ModelInfo, inputs: &Inputs) -> Result<Vec<usiz
         return Err(Failure::hint("--split all grades every take of the data")(Error::config(message)));
     }
     for note in related.notes(&examples) {
-        eprintln!("note: {note}");
+        tell!("note: {note}");
     }
     Ok(examples)
 }

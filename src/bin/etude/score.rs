@@ -3,6 +3,7 @@
 use crate::args::ScoreArgs;
 use crate::failure::Failure;
 use crate::options::load_options;
+use crate::out::{is_lost, print, say, tell};
 use crate::{device, load};
 use etude::audio::{Contour, F0Options};
 use etude::data::inputs::rows;
@@ -17,7 +18,6 @@ use etude::{Error, Result};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Takes that are read, aligned and graded at a time: what bounds the memory.
@@ -58,7 +58,7 @@ pub fn score(args: &ScoreArgs) -> Result<(), Failure> {
         )));
     }
     if !info.input.needs_reference() && !no_references {
-        eprintln!("note: the model hears a take alone: references are not read");
+        tell!("note: the model hears a take alone: references are not read");
     }
     let form = match (args.json, args.csv) {
         (true, _) => Form::Json,
@@ -66,7 +66,7 @@ pub fn score(args: &ScoreArgs) -> Result<(), Failure> {
         _ => Form::Text,
     };
     if let Form::Csv = form {
-        print("id,grade,pass,error\n")?;
+        say!("id,grade,pass,error");
     }
     let progress = load::bar(takes.len(), "grading");
     let mut bad = 0;
@@ -76,10 +76,14 @@ pub fn score(args: &ScoreArgs) -> Result<(), Failure> {
         bad += scores.iter().filter(|score| score.error.is_some()).count();
         progress.suspend(|| scores.iter().try_for_each(|score| show(score, form)))?;
         progress.inc(chunk.len() as u64);
+        if is_lost() {
+            // Nobody reads what is left to say.
+            break;
+        }
     }
     progress.finish_and_clear();
     for note in scorer.notes.lines() {
-        eprintln!("note: {note}");
+        tell!("note: {note}");
     }
     match bad {
         0 => Ok(()),
@@ -111,16 +115,11 @@ fn takes(args: &ScoreArgs) -> Result<Vec<Listed>> {
     Ok(takes)
 }
 
-fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::io("standard output", "write"))
-}
-
 /// Prints a line; what is wrong with a take goes to standard error too.
 fn show(score: &Score, form: Form) -> Result<()> {
     let fault = |e: &dyn std::fmt::Display| Error::config(format!("cannot print a grade: {e}"));
     if let Some(error) = &score.error {
-        eprintln!("not graded: {}", shown(error, 1000));
+        tell!("not graded: {}", shown(error, 1000));
     }
     let verdict = score.pass.map(|pass| if pass { "pass" } else { "fail" });
     let line = match (form, score.grade) {
@@ -143,7 +142,8 @@ fn show(score: &Score, form: Form) -> Result<()> {
             String::from_utf8(csv.into_inner().map_err(|e| fault(&e))?).map_err(|e| fault(&e))?
         }
     };
-    print(&line)
+    print(&line);
+    Ok(())
 }
 
 /// A model's way to hear takes.
