@@ -40,7 +40,10 @@ impl Files {
         let mut first = None;
         for spelling in spellings {
             let path = base.join(&spelling);
-            match fs::canonicalize(&path) {
+            // A link of /proc leads somewhere without a name.
+            match fs::canonicalize(&path)
+                .or_else(|error| fs::metadata(&path).map(|_| path.clone()).map_err(|_| error))
+            {
                 Ok(real) => {
                     let number = self.number(&real);
                     return Ok(Named { id: clean(&spelling), path, number });

@@ -202,10 +202,12 @@ fn a_checkpoint_that_cannot_be_is_refused_where_it_is_taken_up() {
     };
     with("\"phase\":0", "\"phase\":18446744073709551615", &["does not fit", "phase"]);
     with("\"epoch\":1", "\"epoch\":18446744073709551615", &["does not fit", "epoch"]);
-    with("\"epoch\":1", "\"epoch\":0", &["does not fit", "steps"]);
+    with("\"epoch\":1", "\"epoch\":0", &["does not fit", "counts 1 epochs"]);
+    with("\"done\":1", "\"done\":0", &["does not fit", "counts 0 epochs"]);
+    with("\"done\":1", "\"done\":2", &["does not fit", "counts 2 epochs"]);
     with("\"since\":0", "\"since\":3", &["does not fit"]);
     with("\"steps\":", "\"steps\":1", &["does not fit", "steps"]);
-    with("\"of\":2", "\"of\":2,\"x\":1", &["metadata"]);
+    with("\"since\":0", "\"since\":0,\"x\":1", &["metadata"]);
     let one_less = changed(&state, |_, tensors| drop(tensors.remove(0)));
     assert!(resumed(&one_less).is_err());
     let wide = changed(&state, |_, tensors| {

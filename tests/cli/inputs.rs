@@ -101,7 +101,7 @@ fn a_file_has_at_most_the_size_of_its_kind() {
         refused(&["eval".as_ref(), "--model".as_ref(), model.as_os_str()]).contains("at most 1073741824")
     );
     sparse("manifest.csv", 1 << 40);
-    assert!(train(set.path()).contains("at most 134217728"));
+    assert!(train(set.path()).contains("at most 33554432"));
 }
 
 /// Long lines, control sequences and bytes that are no UTF-8, in every file that is read, come back short and harmless.

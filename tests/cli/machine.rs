@@ -96,7 +96,7 @@ fn most_threads(args: &[&str]) -> usize {
 #[test]
 fn one_thread_is_one() {
     let with = |threads| most_threads(&["train", "--device", "cpu", "--epochs", "1", "--threads", threads]);
-    // The main thread, and one of the pool that reads and aligns.
-    assert!(with("1") <= 2, "{}", with("1"));
+    // One that reads, aligns and computes; another has it do so, and the main thread waits for signals.
+    assert!(with("1") <= 3, "{}", with("1"));
     assert!(with("7") > 7, "{}", with("7"));
 }
