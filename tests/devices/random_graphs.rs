@@ -6,6 +6,8 @@ use etude::device::{Cpu, Device};
 use etude::simd::Simd;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::fs;
+use std::path::Path;
 
 /// Bytes of the graph of a seed: eight ops take some fifty.
 fn bytes(seed: u64) -> Vec<u8> {
@@ -33,6 +35,14 @@ fn the_cpu_agrees_in_every_instruction_set() {
     let cpus: Vec<Cpu<f32>> = sets.map(|set| Cpu::with_simd(1, set).unwrap()).collect();
     let devices: Vec<&dyn Device> = cpus.iter().map(|cpu| cpu as &dyn Device).collect();
     agree((0..500).map(bytes), &devices);
+}
+
+/// Seeds of the fuzz target, and all that it ever failed on.
+#[test]
+fn the_fuzz_targets_inputs_agree() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/graph");
+    let cpu = Cpu::<f32>::new(1).unwrap();
+    agree(fs::read_dir(corpus).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap()), &[&cpu]);
 }
 
 /// Each graph has pipelines of its own, which a software driver compiles for seconds.
