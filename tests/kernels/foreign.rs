@@ -20,9 +20,11 @@ use etude::ops::similarity::{Similarity, similarity, similarity_topk};
 use etude::ops::{add, reshape, scale};
 
 type Op = fn(&mut Graph, &[Var]) -> Result<()>;
+/// Shapes and types of the values that an op takes.
+type Values = &'static [(&'static [usize], Elem)];
 
 /// Each op with the shapes of its values; those that hold whole numbers are marked.
-const OPS: &[(&str, &[(&[usize], Elem)], Op)] = {
+const OPS: &[(&str, Values, Op)] = {
     use Elem::{Index, Real};
     &[
         ("add", &[(&[2, 3], Real), (&[2, 3], Real)], |g, v| add(g, v[0], v[1]).map(drop)),
@@ -81,7 +83,7 @@ const OPS: &[(&str, &[(&[usize], Elem)], Op)] = {
 };
 
 /// One value of every shape, bound to `g`; the first is a leaf.
-fn bound(g: &mut Graph, bufs: &[Buf], shapes: &[(&[usize], Elem)]) -> Vec<Var> {
+fn bound(g: &mut Graph, bufs: &[Buf], shapes: Values) -> Vec<Var> {
     let value = |(i, (buf, (shape, _))): (usize, (&Buf, &(&[usize], Elem)))| match i {
         0 => g.leaf(buf, None, shape).unwrap(),
         _ => g.bind(buf, shape).unwrap(),
