@@ -8,13 +8,13 @@ mod gpu;
 /// A launch to try a device with.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod launch;
+/// A graph for any bytes.
+#[path = "../common/random_graph.rs"]
+mod random_graph;
 /// What every case of the table gives on each device, run once.
 mod table;
 /// What short training runs give on each device, run once.
 mod trained;
-/// A graph for any bytes.
-#[path = "../common/random_graph.rs"]
-mod random_graph;
 /// A small set to train on.
 #[path = "../common/training.rs"]
 mod training;

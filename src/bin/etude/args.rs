@@ -116,7 +116,7 @@ pub struct TrainArgs {
     /// Go on with the unfinished run in DIR, with the options it was begun with.
     ///
     /// Only --device, --threads and --json may be given beside it; device and threads are else the run's own.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["RunArgs", "DataArgs", "out", "overwrite"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["RunArgs", "DataArgs", "F0Args", "out", "overwrite"])]
     pub resume: Option<PathBuf>,
 }
 
@@ -210,6 +210,13 @@ pub struct DataArgs {
     /// The lowest and the highest rating there can be, where the data does not say so itself [default: 0..1].
     #[arg(long, value_name = "LOW..HIGH", allow_hyphen_values = true)]
     pub rating_scale: Option<RatingScale>,
+    #[command(flatten)]
+    pub f0: F0Args,
+}
+
+/// How f0 files are read.
+#[derive(Clone, Args, Serialize, Deserialize)]
+pub struct F0Args {
     /// Time from row to row of f0 files without times, or with frame numbers for times.
     #[arg(long, value_name = "SECONDS")]
     pub f0_hop: Option<f64>,
@@ -250,7 +257,7 @@ pub struct ScoreArgs {
     #[arg(required = true, value_name = "TAKE")]
     pub takes: Vec<PathBuf>,
     #[command(flatten)]
-    pub files: DataArgs,
+    pub f0: F0Args,
     /// Print an object of JSON a line: id, grade, pass and error, null where there is none.
     #[arg(long, conflicts_with = "csv")]
     pub json: bool,

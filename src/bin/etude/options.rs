@@ -1,6 +1,6 @@
 //! The options of a run as the library takes them.
 
-use crate::args::{DataArgs, RunArgs};
+use crate::args::{DataArgs, F0Args, RunArgs};
 use etude::audio::F0Options;
 use etude::data::split::check_fractions;
 use etude::data::{InputKind, InputOptions, LoadOptions};
@@ -22,8 +22,12 @@ pub fn check(args: &RunArgs) -> Result<()> {
 
 /// How to read the files of a data set, into contours of frames `hop` seconds apart.
 pub fn load_options(args: &DataArgs, hop: f64) -> LoadOptions {
-    let f0 = F0Options { hop, row_hop: args.f0_hop, min_confidence: args.min_confidence, unit: args.f0_unit };
-    LoadOptions { f0, rating_scale: args.rating_scale }
+    LoadOptions { f0: f0_options(&args.f0, hop), rating_scale: args.rating_scale }
+}
+
+/// How to read f0 files, into contours of frames `hop` seconds apart.
+pub fn f0_options(args: &F0Args, hop: f64) -> F0Options {
+    F0Options { hop, row_hop: args.f0_hop, min_confidence: args.min_confidence, unit: args.f0_unit }
 }
 
 /// How to make inputs.

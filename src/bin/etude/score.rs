@@ -2,7 +2,7 @@
 
 use crate::args::ScoreArgs;
 use crate::failure::Failure;
-use crate::options::load_options;
+use crate::options::f0_options;
 use crate::out::{is_lost, print, say, tell};
 use crate::{device, load};
 use etude::audio::{Contour, F0Options};
@@ -161,7 +161,7 @@ struct Scorer<'a> {
 
 impl<'a> Scorer<'a> {
     fn new(info: &'a ModelInfo, args: &ScoreArgs) -> Result<Self> {
-        let f0 = load_options(&args.files, info.hop).f0;
+        let f0 = f0_options(&args.f0, info.hop);
         f0.check()?;
         let notes = F0Notes::default();
         let mut paths = args.references.clone();
