@@ -103,7 +103,7 @@ fn training_goes_on_and_nothing_is_lost() {
     let data = set(&dir);
     let train = |name: &str, out: To, err: To, more: &[&str]| {
         let at = dir.path().join(name);
-        let args = ["train", "--data", &data, "--epochs", "3", "--device", "cpu", "--checkpoint-every", "0"];
+        let args = ["train", "--data", &data, "--epochs", "2", "--device", "cpu", "--checkpoint-every", "0"];
         let (code, _, err) = etude(&[&args[..], &["--out", at.to_str().unwrap()], more].concat(), out, err);
         (code, err, files(&at))
     };

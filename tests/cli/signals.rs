@@ -73,7 +73,7 @@ fn a_run_that_is_asked_to_stop_can_go_on() {
     let args = |out: &PathBuf| {
         let out = out.to_str().unwrap().to_string();
         // No checkpoint but that of the signal.
-        let more = ["--epochs", "60", "--folds", "2", "--val-fraction", "0.3", "--checkpoint-every", "3600"];
+        let more = ["--epochs", "12", "--folds", "2", "--val-fraction", "0.3", "--checkpoint-every", "3600"];
         [&["--data", &data, "--out", &out][..], &more]
             .concat()
             .iter()
