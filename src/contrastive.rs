@@ -82,7 +82,7 @@ impl<'a> Samples<'a> {
 
     /// Whether labels and weights that count are numbers, and with `rows` whether the rows are.
     fn check(&self, op: &'static str, names: Names, rows: bool) -> Result<()> {
-        check_as(op, names, self.labels, self.weights)?;
+        check_as(op, names, 0, self.labels, self.weights)?;
         let all = self.embeddings.chunks_exact(self.dim).enumerate().filter(|_| rows);
         for (i, row) in all.filter(|(i, _)| self.weights.is_none_or(|w| w[*i] > 0.0)) {
             if let Some(column) = row.iter().position(|v| !v.is_finite()) {
@@ -122,12 +122,14 @@ pub(crate) const OTHERS: Names = Names {
 /// # Errors
 /// Naming `labels` or `weights` and the first row that is not so, or when there are not as many of both.
 pub fn check<T: Copy + Into<f64>>(op: &'static str, labels: &[T], weights: Option<&[T]>) -> Result<()> {
-    check_as(op, SAMPLES, labels, weights)
+    check_as(op, SAMPLES, 0, labels, weights)
 }
 
+/// [`check`] with names for the arguments, of samples from number `first` on.
 pub(crate) fn check_as<T: Copy + Into<f64>>(
     op: &'static str,
     names: Names,
+    first: usize,
     labels: &[T],
     weights: Option<&[T]>,
 ) -> Result<()> {
@@ -136,7 +138,8 @@ pub(crate) fn check_as<T: Copy + Into<f64>>(
         (!(v.is_finite() && v >= 0.0)).then_some(v)
     };
     let wrong = |argument, i: usize, v: f64, help: &str| {
-        Err(Error::shape(op, argument, format!("row {i} is {v}, must be finite and not negative{help}")))
+        let message = format!("row {} is {v}, must be finite and not negative{help}", first + i);
+        Err(Error::shape(op, argument, message))
     };
     if let Some(weights) = weights {
         if weights.len() != labels.len() {

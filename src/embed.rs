@@ -25,8 +25,8 @@
 //! ```
 
 pub use crate::contrastive::Buffers;
-use crate::contrastive::{OTHERS, SAMPLES, check_as};
-use crate::device::{Buf, Device, Launch};
+use crate::contrastive::{Names, OTHERS, SAMPLES, check_as};
+use crate::device::{Buf, Device, HostMut, Launch};
 use crate::kernel::{Elem, Kernel, Params, stored_as};
 use crate::kernels::{contrastive as kc, conv1d as k1, conv2d as k2, similarity as ks};
 use crate::ops::contrastive as loss;
@@ -39,6 +39,27 @@ use bytemuck::NoUninit;
 
 fn launch<P: NoUninit>(kernel: &'static Kernel, params: &P, bufs: &[&Buf]) -> Launch {
     Launch { kernel, params: Params::new(params), bufs: bufs.iter().map(|&b| b.clone()).collect() }
+}
+
+/// Whether labels and weights in host memory are ones that the loss takes. They are read a piece at a time: what a call allocates
+/// should not grow with its inputs.
+fn look_at(
+    device: &dyn Device,
+    op: &'static str,
+    names: Names,
+    labels: &Buf,
+    weights: Option<&Buf>,
+) -> Result<()> {
+    let [mut of_labels, mut of_weights] = [[0.0; 512]; 2];
+    for first in (0..labels.len()).step_by(512) {
+        let n = (labels.len() - first).min(512);
+        let read =
+            |buf: &Buf, to: &mut [f64]| device.read(&buf.window(first, n)?, HostMut::F64(&mut to[..n]));
+        read(labels, &mut of_labels)?;
+        weights.map(|weights| read(weights, &mut of_weights)).transpose()?;
+        check_as(op, names, first, &of_labels[..n], weights.map(|_| &of_weights[..n]))?;
+    }
+    Ok(())
 }
 
 /// Whether a buffer has as many elements as its shape.
@@ -300,8 +321,7 @@ impl Contrastive {
                 p.weighted |= 1 << i;
             }
             if device.on_host() {
-                let weights = set.weights.map(|w| device.download_f64(w)).transpose()?;
-                check_as(op, names, &device.download_f64(set.labels)?, weights.as_deref())?;
+                look_at(device, op, names, set.labels, set.weights)?;
             }
             bufs.extend([set.embeddings, set.labels, set.weights.unwrap_or(set.labels)]);
         }
