@@ -49,6 +49,12 @@ fn check(devices: &[Box<dyn Device>], case: &Case) {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// Those that run the CUDA sources. Each shape has WGSL pipelines of its own, which a software driver compiles for a second:
+/// shapes that are there for CUDA's tiles run in WGSL where they are something else to WGSL's.
+fn cuda() -> Vec<Box<dyn Device>> {
+    gpu::devices().into_iter().filter(|device| !device.name().starts_with("wgpu")).collect()
+}
+
 #[test]
 fn channels_and_positions_around_every_tile() {
     let devices = gpu::devices();
@@ -69,14 +75,14 @@ fn channels_and_positions_around_every_tile() {
 /// beyond the table of phases, rows of weights that are multiples of 16 bytes and that are not.
 #[test]
 fn tiles_that_fill_a_card_and_long_sums() {
-    let devices = gpu::devices();
+    let (devices, cuda) = (gpu::devices(), cuda());
     for precision in [Precision::F32, Precision::Tf32] {
         for (ci, co) in [(17, 33), (18, 24), (40, 36)] {
-            check(&devices, &case1d(67, [1, ci, co], [129, 2, 1, 0, 1], precision));
-            check(&devices, &case1d(67, [1, ci, co], [261, 4, 2, 3, 3], precision));
+            check(&cuda, &case1d(67, [1, ci, co], [129, 2, 1, 0, 1], precision));
+            check(&cuda, &case1d(67, [1, ci, co], [261, 4, 2, 3, 3], precision));
         }
         for (ci, co) in [(2, 3), (18, 40), (66, 5)] {
-            check(&devices, &case1d(3, [1, ci, co], [90, 3, 17, 2, 1], precision));
+            check(&cuda, &case1d(3, [1, ci, co], [90, 3, 17, 2, 1], precision));
         }
         check(&devices, &case1d(2, [1, 9, 3], [130, 120, 1, 4, 1], precision));
         check(&devices, &case1d(2, [1, 3, 9], [240, 120, 2, 0, 1], precision));
@@ -89,16 +95,17 @@ fn tiles_that_fill_a_card_and_long_sums() {
 /// each.
 #[test]
 fn long_sums_of_few_places_and_many_of_few_rows() {
-    let devices = gpu::devices();
+    let (all, cuda) = (gpu::devices(), cuda());
     for rows in [1, 3, 7, 20, 70] {
-        check(&devices, &case1d(2, [1, rows, 45], [60, 6, 1, 1, 2], Precision::F32));
-        check(&devices, &case1d(1, [1, rows, 90], [71, 6, 2, 3, 1], Precision::F32));
-        check(&devices, &case1d(2, [1, 45, rows], [61, 3, 2, 1, 1], Precision::Tf32));
-        check(&devices, &case2d(1, [1, rows, 45], [[7, 3, 1, 1, 1], [9, 2, 1, 1, 1]]));
+        let devices = if rows == 20 { &all } else { &cuda };
+        check(devices, &case1d(2, [1, rows, 45], [60, 6, 1, 1, 2], Precision::F32));
+        check(devices, &case1d(1, [1, rows, 90], [71, 6, 2, 3, 1], Precision::F32));
+        check(devices, &case1d(2, [1, 45, rows], [61, 3, 2, 1, 1], Precision::Tf32));
+        check(devices, &case2d(1, [1, rows, 45], [[7, 3, 1, 1, 1], [9, 2, 1, 1, 1]]));
     }
     for c in [[17, 1, 1], [17, 2, 3], [9, 9, 10]] {
-        check(&devices, &case1d(5, c, [1801, 3, 2, 1, 1], Precision::F32));
-        check(&devices, &case1d(9, c, [1003, 2, 1, 0, 3], Precision::F32));
+        check(&all, &case1d(5, c, [1801, 3, 2, 1, 1], Precision::F32));
+        check(&all, &case1d(9, c, [1003, 2, 1, 0, 3], Precision::F32));
     }
 }
 
