@@ -39,6 +39,13 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The text of UTF-16 without its byte order mark; `unit` reads a unit's two bytes. Nothing if it is none, or is cut short.
+pub(crate) fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Option<String> {
+    let (units, rest) = bytes.as_chunks::<2>();
+    let text = char::decode_utf16(units.iter().map(|&pair| unit(pair))).collect::<Result<String, _>>();
+    text.ok().filter(|_| rest.is_empty())
+}
+
 /// The error for what is neither a file nor a directory.
 pub(crate) fn irregular(path: &Path) -> Error {
     let message = "is no regular file but a pipe, a socket or a device: write what it gives to a file first";

@@ -88,6 +88,16 @@ pub fn shown(text: &str, limit: usize) -> Cow<'_, str> {
     out.into()
 }
 
+/// The first `most` of some names, and how many more there are: `a, b and 3 more`.
+pub fn few<'a>(names: impl IntoIterator<Item = &'a str>, most: usize) -> String {
+    let mut names = names.into_iter();
+    let shown = names.by_ref().take(most).collect::<Vec<_>>().join(", ");
+    match names.count() {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
 /// `a, b or c`.
 pub(crate) fn listed(names: &[&str]) -> String {
     match names {
@@ -113,6 +123,14 @@ mod tests {
         assert_eq!(shown("\x1b]0;x\u{7}\r\u{202e}\u{9b}", 80), "\\u{1b}]0;x\\u{7}\\u{d}\\u{202e}\\u{9b}");
         assert_eq!(shown(&"é".repeat(200_000), 3), "ééé…");
         assert_eq!(shown("ééé", 3), "ééé");
+    }
+
+    #[test]
+    fn few_of_many_names_say_how_many_more() {
+        assert_eq!(
+            [few([], 2), few(["a", "b"], 2), few(["a", "b", "c", "d"], 2)],
+            ["", "a, b", "a, b and 2 more"]
+        );
     }
 
     #[test]

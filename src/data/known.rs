@@ -11,7 +11,7 @@ use super::contents::Contents;
 use super::inputs::{Example, Inputs};
 use super::split::{Split, SplitIndices};
 use crate::hash::Fnv1a;
-use crate::names::quoted;
+use crate::names::{few, quoted};
 use crate::{Error, Result};
 
 /// Names that a message lists at most.
@@ -132,13 +132,10 @@ pub struct Related<'a> {
     heard: bool,
 }
 
-/// The first few of some names.
+/// The first few of some names, quoted.
 fn some<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let mut names: Vec<String> = names.map(quoted).collect();
-    let more = names.len().saturating_sub(NAMED);
-    names.truncate(NAMED);
-    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-    names.join(", ") + &rest
+    let names: Vec<String> = names.map(quoted).collect();
+    few(names.iter().map(String::as_str), NAMED)
 }
 
 impl Related<'_> {
@@ -188,12 +185,10 @@ impl Related<'_> {
             }
         }
         if !changed.is_empty() {
-            let mut shown: Vec<String> =
-                changed.iter().take(NAMED).map(|(id, change)| format!("{} ({change})", quoted(id))).collect();
-            if changed.len() > NAMED {
-                shown.push("…".into());
-            }
-            faults.push(format!("{} changed: {}", changed.len(), shown.join(", ")));
+            let shown: Vec<String> =
+                changed.iter().map(|(id, change)| format!("{} ({change})", quoted(id))).collect();
+            let names = few(shown.iter().map(String::as_str), NAMED);
+            faults.push(format!("{} changed: {names}", changed.len()));
         }
         if faults.is_empty() {
             return Ok(self.such(|r| *r == Relation::Known(part)));

@@ -38,7 +38,7 @@ use super::rating_scale::RatingScale;
 use super::recordings::{Recordings, Reference, Take};
 use super::split::Split;
 use super::table::{self, Row, Table};
-use crate::names::quoted;
+use crate::names::{few, quoted};
 use crate::{Error, Result, fs};
 
 /// What a manifest says, before the files that it names are read.
@@ -121,8 +121,9 @@ impl Reader<'_> {
         };
         mapped.map(Some).ok_or_else(|| {
             format!(
-                "rating for {criterion} is {}, outside the rating scale {scale}; if it is another, such as 1..4, say which",
-                quoted(cell)
+                "rating for {criterion} is {}, {} {scale}; if it is another, such as 1..4, say which",
+                quoted(cell),
+                RatingScale::OUTSIDE
             )
         })
     }
@@ -178,10 +179,8 @@ pub fn parse(path: &Path, bytes: &[u8], options: &LoadOptions) -> Result<Manifes
     let mut notes = Vec::new();
     if !columns.left_alone.is_empty() {
         // As many as one can read.
-        let names = columns.left_alone.iter().take(20).cloned().collect::<Vec<_>>().join(", ");
-        let more = columns.left_alone.len().saturating_sub(20);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        notes.push(format!("columns of the manifest left alone: {names}{more}"));
+        let names = few(columns.left_alone.iter().map(String::as_str), 20);
+        notes.push(format!("columns of the manifest left alone: {names}"));
     }
     Ok(Manifest {
         criteria: columns.ratings.into_iter().map(|rating| rating.criterion).collect(),

@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::f0_notes::F0Notes;
-use super::litter::is_litter;
 use super::load_options::LoadOptions;
 use super::rating_scale::RatingScale;
 use super::recordings::{OVERALL, Recordings, Reference, Take, plain};
@@ -165,8 +164,7 @@ fn f0_files(f0data: &Path) -> Result<(Vec<(String, PathBuf)>, usize)> {
     let mut other_names = 0;
     for entry in std::fs::read_dir(f0data).map_err(Error::io(f0data, "read"))? {
         let path = entry.map_err(Error::io(f0data, "read"))?.path();
-        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-        if is_litter(&name) {
+        if path.file_name().is_some_and(fs::is_stray) {
             continue;
         }
         match path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".f0s.txt")) {

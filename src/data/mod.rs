@@ -11,7 +11,6 @@ mod files;
 pub mod inputs;
 pub mod known;
 pub mod listing;
-mod litter;
 mod load;
 mod load_options;
 pub mod manifest;

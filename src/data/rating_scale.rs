@@ -21,6 +21,9 @@ impl RatingScale {
     /// Ratings that are in 0..=1 already.
     pub const UNIT: Self = Self { low: 0.0, high: 1.0 };
 
+    /// What errors say of a rating that no known scale has, so that whoever asks people for a scale can tell.
+    pub const OUTSIDE: &str = "outside the rating scale";
+
     /// A scale from the lowest to the highest rating.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::names::quoted;
-use crate::{Error, Result};
+use crate::{Error, Result, fs};
 
 /// Largest table of takes or grades in bytes: some 300,000 rows. A cell takes up to 25 times its bytes in memory.
 pub(super) const MAX_BYTES: u64 = 1 << 25;
@@ -184,10 +184,7 @@ fn sniff(header: &str) -> char {
 /// The text of a file in UTF-8, or in UTF-16 with a byte order mark.
 pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<String> {
     let wide = |of: fn([u8; 2]) -> u16| {
-        let (units, rest) = bytes[2..].as_chunks::<2>();
-        let text = char::decode_utf16(units.iter().map(|&unit| of(unit))).collect::<Result<String, _>>();
-        text.ok()
-            .filter(|_| rest.is_empty())
+        fs::utf16(&bytes[2..], of)
             .ok_or_else(|| Error::data(path, None, "not UTF-16 text, which its byte order mark says it is"))
     };
     let text = match bytes {

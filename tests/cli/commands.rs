@@ -215,8 +215,8 @@ fn folds_need_performers_and_out_must_be_writable() {
 fn numbers_are_checked_before_anything_is_read() {
     // Nothing is there to be read: what is refused is the number.
     let number = |option: &str, value: &str, words: &[&str]| {
-        let option = format!("--{option}={value}");
-        let joint = ["train", "--data", "/nowhere", "--protocol", "joint", &option];
+        let option = format!("--{option}");
+        let joint = ["train", "--data", "/nowhere", "--protocol", "joint", &option, value];
         refused(&joint, words);
         let (_, _, err) = etude(&joint);
         assert!(!err.contains("nowhere"), "{option}: {err}");

@@ -162,7 +162,11 @@ fn how_f0_files_are_read_can_be_said() {
         refused(&args)
     };
     fs::write(set.path().join("a.txt"), "440\n441\n").unwrap();
-    assert!(eval(&[]).contains("say how many seconds apart its rows are"));
+    let told = eval(&[]);
+    assert!(
+        told.contains("say how many seconds apart its rows are") && told.contains("hint: --f0-hop"),
+        "{told}"
+    );
     // Read; one take cannot be split.
     assert!(eval(&["--f0-hop", "0.01"]).contains("note: 1 f0 file read as one column (f0)\n"));
     assert!(eval(&["--f0-hop", "0.01", "--f0-unit", "midi"]).contains("f0 440 is no MIDI note number"));

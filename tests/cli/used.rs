@@ -84,6 +84,7 @@ fn a_used_directory_takes_a_word_to_be_used_again() {
     child.kill().unwrap();
     assert!(!child.wait().unwrap().success());
     assert_eq!(names(&out), begun);
+    refused(&["train", "--resume", &out], &["stopped before its first", "--overwrite"]);
     assert_eq!(etude(&["train", "--overwrite"]).0, 2, "of what?");
 }
 

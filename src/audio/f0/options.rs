@@ -37,6 +37,9 @@ impl Default for F0Options {
 }
 
 impl F0Options {
+    /// What errors say of a file that takes [`F0Options::row_hop`], so that whoever asks people for it can tell.
+    pub const ROW_HOP_ASKED: &str = "say how many seconds apart its rows are";
+
     /// Whether the values are possible.
     ///
     /// # Errors

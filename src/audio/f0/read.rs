@@ -129,7 +129,7 @@ fn table(
         (Some(time), _) => table.columns[time].values.clone(),
         (None, Some(hop)) => (0..table.lines.len()).map(|row| row as f64 * hop).collect(),
         (None, None) => {
-            let message = "holds f0 without times: say how many seconds apart its rows are";
+            let message = format!("holds f0 without times: {}", F0Options::ROW_HOP_ASKED);
             return Err(Fault::new(None, message));
         }
     };

@@ -1,6 +1,7 @@
 //! Text from bytes.
 
 use super::rows::Fault;
+use crate::fs;
 use std::borrow::Cow;
 
 /// The text of a file, lines ending in `\n` or `\r\n`.
@@ -33,10 +34,6 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, Fault> {
 }
 
 fn utf16<'a>(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<Cow<'a, str>, Fault> {
-    let (units, rest) = bytes.as_chunks::<2>();
-    let text = char::decode_utf16(units.iter().map(|&pair| unit(pair))).collect::<Result<String, _>>();
-    match text {
-        Ok(text) if rest.is_empty() => Ok(text.into()),
-        _ => Err(Fault::new(None, "begins as UTF-16 text but is none, or is cut short")),
-    }
+    let fault = || Fault::new(None, "begins as UTF-16 text but is none, or is cut short");
+    fs::utf16(bytes, unit).map(Cow::Owned).ok_or_else(fault)
 }

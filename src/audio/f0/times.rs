@@ -1,5 +1,7 @@
 //! Times in seconds, from what files have for times.
 
+use super::options::F0Options;
+
 /// What times are counted in, as far as a name says.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) enum TimeUnit {
@@ -57,7 +59,8 @@ pub(super) fn seconds(
     if unit == TimeUnit::Frames || whole {
         let Some(hop) = row_hop else {
             let message = format!(
-                "times are frame or sample numbers, {step} from row to row, not seconds: say how many seconds apart rows are{}",
+                "times are frame or sample numbers, {step} from row to row, not seconds: {}{}",
+                F0Options::ROW_HOP_ASKED,
                 if whole { ", or if they are ms, name the column time (ms)" } else { "" }
             );
             return Err((None, message));

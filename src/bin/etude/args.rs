@@ -35,6 +35,7 @@ pub enum Command {
     /// `etude train --resume DIR` goes on from there and ends with the very same files. Ctrl-C and SIGTERM end it after the
     /// epoch with a checkpoint, a second one at once.
     #[command(
+        allow_negative_numbers = true,
         after_help = "Examples:\n  etude train\n  etude train --data MASTmelody_dataset --folds 5 --out run\n  \
                             etude train --data takes.csv --protocol joint --lambda 0.1 --out run\n  \
                             etude train --resume run"
@@ -45,6 +46,7 @@ pub enum Command {
     /// The model knows the takes that it was trained, validated and tested on, by name and by content: `--split test` grades
     /// those that it was tested on, and is refused where one of them is missing or has changed. What the takes of other data
     /// are to the model is said before they are graded.
+    #[command(allow_negative_numbers = true)]
     Eval(EvalArgs),
     /// Grade takes that nobody has graded.
     ///
@@ -55,6 +57,7 @@ pub enum Command {
     /// A model that was trained with references compares each take with references of its melody: those of --reference, for all
     /// takes, or those that the manifest names.
     #[command(
+        allow_negative_numbers = true,
         after_help = "Examples:\n  etude score --model run/model.safetensors --reference melody.f0.txt takes/*.txt\n  \
                             etude score --model run/fold-1.safetensors --json ungraded.csv"
     )]

@@ -4,10 +4,14 @@ use crate::args::{Common, DeviceName, TrainArgs};
 use crate::failure::Failure;
 use crate::run::Run;
 use etude::fs::is_stray;
+use etude::names::few;
 use etude::report::files::{CHECKPOINT, Earlier, OutDir};
 use etude::train::State;
 use etude::{Error, Result};
 use std::path::Path;
+
+/// Names of files that a message lists at most.
+const SHOWN: usize = 8;
 
 /// The run to train, where its fit goes on from, and its directory.
 pub fn begin(args: &TrainArgs) -> std::result::Result<(Run, Option<State>, Option<OutDir>), Failure> {
@@ -50,7 +54,10 @@ fn must_be_new(out: &OutDir) -> std::result::Result<(), Failure> {
         ),
         Earlier::Files(names) => {
             let what = if is_finished(names) { "a finished run" } else { "files of an earlier run" };
-            (format!("holds {what}: {}", few(names)), format!("name another directory for --out; {ANEW}"))
+            (
+                format!("holds {what}: {}", few(names.iter().map(String::as_str), SHOWN)),
+                format!("name another directory for --out; {ANEW}"),
+            )
         }
     };
     Err(Failure::hint(hint)(Error::data(dir, None, what)))
@@ -58,14 +65,6 @@ fn must_be_new(out: &OutDir) -> std::result::Result<(), Failure> {
 
 fn is_finished(names: &[String]) -> bool {
     names.iter().any(|name| name == "metrics.json")
-}
-
-/// The names, or the first of them.
-fn few(names: &[String]) -> String {
-    const SHOWN: usize = 8;
-    let more = names.len().saturating_sub(SHOWN);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    names[..names.len().min(SHOWN)].join(", ") + &more
 }
 
 /// Why a directory without a checkpoint cannot be resumed.
@@ -88,7 +87,13 @@ fn no_checkpoint(dir: &Path) -> Result<String> {
             OutDir::open(dir)?;
             "is empty: a run was stopped before its first checkpoint, or none was begun; train anew".into()
         }
+        [history] if history == "history.csv" => {
+            "holds no checkpoint: a run was stopped before its first; train anew, with --overwrite".into()
+        }
         _ if is_finished(&names) => "holds a finished run: nothing is left to resume".into(),
-        _ => format!("holds no {CHECKPOINT} to go on from, only {}", few(&names)),
+        _ => format!(
+            "holds no {CHECKPOINT} to go on from, only {}",
+            few(names.iter().map(String::as_str), SHOWN)
+        ),
     })
 }

@@ -4,8 +4,9 @@ use crate::args::DataArgs;
 use crate::failure::Failure;
 use crate::options::load_options;
 use crate::out::tell;
+use etude::audio::F0Options;
 use etude::data::synth::{self, SynthOptions};
-use etude::data::{self, InputOptions, Inputs, Recordings};
+use etude::data::{self, InputOptions, Inputs, RatingScale, Recordings};
 use etude::names::shown;
 use etude::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -24,20 +25,23 @@ pub fn recordings(data: Option<&Path>, files: &DataArgs, hop: f64, seed: u64) ->
     let options = load_options(files, hop);
     options.f0.check()?;
     let recordings = match data {
-        Some(path) => data::load(path, &options).map_err(with_scale)?,
+        Some(path) => data::load(path, &options).map_err(with_option)?,
         None => synth::generate(&SynthOptions { seed, ..SynthOptions::default() })?,
     };
     note(&recordings.notes);
     Ok(recordings)
 }
 
-/// An error of ratings that are on no known scale, with the option that names one.
-fn with_scale(error: Error) -> Failure {
-    let of_scale =
-        matches!(&error, Error::Data { message, .. } if message.contains("outside the rating scale"));
-    match of_scale {
-        true => Failure::hint("--rating-scale 1..4 reads ratings from 1 to 4")(error),
-        false => error.into(),
+/// An error of data that an option can tell how to read, with that option.
+fn with_option(error: Error) -> Failure {
+    let hints = [
+        (RatingScale::OUTSIDE, "--rating-scale 1..4 reads ratings from 1 to 4"),
+        (F0Options::ROW_HOP_ASKED, "--f0-hop 0.01 reads rows that are 10 ms apart"),
+    ];
+    let Error::Data { message, .. } = &error else { return error.into() };
+    match hints.into_iter().find(|(said, _)| message.contains(said)) {
+        Some((_, hint)) => Failure::hint(hint)(error),
+        None => error.into(),
     }
 }
 
