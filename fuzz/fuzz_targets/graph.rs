@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 mod random_graph;
 
 static CPUS: LazyLock<Vec<Cpu<f32>>> = LazyLock::new(|| {
-    let sets = [Simd::Portable, Simd::Avx2, Simd::Avx512].into_iter().filter(|set| set.is_supported());
+    let sets = Simd::supported();
     sets.map(|set| Cpu::with_simd(1, set).expect("a set that is supported")).collect()
 });
 

@@ -30,7 +30,19 @@ macro_rules! dispatch {
                     Simd::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
                     Simd::Avx2 => return unsafe { avx2($($arg),*) },
-                    Simd::Portable => {}
+                    _ => {}
+                }
+            }
+            #[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
+            {
+                use $crate::simd::Simd;
+                #[inline(never)]
+                fn quad($($arg: $t),*) $(-> $r)? {
+                    // SAFETY: the set is part of the target.
+                    unsafe { $body::<$crate::simd::Quad>($($arg),*) }
+                }
+                if matches!(simd, Simd::Neon | Simd::Simd128) {
+                    return quad($($arg),*);
                 }
             }
             let _ = simd;
@@ -69,19 +81,53 @@ mod tests {
     }
     dispatch! { fn run(a: &[f32; 16], b: &[f32; 16], out: &mut [[f32; 16]; 10]) -> f32 = all_of }
 
+    /// Numbers of both signs and no order, and what is special beside each other thing that is.
+    fn rows() -> [[[f32; 16]; 2]; 3] {
+        let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1.5, -2.5, f32::MIN_POSITIVE];
+        [
+            [
+                std::array::from_fn(|i| (i as f32 - 7.5) * 1.3),
+                std::array::from_fn(|i| ((i * 7) % 16) as f32 - 6.25),
+            ],
+            [std::array::from_fn(|i| special[i / 2]), std::array::from_fn(|i| special[i % 2 * 4 + i / 4])],
+            [std::array::from_fn(|i| special[i % 8]), std::array::from_fn(|i| special[(i * 3 + i / 8) % 8])],
+        ]
+    }
+
+    /// The same bits, or one NaN for another.
+    fn same(a: f32, b: f32) -> bool {
+        a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
+    }
+
     #[test]
-    fn every_set_agrees_with_the_portable_one() {
-        let a: [f32; 16] = std::array::from_fn(|i| (i as f32 - 7.5) * 1.3);
-        let b: [f32; 16] = std::array::from_fn(|i| ((i * 7) % 16) as f32 - 6.25);
-        let mut want = [[0.0; 16]; 10];
-        let sum = run(Simd::Portable, &a, &b, &mut want);
-        assert_eq!(want[8], std::array::from_fn(|i| if a[i] > b[i] { 1.0 } else { 2.0 }));
-        for simd in [Simd::Avx2, Simd::Avx512].into_iter().filter(|s| s.is_supported()) {
-            let mut got = [[0.0; 16]; 10];
-            assert_eq!(run(simd, &a, &b, &mut got), sum, "{simd:?}");
-            for (g, w) in got.iter().flatten().zip(want.iter().flatten()) {
-                assert!((g - w).abs() <= 1e-5 * w.abs().max(1.0), "{simd:?}: {g} against {w}");
+    fn every_set_gives_the_bits_of_the_portable_one() {
+        for [a, b] in rows() {
+            let mut want = [[0.0; 16]; 10];
+            let sum = run(Simd::Portable, &a, &b, &mut want);
+            assert_eq!(want[8], std::array::from_fn(|i| if a[i] > b[i] { 1.0 } else { 2.0 }));
+            for simd in Simd::supported() {
+                let mut got = [[0.0; 16]; 10];
+                assert!(same(run(simd, &a, &b, &mut got), sum), "{simd:?}: the sum of {a:?}");
+                for (at, (&g, &w)) in got.iter().flatten().zip(want.iter().flatten()).enumerate() {
+                    let (op, lane) = (at / 16, at % 16);
+                    // A fused multiply-add rounds once.
+                    let fused = op == 4 && same(g, a[lane].mul_add(b[lane], a[lane]));
+                    assert!(same(g, w) || fused, "{simd:?}, row {op}, lane {lane}: {g} against {w}");
+                }
             }
+        }
+    }
+
+    #[test]
+    fn the_larger_and_the_smaller_are_the_second_beside_a_nan() {
+        let numbers: [f32; 16] = std::array::from_fn(|i| i as f32 - 8.0);
+        let nans = [f32::NAN; 16];
+        for simd in Simd::supported() {
+            let mut out = [[0.0; 16]; 10];
+            run(simd, &nans, &numbers, &mut out);
+            assert_eq!([out[5], out[6]], [numbers; 2], "{simd:?}");
+            run(simd, &numbers, &nans, &mut out);
+            assert!(out[5].iter().chain(&out[6]).all(|v| v.is_nan()), "{simd:?}: {out:?}");
         }
     }
 }

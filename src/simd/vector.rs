@@ -9,12 +9,23 @@ pub enum Simd {
     Avx2,
     /// One 16-lane register.
     Avx512,
+    /// Four 4-lane registers with fused multiply-add: 64-bit Arm.
+    Neon,
+    /// Four 4-lane registers without: WebAssembly, where the program was compiled with it.
+    Simd128,
 }
 
 impl Simd {
+    /// The sets of this processor, [`Portable`](Self::Portable) first and the widest last.
+    pub fn supported() -> impl DoubleEndedIterator<Item = Self> {
+        [Self::Portable, Self::Avx2, Self::Avx512, Self::Neon, Self::Simd128]
+            .into_iter()
+            .filter(|s| s.is_supported())
+    }
+
     /// The widest set this processor has.
     pub fn best() -> Self {
-        [Self::Avx512, Self::Avx2].into_iter().find(|s| s.is_supported()).unwrap_or(Self::Portable)
+        Self::supported().next_back().unwrap_or(Self::Portable)
     }
 
     /// Whether this processor has the set.
@@ -30,9 +41,15 @@ impl Simd {
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("fma")
             }
+            Self::Neon | Self::Simd128 => false,
         };
         #[cfg(not(target_arch = "x86_64"))]
-        return self == Self::Portable;
+        return match self {
+            Self::Portable => true,
+            Self::Avx2 | Self::Avx512 => false,
+            Self::Neon => cfg!(target_arch = "aarch64"),
+            Self::Simd128 => cfg!(all(target_arch = "wasm32", target_feature = "simd128")),
+        };
     }
 }
 

@@ -172,7 +172,7 @@ fn the_oracle() {
 
 #[test]
 fn the_cpu_in_each_instruction_set() {
-    for simd in [Simd::Portable, Simd::Avx2, Simd::Avx512].into_iter().filter(|s| s.is_supported()) {
+    for simd in Simd::supported() {
         let (name, mut block) = (format!("cpu {simd:?}"), Block::new());
         if simd == Simd::best() {
             of_cases(&table::CPU[0], &mut block);

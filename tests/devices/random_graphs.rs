@@ -31,7 +31,7 @@ fn agree(graphs: impl Iterator<Item = Vec<u8>>, devices: &[&dyn Device]) {
 
 #[test]
 fn the_cpu_agrees_in_every_instruction_set() {
-    let sets = [Simd::Portable, Simd::Avx2, Simd::Avx512].into_iter().filter(|set| set.is_supported());
+    let sets = Simd::supported();
     let cpus: Vec<Cpu<f32>> = sets.map(|set| Cpu::with_simd(1, set).unwrap()).collect();
     let devices: Vec<&dyn Device> = cpus.iter().map(|cpu| cpu as &dyn Device).collect();
     agree((0..500).map(bytes), &devices);

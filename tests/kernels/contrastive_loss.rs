@@ -216,7 +216,7 @@ proptest! {
         if form == Form::Cross {
             close("oracle gradient of the others", &exact[2], &want[2], 2e-6, 1e-4)?;
         }
-        for simd in [Simd::Portable, Simd::Avx2, Simd::Avx512].into_iter().filter(|s| s.is_supported()) {
+        for simd in Simd::supported() {
             let one = run(&Cpu::<f32>::with_simd(1, simd).unwrap(), form, &a, &b, &pairing, opts);
             let two = run(&Cpu::<f32>::with_simd(2, simd).unwrap(), form, &a, &b, &pairing, opts);
             prop_assert_eq!(&one, &two, "threads change bits");
@@ -230,10 +230,7 @@ proptest! {
 }
 
 fn sets() -> impl Iterator<Item = (String, Cpu<f32>)> {
-    [Simd::Portable, Simd::Avx2, Simd::Avx512]
-        .into_iter()
-        .filter(|s| s.is_supported())
-        .map(|s| (format!("{s:?}"), Cpu::with_simd(1, s).unwrap()))
+    Simd::supported().map(|s| (format!("{s:?}"), Cpu::with_simd(1, s).unwrap()))
 }
 
 const METRICS: [Metric; 2] = [Metric::Euclidean, Metric::Cosine];

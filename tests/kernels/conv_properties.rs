@@ -13,13 +13,8 @@ use std::sync::LazyLock;
 type Device = Cpu<f32>;
 
 /// One device for every instruction set that the processor has.
-static DEVICES: LazyLock<Vec<(Simd, Device)>> = LazyLock::new(|| {
-    [Simd::Portable, Simd::Avx2, Simd::Avx512]
-        .into_iter()
-        .filter(|s| s.is_supported())
-        .map(|s| (s, Cpu::with_simd(2, s).unwrap()))
-        .collect()
-});
+static DEVICES: LazyLock<Vec<(Simd, Device)>> =
+    LazyLock::new(|| Simd::supported().map(|s| (s, Cpu::with_simd(2, s).unwrap())).collect());
 
 /// An axis on which at least one output exists: input, taps, stride, padding, dilation.
 fn axis(longest: usize) -> impl Strategy<Value = [usize; 5]> {

@@ -15,10 +15,7 @@ const KINDS: [Similarity; 4] =
     [Similarity::Dot, Similarity::Cosine, Similarity::SquaredEuclidean, Similarity::Euclidean];
 
 fn devices() -> impl Iterator<Item = (Simd, [Cpu<f32>; 2])> {
-    [Simd::Portable, Simd::Avx2, Simd::Avx512]
-        .into_iter()
-        .filter(|s| s.is_supported())
-        .map(|s| (s, [1, 2].map(|threads| Cpu::with_simd(threads, s).unwrap())))
+    Simd::supported().map(|s| (s, [1, 2].map(|threads| Cpu::with_simd(threads, s).unwrap())))
 }
 
 /// Output and both gradients for the upstream `dy`.

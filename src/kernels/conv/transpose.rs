@@ -17,8 +17,13 @@ pub(crate) unsafe fn transpose16(simd: Simd, from: &[*const f32; 16], to: &[*mut
         match simd {
             Simd::Avx512 => return x86::transpose_avx512(from, to),
             Simd::Avx2 => return x86::transpose_avx2(from, to),
-            Simd::Portable => {}
+            _ => {}
         }
+    }
+    #[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
+    if matches!(simd, Simd::Neon | Simd::Simd128) {
+        // SAFETY: the caller's promise.
+        return unsafe { quads::transpose(from, to) };
     }
     let _ = simd;
     for (i, row) in from.iter().enumerate() {
@@ -108,13 +113,71 @@ mod x86 {
     }
 }
 
+#[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
+mod quads {
+    /// Squares of four, one by one: each goes from its place to its mirror image.
+    ///
+    /// # Safety
+    /// As [`super::transpose16`].
+    #[inline(never)]
+    pub unsafe fn transpose(from: &[*const f32; 16], to: &[*mut f32; 16]) {
+        for i in (0..16).step_by(4) {
+            for j in (0..16).step_by(4) {
+                // SAFETY: pointers are the caller's promise; four elements from a multiple of four are in sixteen.
+                unsafe {
+                    let rows = [from[i].add(j), from[i + 1].add(j), from[i + 2].add(j), from[i + 3].add(j)];
+                    turn(rows, [to[j].add(i), to[j + 1].add(i), to[j + 2].add(i), to[j + 3].add(i)]);
+                }
+            }
+        }
+    }
+
+    /// Four rows of four.
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    unsafe fn turn(from: [*const f32; 4], to: [*mut f32; 4]) {
+        use std::arch::aarch64::*;
+        // SAFETY: NEON is there; pointers are the caller's promise.
+        unsafe {
+            let (a, b) = (vld1q_f32(from[0]), vld1q_f32(from[1]));
+            let (c, d) = (vld1q_f32(from[2]), vld1q_f32(from[3]));
+            // Pairs of two rows, then of four.
+            let even = [vreinterpretq_f64_f32(vtrn1q_f32(a, b)), vreinterpretq_f64_f32(vtrn1q_f32(c, d))];
+            let odd = [vreinterpretq_f64_f32(vtrn2q_f32(a, b)), vreinterpretq_f64_f32(vtrn2q_f32(c, d))];
+            vst1q_f32(to[0], vreinterpretq_f32_f64(vtrn1q_f64(even[0], even[1])));
+            vst1q_f32(to[1], vreinterpretq_f32_f64(vtrn1q_f64(odd[0], odd[1])));
+            vst1q_f32(to[2], vreinterpretq_f32_f64(vtrn2q_f64(even[0], even[1])));
+            vst1q_f32(to[3], vreinterpretq_f32_f64(vtrn2q_f64(odd[0], odd[1])));
+        }
+    }
+
+    /// Four rows of four.
+    #[cfg(target_arch = "wasm32")]
+    #[inline(always)]
+    unsafe fn turn(from: [*const f32; 4], to: [*mut f32; 4]) {
+        use std::arch::wasm32::*;
+        // SAFETY: pointers are the caller's promise.
+        unsafe {
+            let (a, b) = (v128_load(from[0].cast()), v128_load(from[1].cast()));
+            let (c, d) = (v128_load(from[2].cast()), v128_load(from[3].cast()));
+            // Columns 0 and 1 of two rows, then 2 and 3.
+            let low = [i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<0, 4, 1, 5>(c, d)];
+            let high = [i32x4_shuffle::<2, 6, 3, 7>(a, b), i32x4_shuffle::<2, 6, 3, 7>(c, d)];
+            v128_store(to[0].cast(), i64x2_shuffle::<0, 2>(low[0], low[1]));
+            v128_store(to[1].cast(), i64x2_shuffle::<1, 3>(low[0], low[1]));
+            v128_store(to[2].cast(), i64x2_shuffle::<0, 2>(high[0], high[1]));
+            v128_store(to[3].cast(), i64x2_shuffle::<1, 3>(high[0], high[1]));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_set_transposes() {
-        for simd in [Simd::Portable, Simd::Avx2, Simd::Avx512].into_iter().filter(|s| s.is_supported()) {
+        for simd in Simd::supported() {
             let from: Vec<f32> = (0..256).map(|v| v as f32).collect();
             let mut to = vec![f32::NAN; 256];
             let base = to.as_mut_ptr();

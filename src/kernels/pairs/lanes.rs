@@ -46,3 +46,53 @@ unsafe impl Lanes for Portable {
         x.iter().zip(&y).enumerate().fold(0, |bits, (l, (x, y))| bits | (u32::from(x > y) << l))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch;
+    use crate::simd::Simd;
+
+    #[inline(always)]
+    unsafe fn body<V: Lanes>(a: &[f32; LANES], b: &[f32; LANES], root: &mut [f32; LANES]) -> u32 {
+        // SAFETY: arrays of sixteen.
+        unsafe {
+            let (a, b) = (V::load(a.as_ptr()), V::load(b.as_ptr()));
+            a.rsqrt().store(root.as_mut_ptr());
+            a.gt(b)
+        }
+    }
+    dispatch! { fn run(a: &[f32; LANES], b: &[f32; LANES], root: &mut [f32; LANES]) -> u32 = body }
+
+    #[test]
+    fn the_reciprocal_root_is_near_enough_in_every_lane_and_octave() {
+        for simd in Simd::supported() {
+            let mut worst = 0.0f64;
+            // From the smallest normal number to the largest, mantissas in no order.
+            for at in (0x0080_0000u32..0x7f7f_ffff).step_by(16 * 18_899) {
+                let a = std::array::from_fn(|l| f32::from_bits(at + l as u32 * 18_899));
+                let mut root = [0.0; LANES];
+                run(simd, &a, &a, &mut root);
+                for (a, root) in a.iter().filter(|a| a.is_finite()).zip(root) {
+                    worst = worst.max((f64::from(root) * f64::from(*a).sqrt() - 1.0).abs());
+                }
+            }
+            assert!(worst < 4e-7, "{simd:?}: {worst:e}");
+        }
+    }
+
+    #[test]
+    fn a_bit_is_set_for_each_lane_that_is_greater() {
+        for simd in Simd::supported() {
+            let b: [f32; LANES] = std::array::from_fn(|l| [0.0, -3.0, 5.0, f32::INFINITY][l % 4]);
+            for bits in (0..=u32::from(u16::MAX)).step_by(7).chain([0xffff]) {
+                // Equal and unordered lanes are not greater.
+                let less = |l: usize| [b[l], f32::NAN, f32::NEG_INFINITY][l % 3];
+                let above = |l: usize| if b[l].is_finite() { b[l] + 1.0 } else { f32::NAN };
+                let a = std::array::from_fn(|l| if bits >> l & 1 == 1 { above(l) } else { less(l) });
+                let want = (0..LANES).filter(|l| b[*l].is_finite()).fold(0, |m, l| m | (bits & 1 << l));
+                assert_eq!(run(simd, &a, &b, &mut [0.0; LANES]), want, "{simd:?}");
+            }
+        }
+    }
+}

@@ -14,6 +14,10 @@
 
 mod combine;
 mod lanes;
+#[cfg(target_arch = "aarch64")]
+mod lanes_neon;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod lanes_simd128;
 #[cfg(target_arch = "x86_64")]
 mod lanes_x86;
 mod layout;
