@@ -21,7 +21,7 @@ impl Portable {
 // SAFETY: plain Rust, available everywhere.
 #[expect(clippy::undocumented_unsafe_blocks, reason = "pointers are the caller's promise, as the trait says")]
 unsafe impl F32x16 for Portable {
-    const WIDE: bool = false;
+    const SUMS: usize = 6;
     #[inline(always)]
     unsafe fn splat(v: f32) -> Self {
         Self([v; 16])

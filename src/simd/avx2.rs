@@ -28,7 +28,7 @@ macro_rules! both {
 // SAFETY: called only inside functions that enable AVX2 and FMA (see `dispatch!`).
 #[expect(clippy::undocumented_unsafe_blocks, reason = "each is an intrinsic of the enabled set")]
 unsafe impl F32x16 for Pair {
-    const WIDE: bool = false;
+    const SUMS: usize = 6;
     #[inline(always)]
     unsafe fn splat(v: f32) -> Self {
         unsafe { Self(_mm256_set1_ps(v), _mm256_set1_ps(v)) }

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 // SAFETY: called only inside functions that enable AVX-512 (see `dispatch!`).
 #[expect(clippy::undocumented_unsafe_blocks, reason = "each is an intrinsic of the enabled set")]
 unsafe impl F32x16 for __m512 {
-    const WIDE: bool = true;
+    const SUMS: usize = 24;
     #[inline(always)]
     unsafe fn splat(v: f32) -> Self {
         unsafe { _mm512_set1_ps(v) }

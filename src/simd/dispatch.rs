@@ -86,7 +86,8 @@ mod tests {
         let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1.5, -2.5, f32::MIN_POSITIVE];
         [
             [
-                std::array::from_fn(|i| (i as f32 - 7.5) * 1.3),
+                // Of every size: their sum tells in which order it was taken.
+                std::array::from_fn(|i| (i as f32 - 7.5) / 1.3f32.powi((i * 5 % 16) as i32)),
                 std::array::from_fn(|i| ((i * 7) % 16) as f32 - 6.25),
             ],
             [std::array::from_fn(|i| special[i / 2]), std::array::from_fn(|i| special[i % 2 * 4 + i / 4])],

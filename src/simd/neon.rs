@@ -28,8 +28,8 @@ unsafe fn select_gt(a: float32x4_t, b: float32x4_t, yes: float32x4_t, no: float3
 // SAFETY: part of every processor of this architecture.
 #[expect(clippy::undocumented_unsafe_blocks, reason = "each is an intrinsic of the set that is always there")]
 unsafe impl F32x16 for Quad {
-    // Eight of these fill the registers: as many sums as AVX2 has room for.
-    const WIDE: bool = false;
+    // Eight of these fill the registers, and there are no operands in memory.
+    const SUMS: usize = 4;
     #[inline(always)]
     unsafe fn splat(v: f32) -> Self {
         unsafe { Self(vdupq_n_f32(v), vdupq_n_f32(v), vdupq_n_f32(v), vdupq_n_f32(v)) }

@@ -22,7 +22,8 @@ fn select_gt(a: v128, b: v128, yes: v128, no: v128) -> v128 {
 // SAFETY: compiled only where the whole program may use the set.
 #[expect(clippy::undocumented_unsafe_blocks, reason = "pointers are the caller's promise, as the trait says")]
 unsafe impl F32x16 for Quad {
-    const WIDE: bool = false;
+    // Sixteen registers on an x86 host, of which the product before a sum takes one (measured in Node: 1.3 times as fast as 4).
+    const SUMS: usize = 2;
     #[inline(always)]
     unsafe fn splat(v: f32) -> Self {
         Self(f32x4_splat(v), f32x4_splat(v), f32x4_splat(v), f32x4_splat(v))

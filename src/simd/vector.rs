@@ -63,8 +63,10 @@ pub const LANES: usize = 16;
 /// pointers must be good for sixteen elements (of any alignment).
 #[expect(clippy::missing_safety_doc, reason = "said once, above")]
 pub unsafe trait F32x16: Copy {
-    /// Whether there are registers for 24 accumulators (32 full-width registers) or for 6 to 8.
-    const WIDE: bool;
+    /// How many accumulators leave registers for what is added to them: 24 (of 32 full-width registers), 6, 4 or 2.
+    const SUMS: usize;
+    /// Whether these are many.
+    const WIDE: bool = Self::SUMS >= 24;
     /// All lanes `v`.
     unsafe fn splat(v: f32) -> Self;
     /// Reads sixteen elements.

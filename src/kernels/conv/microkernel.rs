@@ -90,12 +90,19 @@ pub unsafe fn conv_rows<V: F32x16>(s: &Rows, packed: &[f32], x: *const f32, y: *
                 (true, 8) => all_positions::<V, 8, 3>(s, w, 8, x, y),
                 (true, 4) => all_positions::<V, 4, 6>(s, w, 4, x, y),
                 (true, 2) => all_positions::<V, 2, 8>(s, w, 2, x, y),
+                (false, 2 | 4 | 8) if V::SUMS < 4 => {
+                    for c in (0..size).step_by(2) {
+                        all_positions::<V, 2, 1>(s, w.add(c), size, x, y.add(c * s.out_c));
+                    }
+                }
                 (false, 8) => {
                     all_positions::<V, 4, 1>(s, w, 8, x, y);
                     all_positions::<V, 4, 1>(s, w.add(4), 8, x, y.add(4 * s.out_c));
                 }
                 (false, 4) => all_positions::<V, 4, 1>(s, w, 4, x, y),
+                (false, 2) if V::SUMS < 6 => all_positions::<V, 2, 2>(s, w, 2, x, y),
                 (false, 2) => all_positions::<V, 2, 3>(s, w, 2, x, y),
+                _ if V::SUMS < 6 => all_positions::<V, 1, 3>(s, w, 1, x, y),
                 _ => all_positions::<V, 1, 5>(s, w, 1, x, y),
             }
         }
@@ -217,7 +224,12 @@ pub unsafe fn weight_rows<V: F32x16>(s: &WeightRows, x: *const f32, dy: *const f
                 (true, 2) => all_terms::<V, 2, 8>(s, x, dy, acc, 2),
                 (false, 2 | 4 | 8) => {
                     for c in (0..size).step_by(2) {
-                        all_terms::<V, 2, 3>(s, x, dy.add(c * s.dy_c), acc.add(c * LANES), size);
+                        let (dy, acc) = (dy.add(c * s.dy_c), acc.add(c * LANES));
+                        if V::SUMS < 6 {
+                            all_terms::<V, 2, 2>(s, x, dy, acc, size);
+                        } else {
+                            all_terms::<V, 2, 3>(s, x, dy, acc, size);
+                        }
                     }
                 }
                 _ => all_terms::<V, 1, 4>(s, x, dy, acc, 1),

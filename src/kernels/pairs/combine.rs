@@ -27,7 +27,7 @@ pub unsafe fn combine<V: F32x16, const TRANSPOSED: bool>(
             (true, 4) => 4,
             (true, 3 | 2) => 8,
             (true, _) => 16,
-            _ => 4,
+            _ => V::SUMS.min(4),
         };
         for r in (0..rows).step_by(step) {
             let first = r / LANES * LANES;
@@ -45,6 +45,7 @@ pub unsafe fn combine<V: F32x16, const TRANSPOSED: bool>(
                     (true, 3) => sums::<V, TRANSPOSED, 8, 3>(g, dp, out, b, from, to),
                     (true, 2) => sums::<V, TRANSPOSED, 8, 2>(g, dp, out, b, from, to),
                     (true, _) => sums::<V, TRANSPOSED, 16, 1>(g, dp, out, b, from, to),
+                    _ if V::SUMS < 4 => sums::<V, TRANSPOSED, 2, 1>(g, dp, out, b, from, to),
                     _ => sums::<V, TRANSPOSED, 4, 1>(g, dp, out, b, from, to),
                 }
             }

@@ -16,6 +16,25 @@ unsafe fn rsqrt(x: float32x4_t) -> float32x4_t {
     }
 }
 
+/// Each lane's bit.
+#[inline(always)]
+unsafe fn bits() -> [uint32x4_t; 4] {
+    const BITS: [u32; 16] = {
+        let mut bits = [1; 16];
+        let mut l = 1;
+        while l < 16 {
+            bits[l] = bits[l - 1] << 1;
+            l += 1;
+        }
+        bits
+    };
+    // SAFETY: NEON is there; four times four of sixteen.
+    unsafe {
+        let at = BITS.as_ptr();
+        [vld1q_u32(at), vld1q_u32(at.add(4)), vld1q_u32(at.add(8)), vld1q_u32(at.add(12))]
+    }
+}
+
 // SAFETY: part of every processor of this architecture.
 unsafe impl Lanes for Quad {
     #[inline(always)]
@@ -25,21 +44,11 @@ unsafe impl Lanes for Quad {
     }
     #[inline(always)]
     unsafe fn gt(self, b: Self) -> u32 {
-        const BITS: [[u32; 4]; 4] = {
-            let mut bits = [[0; 4]; 4];
-            let mut l = 0;
-            while l < 16 {
-                bits[l / 4][l % 4] = 1 << l;
-                l += 1;
-            }
-            bits
-        };
-        // SAFETY: intrinsics of the set, and four arrays of four.
+        // SAFETY: intrinsics of the set.
         unsafe {
-            let low = vandq_u32(vcgtq_f32(self.0, b.0), vld1q_u32(BITS[0].as_ptr()));
-            let low = vorrq_u32(low, vandq_u32(vcgtq_f32(self.1, b.1), vld1q_u32(BITS[1].as_ptr())));
-            let high = vandq_u32(vcgtq_f32(self.2, b.2), vld1q_u32(BITS[2].as_ptr()));
-            let high = vorrq_u32(high, vandq_u32(vcgtq_f32(self.3, b.3), vld1q_u32(BITS[3].as_ptr())));
+            let [p, q, r, s] = bits();
+            let low = vorrq_u32(vandq_u32(vcgtq_f32(self.0, b.0), p), vandq_u32(vcgtq_f32(self.1, b.1), q));
+            let high = vorrq_u32(vandq_u32(vcgtq_f32(self.2, b.2), r), vandq_u32(vcgtq_f32(self.3, b.3), s));
             vaddvq_u32(vorrq_u32(low, high))
         }
     }

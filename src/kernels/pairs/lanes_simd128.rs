@@ -2,7 +2,7 @@
 
 use super::lanes::Lanes;
 use crate::simd::{F32x16, Quad};
-use std::arch::wasm32::{f32x4_gt, i32x4_bitmask};
+use std::arch::wasm32::*;
 
 // SAFETY: compiled only where the whole program may use the set.
 unsafe impl Lanes for Quad {

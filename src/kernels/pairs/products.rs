@@ -48,7 +48,7 @@ unsafe fn depth<V: F32x16, const DIFFERENCE: bool>(
     while p < panels {
         let wide = if V::WIDE && panels - p >= 3 { 3 } else { 1 };
         let rows = if triangle { rows.min(LANES * (p + wide)) } else { rows };
-        let step = if V::WIDE { 8 } else { 4 };
+        let step = if V::WIDE { 8 } else { V::SUMS.min(4) };
         for r in (0..rows).step_by(step) {
             // SAFETY: inside the panels and the tile promised.
             unsafe {
@@ -58,6 +58,7 @@ unsafe fn depth<V: F32x16, const DIFFERENCE: bool>(
                 match (V::WIDE, wide) {
                     (true, 3) => block::<V, DIFFERENCE, 8, 3>(d, ks.clone(), a, b, out),
                     (true, _) => block::<V, DIFFERENCE, 8, 1>(d, ks.clone(), a, b, out),
+                    _ if V::SUMS < 4 => block::<V, DIFFERENCE, 2, 1>(d, ks.clone(), a, b, out),
                     _ => block::<V, DIFFERENCE, 4, 1>(d, ks.clone(), a, b, out),
                 }
             }
