@@ -66,7 +66,7 @@ impl ModelInfo {
         within(self.hop > 0.0 && self.hop <= 1.0, "hop", &self.hop)?;
         let least = usize::from(self.input.needs_reference());
         within(self.max_references >= least, "references per take:", &self.max_references)?;
-        within((1..=1 << 40).contains(&self.epochs), "epochs:", &self.epochs)?;
+        within((1..=1 << 40).contains(&(self.epochs as u64)), "epochs:", &self.epochs)?;
         if let Some(threshold) = self.threshold {
             within((0.0..=1.0).contains(&threshold), "threshold", &threshold)?;
         }
