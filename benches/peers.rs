@@ -1,11 +1,14 @@
 //! Etude's side of `benches/peers/peers.py`: one request a line on stdin, one JSON answer a line on stdout.
 //!
 //! - `step B T reps`: training steps of PCConvNet (MSE, SGD), batch by index from a resident data set
-//! - `loss N D reps`: contrastive loss over all pairs, value and gradient
-//! - `loss16 N D reps`: the same of rows stored in bf16
+//! - `loss N D reps`: contrastive loss over all pairs, value and gradient; `loss16`, of rows stored in bf16; `centres`, of rows
+//!   about five centres; `ratings`, with labels that are not binned
 //! - `conv B I O T K S reps`: conv1d of K taps and stride S from I to O channels, forward and backward
+//! - `conv2d B I O H K reps`: conv2d of K × K taps over H × H, padded to stay so, forward and backward
 //! - `dot N D reps`, `cosine N D reps`, `euclidean N D reps`: similarity matrix of N rows with N others, forward and backward
-//! - `rss N D`: peak memory of the loss beyond what the process had before
+//! - `conv-forward` and so on: forward alone
+//! - `values PATH` before any of these but the step: what it computed goes there too, output first, as bytes of f32
+//! - `peak`: what one core was measured to do at most
 //! - `quit`
 
 use etude::cases::normal;
@@ -14,14 +17,17 @@ use etude::device::Cuda;
 use etude::device::{Buf, Cpu, Device};
 use etude::graph::{Graph, Step, Var};
 use etude::kernel::Elem;
+use etude::kernels::peak;
 use etude::net::{Learn, NetConfig, PcConvNet};
 use etude::ops::contrastive::{ContrastiveOptions, bins, contrastive};
 use etude::ops::conv1d::{ConvOptions1d, conv1d};
+use etude::ops::conv2d::{ConvOptions2d, conv2d};
 use etude::ops::gather::{Layout, WindowOptions, gather_rows, gather_window};
 use etude::ops::loss::{LossOptions, mse};
 use etude::ops::optim::Sgd;
 use etude::ops::similarity::{Similarity, similarity};
 use etude::optim::Method;
+use etude::simd::Simd;
 use etude::{Error, Result};
 use serde_json::{Value, json};
 use std::io::BufRead;
@@ -50,33 +56,46 @@ fn main() {
     // (some ten steps on a virtual machine): that table has no other side.
     let warm_up = if threads == 1 { 1 } else { 20 };
     for line in std::io::stdin().lock().lines().map_while(std::io::Result::ok) {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let number = |i: usize| {
-            words
-                .get(i)
-                .and_then(|w| w.parse::<usize>().ok())
-                .ok_or_else(|| Error::config("a number is missing"))
-        };
-        let pairs = |kind| matrix(device, kind, number(1)?, number(2)?, number(3)?);
-        let answer = (|| match words.first().copied() {
-            Some("step") => step(device, warm_up, number(1)?, number(2)?, number(3)?),
-            Some("loss") => loss(device, Elem::Real, number(1)?, number(2)?, number(3)?),
-            Some("loss16") => loss(device, Elem::Bf16, number(1)?, number(2)?, number(3)?),
-            Some("conv") => {
-                let sizes = [number(1)?, number(2)?, number(3)?, number(4)?, number(5)?, number(6)?];
-                conv(device, sizes, number(7)?)
-            }
-            Some("dot") => pairs(Similarity::Dot),
-            Some("cosine") => pairs(Similarity::Cosine),
-            Some("euclidean") => pairs(Similarity::Euclidean),
-            Some("rss") => rss(device, number(1)?, number(2)?),
-            _ => Err(Error::config("step, loss, loss16, conv, dot, cosine, euclidean, rss or quit")),
-        })();
-        match answer {
+        match answer(device, warm_up, &line) {
             Ok(answer) => println!("{answer}"),
-            Err(_) if words == ["quit"] => return,
+            Err(_) if line == "quit" => return,
             Err(error) => println!("{}", json!({"error": error.to_string()})),
         }
+    }
+}
+
+fn answer(device: &dyn Device, warm_up: usize, line: &str) -> Result<Value> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let (save, words) = match words.as_slice() {
+        ["values", path, rest @ ..] => (Some(*path), rest),
+        all => (None, all),
+    };
+    let (name, numbers) = words.split_first().ok_or_else(|| Error::config("an empty request"))?;
+    let numbers: Vec<usize> = numbers.iter().map_while(|w| w.parse().ok()).collect();
+    let (op, backward) = name.strip_suffix("-forward").map_or((*name, true), |op| (op, false));
+    let pairs = |kind| match numbers[..] {
+        [n, d, reps] => matrix(device, kind, n, d, backward)?.run(device, reps, save),
+        _ => Err(Error::config("needs N D reps")),
+    };
+    match (op, &numbers[..]) {
+        ("step", &[batch, frames, reps]) => step(device, warm_up, batch, frames, reps),
+        ("loss" | "loss16" | "centres" | "ratings", &[n, d, reps]) => {
+            loss(device, op, n, d)?.run(device, reps, save)
+        }
+        ("conv", &[b, cin, cout, t, k, stride, reps]) => {
+            conv(device, [b, cin, cout, t, k, stride], backward)?.run(device, reps, save)
+        }
+        ("conv2d", &[b, cin, cout, h, k, reps]) => {
+            square(device, [b, cin, cout, h, k], backward)?.run(device, reps, save)
+        }
+        ("dot", _) => pairs(Similarity::Dot),
+        ("cosine", _) => pairs(Similarity::Cosine),
+        ("euclidean", _) => pairs(Similarity::Euclidean),
+        ("peak", _) => {
+            let peak = peak::measure(Simd::best());
+            Ok(json!({"gflop_s": peak.flops / 1e9, "gb_s": peak.bytes / 1e9}))
+        }
+        _ => Err(Error::config("not a request, or not its numbers: benches/peers/README.md")),
     }
 }
 
@@ -107,6 +126,7 @@ fn step(device: &dyn Device, warm_up: usize, batch: usize, frames: usize, reps: 
     let net = PcConvNet::new(device, NetConfig::paper(1, frames), 0)?;
     let data = device.upload(&normal(1, RESIDENT * frames))?;
     let ratings = device.upload(&etude::cases::uniform(2, RESIDENT))?;
+    let base = high_water(true);
     let alloc = |elem, n| device.alloc(elem, n);
     let rows = alloc(Elem::Index, 4 * batch)?;
     let shift = alloc(Elem::Real, batch)?;
@@ -141,7 +161,7 @@ fn step(device: &dyn Device, warm_up: usize, batch: usize, frames: usize, reps: 
     })?;
     let cost = step.cost();
     Ok(json!({"ms": ms, "loss": value, "form": format!("{} launches", step.launches()),
-              "flops": cost.flops, "bytes": cost.bytes}))
+              "flops": cost.flops, "bytes": cost.bytes, "peak_kb": beyond(base)}))
 }
 
 fn scalar(device: &dyn Device, step: &Step, var: Var) -> Result<f64> {
@@ -157,76 +177,136 @@ fn wave(n: usize, d: usize) -> Vec<f64> {
     (0..n * d).map(at).collect()
 }
 
-fn loss(device: &dyn Device, stored: Elem, n: usize, d: usize, reps: usize) -> Result<Value> {
+/// What is run and timed; its first output is the value, the others are gradients.
+struct Op {
+    step: Step,
+    outputs: Vec<Var>,
+    base: Option<u64>,
+    is_loss: bool,
+}
+
+impl Op {
+    fn new(device: &dyn Device, g: Graph, outputs: Vec<Var>, base: Option<u64>) -> Result<Self> {
+        Ok(Self { step: g.compile(device, &outputs)?, outputs, base, is_loss: false })
+    }
+
+    fn run(mut self, device: &dyn Device, reps: usize, save: Option<&str>) -> Result<Value> {
+        // A read waits; of one element, so that it does not count.
+        let last = if self.is_loss { 0 } else { self.outputs.len() - 1 };
+        let end = self.step.buf(self.outputs[last])?.window(0, 1)?;
+        let ms = time(1, reps, |_| {
+            self.step.run()?;
+            device.download(&end).map(drop)
+        })?;
+        let (peak, cost) = (beyond(self.base), self.step.cost());
+        let values: Vec<Vec<f64>> =
+            self.outputs.iter().map(|&v| device.download_f64(self.step.buf(v)?)).collect::<Result<_>>()?;
+        if let Some(path) = save {
+            let bytes: Vec<u8> = values.iter().flatten().flat_map(|&v| (v as f32).to_le_bytes()).collect();
+            std::fs::write(path, bytes).map_err(Error::io(path, "write"))?;
+        }
+        let norms: Vec<f64> = values.iter().map(|v| v.iter().map(|x| x * x).sum::<f64>().sqrt()).collect();
+        let mut answer = json!({"ms": ms, "form": format!("{} launches", self.step.launches()),
+                                "flops": cost.flops, "bytes": cost.bytes, "peak_kb": peak});
+        if self.is_loss {
+            (answer["loss"], answer["grad_norm"]) = (json!(values[0][0]), json!(norms[1]));
+        } else {
+            answer["norms"] = json!(norms);
+        }
+        Ok(answer)
+    }
+}
+
+/// Between -1 and 1, evenly, and the same on every side.
+fn noise(i: usize, k: usize) -> f64 {
+    let s = (12.9898 * (i + 1) as f64 + 78.233 * (k + 1) as f64).sin() * 43_758.545_3;
+    2.0 * (s - s.floor()) - 1.0
+}
+
+fn loss(device: &dyn Device, kind: &str, n: usize, d: usize) -> Result<Op> {
     let ratings: Vec<f64> = (0..n).map(|i| (i as f64 * 0.618_033_988_749_894_9).fract()).collect();
+    let binned = bins(&ratings, 5)?;
+    let mut rows = wave(n, d);
+    if kind == "centres" {
+        let centres = wave(5, d);
+        for (e, v) in rows.iter_mut().enumerate() {
+            *v = centres[binned[e / d] as usize * d + e % d] + 0.05 * 3_f64.sqrt() * noise(e / d, e % d);
+        }
+    }
     // Rounded to f32 first, as the other sides do.
-    let rows: Vec<f64> = wave(n, d).into_iter().map(|v| f64::from(v as f32)).collect();
-    let z = device.alloc(stored, n * d)?;
+    rows.iter_mut().for_each(|v| *v = f64::from(*v as f32));
+    let z = device.alloc(if kind == "loss16" { Elem::Bf16 } else { Elem::Real }, n * d)?;
     device.write(&z, (&rows).into())?;
-    let labels = device.upload(&bins(&ratings, 5)?)?;
+    let labels = match kind {
+        "ratings" => device.upload(&ratings.iter().map(|y| 5.0 * y).collect::<Vec<_>>())?,
+        _ => device.upload(&binned)?,
+    };
+    let base = high_water(true);
     let mut g = Graph::new();
     let (z, labels) = (g.leaf(&z, None, &[n, d])?, g.bind(&labels, &[n])?);
     let loss = contrastive(&mut g, z, labels, ContrastiveOptions { margin: 0.5, ..Default::default() })?;
     g.backward(loss)?;
     let grad = g.grad(z).ok_or_else(|| Error::config("no gradient"))?;
-    let mut step = g.compile(device, &[loss, grad])?;
-    let mut value = 0.0;
-    let ms = time(1, reps, |_| {
-        step.run()?;
-        value = scalar(device, &step, loss)?;
-        Ok(())
-    })?;
-    Ok(json!({"ms": ms, "loss": value, "grad_norm": norm(device, &step, grad)?}))
+    Ok(Op { is_loss: true, ..Op::new(device, g, vec![loss, grad], base)? })
 }
 
-fn norm(device: &dyn Device, step: &Step, var: Var) -> Result<f64> {
-    Ok(device.download_f64(step.buf(var)?)?.iter().map(|v| v * v).sum::<f64>().sqrt())
-}
-
-/// Times an op of two inputs and its backward pass, where the upstream gradient is the output itself.
-fn both_ways(device: &dyn Device, mut g: Graph, [a, b, y]: [Var; 3], reps: usize) -> Result<Value> {
+/// An op of two inputs, and its backward pass, where the upstream gradient is the output itself.
+fn both_ways(
+    device: &dyn Device,
+    inputs: [(Vec<f64>, &[usize]); 2],
+    backward: bool,
+    op: impl FnOnce(&mut Graph, Var, Var) -> Result<Var>,
+) -> Result<Op> {
+    let [a, b] = [device.upload(&inputs[0].0)?, device.upload(&inputs[1].0)?];
+    let shapes = inputs.map(|(values, shape)| (drop(values), shape).1);
+    let base = high_water(true);
+    let mut g = Graph::new();
+    if !backward {
+        let (a, b) = (g.bind(&a, shapes[0])?, g.bind(&b, shapes[1])?);
+        let y = op(&mut g, a, b)?;
+        return Op::new(device, g, vec![y], base);
+    }
+    let (a, b) = (g.leaf(&a, None, shapes[0])?, g.leaf(&b, None, shapes[1])?);
+    let y = op(&mut g, a, b)?;
     g.backward_from(y, y)?;
     let grad = |v| g.grad(v).ok_or_else(|| Error::config("no gradient"));
-    let (da, db) = (grad(a)?, grad(b)?);
-    let mut step = g.compile(device, &[y, da, db])?;
-    // A read waits; of one element, so that it does not count.
-    let end = step.buf(db)?.window(0, 1)?;
-    let ms = time(1, reps, |_| {
-        step.run()?;
-        device.download(&end).map(drop)
-    })?;
-    let norms: Vec<f64> = [y, da, db].map(|v| norm(device, &step, v)).into_iter().collect::<Result<_>>()?;
-    Ok(json!({"ms": ms, "norms": norms, "form": format!("{} launches", step.launches())}))
+    let outputs = vec![y, grad(a)?, grad(b)?];
+    Op::new(device, g, outputs, base)
 }
 
-fn conv(device: &dyn Device, [b, cin, cout, t, k, stride]: [usize; 6], reps: usize) -> Result<Value> {
-    let (x, w) = (device.upload(&wave(b * cin, t))?, device.upload(&wave(cout * cin, k))?);
-    let mut g = Graph::new();
-    let (x, w) = (g.leaf(&x, None, &[b, cin, t])?, g.leaf(&w, None, &[cout, cin, k])?);
-    let y = conv1d(&mut g, x, w, None, ConvOptions1d { stride, ..Default::default() })?;
-    both_ways(device, g, [x, w, y], reps)
+fn conv(device: &dyn Device, [b, cin, cout, t, k, stride]: [usize; 6], backward: bool) -> Result<Op> {
+    let inputs = [(wave(b * cin, t), &[b, cin, t][..]), (wave(cout * cin, k), &[cout, cin, k][..])];
+    let options = ConvOptions1d { stride, ..Default::default() };
+    both_ways(device, inputs, backward, |g, x, w| conv1d(g, x, w, None, options))
 }
 
-fn matrix(device: &dyn Device, kind: Similarity, n: usize, d: usize, reps: usize) -> Result<Value> {
-    let rows = wave(2 * n, d);
-    let (a, b) = (device.upload(&rows[..n * d])?, device.upload(&rows[n * d..])?);
-    let mut g = Graph::new();
-    let (a, b) = (g.leaf(&a, None, &[n, d])?, g.leaf(&b, None, &[n, d])?);
-    let y = similarity(&mut g, a, b, kind)?;
-    both_ways(device, g, [a, b, y], reps)
+fn square(device: &dyn Device, [b, cin, cout, h, k]: [usize; 5], backward: bool) -> Result<Op> {
+    let inputs =
+        [(wave(b * cin, h * h), &[b, cin, h, h][..]), (wave(cout * cin, k * k), &[cout, cin, k, k][..])];
+    let options = ConvOptions2d { padding: [k / 2; 2], ..Default::default() };
+    both_ways(device, inputs, backward, |g, x, w| conv2d(g, x, w, None, options))
 }
 
-fn rss(device: &dyn Device, n: usize, d: usize) -> Result<Value> {
-    let base = peak_kb()?;
-    loss(device, Elem::Real, n, d, 1)?;
-    Ok(json!({"base_kb": base, "peak_kb": peak_kb()?}))
+fn matrix(device: &dyn Device, kind: Similarity, n: usize, d: usize, backward: bool) -> Result<Op> {
+    let mut rows = wave(2 * n, d);
+    let others = rows.split_off(n * d);
+    let shape = [n, d];
+    both_ways(device, [(rows, &shape[..]), (others, &shape[..])], backward, |g, a, b| {
+        similarity(g, a, b, kind)
+    })
 }
 
-/// The process's high-water mark, in KiB.
-fn peak_kb() -> Result<u64> {
-    let path = "/proc/self/status";
-    let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
-    let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    line.and_then(|l| l.split_whitespace().next()?.parse().ok())
-        .ok_or_else(|| Error::data(path, None, "has no VmHWM line: peak memory is only measured on Linux"))
+/// KiB that the process held at most since `anew` was last said, which is now its memory; only Linux tells.
+fn high_water(anew: bool) -> Option<u64> {
+    if anew {
+        std::fs::write("/proc/self/clear_refs", "5").ok()?;
+    }
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// KiB beyond what there was.
+fn beyond(base: Option<u64>) -> Option<u64> {
+    Some(high_water(false)?.saturating_sub(base?))
 }

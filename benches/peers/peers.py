@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Etude against PyTorch and JAX, interleaved in one run: one thread each, or one card.
 
-    benches/peers/peers.py                 the full table (about six minutes)
-    benches/peers/peers.py --quick         two cases, about a minute
+    benches/peers/peers.py                 the full table (about a quarter of an hour)
+    benches/peers/peers.py --csv           the same, and a row of each side appended to benches/results/all.csv
+    benches/peers/peers.py --quick         a few cases, about a minute
     benches/peers/peers.py --json out.json a machine-readable copy of everything
     benches/peers/peers.py --device cuda   on an NVIDIA card, against PyTorch there; scripts/gpu-report does that
     ... --budget 500 --json out.json       ends in time, says what it left out, and goes on from out.json the next time
@@ -19,6 +20,7 @@ import argparse
 import concurrent.futures
 import datetime
 import importlib.metadata
+import importlib.util
 import json
 import math
 import os
@@ -27,7 +29,10 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+
+import results
 
 MARGIN, BINS = 0.5, 5
 LR, MOMENTUM, DECAY = 0.005, 0.9, 1e-5
@@ -48,15 +53,25 @@ JAX_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 # name: (worker, allocator tuned, requests it takes)
 PAIRS = ("dot", "cosine", "euclidean")
-LOSSES = ("loss", "loss16")
+CONVS = ("conv", "conv2d")
+LOSSES = ("loss", "loss16", "centres", "ratings")
+FORWARD = "-forward"  # after the name of one of these: without going back
+ANY = ("step", *LOSSES, *(op + end for op in (*CONVS, *PAIRS) for end in ("", FORWARD)))
+# A lone convolution is the same call of oneDNN compiled or not, and a dot product the same one of MKL.
+COMPILED = ("step", *LOSSES, *(op + end for op in PAIRS[1:] for end in ("", FORWARD)))
 ON_CPU = {
-    "torch eager": ("torch-eager", False, ("step", "loss")),
-    "torch eager, malloc tuned": ("torch-eager", True, ("step", "loss")),
-    "torch.compile": ("torch-compile", False, ("step", "loss")),
-    "torch.compile, malloc tuned": ("torch-compile", True, ("step", "loss")),
-    "jax.jit": ("jax", False, ("step", "loss")),
-    "jax.jit, gradient by hand": ("jax-hand", False, ("loss",)),
+    "etude from Python": ("etude-python", False, tuple(op for op in ANY if op not in ("step", "loss16"))),
+    "torch eager": ("torch-eager", False, ANY),
+    "torch eager, malloc tuned": ("torch-eager", True, ANY),
+    "torch.compile": ("torch-compile", False, COMPILED),
+    "torch.compile, malloc tuned": ("torch-compile", True, COMPILED),
+    "jax.jit": ("jax", False, ANY),
+    "jax.jit, gradient by hand": ("jax-hand", False, LOSSES),
+    "pytorch-metric-learning": ("torch-pml", False, ("loss", "centres")),
 }
+# Where they are not installed there is no such side.
+NEEDS = {"etude-python": "etude", "torch-pml": "pytorch_metric_learning"}
+OTHER_NUMBERS = ("pytorch-metric-learning",)
 ON_CUDA = {
     "torch eager": ("torch-eager", False, ("step", *LOSSES, "conv", *PAIRS)),
     "torch eager, TF32": ("torch-tf32", False, ("conv", *PAIRS)),
@@ -65,27 +80,36 @@ ON_CUDA = {
 }
 
 
-def wave(n, d):
-    """The numbers (f32) every side computes on."""
+def wave(n, d, dtype=None):
+    """The numbers every side computes on."""
     import numpy as np
 
     i, k = np.arange(n)[:, None], np.arange(d)[None, :]
-    return (np.sin(0.37 * (i + 1) * (k + 1)) * 0.7 + 0.1 * np.cos(1.3 * i)).astype(np.float32)
+    return (np.sin(0.37 * (i + 1) * (k + 1)) * 0.7 + 0.1 * np.cos(1.3 * i)).astype(dtype or np.float32)
 
 
-def loss_inputs(n, d):
-    """The deterministic embeddings (f32) and bins every side computes on."""
+def loss_inputs(kind, n, d):
+    """The deterministic embeddings (f32) and labels every side computes on."""
     import numpy as np
 
     y = np.modf(np.arange(n) * 0.6180339887498949)[0]
-    return wave(n, d), np.minimum(np.floor(BINS * y + 1e-6), BINS - 1).astype(np.float32)
+    bins = np.minimum(np.floor(BINS * y + 1e-6), BINS - 1)
+    if kind == "ratings":
+        return wave(n, d), (BINS * y).astype(np.float32)
+    if kind == "centres":  # of each bin, with noise of a deviation of 0.05
+        i, k = np.arange(1, n + 1)[:, None], np.arange(1, d + 1)[None, :]
+        noise = np.sin(12.9898 * i + 78.233 * k) * 43758.5453
+        noise = 2 * (noise - np.floor(noise)) - 1
+        rows = wave(BINS, d, np.float64)[bins.astype(int)] + 0.05 * math.sqrt(3) * noise
+        return rows.astype(np.float32), bins.astype(np.float32)
+    return wave(n, d), bins.astype(np.float32)
 
 
-def loss_reference(n, d, rows=512):
-    """Loss and gradient norm in float64, a block of rows at a time."""
+def loss_reference(kind, n, d, rows=512):
+    """Loss and gradient in float64, a block of rows at a time."""
     import numpy as np
 
-    z, label = (a.astype(np.float64) for a in loss_inputs(n, d))
+    z, label = (a.astype(np.float64) for a in loss_inputs(kind, n, d))
     sq, total, grad = (z * z).sum(1), 0.0, np.empty_like(z)
     for s in range(0, n, rows):
         zi = z[s : s + rows]
@@ -97,11 +121,11 @@ def loss_reference(n, d, rows=512):
         coef = np.where(w == 0, 1.0, -hinge / np.where(dist > 0, dist, np.inf))
         grad[s : s + rows] = coef.sum(1, keepdims=True) * zi - coef @ z
     pairs = n * (n - 1) / 2
-    return float(total / 4 / pairs), float(np.linalg.norm(grad / pairs))
+    return np.float64(total / 4 / pairs), grad / pairs
 
 
 # ----------------------------------------------------------------------------------------------
-# Workers. `loss_forms(n, d)` and `step_forms(b, t)` give the ways to write the same thing, as
+# Workers. `conv_forms`, `pair_forms`, `step_forms` and so on give the ways to write the same thing, as
 # {name: () -> ...}; the fastest at warm-up is the one timed, and its name goes into the answer.
 # ----------------------------------------------------------------------------------------------
 
@@ -144,36 +168,62 @@ class Torch:
         if self.device == "cuda":
             self.torch.cuda.empty_cache()
 
+    def value_and_gradient(self, f, z):
+        def run():
+            zi = z.detach().requires_grad_(True)
+            loss = f(zi)
+            loss.backward()
+            return loss.detach(), zi.grad
+
+        return run
+
+    def array(self, tensor):
+        return tensor.detach().float().cpu().numpy()
+
     def norm(self, tensor):
         return float(self.torch.linalg.vector_norm(tensor.detach(), dtype=self.torch.float64))
 
-    def both_ways(self, f, a, b):
+    def both_ways(self, f, a, b, backward=True):
         """Forward, and backward with the output itself as the gradient from above."""
         torch, f = self.torch, self.compile(f) if self.compiled else f
-        a, b = a.requires_grad_(True), b.requires_grad_(True)
+        a, b = a.requires_grad_(backward), b.requires_grad_(backward)
 
         def run():
             self.begin()
             y = f(a, b)
-            return y.detach(), torch.autograd.grad(y, (a, b), y.detach())
+            return y.detach(), torch.autograd.grad(y, (a, b), y.detach()) if backward else ()
 
         return run
 
-    def conv_forms(self, batch, cin, cout, t, k, stride, wide=False):
+    def conv_forms(self, batch, cin, cout, t, k, stride, backward=True, wide=False):
         F = self.torch.nn.functional
         x = self.tensor(wave(batch * cin, t).reshape(batch, cin, t), wide)
         w = self.tensor(wave(cout * cin, k).reshape(cout, cin, k), wide)
-        return {"conv1d": self.both_ways(lambda x, w: F.conv1d(x, w, stride=stride), x, w)}
+        forms = {"conv1d": self.both_ways(lambda x, w: F.conv1d(x, w, stride=stride), x, w, backward)}
+        if self.device == "cpu":
+            last = [v.detach()[:, :, None].contiguous(memory_format=self.torch.channels_last) for v in (x, w)]
+            forms["channels last"] = self.both_ways(lambda x, w: F.conv2d(x, w, stride=(1, stride)), *last, backward)
+        return forms
+
+    def conv2d_forms(self, batch, cin, cout, h, k, backward=True, wide=False):
+        F = self.torch.nn.functional
+        x = self.tensor(wave(batch * cin, h * h).reshape(batch, cin, h, h), wide)
+        w = self.tensor(wave(cout * cin, k * k).reshape(cout, cin, k, k), wide)
+        last = [v.detach().contiguous(memory_format=self.torch.channels_last) for v in (x, w)]
+        f = lambda x, w: F.conv2d(x, w, padding=k // 2)  # noqa: E731
+        return {"conv2d": self.both_ways(f, x, w, backward), "channels last": self.both_ways(f, *last, backward)}
 
     def reference(self, op, *sizes):
-        """What the values should be, in float64; None where it is the driver's business."""
+        """What the values should be, in float64."""
         torch = self.torch
-        if op in PAIRS or op == "conv":
-            forms = self.conv_forms(*sizes, wide=True) if op == "conv" else self.pair_forms(op, *sizes, wide=True)
+        op, backward = op.removesuffix(FORWARD), not op.endswith(FORWARD)
+        if op in (*CONVS, *PAIRS):
+            make = getattr(self, op + "_forms") if op in CONVS else lambda *more, **options: self.pair_forms(op, *more, **options)
+            forms = make(*sizes, backward=backward, wide=True)
             y, grads = forms.get("gram", next(iter(forms.values())))()
-            return [self.norm(y), *map(self.norm, grads)]
+            return [y, *grads]
         n, d = sizes
-        z, label = map(self.tensor, loss_inputs(n, d))
+        z, label = map(self.tensor, loss_inputs(op, n, d))
         z = (z.bfloat16() if op == "loss16" else z).double()
         sq, label, pairs, total, grad = (z * z).sum(1), label.double(), n * (n - 1) / 2, 0.0, torch.empty_like(z)
         for rows in torch.arange(n).split(1024):
@@ -185,9 +235,9 @@ class Torch:
             total += torch.where(w == 0, dist * dist, hinge * hinge).sum()
             coef = torch.where(w == 0, 1.0, -hinge / torch.where(dist > 0, dist, math.inf))
             grad[rows] = coef.sum(1, keepdim=True) * zi - coef @ z
-        return [float(total / 4 / pairs), self.norm(grad / pairs)]
+        return [total / 4 / pairs, grad / pairs]
 
-    def pair_forms(self, kind, n, d, wide=False):
+    def pair_forms(self, kind, n, d, backward=True, wide=False):
         torch, F = self.torch, self.torch.nn.functional
         rows = wave(2 * n, d)
         a, b = self.tensor(rows[:n], wide), self.tensor(rows[n:], wide)
@@ -200,14 +250,11 @@ class Torch:
             "cosine": {"normalize, matmul": lambda a, b: F.normalize(a, dim=1) @ F.normalize(b, dim=1).T},
             "euclidean": {"cdist": torch.cdist, "gram": gram_euclidean},
         }[kind]
-        return {name: self.both_ways(f, a, b) for name, f in forms.items() if not (self.compiled and name == "cdist")}
+        return {n: self.both_ways(f, a, b, backward) for n, f in forms.items() if not (self.compiled and n == "cdist")}
 
-    def loss16_forms(self, n, d):
-        return self.loss_forms(n, d, "bf16")
-
-    def loss_forms(self, n, d, stored="f32"):
-        torch, scale = self.torch, 0.5 / (n * (n - 1))
-        z, label = map(self.tensor, loss_inputs(n, d))
+    def pairs_loss_forms(self, kind, n, d):
+        torch, scale, stored = self.torch, 0.5 / (n * (n - 1)), "bf16" if kind == "loss16" else "f32"
+        z, label = map(self.tensor, loss_inputs(kind, n, d))
 
         def weights(label):
             return (label[:, None] - label).abs()
@@ -429,6 +476,45 @@ class Torch:
         return forms
 
 
+class EtudePython(Torch):
+    """Etude's own ops on PyTorch's tensors, through autograd."""
+
+    def __init__(self):
+        super().__init__(False)
+        import etude
+
+        self.etude = etude
+
+    def conv_forms(self, batch, cin, cout, t, k, stride, backward=True):
+        x, w = self.tensor(wave(batch * cin, t).reshape(batch, cin, t)), self.tensor(wave(cout * cin, k).reshape(cout, cin, k))
+        return {"etude": self.both_ways(lambda x, w: self.etude.conv1d(x, w, stride=stride), x, w, backward)}
+
+    def conv2d_forms(self, batch, cin, cout, h, k, backward=True):
+        x = self.tensor(wave(batch * cin, h * h).reshape(batch, cin, h, h))
+        w = self.tensor(wave(cout * cin, k * k).reshape(cout, cin, k, k))
+        return {"etude": self.both_ways(lambda x, w: self.etude.conv2d(x, w, padding=k // 2), x, w, backward)}
+
+    def pair_forms(self, kind, n, d, backward=True):
+        rows = self.tensor(wave(2 * n, d))
+        f = lambda a, b: self.etude.pairwise_similarity(a, b, kind)  # noqa: E731
+        return {"etude": self.both_ways(f, rows[:n].clone(), rows[n:].clone(), backward)}
+
+    def pairs_loss_forms(self, kind, n, d):
+        z, label = map(self.tensor, loss_inputs(kind, n, d))
+        return {"etude": self.value_and_gradient(lambda z: self.etude.contrastive_loss(z, label, margin=MARGIN), z)}
+
+
+class MetricLearning(Torch):
+    """pytorch-metric-learning's loss of that name: a mean over other pairs, here for scale."""
+
+    def pairs_loss_forms(self, kind, n, d):
+        from pytorch_metric_learning.losses import ContrastiveLoss
+
+        z, label = map(self.tensor, loss_inputs(kind, n, d))
+        loss, label = ContrastiveLoss(pos_margin=0, neg_margin=MARGIN), label.long()
+        return {"ContrastiveLoss": self.value_and_gradient(lambda z: loss(z, label), z)}
+
+
 class Jax:
     wait = None
 
@@ -439,9 +525,71 @@ class Jax:
 
         self.jax, self.by_hand = jax, by_hand
 
-    def loss_forms(self, n, d):
+    def both_ways(self, f, a, b, backward, restore=None):
+        """As PyTorch's. `restore` gives a form's output, or a gradient, the axes of the others."""
+        jax = self.jax
+
+        def there_and_back(a, b):
+            y, pull = jax.vjp(f, a, b)
+            return y, pull(y)
+
+        jitted, a, b = jax.jit(there_and_back if backward else lambda a, b: (f(a, b), ())), *map(jax.device_put, (a, b))
+        run = lambda: jax.block_until_ready(jitted(a, b))  # noqa: E731
+        run.restore = restore
+        return run
+
+    def pair_forms(self, kind, n, d, backward=True):
+        jnp, rows = self.jax.numpy, wave(2 * n, d)
+
+        def unit(a):
+            return a / jnp.maximum(jnp.sqrt((a * a).sum(1, keepdims=True)), 1e-12)
+
+        def gram(a, b):
+            return jnp.sqrt(jnp.maximum((a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * (a @ b.T), 1e-12))
+
+        form, f = {
+            "dot": ("matmul", lambda a, b: a @ b.T),
+            "cosine": ("normalize, matmul", lambda a, b: unit(a) @ unit(b).T),
+            "euclidean": ("gram", gram),
+        }[kind]
+        return {form: self.both_ways(f, rows[:n], rows[n:], backward)}
+
+    def conv_forms(self, batch, cin, cout, t, k, stride, backward=True):
+        x, w = wave(batch * cin, t).reshape(batch, cin, 1, t), wave(cout * cin, k).reshape(cout, cin, 1, k)
+        # One dimension is two of which one is 1: the values lie alike.
+        return self.slide(x, w, stride, 0, backward)
+
+    def conv2d_forms(self, batch, cin, cout, h, k, backward=True):
+        x, w = wave(batch * cin, h * h).reshape(batch, cin, h, h), wave(cout * cin, k * k).reshape(cout, cin, k, k)
+        return self.slide(x, w, 1, k // 2, backward)
+
+    def slide(self, x, w, stride, pad, backward):
+        """Channels first, channels last, and as slices side by side and one matrix product."""
+        jnp, lax = self.jax.numpy, self.jax.lax
+        (_, _, kh, kw), padding = w.shape, [(pad, pad), (pad, pad)]
+
+        def conv(axes):
+            return lambda x, w: lax.conv_general_dilated(x, w, (1, stride), padding, dimension_numbers=axes)
+
+        def slices(x, w):
+            x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+            h, t = x.shape[1] - kh + 1, (x.shape[2] - kw) // stride + 1
+            taps = [x[:, i : i + h, j : j + stride * (t - 1) + 1 : stride] for i in range(kh) for j in range(kw)]
+            return jnp.concatenate(taps, -1) @ w.reshape(-1, w.shape[3])
+
+        def first(array, at):  # the output, the input's gradient, the weight's
+            return array.transpose((3, 2, 0, 1) if at == 2 else (0, 3, 1, 2))
+
+        last = x.transpose(0, 2, 3, 1), w.transpose(2, 3, 1, 0)
+        return {
+            "conv, channels first": self.both_ways(conv(("NCHW", "OIHW", "NCHW")), x, w, backward),
+            "conv, channels last": self.both_ways(conv(("NHWC", "HWIO", "NHWC")), *last, backward, first),
+            "slices + matmul, channels last": self.both_ways(slices, *last, backward, first),
+        }
+
+    def pairs_loss_forms(self, kind, n, d):
         jax, jnp, scale = self.jax, self.jax.numpy, 0.5 / (n * (n - 1))
-        z, label = map(jax.device_put, loss_inputs(n, d))
+        z, label = map(jax.device_put, loss_inputs(kind, n, d))
 
         def block(zi, qi, li, z, sq, label):
             d2 = jnp.maximum(qi[:, None] + sq - 2 * (zi @ z.T), 1e-7)
@@ -582,7 +730,7 @@ def clocked(run, wait=None):
     return (time.perf_counter() - start) * 1e3, out
 
 
-def worker(kind, form, device):
+def worker(kind, device):
     """Answers requests on stdin until `quit`."""
     import gc
 
@@ -595,18 +743,22 @@ def worker(kind, form, device):
         "torch-graphs": lambda: Torch(True, device, mode="reduce-overhead"),
         "jax": lambda: Jax(False),
         "jax-hand": lambda: Jax(True),
+        "etude-python": EtudePython,
+        "torch-pml": lambda: MetricLearning(False),
     }[kind]()
     chosen, broken = {}, {}
 
     def make(op, *sizes):
+        op, backward = op.removesuffix(FORWARD), not op.endswith(FORWARD)
         if op in PAIRS:
-            return peer.pair_forms(op, *sizes)
-        return getattr(peer, op + "_forms")(*sizes)
+            return peer.pair_forms(op, *sizes, backward=backward)
+        if op in LOSSES:
+            return peer.pairs_loss_forms(op, *sizes)
+        return getattr(peer, op + "_forms")(*sizes, **({} if op == "step" else {"backward": backward}))
 
     def first_runs(*request):
         """The forms that run at all; what is the matter with the others goes into the answer."""
         op, forms = request[0], make(*request)
-        forms = {form: forms[form]} if form else forms  # the driver asks for one it knows
         for name, run in list(forms.items()):
             try:
                 run(), run()
@@ -631,10 +783,14 @@ def worker(kind, form, device):
             op, forms = request[0], first_runs(*request)
             if not forms:
                 raise RuntimeError("; ".join(f"{name}: {text}" for name, text in why(request).items()))
-            cost = dict.fromkeys(forms, math.inf)
+            cost, start = dict.fromkeys(forms, math.inf), time.monotonic()
             for _ in range(6 if op == "step" else 4):  # in turn, the least of each: busy machines lie upwards
                 for name, run in forms.items():
+                    if cost[name] < math.inf and cost[name] > 2 * min(cost.values()):
+                        continue  # it will not be the fastest
                     cost[name] = min(cost[name], clocked(run, peer.wait)[0])
+                if time.monotonic() - start > 3:
+                    break
             name = min(cost, key=cost.get)
             chosen[request] = name, forms[name]
         return chosen[request]
@@ -646,14 +802,27 @@ def worker(kind, form, device):
 
     def answer(op, *args):
         if op == "reference":
-            return {"values": peer.reference(args[0], *map(int, args[1:]))}
+            *request, path = args
+            values = peer.reference(request[0], *map(int, request[1:]))
+            if path != "-":
+                np.savez(path, *(v.detach().cpu().numpy() for v in values))
+            return {"values": [float(values[0]), peer.norm(values[1])] if request[0] in LOSSES else list(map(peer.norm, values))}
+        if op == "values":
+            path, name, *sizes = args
+            form, run = best(name, *map(int, sizes))
+            value, grads = run()
+            outputs = [value, *(grads if isinstance(grads, (tuple, list)) else [grads])]
+            restore = getattr(run, "restore", None) or (lambda array, _: array)
+            arrays = [getattr(peer, "array", np.asarray)(v) for v in outputs]
+            np.savez(path, *(restore(array, at) for at, array in enumerate(arrays)))
+            return {}
         if op == "warm":
             return {"forms": list(first_runs(args[0], *map(int, args[1:])))}
         if op == "forget":
             chosen.clear()
             peer.forget()
             return {}
-        if op in ("step", *LOSSES, "conv", *PAIRS):
+        if op in ANY:
             *sizes, reps = map(int, args)
             name, run = best(op, *sizes)
             run()  # untimed: the other sides had the caches
@@ -668,17 +837,19 @@ def worker(kind, form, device):
             if grad is not None:
                 reply["grad_norm"] = norm(grad)
             return reply
-        if op == "rss":
+        if op == "memory":
             import ctypes
 
-            name, run = best("loss", *map(int, args))  # compiles; its memory is not the loss's
+            at = args.index("=")  # the form comes after it
+            run = make(args[0], *map(int, args[1:at]))[" ".join(args[at + 1 :])]
+            run(), run()  # compiled, whose memory is not what is asked for
             gc.collect()
             ctypes.CDLL(None).malloc_trim(0)
             with open("/proc/self/clear_refs", "w") as f:
                 f.write("5")  # the high-water mark starts again here
             base = status_kb("VmRSS")
             run()
-            return {"base_kb": base, "peak_kb": status_kb("VmHWM"), "form": name}
+            return {"peak_kb": max(0, status_kb("VmHWM") - base)}
         raise ValueError(f"unknown request {op!r}")
 
     out = os.fdopen(os.dup(1), "w", buffering=1)
@@ -705,13 +876,13 @@ class Failed(Exception):
 
 
 class Side:
-    """A worker process and its pipe; started anew at the next request where it has died."""
+    """A worker process and its pipe; started at the first request, and at the next where it has died."""
 
-    def __init__(self, name, command, cpus, env=None, takes=("step", *LOSSES, "conv", *PAIRS)):
+    def __init__(self, name, command, cpus, env=None, takes=ANY):
         self.name, self.takes = name, takes
+        self.is_python = "--worker" in command
         self.command, self.cpus, self.env = command, cpus, env
         self.process = None
-        self.start()
 
     def start(self):
         self.buffer = b""
@@ -772,8 +943,9 @@ class Side:
             self.process.wait()
 
 
-def build_etude():
-    command = ["cargo", "bench", "--no-run", "--message-format=json", "--bench", "peers"]
+def build_etude(card):
+    command = ["cargo", "bench", "--no-run", "--no-default-features", "--message-format=json", "--bench", "peers"]
+    command += ["--features", "cuda"] if card else []
     root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
     done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -825,26 +997,43 @@ def environment():
             cpu = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), platform.machine())
     except OSError:
         cpu = platform.machine()
+    try:
+        with open("/proc/cpuinfo") as f:
+            flags = next((set(line.split()) for line in f if line.startswith("flags")), set())
+    except OSError:
+        flags = set()
+    vectors = next((name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in flags), platform.machine())
     return {
+        "vectors": vectors,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "cpu": cpu,
         "cores": os.cpu_count(),
         "system": platform.system() + " " + platform.machine(),
         "python": platform.python_version(),
-        "versions": {p: v for p in ("torch", "jax", "numpy") if (v := version(p))},
+        "versions": {p: v for p in ("torch", "jax", "numpy", "pytorch-metric-learning") if (v := version(p))},
         "rustc": first_line(["rustc", "--version"]),
         "commit": first_line(["git", "rev-parse", "HEAD"]),
         "modified": bool(first_line(["git", "status", "--porcelain", "-uno"])),
     }
 
 
+SLIDES = [  # channels that a convolution spends its time in, and the network's first two layers
+    ("conv", (32, 64, 128, 512, 5, 1)),  # batch, channels in and out, frames, taps, stride
+    ("conv", (32, 128, 128, 512, 3, 1)),
+    ("conv", (32, 256, 256, 512, 3, 1)),
+    ("conv", (512, 1, 4, 1000, 7, 3)),
+    ("conv", (512, 4, 8, 332, 7, 3)),
+    ("conv2d", (32, 64, 64, 56, 3)),  # batch, channels in and out, height and width, taps
+]
 CASES = [  # op, sizes, repetitions per round
     ("step", (64, 1000), 15),
     ("step", (512, 1000), 4),
-    ("loss", (1024, 16), 8),
-    ("loss", (1024, 128), 6),
-    ("loss", (4096, 16), 2),
-    ("loss", (4096, 128), 2),
+    *[("loss", (n, d), reps) for n, d, reps in ((1024, 16, 8), (1024, 128, 6), (4096, 16, 2), (4096, 128, 2))],
+    *[(op, (4096, d), 2) for op in ("centres", "ratings") for d in (16, 128)],
+    *[(op + end, (2048, d), 3) for op in PAIRS for d in (16, 128, 512) for end in (FORWARD, "")],
+    *[(op + end, sizes, 2) for op, sizes in SLIDES for end in (FORWARD, "")],
+    # What is left of time and memory against N.
+    *[("loss", (n, 128), reps) for n, reps in ((512, 8), (2048, 3), (8192, 1))],
 ]
 CASES_ON_CUDA = [  # what matters most first: a budget ends the list
     ("step", (64, 1000), 200),
@@ -871,21 +1060,29 @@ CASES_TO_TRY = [("step", (64, 1000), 2), ("conv", (2, 1, 4, 50, 7, 3), 2), ("los
 HUGE = 32768  # rows whose N x N matrices several sides cannot hold at once
 
 
-def seconds_of(op, sizes):
-    """About what a case takes on a card once its compilers are warm: enough to say whether it still fits."""
+def seconds_of(op, sizes, card):
+    """About what a case takes, on a card once its compilers are warm: enough to say whether it still fits."""
+    if not card:
+        return 90 if sizes[0] >= 8192 else 35
     if op == "conv":
         return 10
     return 75 if sizes[0] >= HUGE else 45 if op in PAIRS else 25
 
 
+SHAPES = {
+    "step": "B={} T={}",
+    "conv": "B={} {}->{} T={} k={} s={}",
+    "conv2d": "B={0} {1}->{2} {3}x{3} k={4}x{4}",
+}
+
+
+def shape(op, sizes):
+    return SHAPES.get(op.removesuffix(FORWARD), "N={} D={}").format(*sizes)
+
+
 def title(op, sizes):
-    if op == "step":
-        return "step B={} T={}".format(*sizes)
-    if op == "conv":
-        return "conv B={} {}->{} T={} k={} s={}".format(*sizes)
-    if op == "loss16":
-        return "loss, bf16 rows N={} D={}".format(*sizes)
-    return "{} N={} D={}".format(op, *sizes)
+    name = {"loss16": "loss, bf16 rows", "centres": "loss, five centres", "ratings": "loss, continuous labels"}.get(op, op)
+    return f"{name.replace(FORWARD, ' forward')} {shape(op, sizes)}"
 
 
 def read(path):
@@ -934,28 +1131,53 @@ def warm(commands, known, cases, left, say):
     return round(took, 1)
 
 
-def expected(op, sizes, sides, left):
-    """Values in float64: by the first of PyTorch's sides where there is one, on the card if it is there."""
+def expected(op, sizes, sides, left, path):
+    """Values in float64, and where `path` is one all of them there: by the first of PyTorch's sides where there is one, on the
+    card if it is there."""
     for s in sides:
         if s.command[-1].startswith("torch") and op != "step":
             try:
-                values = s.ask(" ".join(map(str, ("reference", op, *sizes))), max(5, min(120, left())))["values"]
+                values = s.ask(" ".join(map(str, ("reference", op, *sizes, path or "-"))), max(5, min(120, left())))["values"]
                 s.ask("forget", 60)
                 return values
             except Failed:
                 continue
-    return list(loss_reference(*sizes)) if op == "loss" and sizes[0] < HUGE else None
+    if op in LOSSES and op != "loss16" and sizes[0] < HUGE:
+        import numpy as np
+
+        loss, grad = loss_reference(op, *sizes)
+        if path:
+            np.savez(path, loss, grad)
+        return [float(loss), float(np.linalg.norm(grad))]
+    return None
 
 
-def measure(op, sizes, reps, sides, rounds, left, say):
+def error(side, request, reference, folder):
+    """The largest |got - f64| of a side's value and gradients, each over the largest |f64| there."""
+    import numpy as np
+
+    path = os.path.join(folder, "values" + (".npz" if side.is_python else ""))
+    side.ask(f"values {path} {request}" + ("" if side.is_python else " 1"), 120)
+    with np.load(reference) as want:
+        want = [want[name] for name in want.files]
+    if side.is_python:
+        with np.load(path) as got:
+            got = [got[name] for name in got.files]
+    else:
+        got = np.split(np.fromfile(path, np.float32), np.cumsum([w.size for w in want])[:-1])
+    return max(float(np.abs(g.ravel() - w.ravel()).max() / np.abs(w).max()) for g, w in zip(got, want))
+
+
+def measure(op, sizes, reps, sides, rounds, left, say, folder=None):
     """One case: every side checked, then timed in turn."""
     request = " ".join(map(str, (op, *sizes)))
     case = {"case": title(op, sizes), "op": op, "sizes": list(sizes), "sides": {}}
     say(f"{case['case']}: warming up")
     ms = {}
-    reference = expected(op, sizes, sides, left)
+    path = folder and os.path.join(folder, "reference.npz")
+    reference = expected(op, sizes, sides, left, path)
     # Where the matrices of several sides do not fit side by side, one after the other.
-    alone = op not in ("step", "conv") and sizes[0] >= HUGE
+    alone = op not in ("step", *CONVS) and sizes[0] >= HUGE
     case["one_after_the_other"] = alone
 
     def check(s):
@@ -973,12 +1195,18 @@ def measure(op, sizes, reps, sides, rounds, left, say):
         tolerance = TF32_TOLERANCE if s.name.endswith("TF32") else TOLERANCE
         if op == "loss16" and s.name != "etude":
             tolerance = BF16_TOLERANCE
-        for what, value, want in zip(names, got, reference or got):
+        side["same"] = s.name not in OTHER_NUMBERS
+        for what, value, want in zip(names, got, (side["same"] and reference) or got):
             if not math.isfinite(value) or abs(value - want) > tolerance * abs(want):
                 side["wrong"] = f"{what} {value!r}, should be {want!r}"
                 say(f"peers: {s.name}: {case['case']}: {side['wrong']}")
                 return False
         ms[s.name] = []
+        if folder and reference and side["same"]:
+            side["error"] = error(s, request, path, folder)
+        if folder and s.name == "etude":
+            side["flops"] = reply["flops"]
+            side["core_gflop_s"] = s.ask("peak")["gflop_s"]
         return True
 
     def attempt(s, what):
@@ -1018,16 +1246,79 @@ def measure(op, sizes, reps, sides, rounds, left, say):
         for s in sides:
             forget(s)
     for name, blocks in ms.items():
-        flat = [t for block in blocks for t in block]
-        case["sides"][name] |= {
-            "median_ms": median(flat),
-            "p20_ms": percentile(flat, 0.2),
-            "p80_ms": percentile(flat, 0.8),
-            "ms": blocks,
-        }
-        if "etude" in ms:
-            case["sides"][name]["over_etude"] = median([median(p) / median(e) for p, e in zip(blocks, ms["etude"])])
+        case["sides"][name] |= measured(blocks, ms.get("etude")) | {"ms": blocks}
     return case
+
+
+def memory(case, request, start, say):
+    """What each side takes beyond what was there before, in a process that no timing went through: `start` makes one."""
+    for name, side in case["sides"].items():
+        # Memory that malloc was told to keep is no measure.
+        if "median_ms" not in side or name.endswith("malloc tuned"):
+            continue
+        try:
+            process = start(name)
+            # Etude's makes its buffers when it records.
+            words = f"memory {request} = {side['form']}" if process.is_python else f"{request} 1"
+            side["peak_kb"] = process.ask(words, 120)["peak_kb"]
+            if not process.is_python:
+                process.quit()
+            elif name.startswith("torch"):
+                process.ask("forget")
+        except Failed as e:
+            say(f"peers: {name}: {case['case']}: memory: {e}")
+
+
+def measured(blocks, etude):
+    """Of milliseconds by round, and Etude's."""
+    flat = [t for block in blocks for t in block]
+    found = {"median_ms": median(flat), "p20_ms": percentile(flat, 0.2), "p80_ms": percentile(flat, 0.8)}
+    if etude:
+        found["over_etude"] = median([median(p) / median(e) for p, e in zip(blocks, etude)])
+    return found
+
+
+def rows(result, case, op, sizes, threads=1):
+    """What results.COLUMNS says of each side of a case."""
+    kind, what = op.removesuffix(FORWARD), {"centres": "five centres", "ratings": "continuous labels"}
+    kernel = "contrastive loss" if kind in LOSSES else {"conv": "conv1d"}.get(kind, kind)
+    mode = "step" if kind == "step" else "value+gradient" if kind in LOSSES else "forward" if kind != op else "forward+backward"
+    root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "Cargo.toml")
+    with open(root) as f:
+        own = "etude " + next(line.split('"')[1] for line in f if line.startswith("version"))
+    versions = {name: f"{name} {version}" for name, version in result["versions"].items()}
+    of = lambda name: next((v for n, v in versions.items() if name.startswith(n)), f"{own}, {result['rustc']}")  # noqa: E731
+    shared = {
+        "run": result["run"],
+        "date": result["date"],
+        "commit": result["commit"] + "+" * result["modified"],
+        "machine": f"{result['cpu']}, {result['vectors']}, {result['cores']} cores",
+        "threads": threads,
+        "kernel": kernel,
+        "data": what.get(kind, "random") if kind in LOSSES else "",
+        "shape": shape(op, sizes),
+        "dtype": "bf16" if kind == "loss16" else "f32",
+        "mode": mode,
+    }
+    number = lambda x, digits=5: "" if x is None else f"{x:.{digits}g}"  # noqa: E731
+    out = []
+    for name, side in case["sides"].items():
+        row = {
+            **shared,
+            "versions": of(name),
+            "provider": name,
+            "form": side.get("form") if name != "etude" else "",
+            "same": "no" if name in OTHER_NUMBERS else "yes",
+            "note": side.get("wrong") or side.get("failed") or "",
+        }
+        for column, key in (("p20_ms", "p20_ms"), ("p50_ms", "median_ms"), ("p80_ms", "p80_ms"), ("over_etude", "over_etude")):
+            row[column] = number(side.get(key))
+        row["peak_mb"] = number(side["peak_kb"] / 1024, 4) if side.get("peak_kb") is not None else ""
+        row["error"] = number(side.get("error"), 2)
+        row["gflop"] = number(side["flops"] / 1e9) if side.get("flops") else ""
+        row["core_gflop_s"] = number(side.get("core_gflop_s"), 4)
+        out.append(row)
+    return out
 
 
 def drive(args):
@@ -1044,64 +1335,67 @@ def drive(args):
         core = set()  # the host's threads serve the card, none is what is measured
         # Several processes compile at a time; one number for all, which their cache may go by.
         os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "4")
-    known = ON_CUDA if card or args.trial else ON_CPU
+    on_cpu = not (card or args.trial)
+    known = {n: s for n, s in (ON_CPU if on_cpu else ON_CUDA).items() if importlib.util.find_spec(NEEDS.get(s[0], "json"))}
     cases = CASES_TO_TRY if args.trial else CASES_ON_CUDA if card else CASES
     if args.quick and not args.trial:
-        cases = [c for c in cases if c[1] in ((64, 1000), (1024, 16))]
+        cases = [c for c in cases if c[1] in ((64, 1000), (1024, 16), *([] if card else [(2048, 16), SLIDES[4][1]]))]
     if args.only:
-        cases = [c for c in cases if args.only in title(*c[:2])]
+        cases = [c for c in cases if any(text in title(*c[:2]) for text in args.only.split(","))]
     names = [n for n in known if any(n.startswith(p) for p in args.peers.split(","))] if args.peers else list(known)
-    rounds = args.rounds or (3 if args.quick else 7)
+    rounds = args.rounds or (3 if args.quick else 5 if on_cpu else 7)
     say = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
 
-    exe = None if args.no_etude else args.etude or build_etude()
+    exe = None if args.no_etude else args.etude or build_etude(args.device == "cuda")
     etude = lambda threads: [exe, "--bench", "--device", args.device, "--threads", str(threads)]  # noqa: E731
     worker = [sys.executable, os.path.abspath(__file__), "--device", args.device, "--worker"]
     peer = lambda name, *more: [*worker, known[name][0], *more]  # noqa: E731
     env = lambda name: MALLOC if known[name][1] else {}  # noqa: E731
     on = "one card" if card else "one thread"
     result = {**environment(), "device": args.device, "on": on, "load": [load], "rounds": rounds}
-    result |= {"cases": [], "left_out": [], "rss": [], "scaling": []}
+    result |= {"cases": [], "left_out": [], "scaling": []}
+    result["run"] = f"{datetime.datetime.now(datetime.timezone.utc):%Y%m%dT%H%M%S}-{result['commit'][:8]}"
+    folder = tempfile.TemporaryDirectory(prefix="peers-") if on_cpu else None
 
     sides = [Side("etude", etude(1), core)] if exe else []
     sides += [Side(n, peer(n), core, env(n), known[n][2]) for n in names]
+    others = {}  # processes for memory, of one heap: glibc gives what another thread's has free back to nobody
+
+    def aside(name):
+        if name == "etude":
+            return Side(name, etude(1), core)
+        if name not in others:
+            others[name] = Side(name, peer(name), core, {"MALLOC_ARENA_MAX": "1"})
+        return others[name]
+
     old = read(args.json) if args.budget else {}
     done = {c["case"]: c for c in old.get("cases", [])}
     left = lambda: deadline - time.monotonic()  # noqa: E731
     if card and not args.no_warm:
         todo = [c for c in cases if title(*c[:2]) not in done]
-        result["warming_s"] = warm({n: peer(n) for n in names if "compile" in known[n][0] or "graphs" in known[n][0]}, known, todo, left, say)
+        compiled = {n: peer(n) for n in names if "compile" in known[n][0] or "graphs" in known[n][0]}
+        result["warming_s"] = warm(compiled, known, todo, left, say)
     for op, sizes, reps in cases:
         name = title(op, sizes)
         if name in done:
             result["cases"].append(done[name])
             continue
-        if card and left() < seconds_of(op, sizes):
+        if left() < seconds_of(op, sizes, card):
             result["left_out"].append(name)
             continue
-        result["cases"].append(measure(op, sizes, reps, [s for s in sides if op in s.takes], rounds, left, say))
+        those = [s for s in sides if op in s.takes]
+        result["cases"].append(measure(op, sizes, reps, those, rounds, left, say, folder and folder.name))
+        if on_cpu:
+            memory(result["cases"][-1], " ".join(map(str, (op, *sizes))), aside, say)
         write(args.json, result)
-    for s in sides:
+        if args.csv:
+            results.append(args.csv, rows(result, result["cases"][-1], op, sizes))
+    for s in (*sides, *others.values()):
         s.quit()
 
-    sizes = [c[1] for c in cases if c[0] == "loss"]
-    if sizes and known is ON_CPU:
-        n, d = (4096, 16) if (4096, 16) in sizes else sizes[-1]
-        forms = next(c["sides"] for c in result["cases"] if c["sizes"] == [n, d] and c["op"] == "loss")
-        result["rss_case"] = title("loss", (n, d))
-        say(f"{result['rss_case']}: peak memory")
-        for name in (["etude"] if exe else []) + [x for x in names if not known[x][1]]:
-            if "median_ms" not in forms.get(name, {}):
-                continue
-            command = etude(1) if name == "etude" else peer(name, "--form", forms[name]["form"])
-            fresh = Side(name, command, core)
-            reply = fresh.ask(f"rss {n} {d}")
-            fresh.quit()
-            result["rss"].append({"side": name, **reply, "mb": (reply["peak_kb"] - reply["base_kb"]) / 1024})
-
-    if exe and known is ON_CPU and args.threads > 1 and len(cores) == args.threads:
+    if exe and on_cpu and args.threads > 1 and len(cores) == args.threads:
         pair = [Side("etude", etude(1), core), Side(f"etude x{args.threads}", etude(args.threads), cores)]
-        scaled = [c for c in cases if c[1] in ((512, 1000), (4096, 16), (4096, 128))] or cases
+        scaled = [c for c in cases if c[1] == (512, 1000) or c[0] == "loss" and c[1][0] == 4096]
         for op, sizes, reps in scaled:
             request = " ".join(map(str, (op, *sizes)))
             say(f"{title(op, sizes)}: {args.threads} threads")
@@ -1121,6 +1415,9 @@ def drive(args):
                     "speedup": median(ratio),
                 }
             )
+            if args.csv:
+                name = {"case": title(op, sizes), "sides": {"etude": measured([many], [one])}}
+                results.append(args.csv, rows(result, name, op, sizes, args.threads))
         for s in pair:
             s.quit()
 
@@ -1170,10 +1467,16 @@ def report(r, names):
     peers = [n for n in names if n != "etude"]
     rows = [[c["case"]] + [(c["sides"].get(n) or {}).get("form") or "–" for n in peers] for c in r["cases"]]
     print(table(["case", *peers], rows))
-    if r["rss"]:
-        print(f"Peak memory over the base, {r['rss_case']}, value and gradient, a fresh process:\n")
-        rows = [[x["side"], f"{x['mb']:.1f}", x.get("form", "–")] for x in r["rss"]]
-        print(table(["side", "MB", "form"], rows))
+    for key, unit, says in (
+        ("peak_kb", 1024, "Peak memory beyond what there was, MB"),
+        ("error", 1, "The largest error of the value and its gradients against float64, over the largest of their values"),
+    ):
+        cases = [c for c in r["cases"] if any(side.get(key) is not None for side in c["sides"].values())]
+        if cases:
+            print(f"{says}:\n")
+            of = lambda c, n: (c["sides"].get(n) or {}).get(key)  # noqa: E731
+            rows = [[c["case"]] + [f"{of(c, n) / unit:.2g}" if of(c, n) is not None else "–" for n in names] for c in cases]
+            print(table(["case", *names], rows))
     if r["scaling"]:
         rows = [[x["case"], figure(x["one_ms"]), figure(x["many_ms"]), f"{x['speedup']:.2f}"] for x in r["scaling"]]
         print("Etude alone, more threads:\n")
@@ -1182,22 +1485,24 @@ def report(r, names):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--quick", action="store_true", help="step B=64 and loss N=1024 D=16, three rounds")
+    p.add_argument("--quick", action="store_true", help="one small case of each kind, three rounds")
     p.add_argument("--etude", metavar="PATH", help="the bench executable (default: what cargo builds)")
     p.add_argument("--no-etude", action="store_true", help="the peers alone")
     p.add_argument("--peers", metavar="A,B", help="only the peers whose names begin so")
-    p.add_argument("--only", metavar="TEXT", help='only the cases whose name holds TEXT, e.g. "loss N=4096"')
-    p.add_argument("--rounds", type=int, help="rounds per case (default 7, quick 3)")
+    p.add_argument("--only", metavar="TEXT", help='only the cases whose name holds one of TEXT,..., e.g. "loss N=4096"')
+    p.add_argument("--rounds", type=int, help="rounds per case (default 5, on a card 7, quick 3)")
     p.add_argument("--threads", type=int, default=2, help="threads of the Etude-only scaling table (1: none)")
     p.add_argument("--json", metavar="FILE", help="write everything measured here, after each case")
+    p.add_argument("--csv", metavar="FILE", nargs="?", const=str(results.FILE), help="append a row of each side (all.csv)")
     p.add_argument("--budget", type=float, metavar="S", help="end within so many seconds; cases that FILE holds already are kept")
     p.add_argument("--no-warm", action="store_true", help="on a card: compile each case only when its turn comes")
     p.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where every side computes")
     p.add_argument("--trial", action="store_true", help="small cases and the card's sides, only to see that all of it works")
     p.add_argument("--worker", choices=sorted({s[0] for s in (ON_CPU | ON_CUDA).values()}), help=argparse.SUPPRESS)
-    p.add_argument("--form", help=argparse.SUPPRESS)
     args = p.parse_args()
-    worker(args.worker, args.form, args.device) if args.worker else drive(args)
+    if args.csv and (args.device != "cpu" or args.trial or args.peers or args.no_etude):
+        p.error("--csv takes whole cases on a CPU: none with some sides alone")
+    worker(args.worker, args.device) if args.worker else drive(args)
 
 
 if __name__ == "__main__":
