@@ -66,6 +66,7 @@ ON_CPU = {
     "torch.compile": ("torch-compile", False, COMPILED),
     "torch.compile, malloc tuned": ("torch-compile", True, COMPILED),
     "jax.jit": ("jax", False, ANY),
+    "jax.jit, malloc tuned": ("jax", True, ANY),
     "jax.jit, gradient by hand": ("jax-hand", False, LOSSES),
     "pytorch-metric-learning": ("torch-pml", False, ("loss", "centres")),
 }
@@ -1063,7 +1064,7 @@ HUGE = 32768  # rows whose N x N matrices several sides cannot hold at once
 def seconds_of(op, sizes, card):
     """About what a case takes, on a card once its compilers are warm: enough to say whether it still fits."""
     if not card:
-        return 90 if sizes[0] >= 8192 else 35
+        return 80 if sizes[0] >= 8192 else 25
     if op == "conv":
         return 10
     return 75 if sizes[0] >= HUGE else 45 if op in PAIRS else 25
