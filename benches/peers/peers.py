@@ -49,6 +49,7 @@ MALLOC = {
     "MALLOC_TOP_PAD_": str(256 << 20),
 }
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+OF_RESULTS = [":(top,exclude)benches/results", ":(top,exclude)*.md"]
 JAX_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 # name: (worker, allocator tuned, requests it takes)
@@ -1015,7 +1016,8 @@ def environment():
         "versions": {p: v for p in ("torch", "jax", "numpy", "pytorch-metric-learning") if (v := version(p))},
         "rustc": first_line(["rustc", "--version"]),
         "commit": first_line(["git", "rev-parse", "HEAD"]),
-        "modified": bool(first_line(["git", "status", "--porcelain", "-uno"])),
+        # Of what is measured: its own results and the documents made of them are none of that.
+        "modified": bool(first_line(["git", "status", "--porcelain", "-uno", "--", ":/", *OF_RESULTS])),
     }
 
 
