@@ -24,7 +24,7 @@ COLUMNS = [
     "p50_ms",
     "p80_ms",
     "over_etude",  # its time over Etude's, the median of the rounds' own ratios
-    "peak_mb",  # beyond what was there before, inputs among it
+    "peak_mb",  # beyond what was there before, as the inputs were
     "error",  # the largest |got - f64| / max |f64| of the value and its gradients
     "gflop",  # of Etude, as its kernels count
     "core_gflop_s",  # of Etude: what the core was measured to do at most, in the same run
