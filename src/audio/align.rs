@@ -9,6 +9,7 @@
 //! too long or rushed, one of the two indices repeats, so rhythm is visible as well as pitch.
 
 use super::contour::{Contour, HOP};
+use super::warp::{self, OFFSETS};
 use crate::{Error, Result};
 
 /// The channels of [`Alignment::columns`], in order, with what they hold.
@@ -32,14 +33,9 @@ pub const CHANNELS: [(&str, &str); 14] = [
     ("tempo_trend", "2 · mean over 21 steps of reference_repeats − performance_repeats"),
 ];
 
-/// A pitch difference costs at most this, in semitones: a wrong note is wrong however far off.
-const CAP: f32 = 3.0;
-/// The cost of a voiced block against an unvoiced one.
-const VOICING: f32 = 1.5;
-/// The cost of a step off the diagonal.
-const OFF_DIAGONAL: f32 = 0.02;
 /// Key shifts tried, in semitones. The octave is taken out before.
 const KEY_SHIFTS: std::ops::RangeInclusive<i32> = -6..=6;
+const _: () = assert!(KEY_SHIFTS.end().abs_diff(*KEY_SHIFTS.start()) < OFFSETS as u32);
 /// Residuals below this, in semitones, count as the right note when the shift is refined.
 const REFINE_BELOW: f32 = 1.5;
 /// Steps over which `tempo_trend` is averaged.
@@ -182,21 +178,21 @@ pub fn align(performance: &Contour, reference: &Contour, options: &AlignOptions)
     // The key: the cheapest whole semitone, on every second block.
     let every_second = |blocks: &Blocks| -> Vec<f32> { blocks.pitch.iter().copied().step_by(2).collect() };
     let (a_half, b_half) = (every_second(&a), every_second(&b));
-    let mut shift = 0.0;
-    let mut least = f32::INFINITY;
     // From 0 outwards, so that of equal costs the smallest shift wins.
     let mut shifts: Vec<i32> = KEY_SHIFTS.collect();
     shifts.sort_by_key(|shift| shift.abs());
-    for candidate in shifts {
-        let offset = octave + candidate as f32;
-        let cost = warp::<false>(&a_half, &b_half, offset, half_width.div_ceil(2)).0;
+    let offsets: [f32; OFFSETS] = std::array::from_fn(|i| octave + shifts.get(i).copied().unwrap_or(0) as f32);
+    let costs = warp::costs(&a_half, &b_half, &offsets, half_width.div_ceil(2));
+    let mut shift = 0.0;
+    let mut least = f32::INFINITY;
+    for (&candidate, cost) in shifts.iter().zip(costs) {
         if cost < least {
             (least, shift) = (cost, candidate as f32);
         }
     }
 
     // Its fraction: the median residual of the notes that are right.
-    let (_, path) = warp::<true>(&a.pitch, &b.pitch, octave + shift, half_width);
+    let (_, path) = warp::path(&a.pitch, &b.pitch, octave + shift, half_width);
     let mut residuals: Vec<f32> = path
         .iter()
         .map(|&[i, j]| (a.pitch[i], b.pitch[j]))
@@ -206,7 +202,7 @@ pub fn align(performance: &Contour, reference: &Contour, options: &AlignOptions)
         .collect();
     shift += median(&mut residuals);
 
-    let (cost, mut path) = warp::<true>(&a.pitch, &b.pitch, octave + shift, half_width);
+    let (cost, mut path) = warp::path(&a.pitch, &b.pitch, octave + shift, half_width);
     for [i, j] in &mut path {
         *i += a.start;
         *j += b.start;
@@ -298,88 +294,6 @@ impl Alignment {
     }
 }
 
-/// The columns of row `i` of `n` that lie in the band: `half_width` to each side of the cells that the
-/// diagonal of an `n` by `m` table crosses in this row. At least those, so a path exists at half-width 0.
-fn band(i: usize, n: usize, m: usize, half_width: usize) -> std::ops::Range<usize> {
-    // In 64 bits: of half an hour the product does not fit a 32-bit `usize`.
-    let (row, n, columns) = (i as u64, n as u64, m as u64);
-    let first = (row * columns / n) as usize;
-    let end = ((row + 1) * columns).div_ceil(n) as usize;
-    first.saturating_sub(half_width)..end.saturating_add(half_width).min(m)
-}
-
-/// Banded dynamic time warping of `a` to `b + offset`, pitch per block with 0.0 for unvoiced.
-///
-/// Returns the least cost and, if `TRACE`, a path of that cost. Of equal costs the diagonal wins.
-fn warp<const TRACE: bool>(a: &[f32], b: &[f32], offset: f32, half_width: usize) -> (f32, Vec<[usize; 2]>) {
-    const DIAGONAL: u8 = 0;
-    const REFERENCE_REPEATS: u8 = 1;
-    const PERFORMANCE_REPEATS: u8 = 2;
-
-    let (n, m) = (a.len(), b.len());
-    let mut best = vec![f32::INFINITY; m]; // of the row above, overwritten from the left
-    let mut local = vec![0.0; m];
-    let mut steps: Vec<u8> = Vec::new();
-    let mut rows = Vec::new(); // where each row's steps begin, and its first column
-    let mut last_first = 0;
-    for (i, &pitch) in a.iter().enumerate() {
-        let columns = band(i, n, m, half_width);
-        let first = columns.start;
-        if TRACE {
-            rows.push((steps.len(), first));
-        }
-        // The local costs first, in a loop without a dependence that the compiler makes SIMD of.
-        for (cost, &other) in local[columns.clone()].iter_mut().zip(&b[columns.clone()]) {
-            let apart = (pitch - other - offset).abs().min(CAP);
-            let one_voiced = if (pitch > 0.0) == (other > 0.0) { 0.0 } else { VOICING };
-            *cost = if pitch > 0.0 && other > 0.0 { apart } else { one_voiced };
-        }
-        // A path starts in the first cell, as if from a diagonal step at no cost. Else, `best` left of the
-        // band is stale unless the row above reached there.
-        let mut diagonal = match i {
-            0 => 0.0,
-            _ if first > last_first => best[first - 1],
-            _ => f32::INFINITY,
-        };
-        let mut left = f32::INFINITY;
-        for (best, &local) in best[columns.clone()].iter_mut().zip(&local[columns]) {
-            let above = *best;
-            let aside = above.min(left) + OFF_DIAGONAL;
-            if TRACE {
-                steps.push(if diagonal <= aside {
-                    DIAGONAL
-                } else if above <= left {
-                    REFERENCE_REPEATS
-                } else {
-                    PERFORMANCE_REPEATS
-                });
-            }
-            left = local + diagonal.min(aside);
-            diagonal = above;
-            *best = left;
-        }
-        last_first = first;
-    }
-    let cost = best.last().copied().unwrap_or(0.0);
-
-    let mut path = Vec::new();
-    if TRACE && n > 0 && m > 0 {
-        let (mut i, mut j) = (n - 1, m - 1);
-        path.push([i, j]);
-        while (i, j) != (0, 0) {
-            let (start, first) = rows[i];
-            match steps[start + j - first] {
-                REFERENCE_REPEATS => i -= 1,
-                PERFORMANCE_REPEATS => j -= 1,
-                _ => (i, j) = (i - 1, j - 1),
-            }
-            path.push([i, j]);
-        }
-        path.reverse();
-    }
-    (cost, path)
-}
-
 /// `x` less whole octaves, in −6..=6.
 fn fold(x: f32) -> f32 {
     x - 12.0 * (x / 12.0).round()
@@ -403,7 +317,6 @@ fn median(values: &mut [f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     /// Notes of (pitch, frames), pitch 0 a rest.
     fn sing(notes: &[(f32, usize)]) -> Contour {
@@ -539,30 +452,6 @@ mod tests {
         assert!(align(&tune, &tune, &AlignOptions { block: 1e30, ..Default::default() }).is_ok());
     }
 
-    /// The whole table in plain loops, with infinity outside the band.
-    fn plain_cost(a: &[f32], b: &[f32], half_width: usize) -> f32 {
-        let mut table = vec![vec![f32::INFINITY; b.len() + 1]; a.len() + 1];
-        table[0][0] = 0.0;
-        for i in 1..=a.len() {
-            for j in 1..=b.len() {
-                let local = match (a[i - 1] > 0.0, b[j - 1] > 0.0) {
-                    (true, true) => (a[i - 1] - b[j - 1]).abs().min(3.0),
-                    (false, false) => 0.0,
-                    _ => 1.5,
-                };
-                let aside = table[i - 1][j].min(table[i][j - 1]) + 0.02;
-                if band(i - 1, a.len(), b.len(), half_width).contains(&(j - 1)) {
-                    table[i][j] = local + table[i - 1][j - 1].min(aside);
-                }
-            }
-        }
-        table[a.len()][b.len()]
-    }
-
-    fn blocks() -> impl Strategy<Value = Vec<f32>> {
-        prop::collection::vec(prop_oneof![Just(0.0_f32), 50.0_f32..60.0], 1..40)
-    }
-
     #[test]
     fn options_at_their_ends_align_or_say_why_not() {
         let long = sing(&[(60.0, 40_000), (62.0, 40_000)]);
@@ -590,25 +479,6 @@ mod tests {
         ] {
             let options = AlignOptions { block, band, min_band, max_band };
             assert!(align(&short, &short, &options).is_err(), "{options:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn paths_are_whole_and_stay_in_the_band(a in blocks(), b in blocks(), half_width in 0_usize..50) {
-            let (cost, path) = warp::<true>(&a, &b, 0.0, half_width);
-            prop_assert_eq!(path[0], [0, 0]);
-            prop_assert_eq!(path[path.len() - 1], [a.len() - 1, b.len() - 1]);
-            for step in path.windows(2) {
-                let advance = [step[1][0] - step[0][0], step[1][1] - step[0][1]];
-                prop_assert!([[1, 1], [0, 1], [1, 0]].contains(&advance));
-            }
-            for &[i, j] in &path {
-                prop_assert!(band(i, a.len(), b.len(), half_width).contains(&j));
-            }
-            prop_assert_eq!(cost, warp::<false>(&a, &b, 0.0, half_width).0);
-            prop_assert_eq!(cost, plain_cost(&a, &b, half_width));
-            prop_assert!(cost >= plain_cost(&a, &b, 99));
         }
     }
 }

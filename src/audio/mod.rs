@@ -3,6 +3,7 @@
 pub mod align;
 pub mod contour;
 pub mod f0;
+mod warp;
 
 pub use align::{AlignOptions, Alignment, CHANNELS, align};
 pub use contour::{Contour, HOP, Scale};
