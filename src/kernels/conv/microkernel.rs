@@ -41,7 +41,7 @@ pub const BLOCK: usize = 8;
 /// Callers loop by hand: a closure around the vector code would be compiled for the baseline
 /// instruction set and call each intrinsic as a function.
 #[inline(always)]
-fn block(left: usize) -> usize {
+pub fn block(left: usize) -> usize {
     match left {
         BLOCK.. => BLOCK,
         4.. => 4,

@@ -1,79 +1,120 @@
-//! What a block of sixteen samples makes of its channels: the activation, and sums over its frames.
+//! What a block of sixteen samples makes of its channels: the activation, the gradient of the convolution, and sums over frames.
+//! All over rows of whole vectors, a channel's.
 
 use crate::simd::{F32x16, LANES};
 
-/// `out = max(0, scale·x + shift)` over the channels of one block.
+/// `out = max(0, scale·x + shift)`; `norm` is of `channels`, this is number `ch`.
 ///
 /// # Safety
 /// As every method of [`F32x16`]: the instruction set must be there.
 #[inline(always)]
-pub unsafe fn activate<V: F32x16>(x: &[f32], norm: &[f32], out: &mut [f32], channels: usize) {
-    let row = x.len() / channels;
-    // SAFETY: rows of whole vectors; zip keeps both in step.
+pub unsafe fn activate<V: F32x16>(x: &[f32], norm: &[f32], [ch, channels]: [usize; 2], out: &mut [f32]) {
+    // SAFETY: whole vectors; zip keeps both in step.
     unsafe {
         let zero = V::splat(0.0);
-        for ch in 0..channels {
-            let (scale, shift) = (V::splat(norm[ch]), V::splat(norm[channels + ch]));
-            let (x, out) = (&x[ch * row..(ch + 1) * row], &mut out[ch * row..(ch + 1) * row]);
-            for (x, out) in x.chunks_exact(LANES).zip(out.chunks_exact_mut(LANES)) {
-                // In this order: a NaN comes through.
-                zero.max(V::load(x.as_ptr()).mul_add(scale, shift)).store(out.as_mut_ptr());
-            }
+        let (scale, shift) = (V::splat(norm[ch]), V::splat(norm[channels + ch]));
+        for (x, out) in x.chunks_exact(LANES).zip(out.chunks_exact_mut(LANES)) {
+            // In this order: a NaN comes through.
+            zero.max(V::load(x.as_ptr()).mul_add(scale, shift)).store(out.as_mut_ptr());
         }
     }
 }
 
-/// The sum of `f` over a row of vectors, in four running sums.
+/// `out = scale·dz + p·(y − μ) + q`, with `dz = da` where the activation is above 0. The mean goes into `q`: what that rounds
+/// is no more than what `y` was rounded by. `out_t` floats lie from one frame of `out` to the next.
 ///
 /// # Safety
 /// As every method of [`F32x16`]: the instruction set must be there.
 #[inline(always)]
-pub unsafe fn total<V: F32x16>(row: &[f32], f: impl Fn(V) -> V) -> f32 {
-    // SAFETY: whole vectors of the slice.
+pub unsafe fn gradient<V: F32x16>(
+    [da, y]: [&[f32]; 2],
+    back: &[f32],
+    [ch, channels]: [usize; 2],
+    (out, out_t): (&mut [f32], usize),
+) {
+    let [scale, shift, mean, _, p, q] = std::array::from_fn(|i| back[i * channels + ch]);
+    // SAFETY: whole vectors; zip keeps them in step.
     unsafe {
-        let mut acc = [V::splat(0.0); 4];
+        let zero = V::splat(0.0);
+        let (scale, shift, p, q) = (V::splat(scale), V::splat(shift), V::splat(p), V::splat(q - p * mean));
+        for ((da, y), out) in da.chunks_exact(LANES).zip(y.chunks_exact(LANES)).zip(out.chunks_mut(out_t)) {
+            let out = &mut out[..LANES];
+            let y = V::load(y.as_ptr());
+            let rest = y.mul_add(p, q);
+            let all = V::load(da.as_ptr()).mul_add(scale, rest);
+            y.mul_add(scale, shift).if_gt(zero, all, rest).store(out.as_mut_ptr());
+        }
+    }
+}
+
+/// The mean and the sum of squares about it, each lane for itself, of `seen` frames of which a further `row` is merged into
+/// `mean` and `squares` (Chan, Golub, LeVeque 1979).
+///
+/// # Safety
+/// As every method of [`F32x16`]: the instruction set must be there; `mean` and `squares` are vectors.
+#[inline(always)]
+pub unsafe fn moments<V: F32x16>(row: &[f32], seen: usize, mean: *mut f32, squares: *mut f32) {
+    let len = row.len() / LANES;
+    // SAFETY: whole vectors.
+    unsafe {
+        let mut sums = [V::splat(0.0); 4];
         let mut fours = row.chunks_exact(4 * LANES);
         for four in &mut fours {
-            for (i, acc) in acc.iter_mut().enumerate() {
-                *acc = acc.add(f(V::load(four.as_ptr().add(i * LANES))));
+            for (i, sum) in sums.iter_mut().enumerate() {
+                *sum = sum.add(V::load(four.as_ptr().add(i * LANES)));
             }
         }
         for one in fours.remainder().chunks_exact(LANES) {
-            acc[0] = acc[0].add(f(V::load(one.as_ptr())));
+            sums[0] = sums[0].add(V::load(one.as_ptr()));
         }
-        acc[0].add(acc[1]).add(acc[2].add(acc[3])).sum()
+        let own = sums[0].add(sums[1]).add(sums[2].add(sums[3])).mul(V::splat(1.0 / len as f32));
+        let mut sums = [V::splat(0.0); 4];
+        let mut fours = row.chunks_exact(4 * LANES);
+        for four in &mut fours {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                let d = V::load(four.as_ptr().add(i * LANES)).sub(own);
+                *sum = d.mul_add(d, *sum);
+            }
+        }
+        for one in fours.remainder().chunks_exact(LANES) {
+            let d = V::load(one.as_ptr()).sub(own);
+            sums[0] = d.mul_add(d, sums[0]);
+        }
+        let around = sums[0].add(sums[1]).add(sums[2].add(sums[3]));
+        if seen == 0 {
+            own.store(mean);
+            around.store(squares);
+            return;
+        }
+        let before = V::load(mean);
+        let (delta, share) = (own.sub(before), V::splat(len as f32 / (seen + len) as f32));
+        delta.mul_add(share, before).store(mean);
+        let between = delta.mul(delta).mul(share);
+        between.mul_add(V::splat(seen as f32), V::load(squares).add(around)).store(squares);
     }
 }
 
-/// `Σ dz` and `Σ dz·(y − μ)` of one block; lanes beyond the batch hold `da = 0`.
+/// Adds `Σ dz` and `Σ dz·(y − μ)` of a row to the vectors `sums`, each lane for itself; `a` is the activation of `y`.
 ///
 /// # Safety
 /// As every method of [`F32x16`]: the instruction set must be there.
 #[inline(always)]
-pub unsafe fn part_sums<V: F32x16>(
-    [c, t]: [usize; 2],
-    da: &[f32],
-    y: &[f32],
-    norm: &[f32],
-    part: &mut [f32],
-) {
-    // SAFETY: whole vectors of slices.
+pub unsafe fn back_sums<V: F32x16>([da, y, a]: [&[f32]; 3], mean: f32, sums: [*mut f32; 2]) {
+    // SAFETY: whole vectors; zip keeps them in step.
     unsafe {
-        let zero = V::splat(0.0);
-        for ch in 0..c {
-            let (scale, shift) = (V::splat(norm[ch]), V::splat(norm[c + ch]));
-            let mean = V::splat(norm[2 * c + ch]);
-            let (mut dz_sum, mut dzy_sum) = ([zero; 2], [zero; 2]);
-            let (da, y) =
-                (&da[ch * t * LANES..(ch + 1) * t * LANES], &y[ch * t * LANES..(ch + 1) * t * LANES]);
-            for (i, (da, y)) in da.chunks_exact(LANES).zip(y.chunks_exact(LANES)).enumerate() {
-                let y = V::load(y.as_ptr());
-                let dz = y.mul_add(scale, shift).if_gt(zero, V::load(da.as_ptr()), zero);
-                dz_sum[i % 2] = dz_sum[i % 2].add(dz);
-                dzy_sum[i % 2] = dz.mul_add(y.sub(mean), dzy_sum[i % 2]);
+        let (zero, mean) = (V::splat(0.0), V::splat(mean));
+        let (mut dz, mut dzy) = ([V::load(sums[0]), zero], [V::load(sums[1]), zero]);
+        let (n, da, y, a) = (da.len() / LANES, da.as_ptr(), y.as_ptr(), a.as_ptr());
+        for t in (0..n).step_by(2) {
+            for (i, (dz, dzy)) in dz.iter_mut().zip(&mut dzy).enumerate().take(n - t) {
+                let at = (t + i) * LANES;
+                let (da, a) = (V::load(da.add(at)), V::load(a.add(at)));
+                let off = V::load(y.add(at)).sub(mean);
+                *dz = a.if_gt(zero, dz.add(da), *dz);
+                *dzy = a.if_gt(zero, da.mul_add(off, *dzy), *dzy);
             }
-            part[ch] = dz_sum[0].add(dz_sum[1]).sum();
-            part[c + ch] = dzy_sum[0].add(dzy_sum[1]).sum();
         }
+        dz[0].add(dz[1]).store(sums[0]);
+        dzy[0].add(dzy[1]).store(sums[1]);
     }
 }

@@ -1,6 +1,5 @@
 //! The mean over time, and its gradient.
 
-use super::channels::part_sums;
 use crate::dispatch;
 use crate::kernel::Args;
 use crate::kernels::conv_block::norm::batch_norm_bwd;
@@ -48,11 +47,12 @@ unsafe fn pool_fwd_body<V: F32x16>(
         let (zero, length) = (V::splat(0.0), V::load(n.as_ptr()));
         for (ch, row) in y.chunks_exact(p.tout as usize * LANES).enumerate() {
             let (scale, shift) = (V::splat(norm[ch]), V::splat(norm[c + ch]));
-            let mut sum = zero;
+            let mut sums = [zero; 4];
             for (t, v) in row.chunks_exact(LANES).enumerate() {
                 let a = zero.max(V::load(v.as_ptr()).mul_add(scale, shift));
-                sum = sum.add(length.if_gt(V::splat(t as f32), a, zero));
+                sums[t % 4] = sums[t % 4].add(length.if_gt(V::splat(t as f32), a, zero));
             }
+            let sum = sums[0].add(sums[1]).add(sums[2].add(sums[3]));
             let mut mean = [0.0; LANES];
             sum.div(length).store(mean.as_mut_ptr());
             for (b, row) in out.chunks_exact_mut(c).enumerate() {
@@ -101,11 +101,20 @@ unsafe fn pool_bwd_body<V: F32x16>(
             // Lanes beyond the batch get no gradient.
             let share: [f32; LANES] = std::array::from_fn(|l| g.get(l * c + ch).map_or(0.0, |g| g / n[l]));
             let share = V::load(share.as_ptr());
-            let row = &mut da[ch * tout * LANES..(ch + 1) * tout * LANES];
-            for (t, v) in row.chunks_exact_mut(LANES).enumerate() {
-                length.if_gt(V::splat(t as f32), share, zero).store(v.as_mut_ptr());
+            let (scale, shift) = (V::splat(norm[ch]), V::splat(norm[c + ch]));
+            let mean = V::splat(norm[2 * c + ch]);
+            let (mut dz, mut dzy) = ([zero; 2], [zero; 2]);
+            let row = ch * tout * LANES..(ch + 1) * tout * LANES;
+            let rows = da[row.clone()].chunks_exact_mut(LANES).zip(y[row].chunks_exact(LANES));
+            for (t, (da, y)) in rows.enumerate() {
+                let (y, share) = (V::load(y.as_ptr()), length.if_gt(V::splat(t as f32), share, zero));
+                share.store(da.as_mut_ptr());
+                let a = y.mul_add(scale, shift);
+                dz[t % 2] = a.if_gt(zero, dz[t % 2].add(share), dz[t % 2]);
+                dzy[t % 2] = a.if_gt(zero, share.mul_add(y.sub(mean), dzy[t % 2]), dzy[t % 2]);
             }
+            part[ch] = dz[0].add(dz[1]).sum();
+            part[c + ch] = dzy[0].add(dzy[1]).sum();
         }
-        part_sums::<V>([c, tout], da, y, norm, part);
     }
 }
