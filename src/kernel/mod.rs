@@ -12,7 +12,7 @@ mod row;
 
 pub use binding::{Access, Binding, Elem, Precision, Scratch};
 pub use cpu::{Args, Bound, Real, Twin, Work};
-pub(crate) use cpu::{Lines, Memory, PIECE, with_scratch};
+pub(crate) use cpu::{Lines, Memory, PIECE, Team, with_scratch};
 pub use geometry::{Cuda, SPAN, Workgroups, spans};
 pub(crate) use params::params;
 pub use params::{Layout, Params, Scalar};

@@ -6,7 +6,7 @@ use crate::device::buf::Buf;
 use crate::device::host::{Host, HostMut, decode, encode, same_len};
 use crate::device::interface::{Device, Plan};
 use crate::device::launch::Launch;
-use crate::kernel::{Elem, Real, Scratch, Work};
+use crate::kernel::{Elem, Real, Scratch, Team, Work};
 use crate::simd::Simd;
 use crate::{Error, Result};
 use std::ffi::c_void;
@@ -47,13 +47,14 @@ impl<F: Real> Cpu<F> {
         };
         let pool = match threads {
             1 => None,
-            n => Some(
+            n => Some((
                 rayon::ThreadPoolBuilder::new()
                     .num_threads(n)
                     .thread_name(|i| format!("etude-cpu-{i}"))
                     .build()
                     .map_err(|e| Error::device(NAME, format!("cannot start {n} threads: {e}")))?,
-            ),
+                Team::new(n),
+            )),
         };
         Ok(Self {
             shared: Arc::new(Shared { work: Work { threads, simd }, pool, lock: Mutex::new(()) }),
@@ -100,7 +101,7 @@ impl<F: Real> Cpu<F> {
     /// Runs `f` on the device's threads, outside any plan.
     pub(crate) fn install<R: Send>(&self, f: impl FnOnce(Work) -> R + Send) -> R {
         match &self.shared.pool {
-            Some(pool) => pool.install(|| f(self.shared.work)),
+            Some((pool, _)) => pool.install(|| f(self.shared.work)),
             None => f(self.shared.work),
         }
     }

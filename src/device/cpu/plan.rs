@@ -4,7 +4,7 @@ use super::memory::Storage;
 use crate::device::buf::Buf;
 use crate::device::interface::Plan;
 use crate::device::launch::Launch;
-use crate::kernel::{Args, Memory, Real, Work};
+use crate::kernel::{Args, Memory, Real, Team, Work};
 use crate::{Error, Result};
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,8 @@ pub(super) const NAME: &str = "cpu";
 /// What a device and its plans share.
 pub(super) struct Shared {
     pub(super) work: Work,
-    pub(super) pool: Option<rayon::ThreadPool>,
+    /// Where there is more than one thread, those, and what keeps them together while a plan runs.
+    pub(super) pool: Option<(rayon::ThreadPool, Team)>,
     /// Held while a plan runs and while host code copies: buffers are shared by clones.
     pub(super) lock: Mutex<()>,
 }
@@ -51,7 +52,7 @@ impl<F: Real> CpuPlan<F> {
     fn each(&self, which: std::ops::Range<usize>) {
         let _held = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let go = || {
-            for (launch, memory) in self.launches[which.clone()].iter().zip(&self.memory[which]) {
+            for (launch, memory) in self.launches[which.clone()].iter().zip(&self.memory[which.clone()]) {
                 let Launch { kernel, params, .. } = launch;
                 // SAFETY: the plan keeps the buffers, `Launch::check` and `check_ranges` saw that each is what its binding takes
                 // and that nothing written overlaps anything, and the lock keeps everybody else away.
@@ -60,7 +61,13 @@ impl<F: Real> CpuPlan<F> {
             }
         };
         match &self.shared.pool {
-            Some(pool) => pool.install(go),
+            Some((pool, team)) => {
+                team.begin();
+                pool.broadcast(|thread| match thread.index() {
+                    0 => team.lead(&go),
+                    own => team.help(own),
+                });
+            }
             None => go(),
         }
     }

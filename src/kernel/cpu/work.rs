@@ -3,6 +3,7 @@
 //! What is called for a piece comes behind a pointer: that takes nanoseconds a piece, and the loops over threads, thousands of
 //! instructions each, are compiled once for each type of element instead of once for each kernel.
 
+use super::team;
 use crate::simd::Simd;
 use rayon::prelude::*;
 
@@ -14,6 +15,35 @@ type OnTwo<'a, T, U> = dyn Fn(usize, &mut [T], &mut [U]) + Sync + 'a;
 
 /// What is called for each piece of three outputs.
 type OnThree<'a, T> = dyn Fn(usize, &mut [T], &mut [T], &mut [T]) + Sync + 'a;
+
+/// An output that is handed out in pieces.
+struct Pieces<T> {
+    start: *mut T,
+    all: usize,
+    len: usize,
+}
+
+// SAFETY: each piece is taken by one thread.
+unsafe impl<T: Send> Sync for Pieces<T> {}
+
+impl<T> Pieces<T> {
+    fn of(out: &mut [T], len: usize) -> Self {
+        Self { start: out.as_mut_ptr(), all: out.len(), len }
+    }
+
+    fn count(&self) -> usize {
+        self.all.div_ceil(self.len)
+    }
+
+    /// # Safety
+    /// `i` is below the count, and nobody else has this one.
+    #[expect(clippy::mut_from_ref, reason = "pieces do not overlap")]
+    unsafe fn get(&self, i: usize) -> &mut [T] {
+        let from = i * self.len;
+        // SAFETY: inside the slice that was lent, for as long as this lives.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(from), self.len.min(self.all - from)) }
+    }
+}
 
 /// Spreads work over the device's threads.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +60,11 @@ impl Work {
         let len = len.max(1);
         if self.threads == 1 || out.len() <= len {
             out.chunks_mut(len).enumerate().for_each(|(i, piece)| f(i, piece));
-        } else {
+            return;
+        }
+        let pieces = Pieces::of(out, len);
+        // SAFETY: each number comes once.
+        if !team::each(pieces.count(), &|i| f(i, unsafe { pieces.get(i) })) {
             out.par_chunks_mut(len).enumerate().for_each(|(i, piece)| f(i, piece));
         }
     }
@@ -45,7 +79,12 @@ impl Work {
         let (a_len, b_len) = (a_len.max(1), b_len.max(1));
         if self.threads == 1 || a.len() <= a_len {
             a.chunks_mut(a_len).zip(b.chunks_mut(b_len)).enumerate().for_each(|(i, (a, b))| f(i, a, b));
-        } else {
+            return;
+        }
+        let (to_a, to_b) = (Pieces::of(a, a_len), Pieces::of(b, b_len));
+        let n = to_a.count().min(to_b.count());
+        // SAFETY: each number comes once.
+        if !team::each(n, &|i| unsafe { f(i, to_a.get(i), to_b.get(i)) }) {
             let pieces = a.par_chunks_mut(a_len).zip(b.par_chunks_mut(b_len));
             pieces.enumerate().for_each(|(i, (a, b))| f(i, a, b));
         }
@@ -63,7 +102,12 @@ impl Work {
         if self.threads == 1 || a.len() <= a_len {
             let pieces = a.chunks_mut(a_len).zip(b.chunks_mut(b_len)).zip(c.chunks_mut(c_len));
             pieces.enumerate().for_each(|(i, ((a, b), c))| f(i, a, b, c));
-        } else {
+            return;
+        }
+        let (to_a, to_b, to_c) = (Pieces::of(a, a_len), Pieces::of(b, b_len), Pieces::of(c, c_len));
+        let n = to_a.count().min(to_b.count()).min(to_c.count());
+        // SAFETY: each number comes once.
+        if !team::each(n, &|i| unsafe { f(i, to_a.get(i), to_b.get(i), to_c.get(i)) }) {
             let pieces = a.par_chunks_mut(a_len).zip(b.par_chunks_mut(b_len)).zip(c.par_chunks_mut(c_len));
             pieces.enumerate().for_each(|(i, ((a, b), c))| f(i, a, b, c));
         }
@@ -73,7 +117,7 @@ impl Work {
     pub fn each(self, n: usize, f: &(dyn Fn(usize) + Sync)) {
         if self.threads == 1 || n <= 1 {
             (0..n).for_each(f);
-        } else {
+        } else if !team::each(n, f) {
             (0..n).into_par_iter().with_max_len(1).for_each(f);
         }
     }
