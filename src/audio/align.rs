@@ -181,7 +181,8 @@ pub fn align(performance: &Contour, reference: &Contour, options: &AlignOptions)
     // From 0 outwards, so that of equal costs the smallest shift wins.
     let mut shifts: Vec<i32> = KEY_SHIFTS.collect();
     shifts.sort_by_key(|shift| shift.abs());
-    let offsets: [f32; OFFSETS] = std::array::from_fn(|i| octave + shifts.get(i).copied().unwrap_or(0) as f32);
+    let offsets: [f32; OFFSETS] =
+        std::array::from_fn(|i| octave + shifts.get(i).copied().unwrap_or(0) as f32);
     let costs = warp::costs(&a_half, &b_half, &offsets, half_width.div_ceil(2));
     let mut shift = 0.0;
     let mut least = f32::INFINITY;

@@ -128,7 +128,8 @@ pub(super) fn path(a: &[f32], b: &[f32], offset: f32, half_width: usize) -> (f32
     (cost, path)
 }
 
-/// The costs of the cells of an anti-diagonal, and the steps to them: a loop without a dependence, of which the compiler makes SIMD.
+/// The costs of the cells of an anti-diagonal, and the steps to them: a loop without a dependence, of which the compiler makes
+/// SIMD.
 fn anti_diagonal(
     [a, b]: [&[f32]; 2],
     offset: f32,

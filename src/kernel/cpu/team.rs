@@ -190,7 +190,9 @@ mod tests {
             let ran = with(threads, || {
                 for n in (0..2000).map(|round| round % 101) {
                     let before: usize = counts.iter().map(|c| c.load(Ordering::Relaxed)).sum();
-                    assert!(each(n, &|i| drop(counts[i].fetch_add(1, Ordering::Relaxed))));
+                    assert!(each(n, &|i| {
+                        counts[i].fetch_add(1, Ordering::Relaxed);
+                    }));
                     let after: usize = counts.iter().map(|c| c.load(Ordering::Relaxed)).sum();
                     assert_eq!(after - before, n);
                 }
@@ -206,7 +208,9 @@ mod tests {
     fn a_panic_of_a_piece_is_the_leaders_and_pieces_of_pieces_are_not_shared() {
         let ran = with(3, || {
             let inner = AtomicUsize::new(0);
-            assert!(each(8, &|_| drop(inner.fetch_add(usize::from(each(4, &|_| {})), Ordering::Relaxed))));
+            assert!(each(8, &|_| {
+                inner.fetch_add(usize::from(each(4, &|_| {})), Ordering::Relaxed);
+            }));
             assert_eq!(inner.into_inner(), 0);
             each(50, &|i| assert!(i != 17, "piece {i}"));
         });

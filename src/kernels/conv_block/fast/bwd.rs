@@ -315,7 +315,8 @@ unsafe fn gather<V: F32x16>(
             positions: end.min((t - residue).div_ceil(stride)).saturating_sub(from),
         };
         if s.positions > 0 {
-            // SAFETY: position j of tap m reads position j − m of `dy`, from − margin or later; writes stay below t by `positions`.
+            // SAFETY: position j of tap m reads position j − m of `dy`, from − margin or later; writes stay below t by
+            // `positions`.
             unsafe {
                 let da_in = da_in.as_mut_ptr().add((from * stride + residue) * LANES);
                 rows::<V>(&s, &packed[at..], dy.as_ptr(), da_in);

@@ -186,7 +186,7 @@ mod avx512 {
     #[target_feature(enable = "avx512f")]
     pub fn sum_lanes(sums: &[f32], out: &mut [f32]) {
         for (sums, out) in sums.chunks_exact(LANES * LANES).zip(out.chunks_exact_mut(LANES)) {
-            // In the order in which the steps below leave them: sums `4·l + e` come from vector `[0, 8, 4, 12][l] + [0, 2, 1, 3][e]`.
+            // In the order in which the steps below leave them: sum `4·l + e` is of row `[0, 8, 4, 12][l] + [0, 2, 1, 3][e]`.
             let row = |i: usize| {
                 let at = 4 * [0, 2, 1, 3][i / 4] + [0, 2, 1, 3][i % 4];
                 // SAFETY: one of sixteen vectors.
