@@ -91,6 +91,7 @@ impl Convolution for Conv1dParams {
             cout: (self.cout / self.groups) as usize,
             axes: [Axis::ONE, axis],
             bias: self.bias != 0,
+            exact: self.tf32 == 2,
             splits: self.splits,
         }
     }

@@ -112,6 +112,7 @@ impl Convolution for Conv2dParams {
             cout: (self.cout / self.groups) as usize,
             axes: [vertical, horizontal],
             bias: self.bias != 0,
+            exact: self.tf32 == 2,
             splits: self.splits,
         }
     }

@@ -35,6 +35,8 @@ pub struct Geometry {
     pub cout: usize,
     pub axes: [Axis; 2],
     pub bias: bool,
+    /// Whether each term is to be a product of its own.
+    pub exact: bool,
     /// Runs of positions that GPUs sum the gradient of the weight in.
     pub splits: u32,
 }

@@ -9,4 +9,7 @@ mod grid;
 pub mod microkernel;
 mod oracle;
 pub mod rows;
+mod scratch;
+mod shared;
 mod transpose;
+pub mod winograd;

@@ -2,7 +2,7 @@
 
 use super::geometry::Geometry;
 use super::grid::{BIAS_THREADS, THREADS, WEIGHT_THREADS};
-use super::{fast, oracle};
+use super::{fast, oracle, winograd};
 use crate::kernel::{Args, Binding, Cost, Cuda, Kernel, Layout, Params, Real, Twin, Workgroups};
 
 /// A stem's params struct.
@@ -43,7 +43,10 @@ pub const fn fwd<P: Convolution>(name: &'static str) -> Kernel {
         cpu: Twin {
             f32: |args| {
                 let g = of::<P, _>(&args);
-                fast::fwd(args, &g)
+                match winograd::Plan::forward(&g) {
+                    Some(plan) => winograd::fwd(args, &g, plan),
+                    None => fast::fwd(args, &g),
+                }
             },
             f64: |args| {
                 let g = of::<P, _>(&args);
@@ -71,7 +74,10 @@ pub const fn bwd_x<P: Convolution>(name: &'static str) -> Kernel {
         cpu: Twin {
             f32: |args| {
                 let g = of::<P, _>(&args);
-                fast::bwd_x(args, &g)
+                match winograd::Plan::backward(&g) {
+                    Some(plan) => winograd::bwd_x(args, plan),
+                    None => fast::bwd_x(args, &g),
+                }
             },
             f64: |args| {
                 let g = of::<P, _>(&args);
@@ -96,7 +102,10 @@ pub const fn bwd_w<P: Convolution>(name: &'static str) -> Kernel {
         cpu: Twin {
             f32: |args| {
                 let g = of::<P, _>(&args);
-                fast::bwd_w(args, &g)
+                match winograd::Plan::forward(&g) {
+                    Some(plan) => winograd::bwd_w(args, plan),
+                    None => fast::bwd_w(args, &g),
+                }
             },
             f64: |args| {
                 let g = of::<P, _>(&args);

@@ -1,14 +1,15 @@
 //! The convolution and the gradient of its input: the same [`Correlation`], [`Pass`] by pass.
 
-use super::lanes::{Shared, Window, gather, scatter};
+use super::lanes::{Window, gather, scatter};
 use super::pass::{Pass, Phase};
-use super::scratch::{apart, scratch_len, split};
 use super::tiling::Tiling;
 use crate::dispatch;
 use crate::kernel::{Args, Work, with_scratch};
 use crate::kernels::conv::geometry::Geometry;
 use crate::kernels::conv::microkernel::{BLOCK, Rows, conv_rows, pack_weights};
 use crate::kernels::conv::oracle;
+use crate::kernels::conv::scratch::{apart, scratch_len, split};
+use crate::kernels::conv::shared::Shared;
 use crate::simd::{F32x16, LANES, Simd};
 
 /// A convolution or the gradient of its input, cut into tiles.

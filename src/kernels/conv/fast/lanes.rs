@@ -1,5 +1,6 @@
 //! Sixteen rectangles of a tensor as lanes, and back.
 
+use crate::kernels::conv::shared::Shared;
 use crate::kernels::conv::transpose::transpose16;
 use crate::simd::{LANES, Simd};
 
@@ -181,9 +182,3 @@ pub fn scatter(
 fn blocks(from: usize, to: usize) -> impl Iterator<Item = usize> {
     (from..to).step_by(LANES).map(move |at| at.min(to - LANES))
 }
-
-/// An output that tasks write disjoint parts of.
-pub struct Shared(pub *mut f32);
-
-// SAFETY: tasks write the rectangles of their own lanes only; no two lanes share an element.
-unsafe impl Sync for Shared {}

@@ -11,7 +11,6 @@ mod bias;
 mod correlation;
 mod lanes;
 mod pass;
-mod scratch;
 mod tiling;
 mod weights;
 

@@ -2,7 +2,7 @@
 
 use super::lanes::Lanes;
 use super::pass::Pass;
-use super::scratch::apart;
+use crate::kernels::conv::scratch::apart;
 use crate::simd::LANES;
 
 /// Floats of scratch that stay in the second-level cache beside what streams by: 512 KiB.

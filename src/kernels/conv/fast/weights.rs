@@ -4,13 +4,13 @@
 
 use super::lanes::{Window, gather};
 use super::pass::Pass;
-use super::scratch::{apart, scratch_len, split};
 use super::tiling::Tiling;
 use crate::dispatch;
 use crate::kernel::{Args, with_scratch};
 use crate::kernels::conv::geometry::Geometry;
 use crate::kernels::conv::microkernel::{BLOCK, WeightRows, sum_lanes, weight_rows};
 use crate::kernels::conv::oracle;
+use crate::kernels::conv::scratch::{apart, scratch_len, split};
 use crate::simd::{F32x16, LANES, Simd};
 
 /// Floats of lane sums of a block of output channels: 1.5 MiB.
