@@ -102,7 +102,7 @@ pub const fn bwd_w<P: Convolution>(name: &'static str) -> Kernel {
         cpu: Twin {
             f32: |args| {
                 let g = of::<P, _>(&args);
-                match winograd::Plan::forward(&g) {
+                match winograd::Plan::weights(&g) {
                     Some(plan) => winograd::bwd_w(args, plan),
                     None => fast::bwd_w(args, &g),
                 }

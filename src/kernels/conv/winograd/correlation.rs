@@ -11,6 +11,7 @@ use crate::kernels::conv::geometry::Geometry;
 use crate::kernels::conv::scratch::split;
 use crate::kernels::conv::shared::Shared;
 use crate::simd::{F32x16, LANES, Simd};
+use std::ops::Range;
 
 /// A convolution or the gradient of its input.
 pub struct Correlation {
@@ -51,7 +52,7 @@ impl Correlation {
     /// Scratch of a block: two buffers between transforms, the source and a panel of results at every point.
     fn scratch(&self) -> [usize; 4] {
         let plan = &self.plan;
-        let each = plan.points() * plan.block * LANES;
+        let each = plan.points() * plan.block() * LANES;
         [plan.lines(), plan.lines(), each * stride(plan.from), each * PANEL]
     }
 }
@@ -93,10 +94,11 @@ unsafe fn transform_weights_body<V: F32x16>(
         (kernel_matrix(vertical.points, vertical.taps), kernel_matrix(horizontal.points, horizontal.taps));
     let (first, taps) = (number * panel(plan.to) * LANES, plan.taps());
     let width = out.len() / (plan.points() * plan.from);
+    // Rows of the kernel at the points of a row.
+    let mut half = [[[0.0f64; LANES]; MOST]; MOST];
     for from in 0..plan.from {
         for at in (0..width).step_by(LANES) {
             let count = (plan.to - first - at).min(LANES);
-            let mut half = [[[0.0f64; LANES]; MOST]; MOST];
             for (y, half) in half.iter_mut().enumerate().take(vertical.taps) {
                 for x in 0..horizontal.taps {
                     let tap = y * horizontal.taps + x;
@@ -110,10 +112,9 @@ unsafe fn transform_weights_body<V: F32x16>(
                         };
                         *g = f64::from(weight[place]);
                     }
-                    for (p, half) in half.iter_mut().enumerate().take(horizontal.points) {
-                        let factor = columns[p][x];
+                    for (half, factors) in half.iter_mut().zip(&columns).take(horizontal.points) {
                         for (half, g) in half.iter_mut().zip(&g) {
-                            *half += factor * g;
+                            *half = factors[x] * g + if x == 0 { 0.0 } else { *half };
                         }
                     }
                 }
@@ -154,17 +155,17 @@ unsafe fn correlate_body<V: F32x16>(
     scratch: &mut [f32],
 ) {
     let plan = &job.plan;
-    let (first, end) = (block * plan.block, ((block + 1) * plan.block).min(plan.tiles()));
+    let runs = plan.runs(block);
     let [lines, half, source, sums] = split(scratch, job.scratch());
     // SAFETY: the instruction set is there; scratch is as long as `Correlation::scratch` says.
     unsafe {
         // 1. The source at every point.
-        transform_source::<V>(plan, data.source, simd, [first, end], [lines, half], source);
+        let rows = transform_source::<V>(plan, data.source, simd, runs.clone(), [lines, half], source);
         for panel_first in (0..vectors(plan.to)).step_by(panel(plan.to)) {
             let columns = panel(plan.to).min(vectors(plan.to) - panel_first);
             // 2. A product for every point.
             let s = Product {
-                rows: end - first,
+                rows,
                 depth: plan.from,
                 a_row: stride(plan.from) * LANES,
                 a_k: 1,
@@ -174,9 +175,9 @@ unsafe fn correlate_body<V: F32x16>(
             };
             let weights = &weights[panel_first * LANES * plan.from * plan.points()..];
             for point in 0..plan.points() {
-                let from = &source[point * plan.block * stride(plan.from) * LANES..];
+                let from = &source[point * plan.block() * stride(plan.from) * LANES..];
                 let weights = &weights[point * plan.from * columns * LANES..][..plan.from * columns * LANES];
-                let to = &mut sums[point * plan.block * PANEL * LANES..][..s.rows * PANEL * LANES];
+                let to = &mut sums[point * plan.block() * PANEL * LANES..][..s.rows * PANEL * LANES];
                 product::<V>(&s, columns, from.as_ptr(), weights.as_ptr(), to.as_mut_ptr());
             }
             // 3. Back to positions.
@@ -186,7 +187,7 @@ unsafe fn correlate_body<V: F32x16>(
                     job,
                     data,
                     simd,
-                    [first, end],
+                    runs.clone(),
                     channels,
                     &sums[column * LANES..],
                     [lines, half],
@@ -202,7 +203,7 @@ pub fn planes(plane: usize, channels: usize, sample: usize, number: usize) -> (u
     ((sample * channels + first) * plane, (channels - first).min(LANES))
 }
 
-/// The tiles `first..end` of `source` at every point, `[point][tile][channel]`.
+/// The tiles of `runs` of `source` at every point, `[point][tile][channel]`; how many there are.
 ///
 /// # Safety
 /// The instruction set is there; buffers are as long as [`Plan::lines`] and the block say.
@@ -211,17 +212,18 @@ pub unsafe fn transform_source<V: F32x16>(
     plan: &Plan,
     source: &[f32],
     simd: Simd,
-    [first, end]: [usize; 2],
+    runs: Range<usize>,
     [lines, half]: [&mut [f32]; 2],
     out: &mut [f32],
-) {
+) -> usize {
+    let mut tiles = 0;
     let [vertical, horizontal] = plan.sides;
     let plane = [vertical.source, horizontal.source];
-    let (next, step) = (stride(plan.from), plan.block * stride(plan.from));
+    let (next, step) = (stride(plan.from), plan.block() * stride(plan.from));
     for number in 0..vectors(plan.from) {
-        let mut tile = first;
-        while tile < end {
-            let run = plan.run(tile, end);
+        tiles = 0;
+        for run in runs.clone() {
+            let run = plan.run(run);
             let at = |side: &Side, i: usize| (run.tile[i] * side.outputs) as isize + side.start;
             let columns = horizontal.span(run.count);
             let (start, channels) = planes(plane[0] * plane[1], plan.from, run.sample, number);
@@ -232,7 +234,7 @@ pub unsafe fn transform_source<V: F32x16>(
                 size: [vertical.points, columns],
             };
             gather(simd, &source[start..], &window, lines);
-            let to = out[((tile - first) * next + number) * LANES..].as_mut_ptr();
+            let to = out[(tiles * next + number) * LANES..].as_mut_ptr();
             // SAFETY: the rectangle holds every position that the run's tiles see, `out` every tile.
             unsafe {
                 let (from, to_rows) = (lines.as_ptr(), Walk { step: step * horizontal.points, next });
@@ -252,9 +254,10 @@ pub unsafe fn transform_source<V: F32x16>(
                     }
                 }
             }
-            tile += run.count;
+            tiles += run.count;
         }
     }
+    tiles
 }
 
 /// A row of a run's tiles at every point.
@@ -274,7 +277,7 @@ unsafe fn rows_of<V: F32x16>(
     unsafe { input::<V>(points, run.count, from, Walk { step: 1, next: outputs }, to, write) }
 }
 
-/// The results of sixteen channels on the tiles `first..end`, and the bias, from `sums` `[point][tile][panel]`.
+/// The results of sixteen channels on the tiles of `runs`, and the bias, from `sums` `[point][tile][panel]`.
 ///
 /// # Safety
 /// As [`transform_source`].
@@ -283,7 +286,7 @@ unsafe fn transform_back<V: F32x16>(
     job: &Correlation,
     data: &Data<'_>,
     simd: Simd,
-    [first, end]: [usize; 2],
+    runs: Range<usize>,
     number: usize,
     sums: &[f32],
     [lines, half]: [&mut [f32]; 2],
@@ -291,12 +294,12 @@ unsafe fn transform_back<V: F32x16>(
     let plan = &job.plan;
     let [vertical, horizontal] = plan.sides;
     let plane = [vertical.result, horizontal.result];
-    let (read, next) = (plan.block * PANEL, PANEL);
-    let mut tile = first;
-    while tile < end {
-        let run = plan.run(tile, end);
+    let (read, next) = (plan.block() * PANEL, PANEL);
+    let mut tiles = 0;
+    for run in runs {
+        let run = plan.run(run);
         let columns = run.count * horizontal.outputs;
-        let from = sums[(tile - first) * next * LANES..].as_ptr();
+        let from = sums[tiles * next * LANES..].as_ptr();
         let to = lines.as_mut_ptr();
         let schemes = plan.sides.map(|s| [s.points, s.outputs]);
         let between = Walk { step: columns, next: 1 };
@@ -332,6 +335,6 @@ unsafe fn transform_back<V: F32x16>(
             };
             scatter(simd, lines, &window, data.out.0.wrapping_add(start));
         }
-        tile += run.count;
+        tiles += run.count;
     }
 }

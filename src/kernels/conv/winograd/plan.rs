@@ -3,6 +3,7 @@
 use super::product::PANEL;
 use crate::kernels::conv::geometry::{Axis, Geometry};
 use crate::simd::LANES;
+use std::ops::Range;
 
 /// Floats of scratch that stay in the second-level cache beside the weights that stream by.
 const CACHED: usize = 160 * 1024;
@@ -13,6 +14,15 @@ const LEAST_TILES: usize = 24;
 const BLOCKS: usize = 32;
 /// Vectors that the transforms pass between them: 32 KiB.
 const LINES: usize = 512;
+
+/// What a tile's value costs to transform, a weight to transform, and the beginning of it all, in vector operations.
+const PER_VALUE: f64 = 8.0;
+const PER_WEIGHT: f64 = 30.0;
+const FIXED: f64 = 7000.0;
+/// The share of the plain sum's multiply-adds below which tiles are never slower. The plain gradient of the weight is the
+/// slower of the plain sums.
+const CORRELATION: f64 = 0.75;
+const WEIGHTS: f64 = 1.05;
 
 /// One axis: tiles of `outputs` results, a tile by `points` products.
 #[derive(Debug, Clone, Copy)]
@@ -53,11 +63,12 @@ pub struct Plan {
     pub from: usize,
     pub to: usize,
     pub sides: [Side; 2],
-    /// Tiles of a block.
-    pub block: usize,
+    /// Tiles of a run at most, and runs of a block.
+    run: usize,
+    runs: usize,
 }
 
-/// Tiles of a block that lie side by side in one sample.
+/// Tiles that lie side by side in one sample.
 #[derive(Debug, Clone, Copy)]
 pub struct Run {
     pub sample: usize,
@@ -69,14 +80,26 @@ pub struct Run {
 impl Plan {
     /// From input to output, where that is worth it.
     pub fn forward(g: &Geometry) -> Option<Self> {
-        Self::new(g, [g.cin, g.cout], |axis| (axis.input, axis.output, -(axis.padding as isize)))
+        let plan = Self::along(g)?;
+        plan.pays(g, plan.from * vectors(plan.to), CORRELATION).then_some(plan)
     }
 
     /// From the output's gradient to the input's: a correlation with the flipped kernel, where that is worth it.
     pub fn backward(g: &Geometry) -> Option<Self> {
-        Self::new(g, [g.cout, g.cin], |axis| {
+        let plan = Self::new(g, [g.cout, g.cin], |axis| {
             (axis.output, axis.input, axis.padding as isize + 1 - axis.kernel as isize)
-        })
+        })?;
+        plan.pays(g, plan.from * vectors(plan.to), CORRELATION).then_some(plan)
+    }
+
+    /// The tiles of the forward correlation, where the gradient of the weight is worth them.
+    pub fn weights(g: &Geometry) -> Option<Self> {
+        let plan = Self::along(g)?;
+        plan.pays(g, plan.to * vectors(plan.from), WEIGHTS).then_some(plan)
+    }
+
+    fn along(g: &Geometry) -> Option<Self> {
+        Self::new(g, [g.cin, g.cout], |axis| (axis.input, axis.output, -(axis.padding as isize)))
     }
 
     fn new(g: &Geometry, channels: [usize; 2], of: impl Fn(&Axis) -> (usize, usize, isize)) -> Option<Self> {
@@ -93,20 +116,25 @@ impl Plan {
             let tiles = result.div_ceil(outputs);
             Some(Side { points, outputs, taps: axis.kernel, source, result, start, tiles })
         };
+        if g.planes().iter().any(|p| p[0] * p[1] < LANES) {
+            return None;
+        }
         let sides = [side(vertical, horizontal)?, side(horizontal, vertical)?];
         let [from, to] = channels;
-        let mut plan = Self { batch: g.batch, from, to, sides, block: 0 };
-        plan.block = plan.best_block();
-        plan.pays().then_some(plan)
+        let mut plan = Self { batch: g.batch, from, to, sides, run: 1, runs: 1 };
+        plan.cut();
+        Some(plan)
     }
 
-    /// Whether the products and transforms take less time than the plain sum.
-    fn pays(&self) -> bool {
-        let planes = [self.product(|s| s.source), self.product(|s| s.result)];
-        if planes.iter().any(|&p| p < LANES) {
-            return false;
-        }
-        true
+    /// Whether products and transforms, `each` vector operation of a point's products given, take less than `worth` of what
+    /// the plain sum takes. Weights of the estimate are fitted to measurements of 1,800 shapes.
+    fn pays(&self, g: &Geometry, each: usize, worth: f64) -> bool {
+        let [points, tiles, each] = [self.points(), self.tiles(), each].map(|v| v as f64);
+        let channels = (vectors(self.from) + vectors(self.to)) as f64;
+        let products = points * each * (tiles + PER_WEIGHT) + points * tiles * channels * PER_VALUE;
+        let [_, _, outputs] = g.elements();
+        let sum = outputs as f64 * g.terms() as f64 / LANES as f64;
+        products + FIXED < worth * sum
     }
 
     fn product(&self, of: impl Fn(&Side) -> usize) -> usize {
@@ -120,39 +148,53 @@ impl Plan {
         self.product(|s| s.taps)
     }
     /// Tiles of all samples.
-    pub fn tiles(&self) -> usize {
+    fn tiles(&self) -> usize {
         self.batch * self.product(|s| s.tiles)
     }
+    /// Runs that a row of tiles is cut into.
+    fn cuts(&self) -> usize {
+        self.sides[1].tiles.div_ceil(self.run)
+    }
+    fn all_runs(&self) -> usize {
+        self.batch * self.sides[0].tiles * self.cuts()
+    }
     pub fn blocks(&self) -> usize {
-        self.tiles().div_ceil(self.block)
+        self.all_runs().div_ceil(self.runs)
+    }
+    /// The runs of a block.
+    pub fn runs(&self, block: usize) -> Range<usize> {
+        block * self.runs..((block + 1) * self.runs).min(self.all_runs())
+    }
+    /// Tiles of a block at most.
+    pub fn block(&self) -> usize {
+        self.run * self.runs
+    }
+    /// Run number `i` of all.
+    pub fn run(&self, i: usize) -> Run {
+        let (row, column) = (i / self.cuts(), i % self.cuts() * self.run);
+        let [rows, columns] = self.sides.map(|s| s.tiles);
+        Run { sample: row / rows, tile: [row % rows, column], count: (columns - column).min(self.run) }
     }
 
-    fn best_block(&self) -> usize {
+    /// Chooses how tiles are cut: a block's products stay near, and there are blocks enough to share.
+    fn cut(&mut self) {
+        let [vertical, horizontal] = &self.sides;
         let each = self.points() * (stride(self.from) + PANEL) * LANES;
         let near = (CACHED / each).clamp(LEAST_TILES, MOST_TILES);
-        let shared = self.tiles().div_ceil(BLOCKS).max(LEAST_TILES);
-        near.min(shared).next_multiple_of(8)
-    }
-
-    /// Tiles of a run at most.
-    fn longest(&self) -> usize {
-        let [vertical, horizontal] = &self.sides;
-        let columns = (LINES / vertical.points).max(horizontal.points);
-        let fit = 1 + (columns - horizontal.points) / horizontal.outputs;
-        fit.min(horizontal.tiles).min(self.block)
+        let tiles = near.min(self.tiles().div_ceil(BLOCKS).max(LEAST_TILES));
+        let fit = (LINES / vertical.points).saturating_sub(horizontal.points) / horizontal.outputs + 1;
+        let cuts = horizontal.tiles.div_ceil(tiles.min(fit));
+        self.run = horizontal.tiles.div_ceil(cuts);
+        if cuts > 1 {
+            // The results of eight tiles mostly end where a cache line does.
+            self.run = self.run.next_multiple_of(8);
+        }
+        self.runs = (tiles / self.run).max(1);
     }
 
     /// Floats of a buffer between two transforms.
     pub fn lines(&self) -> usize {
-        self.sides[0].points * self.sides[1].span(self.longest()) * LANES
-    }
-
-    /// The tiles from `tile` on that are one run, ending before `end`.
-    pub fn run(&self, tile: usize, end: usize) -> Run {
-        let [rows, columns] = self.sides.map(|s| s.tiles);
-        let column = tile % columns;
-        let count = (columns - column).min(end - tile).min(self.longest());
-        Run { sample: tile / columns / rows, tile: [tile / columns % rows, column], count }
+        self.sides[0].points * self.sides[1].span(self.run) * LANES
     }
 }
 

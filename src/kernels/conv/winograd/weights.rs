@@ -13,6 +13,7 @@ use crate::dispatch;
 use crate::kernel::{Args, Work, with_scratch};
 use crate::kernels::conv::scratch::split;
 use crate::simd::{F32x16, LANES, Simd};
+use std::ops::Range;
 
 /// Tiles of a run at least: reading and adding its sums costs about as much as twenty.
 const RUN: usize = 384;
@@ -39,7 +40,7 @@ impl Weights {
     pub fn new(plan: Plan) -> Self {
         let share = plan.points() * plan.to * vectors(plan.from) * LANES;
         let runs = (SHARES / share).clamp(1, RUNS);
-        let run = RUN.div_ceil(plan.block).max(plan.blocks().div_ceil(runs));
+        let run = RUN.div_ceil(plan.block()).max(plan.blocks().div_ceil(runs));
         Self { plan, run }
     }
 
@@ -50,7 +51,7 @@ impl Weights {
     /// Scratch of a run: two buffers between transforms, the source and the gradient at every point.
     fn scratch(&self) -> [usize; 4] {
         let plan = &self.plan;
-        let each = plan.points() * plan.block * LANES;
+        let each = plan.points() * plan.block() * LANES;
         [plan.lines(), plan.lines(), each * stride(plan.from), each * stride(plan.to)]
     }
 
@@ -92,14 +93,14 @@ unsafe fn sum_run_body<V: F32x16>(
     let [lines, half, source, other] = split(scratch, job.scratch());
     let columns = vectors(plan.from);
     for block in run * job.run..((run + 1) * job.run).min(plan.blocks()) {
-        let (first, end) = (block * plan.block, ((block + 1) * plan.block).min(plan.tiles()));
+        let runs = plan.runs(block);
         // SAFETY: the instruction set is there; scratch is as long as `Weights::scratch` says.
         unsafe {
-            transform_source::<V>(plan, x, simd, [first, end], [&mut *lines, &mut *half], source);
-            transform_gradient::<V>(plan, dy, simd, [first, end], [&mut *lines, &mut *half], other);
+            let tiles = transform_source::<V>(plan, x, simd, runs.clone(), [&mut *lines, &mut *half], source);
+            transform_gradient::<V>(plan, dy, simd, runs, [&mut *lines, &mut *half], other);
             let s = Product {
                 rows: plan.to,
-                depth: end - first,
+                depth: tiles,
                 a_row: 1,
                 a_k: stride(plan.to) * LANES,
                 b_k: stride(plan.from) * LANES,
@@ -107,8 +108,8 @@ unsafe fn sum_run_body<V: F32x16>(
                 add: block > run * job.run,
             };
             for point in 0..plan.points() {
-                let a = other[point * plan.block * s.a_k..].as_ptr();
-                let b = source[point * plan.block * s.b_k..].as_ptr();
+                let a = other[point * plan.block() * s.a_k..].as_ptr();
+                let b = source[point * plan.block() * s.b_k..].as_ptr();
                 let c = sums[point * plan.to * s.c_row..][..plan.to * s.c_row].as_mut_ptr();
                 for at in (0..columns).step_by(panel(plan.from)) {
                     let count = panel(plan.from).min(columns - at);
@@ -119,7 +120,7 @@ unsafe fn sum_run_body<V: F32x16>(
     }
 }
 
-/// The tiles `first..end` of the output's gradient at every point, `[point][tile][channel]`.
+/// The tiles of `runs` of the output's gradient at every point, `[point][tile][channel]`.
 ///
 /// # Safety
 /// As [`transform_source`].
@@ -128,18 +129,18 @@ unsafe fn transform_gradient<V: F32x16>(
     plan: &Plan,
     dy: &[f32],
     simd: Simd,
-    [first, end]: [usize; 2],
+    runs: Range<usize>,
     [lines, half]: [&mut [f32]; 2],
     out: &mut [f32],
 ) {
     let [vertical, horizontal] = plan.sides;
     let plane = [vertical.result, horizontal.result];
-    let (next, step) = (stride(plan.to), plan.block * stride(plan.to));
+    let (next, step) = (stride(plan.to), plan.block() * stride(plan.to));
     let schemes = plan.sides.map(|s| [s.points, s.outputs]);
     for number in 0..vectors(plan.to) {
-        let mut tile = first;
-        while tile < end {
-            let run = plan.run(tile, end);
+        let mut tiles = 0;
+        for run in runs.clone() {
+            let run = plan.run(run);
             let columns = run.count * horizontal.outputs;
             let (start, channels) = planes(plane[0] * plane[1], plan.to, run.sample, number);
             let window = Window {
@@ -149,7 +150,7 @@ unsafe fn transform_gradient<V: F32x16>(
                 size: [vertical.outputs, columns],
             };
             gather(simd, &dy[start..], &window, lines);
-            let to = out[((tile - first) * next + number) * LANES..].as_mut_ptr();
+            let to = out[(tiles * next + number) * LANES..].as_mut_ptr();
             // SAFETY: the rectangle holds the run's tiles, `out` every tile.
             unsafe {
                 let from = lines.as_ptr();
@@ -168,7 +169,7 @@ unsafe fn transform_gradient<V: F32x16>(
                     }
                 }
             }
-            tile += run.count;
+            tiles += run.count;
         }
     }
 }
@@ -184,17 +185,20 @@ unsafe fn to_taps_body<V: F32x16>(plan: &Plan, shares: &[f32], share: usize, to:
     let rows = kernel_matrix(vertical.points, vertical.taps);
     let columns = kernel_matrix(horizontal.points, horizontal.taps);
     let (width, taps) = (vectors(plan.from) * LANES, plan.taps());
+    // Columns of taps, and a row of points.
+    let mut sums = [[[0.0f64; LANES]; MOST]; MOST];
+    let mut row = [[0.0f64; LANES]; MOST];
     for at in (0..width).step_by(LANES) {
-        let mut sums = [[[0.0f64; LANES]; MOST]; MOST];
         for p in 0..vertical.points {
-            let mut row = [[0.0f64; LANES]; MOST];
             for (q, row) in row.iter_mut().enumerate().take(horizontal.points) {
                 let place = ((p * horizontal.points + q) * plan.to + to) * width + at;
+                let mut sum = [0.0f64; LANES];
                 for share in shares.chunks_exact(share) {
-                    for (row, &v) in row.iter_mut().zip(&share[place..][..LANES]) {
-                        *row += f64::from(v);
+                    for (sum, &v) in sum.iter_mut().zip(&share[place..][..LANES]) {
+                        *sum += f64::from(v);
                     }
                 }
+                *row = sum;
             }
             for x in 0..horizontal.taps {
                 let mut sum = [0.0f64; LANES];
@@ -205,7 +209,7 @@ unsafe fn to_taps_body<V: F32x16>(plan: &Plan, shares: &[f32], share: usize, to:
                 }
                 for (sums, factor) in sums.iter_mut().zip(&rows[p]).take(vertical.taps) {
                     for (out, sum) in sums[x].iter_mut().zip(&sum) {
-                        *out += factor * sum;
+                        *out = factor * sum + if p == 0 { 0.0 } else { *out };
                     }
                 }
             }
