@@ -24,7 +24,7 @@ typedef struct EtudeContext EtudeContext;
 // ETUDE_OK, etude_last_error() says why, and what a call was to write holds nothing of use.
 typedef int32_t EtudeStatus;
 
-// How exact the factors of products are: ETUDE_PRECISION_F32 or ETUDE_PRECISION_TF32.
+// How exact products are: ETUDE_PRECISION_F32, ETUDE_PRECISION_TF32 or ETUDE_PRECISION_EXACT.
 typedef uint32_t EtudePrecision;
 
 // A convolution over one dimension: shapes and options. Start from etude_conv1d_defaults() and set the shapes.
@@ -163,11 +163,14 @@ typedef struct {
 // The upper half of an f32, read and computed on in f32.
 #define ETUDE_BF16 2
 
-// As they are.
+// Factors as they are; the CPU takes fewer products than a wide convolution has terms, where that is faster.
 #define ETUDE_PRECISION_F32 0
 
 // CUDA may round them to ten bits for the tensor cores (an error of 2^-11 each), with sums in f32; the CPU computes in f32.
 #define ETUDE_PRECISION_TF32 1
+
+// Factors as they are, and each term of a sum a product of its own.
+#define ETUDE_PRECISION_EXACT 2
 
 // a·b
 #define ETUDE_DOT 0

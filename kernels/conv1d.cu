@@ -27,7 +27,7 @@ struct Conv1dParams {
 
 __device__ inline Conv<1> conv(const Conv1dParams& p) {
     const Axis axis = {p.t, p.out, p.k, p.stride, p.padding, p.dilation};
-    return {p.batch, p.groups, p.cin / p.groups, p.cout / p.groups, {axis}, p.splits, p.tf32 != 0};
+    return {p.batch, p.groups, p.cin / p.groups, p.cout / p.groups, {axis}, p.splits, p.tf32 == 1};
 }
 
 } // namespace

@@ -30,7 +30,7 @@ struct Conv2dParams {
 __device__ inline Conv<2> conv(const Conv2dParams& p) {
     const Axis rows = {p.h, p.oh, p.kh, p.stride_h, p.padding_h, p.dilation_h};
     const Axis columns = {p.w, p.ow, p.kw, p.stride_w, p.padding_w, p.dilation_w};
-    return {p.batch, p.groups, p.cin / p.groups, p.cout / p.groups, {rows, columns}, p.splits, p.tf32 != 0};
+    return {p.batch, p.groups, p.cin / p.groups, p.cout / p.groups, {rows, columns}, p.splits, p.tf32 == 1};
 }
 
 } // namespace

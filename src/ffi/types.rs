@@ -12,12 +12,14 @@ pub const ETUDE_F16: EtudeType = 1;
 /// The upper half of an f32, read and computed on in f32.
 pub const ETUDE_BF16: EtudeType = 2;
 
-/// How exact the factors of products are: ETUDE_PRECISION_F32 or ETUDE_PRECISION_TF32.
+/// How exact products are: ETUDE_PRECISION_F32, ETUDE_PRECISION_TF32 or ETUDE_PRECISION_EXACT.
 pub type EtudePrecision = u32;
-/// As they are.
+/// Factors as they are; the CPU takes fewer products than a wide convolution has terms, where that is faster.
 pub const ETUDE_PRECISION_F32: EtudePrecision = 0;
 /// CUDA may round them to ten bits for the tensor cores (an error of 2^-11 each), with sums in f32; the CPU computes in f32.
 pub const ETUDE_PRECISION_TF32: EtudePrecision = 1;
+/// Factors as they are, and each term of a sum a product of its own.
+pub const ETUDE_PRECISION_EXACT: EtudePrecision = 2;
 
 /// What is computed of two rows: one of ETUDE_DOT, ETUDE_COSINE, ETUDE_SQUARED_EUCLIDEAN and ETUDE_EUCLIDEAN.
 pub type EtudeSimilarityKind = u32;
@@ -48,5 +50,5 @@ pub(super) fn elem(op: &'static str, dtype: EtudeType) -> Result<Elem> {
 }
 
 pub(super) fn precision(op: &'static str, value: EtudePrecision) -> Result<Precision> {
-    pick(op, "precision", value, &[Precision::F32, Precision::Tf32])
+    pick(op, "precision", value, &[Precision::F32, Precision::Tf32, Precision::Exact])
 }

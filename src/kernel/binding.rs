@@ -108,13 +108,17 @@ impl Scratch {
     }
 }
 
-/// How exact the factors of a product are.
+/// How exact products are, and their factors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// As they are.
+    /// Factors as they are. The CPU computes wide convolutions from fewer products than the sum has terms (Toom–Cook tiles):
+    /// within the rounding of a plain f32 sum, but what is no number, or far larger than its neighbours, shows in all results
+    /// of its tile.
     #[default]
     F32,
     /// CUDA devices may round them to ten bits (tf32, an error of 2⁻¹¹ each) for the tensor cores; sums stay in f32. Other
     /// devices compute in f32.
     Tf32,
+    /// Factors as they are, and each term of a sum a product of its own.
+    Exact,
 }

@@ -27,7 +27,7 @@
 
 use super::conv::geometry::{Axis, Geometry};
 use super::conv::rows::{self, Convolution};
-use crate::kernel::{Kernel, Layout, Scratch, params};
+use crate::kernel::{Kernel, Layout, Precision, Scratch, params};
 
 params! {
     /// Params of every kernel here.
@@ -68,7 +68,8 @@ params! {
         pub bias: u32,
         /// Runs of positions that GPUs sum the gradient of the weight in: [`Conv2dParams::runs`].
         pub splits: u32,
-        /// 1 when factors may be rounded to tf32, else 0: [`Precision`](crate::kernel::Precision).
+        /// The number of a [`Precision`](crate::kernel::Precision): 1 when factors may be rounded to tf32, 2 when each term is
+        /// to be a product of its own.
         pub tf32: u32,
     }
 }
@@ -112,7 +113,7 @@ impl Convolution for Conv2dParams {
             cout: (self.cout / self.groups) as usize,
             axes: [vertical, horizontal],
             bias: self.bias != 0,
-            exact: self.tf32 == 2,
+            exact: self.tf32 == Precision::Exact as u32,
             splits: self.splits,
         }
     }

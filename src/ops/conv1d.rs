@@ -18,7 +18,7 @@ pub struct ConvOptions1d {
     pub dilation: usize,
     /// Groups that input and output channels are split into; each output channel sees its own group only.
     pub groups: usize,
-    /// How exact the products are, forward and backward.
+    /// How exact the products are, forward and backward; [`Precision::F32`] lets the CPU take fewer of them.
     pub precision: Precision,
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn params(
     // Every value is below 2³² by the checks above.
     let [batch, cin, cout, groups, t, k, out] = [batch, cin, cout, groups, t, taps, out].map(|v| v as u32);
     let [stride, padding, dilation] = [stride, padding, dilation].map(|v| v as u32);
-    let (bias, tf32) = (bias.is_some().into(), (precision == Precision::Tf32).into());
+    let (bias, tf32) = (bias.is_some().into(), precision as u32);
     let p = Conv1dParams {
         batch,
         cin,

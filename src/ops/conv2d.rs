@@ -18,7 +18,7 @@ pub struct ConvOptions2d {
     pub dilation: [usize; 2],
     /// Groups that input and output channels are split into; each output channel sees its own group only.
     pub groups: usize,
-    /// How exact the products are, forward and backward.
+    /// How exact the products are, forward and backward; [`Precision::F32`] lets the CPU take fewer of them.
     pub precision: Precision,
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn params(
         dilation_w: dilation[1] as u32,
         bias: bias.is_some().into(),
         splits: 1,
-        tf32: (precision == Precision::Tf32).into(),
+        tf32: precision as u32,
     };
     Ok((Conv2dParams { splits: p.runs(), ..p }, y_shape))
 }

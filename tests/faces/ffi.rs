@@ -403,8 +403,8 @@ fn mistakes_come_back_as_a_status_and_a_message() {
         refused(forward(cpu, &EtudeConv1d { stride: 0, ..conv }, x, w, y), &["stride"]);
         refused(forward(cpu, &EtudeConv1d { taps: 6, ..conv }, x, w, y), &["weight", "6 taps"]);
         refused(
-            forward(cpu, &EtudeConv1d { precision: 2, ..conv }, x, w, y),
-            &["precision", "below 2, is 2"],
+            forward(cpu, &EtudeConv1d { precision: 3, ..conv }, x, w, y),
+            &["precision", "below 3, is 3"],
         );
         for huge in [usize::MAX, usize::MAX / 8, 1 << 33] {
             refused(forward(cpu, &EtudeConv1d { batch: huge, ..conv }, x, w, y), &["x: "]);

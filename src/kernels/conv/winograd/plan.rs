@@ -16,13 +16,13 @@ const BLOCKS: usize = 32;
 const LINES: usize = 512;
 
 /// What a tile's value costs to transform, a weight to transform, and the beginning of it all, in vector operations.
-const PER_VALUE: f64 = 8.0;
+const PER_VALUE: f64 = 10.0;
 const PER_WEIGHT: f64 = 30.0;
 const FIXED: f64 = 7000.0;
 /// The share of the plain sum's multiply-adds below which tiles are never slower. The plain gradient of the weight is the
 /// slower of the plain sums.
 const CORRELATION: f64 = 0.75;
-const WEIGHTS: f64 = 1.05;
+const WEIGHTS: f64 = 1.0;
 
 /// One axis: tiles of `outputs` results, a tile by `points` products.
 #[derive(Debug, Clone, Copy)]
@@ -86,9 +86,7 @@ impl Plan {
 
     /// From the output's gradient to the input's: a correlation with the flipped kernel, where that is worth it.
     pub fn backward(g: &Geometry) -> Option<Self> {
-        let plan = Self::new(g, [g.cout, g.cin], |axis| {
-            (axis.output, axis.input, axis.padding as isize + 1 - axis.kernel as isize)
-        })?;
+        let plan = Self::against(g)?;
         plan.pays(g, plan.from * vectors(plan.to), CORRELATION).then_some(plan)
     }
 
@@ -98,8 +96,16 @@ impl Plan {
         plan.pays(g, plan.to * vectors(plan.from), WEIGHTS).then_some(plan)
     }
 
-    fn along(g: &Geometry) -> Option<Self> {
+    /// From input to output, worth it or not.
+    pub(super) fn along(g: &Geometry) -> Option<Self> {
         Self::new(g, [g.cin, g.cout], |axis| (axis.input, axis.output, -(axis.padding as isize)))
+    }
+
+    /// From the output's gradient to the input's, worth it or not.
+    pub(super) fn against(g: &Geometry) -> Option<Self> {
+        Self::new(g, [g.cout, g.cin], |axis| {
+            (axis.output, axis.input, axis.padding as isize + 1 - axis.kernel as isize)
+        })
     }
 
     fn new(g: &Geometry, channels: [usize; 2], of: impl Fn(&Axis) -> (usize, usize, isize)) -> Option<Self> {
