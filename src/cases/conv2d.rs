@@ -6,7 +6,7 @@ fn case(x: [usize; 4], w: [usize; 3], o: [[usize; 2]; 3], groups: usize, bias: b
     precise(Precision::F32, x, w, o, groups, bias).within(
         2e-6,
         "f32 sums in 16 lanes and register tiles: rounding grows with the root of their length, \
-         a few units in the last place (6e-8) for up to a thousand terms",
+         a few units in the last place (6e-8) for up to a thousand terms, three times that where the CPU takes tiles",
     )
 }
 
@@ -28,7 +28,11 @@ fn precise(
     let name = format!(
         "x{x:?} w{weight:?} stride {stride:?} padding {padding:?} dilation {dilation:?} groups {groups}{}{}",
         if bias { "" } else { " no bias" },
-        if precision == Precision::Tf32 { " tf32" } else { "" }
+        match precision {
+            Precision::F32 => "",
+            Precision::Tf32 => " tf32",
+            Precision::Exact => " exact",
+        }
     );
     let mut inputs = vec![Input::normal(1, &x), Input::normal(2, &weight)];
     if bias {
@@ -65,6 +69,10 @@ pub fn cases() -> Vec<Case> {
         case([17, 3, 29, 1], [4, 5, 1], [[2, 1], [2, 0], [1, 1]], 1, true),
         case([16, 4, 20, 20], [8, 3, 3], SAME, 1, true).timed(),
         case([1, 32, 16, 16], [32, 3, 3], SAME, 1, true).timed(),
+        // Wide, on the CPU in tiles of products, along both axes and one; each term for itself.
+        case([2, 49, 17, 19], [48, 3, 3], SAME, 1, true),
+        case([2, 48, 9, 31], [64, 1, 5], [[1, 1], [0, 2], [1, 1]], 1, false),
+        precise(Precision::Exact, [2, 48, 9, 31], [64, 1, 5], [[1, 1], [0, 2], [1, 1]], 1, true),
         tf32([2, 9, 7, 9], [35, 2, 3], [[2, 1], [1, 2], [1, 2]], 1, true),
         tf32([1, 32, 16, 16], [32, 3, 3], SAME, 1, true).timed(),
     ]

@@ -83,28 +83,30 @@ fn check(g: &Geometry, kind: usize) -> Result<(), TestCaseError> {
     let x = values(1, x, kind);
     let [w, b, dy] = [(2, w), (3, g.channels()), (4, y)].map(|(seed, n)| values(seed, n, 0));
     let wants = plain(g, [&x, &w, &b, &dy]);
-    // What each sum could be at most.
+    // What each sum could be at most, were there no padding: a tile errs by all that it is made of.
     let largest = |v: &[f64]| v.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-    let [one, absolute_w, absolute_dy] =
-        [vec![1.0; x.len()], w.iter().map(|v| v.abs()).collect(), dy.iter().map(|v| v.abs()).collect()];
-    let ones = vec![1.0; dy.len()];
-    let [mut forward, _, mut weight] = plain(g, [&one, &absolute_w, &vec![0.0; b.len()], &absolute_dy]);
-    let [_, mut back, _] = plain(g, [&one, &absolute_w, &b, &ones]);
-    forward.iter_mut().chain(&mut weight).for_each(|v| *v *= largest(&x));
-    back.iter_mut().for_each(|v| *v *= largest(&dy));
-    for (v, plane) in forward.chunks_mut(g.outputs()).enumerate().map(|(i, v)| (v, i % g.channels())) {
-        v.iter_mut().for_each(|v| *v += if g.bias { b[plane].abs() } else { 0.0 });
+    let taps = g.product(|a| a.kernel);
+    let (mut of_y, mut of_dx, mut of_dw) = (vec![0.0; g.cout], vec![0.0; g.cin], vec![0.0; g.cout]);
+    for (i, w) in w.iter().enumerate() {
+        of_y[i / g.terms()] += largest(&x) * w.abs();
+        of_dx[i / taps % g.cin] += largest(&dy) * w.abs();
+    }
+    for (i, dy) in dy.iter().enumerate() {
+        of_dw[i / g.outputs() % g.cout] += largest(&x) * dy.abs();
+    }
+    for (y, b) in of_y.iter_mut().zip(&b).filter(|_| g.bias) {
+        *y += b.abs();
     }
     for simd in [Simd::Portable, Simd::Avx2, Simd::Avx512].into_iter().filter(|s| s.is_supported()) {
         let got = tiles(g, [&x, &w, &b, &dy], Work { threads: 1, simd });
-        let bounds = [&forward, &back, &weight];
-        for (name, ((got, want), bound)) in
+        let bounds = [(&of_y, g.outputs()), (&of_dx, g.inputs()), (&of_dw, g.terms())];
+        for (name, ((got, want), (bound, each))) in
             ["y", "dx", "dw"].into_iter().zip(got.iter().zip(&wants).zip(bounds))
         {
             let error = |i: usize| (f64::from(got[i]) - want[i]).abs();
             for i in 0..got.len() {
-                let most = WORST * bound[i] + 1e-30;
-                prop_assert!(error(i) <= most, "{name} {i} of {g:?}, {kind}: {:e}", error(i) / bound[i]);
+                let share = error(i) / bound[i / each % bound.len()];
+                prop_assert!(share <= WORST, "{name} {i} of {g:?}, {kind}, on {simd:?}: {share:e}");
             }
             if kind == 0 {
                 let norm = |of: &dyn Fn(usize) -> f64| (0..got.len()).map(|i| of(i).powi(2)).sum::<f64>();
@@ -124,7 +126,7 @@ fn taps(most: usize) -> impl Strategy<Value = (usize, usize)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn sequences(
@@ -148,9 +150,9 @@ proptest! {
 /// Many tiles: several blocks, runs and shares, and rows that end early in one.
 #[test]
 fn many_blocks() {
-    check(&geometry(9, [17, 50], [Axis::ONE, axis(611, 3, 1)], true), 0).unwrap();
-    check(&geometry(2, [3, 5], [Axis::ONE, axis(5003, 5, 2)], true), 1).unwrap();
-    check(&geometry(5, [33, 18], [axis(41, 3, 1), axis(47, 3, 1)], false), 0).unwrap();
+    check(&geometry(3, [17, 50], [Axis::ONE, axis(611, 3, 1)], true), 0).unwrap();
+    check(&geometry(2, [3, 5], [Axis::ONE, axis(3003, 5, 2)], true), 1).unwrap();
+    check(&geometry(3, [33, 18], [axis(21, 3, 1), axis(47, 3, 1)], false), 0).unwrap();
     check(&geometry(1, [2, 3], [axis(6, 3, 1), axis(1201, 3, 0)], false), 2).unwrap();
 }
 
