@@ -22,6 +22,8 @@
 //! | bwd_w  | 2M                | each buffer once       | a block of channels on a run of stretches|
 //! | bwd_b  | batch · cout · out| each buffer once       | one channel                              |
 //!
+//! Flops are those of the sum; wide convolutions take fewer on the CPU ([`winograd`](super::conv::winograd)).
+//!
 //! The twins are those of `conv`, where this is a convolution over images one row high.
 
 use super::conv::geometry::{Axis, Geometry};

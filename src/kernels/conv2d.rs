@@ -23,6 +23,8 @@
 //! | bwd_w  | 2M                    | each buffer once | a block of channels on a run of tiles   |
 //! | bwd_b  | batch · cout · oh · ow| each buffer once | one channel                             |
 //!
+//! Flops are those of the sum; wide convolutions take fewer on the CPU ([`winograd`](super::conv::winograd)).
+//!
 //! The twins are those of `conv`.
 
 use super::conv::geometry::{Axis, Geometry};

@@ -147,7 +147,8 @@ pub const fn bwd_b<P: Convolution>(name: &'static str) -> Kernel {
     }
 }
 
-/// A multiply-add for each term of each output; every buffer once, and `more` elements.
+/// A multiply-add for each term of each output, whatever the form that a device computes it in: where the CPU takes
+/// [tiles](winograd), a rate of these flops is beyond the core's own. Every buffer once, and `more` elements.
 fn products(g: &Geometry, more: usize) -> Cost {
     let [x, w, y] = g.elements();
     Cost::new(2 * y * g.terms(), x + w + more + y)

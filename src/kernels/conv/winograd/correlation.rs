@@ -81,6 +81,7 @@ dispatch! {
 }
 
 /// A panel of weights at every point, `[point][source channel][result channel]`: computed in f64 and rounded once.
+#[expect(clippy::extra_unused_type_parameters, reason = "the set that plain loops are compiled for")]
 #[inline(always)]
 unsafe fn transform_weights_body<V: F32x16>(
     job: &Correlation,

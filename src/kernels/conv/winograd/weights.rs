@@ -179,6 +179,7 @@ dispatch! {
 }
 
 /// The gradient of an output channel's weights, `[source channel][tap]`: sums and transform in f64, rounded once.
+#[expect(clippy::extra_unused_type_parameters, reason = "the set that plain loops are compiled for")]
 #[inline(always)]
 unsafe fn to_taps_body<V: F32x16>(plan: &Plan, shares: &[f32], share: usize, to: usize, dw: &mut [f32]) {
     let [vertical, horizontal] = &plan.sides;
@@ -189,7 +190,7 @@ unsafe fn to_taps_body<V: F32x16>(plan: &Plan, shares: &[f32], share: usize, to:
     let mut sums = [[[0.0f64; LANES]; MOST]; MOST];
     let mut row = [[0.0f64; LANES]; MOST];
     for at in (0..width).step_by(LANES) {
-        for p in 0..vertical.points {
+        for (p, factors_down) in rows.iter().enumerate().take(vertical.points) {
             for (q, row) in row.iter_mut().enumerate().take(horizontal.points) {
                 let place = ((p * horizontal.points + q) * plan.to + to) * width + at;
                 let mut sum = [0.0f64; LANES];
@@ -207,7 +208,7 @@ unsafe fn to_taps_body<V: F32x16>(plan: &Plan, shares: &[f32], share: usize, to:
                         *sum += factors[x] * row;
                     }
                 }
-                for (sums, factor) in sums.iter_mut().zip(&rows[p]).take(vertical.taps) {
+                for (sums, factor) in sums.iter_mut().zip(factors_down).take(vertical.taps) {
                     for (out, sum) in sums[x].iter_mut().zip(&sum) {
                         *out = factor * sum + if p == 0 { 0.0 } else { *out };
                     }
