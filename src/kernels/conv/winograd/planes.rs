@@ -72,7 +72,7 @@ pub fn gather(simd: Simd, source: &[f32], window: &Window, out: &mut [f32]) {
             line[right * LANES..].fill(0.0);
         }
     }
-    if left == right {
+    if left == right || top == bottom {
         return;
     }
     let out = &mut out[..rows * columns * LANES];
