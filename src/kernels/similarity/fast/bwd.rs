@@ -1,166 +1,193 @@
-//! The gradients, a strip of rows of either argument a task.
+//! The gradients, in two steps for each slab of rows of the matrix: those by `a`, a strip of its rows a task, then what the
+//! slab adds to those by `b`, a strip of its columns a task.
 
+use super::coefficients::{Slab, coefficients, pitch};
+use super::gemm::{Coefficients, TERMS, add_products};
+use super::gradient::{Side, with_gradients};
+use super::sides::{strip_rows, with_sides};
 use crate::dispatch;
 use crate::kernel::{Args, Work, with_scratch};
-use crate::kernels::pairs::{
-    Aligned, Lanes, Layout, TILE, centre, combine, lay_out, padded, products, row_len, side_len,
-};
+use crate::kernels::pairs::padded;
 use crate::kernels::similarity::params::{Similarity, SimilarityParams};
-use crate::simd::LANES;
+use crate::simd::{F32x16, LANES};
+
+/// Strips of rows in a slab.
+const STRIPS: usize = 8;
+
+/// Columns of the matrix that a task of the second step owns.
+const COLUMNS: usize = 192;
+
+/// From one row of packed coefficients to the next: not a power of two, of which few sets of a cache would hold all.
+const PITCH: usize = TERMS + LANES;
 
 /// The gradients by both arguments.
 pub fn bwd(args: Args<'_, f32>) {
     let p: SimilarityParams = args.params();
     let work = args.work;
     let [a, b, dy, da, db] = args.bufs();
-    let (da, db) = (da.output(), db.output());
-    a.widened(|a| b.widened(|b| gradients(work, &p, (a, da), (b, db), dy.input())));
-}
-
-/// The gradients by `a` and `b` of their matrix, from that by the matrix.
-fn gradients(
-    work: Work,
-    p: &SimilarityParams,
-    (a, da): (&[f32], &mut [f32]),
-    (b, db): (&[f32], &mut [f32]),
-    dy: &[f32],
-) {
-    let [n, m, d] = p.dims();
-    let unit = p.kind() == Similarity::Cosine;
-    with_scratch(side_len(n, d) + side_len(m, d), |mut scratch| {
-        let mut lay = |rows: &[f32]| lay_out(d, unit, rows, &[], None, &mut scratch);
-        let ((mut la, mut sums_a), (mut lb, mut sums_b)) = (lay(a), lay(b));
-        if p.kind() != Similarity::Dot {
-            centre(d, unit, &mut [&mut la, &mut lb]);
-        }
-        let given = Given { p, a, b, la: &la, lb: &lb, dy };
-        for (of_b, sums) in [(false, &mut sums_a), (true, &mut sums_b)] {
-            work.pieces2((&mut *sums.acc, TILE * row_len(d)), (&mut *sums.g, TILE), &|at, acc, sums| {
-                strip(work.simd, &given, of_b, at * TILE, acc, sums);
+    let (da, db, dy) = (da.output(), db.output(), dy.input());
+    a.widened(|a| {
+        b.widened(|b| {
+            with_gradients(work, &p, a, b, &mut |finish, mut of_a, mut of_b| {
+                match p.kind() {
+                    Similarity::Euclidean => euclidean(work, &p, &mut of_a, &mut of_b, dy),
+                    kind => products(work, &mut of_a, &mut of_b, kind != Similarity::Dot, dy),
+                }
+                finish.rows(work, &of_a, da);
+                finish.rows(work, &of_b, db);
             });
-        }
-        let scale = match p.kind() {
-            Similarity::SquaredEuclidean => 2.0,
-            Similarity::Cosine => -1.0,
-            _ => 1.0,
-        };
-        sums_a.finish(&la, d, unit, scale, a, da);
-        sums_b.finish(&lb, d, unit, scale, b, db);
+        });
     });
 }
 
-/// What every strip of a backward launch reads.
-struct Given<'a> {
-    p: &'a SimilarityParams,
-    a: &'a [f32],
-    b: &'a [f32],
-    la: &'a Layout<'a>,
-    lb: &'a Layout<'a>,
-    dy: &'a [f32],
-}
-
-/// The Euclidean gradient of a pair too near for the tiles, from its difference in f64.
-#[cold]
-#[inline(never)]
-fn near_pair(given: &Given<'_>, of_b: bool, i: usize, j: usize, acc: &mut [f32]) {
-    let [_, m, d] = given.p.dims();
-    let (a, b) = (&given.a[i * d..][..d], &given.b[j * d..][..d]);
-    let difference = |k: usize| f64::from(a[k]) - f64::from(b[k]);
-    let distance = (0..d).map(|k| difference(k).powi(2)).sum::<f64>().sqrt();
-    let g = f64::from(given.dy[i * m + j]) / distance;
-    let g = if of_b { -g } else { g };
-    for (k, acc) in acc.iter_mut().enumerate() {
-        *acc -= (g * difference(k)) as f32;
+/// Where the coefficients are those of the upstream gradient.
+fn products(work: Work, of_a: &mut Side<'_>, of_b: &mut Side<'_>, summed: bool, dy: &[f32]) {
+    let (n, m) = (of_a.n, of_b.n);
+    let (strip, dp) = (strip_rows(n), of_a.acc.len() / n);
+    for first in (0..n).step_by(STRIPS * strip) {
+        let count = (STRIPS * strip).min(n - first);
+        let slab = Slab { g: &dy[first * m..][..count * m], pitch: m, m, first, summed, dy: None };
+        let (acc, sums) = (&mut of_a.acc[first * dp..][..count * dp], &mut of_a.sums[first..][..count]);
+        let panels = of_b.panels;
+        work.pieces2((acc, strip * dp), (sums, strip), &|at, acc, sums| {
+            with_scratch(strip * PITCH, |packed| {
+                by_rows(work.simd, &slab, at * strip, panels, acc, sums, packed);
+            });
+        });
+        add_columns(work, &slab, of_a, of_b);
     }
 }
 
-/// Up to `TILE` rows from `first` on of one side's sums: `Σ g·other` into `acc`, `Σ g` into `sums`.
+/// Where they are divided by the distances, which are found again.
+fn euclidean(work: Work, p: &SimilarityParams, of_a: &mut Side<'_>, of_b: &mut Side<'_>, dy: &[f32]) {
+    let (n, m) = (of_a.n, of_b.n);
+    let (strip, dp, pitch) = (strip_rows(n), of_a.acc.len() / n, pitch(m));
+    let squared = SimilarityParams { kind: Similarity::SquaredEuclidean as u32, ..*p };
+    with_sides(work, &squared, of_a.given, of_b.given, &mut |sides| {
+        with_scratch((STRIPS * strip).min(n) * pitch, |g| {
+            for first in (0..n).step_by(STRIPS * strip) {
+                let count = (STRIPS * strip).min(n - first);
+                let g = &mut g[..count * pitch];
+                let (acc, sums) =
+                    (&mut of_a.acc[first * dp..][..count * dp], &mut of_a.sums[first..][..count]);
+                let (panels, norms) = (of_b.panels, (of_a.measures, of_b.measures));
+                work.pieces3((acc, strip * dp), (sums, strip), (g, strip * pitch), &|at, acc, sums, g| {
+                    coefficients(work.simd, sides, norms, dy, first + at * strip, acc, g);
+                    let slab = Slab { g, pitch, m, first: first + at * strip, summed: true, dy: Some(dy) };
+                    with_scratch(strip * PITCH, |packed| {
+                        by_rows(work.simd, &slab, 0, panels, acc, sums, packed);
+                    });
+                });
+                let slab = Slab { g, pitch, m, first, summed: true, dy: Some(dy) };
+                add_columns(work, &slab, of_a, of_b);
+            }
+        });
+    });
+}
+
+/// The second step.
+fn add_columns(work: Work, slab: &Slab<'_>, of_a: &Side<'_>, of_b: &mut Side<'_>) {
+    let dp = of_b.acc.len() / of_b.n;
+    let (acc, sums, given) = (&mut *of_b.acc, &mut *of_b.sums, of_b.given);
+    work.pieces2((acc, COLUMNS * dp), (sums, COLUMNS), &|at, acc, sums| {
+        with_scratch(TERMS * COLUMNS, |packed| {
+            by_columns(work.simd, slab, at * COLUMNS, (of_a.panels, of_a.n), acc, sums, packed);
+        });
+        if let Some(dy) = slab.dy {
+            slab.alone(dy, at * COLUMNS, of_a.given, given, acc, sums.len());
+        }
+    });
+}
+
 #[inline(always)]
-unsafe fn strip_body<V: Lanes>(
-    given: &Given<'_>,
-    of_b: bool,
+unsafe fn by_rows_body<V: F32x16>(
+    slab: &Slab<'_>,
     first: usize,
+    panels: &[f32],
     acc: &mut [f32],
     sums: &mut [f32],
+    packed: &mut [f32],
 ) {
-    let Given { p, la, lb, .. } = given;
-    let [n, m, d] = p.dims();
-    let dp = row_len(d);
-    let (mut tile, mut up) = (Aligned([0.0; TILE * TILE]), Aligned([0.0; TILE * TILE]));
-    let across = if of_b { n } else { m };
-    for other in (0..across).step_by(TILE) {
-        let (i0, j0) = if of_b { (other, first) } else { (first, other) };
-        let (rows, columns) = (TILE.min(n - i0), TILE.min(m - j0));
-        let (rp, cp) = (padded(rows), padded(columns));
-        for r in 0..rows {
-            let row = &mut up.0[r * TILE..][..cp];
-            row[..columns].copy_from_slice(&given.dy[(i0 + r) * m + j0..][..columns]);
-            row[columns..].fill(0.0);
-        }
-        let t = tile.0.as_mut_ptr();
-        let (mut row_sums, mut column_sums) = ([0.0; TILE], Aligned([0.0; TILE]));
-        // SAFETY: whole panels and vectors of the layouts, which are padded, and of the tiles.
-        unsafe {
-            if p.kind() == Similarity::Euclidean {
-                let ap = (la.panels[i0 * d..].as_ptr(), rp);
-                products::<V, true>(d, ap, (lb.panels[j0 * d..].as_ptr(), cp / LANES), false, t);
-            }
-            for (r, sum_of_row) in (0..rows).zip(row_sums.iter_mut()) {
-                let mut row_sum = V::splat(0.0);
-                for c in (0..cp).step_by(LANES) {
-                    let mut g = V::load(up.0.as_ptr().add(r * TILE + c));
-                    let at = t.add(r * TILE + c);
-                    match p.kind() {
-                        // `finish` subtracts, and a dot product has nothing else to it.
-                        Similarity::Dot => g = V::splat(0.0).sub(g),
-                        Similarity::Euclidean => {
-                            let distance = V::load(at);
-                            // Bounded so that the root of no square, 0 and infinity included, is a NaN.
-                            g = g.mul(distance.max(V::splat(1e-37)).min(V::splat(1e38)).rsqrt());
-                            let limit = V::splat(la.near[i0 + r]).add(V::load(lb.near[j0 + c..].as_ptr()));
-                            let mut bits = limit.gt(distance);
-                            if bits != 0 {
-                                g = limit.if_gt(distance, V::splat(0.0), g);
-                                // Where the distance is 0 there is no gradient, and beyond the columns no row.
-                                bits &= distance.gt(V::splat(0.0));
-                                bits &= u32::MAX >> (32 - LANES.min(columns - c));
-                            }
-                            while bits != 0 {
-                                let c = c + bits.trailing_zeros() as usize;
-                                let row = if of_b { c } else { r };
-                                near_pair(given, of_b, i0 + r, j0 + c, &mut acc[row * dp..][..d]);
-                                bits &= bits - 1;
-                            }
-                        }
-                        _ => {}
-                    }
-                    g.store(at);
-                    row_sum = row_sum.add(g);
-                    let sum = column_sums.0.as_mut_ptr().add(c);
-                    V::load(sum).add(g).store(sum);
-                }
-                *sum_of_row = row_sum.sum();
+    let g = &slab.g[first * slab.pitch..][..sums.len() * slab.pitch];
+    for j in (0..slab.m).step_by(TERMS) {
+        let terms = TERMS.min(slab.m - j);
+        for ((sum, row), packed) in
+            sums.iter_mut().zip(g.chunks_exact(slab.pitch)).zip(packed.chunks_exact_mut(PITCH))
+        {
+            packed[..terms].copy_from_slice(&row[j..j + terms]);
+            if slab.summed {
+                // SAFETY: the instruction set is the caller's.
+                *sum += unsafe { total::<V>(&packed[..terms]) };
             }
         }
-        tile.0[rows * TILE..rp * TILE].fill(0.0);
-        if p.kind() != Similarity::Dot {
-            let of_tile = if of_b { &column_sums.0 } else { &row_sums };
-            sums.iter_mut().zip(of_tile).for_each(|(s, g)| *s += g);
-        }
-        let (ar, br) = (la.rows[i0 * dp..].as_ptr(), lb.rows[j0 * dp..].as_ptr());
-        // SAFETY: whole sixteens of the layouts' rows, and `acc` is a strip of such rows.
-        unsafe {
-            if of_b {
-                assert!(acc.len() >= cp * dp);
-                combine::<V, true>(t, d, (acc.as_mut_ptr(), cp), (ar, rp), false);
-            } else {
-                assert!(acc.len() >= rp * dp);
-                combine::<V, false>(t, d, (acc.as_mut_ptr(), rp), (br, cp), false);
+        let g = Coefficients { at: packed.as_ptr(), rows: sums.len(), across: PITCH, along: 1 };
+        // SAFETY: as many rows of as many terms were packed.
+        unsafe { add_products::<V>(g, terms, (panels, slab.m, j), acc) };
+    }
+}
+
+/// The sum of a row.
+#[inline(always)]
+unsafe fn total<V: F32x16>(row: &[f32]) -> f32 {
+    let (whole, rest) = row.as_chunks::<LANES>();
+    let (fours, ones) = whole.as_chunks::<4>();
+    // SAFETY: arrays of sixteen.
+    unsafe {
+        let mut sums = [V::splat(0.0); 4];
+        for four in fours {
+            for (sum, one) in sums.iter_mut().zip(four) {
+                *sum = sum.add(V::load(one.as_ptr()));
             }
         }
+        for (sum, one) in sums.iter_mut().zip(ones) {
+            *sum = sum.add(V::load(one.as_ptr()));
+        }
+        sums[0].add(sums[1]).add(sums[2].add(sums[3])).sum() + rest.iter().sum::<f32>()
+    }
+}
+
+#[inline(always)]
+unsafe fn by_columns_body<V: F32x16>(
+    slab: &Slab<'_>,
+    first: usize,
+    (panels, height): (&[f32], usize),
+    acc: &mut [f32],
+    sums: &mut [f32],
+    packed: &mut [f32],
+) {
+    let columns = sums.len();
+    let width = padded(columns);
+    for (at, g) in slab.g.chunks(TERMS * slab.pitch).enumerate() {
+        let terms = g.len() / slab.pitch;
+        for (row, packed) in g.chunks_exact(slab.pitch).zip(packed.chunks_exact_mut(width)) {
+            packed[..columns].copy_from_slice(&row[first..first + columns]);
+            if slab.summed {
+                sums.iter_mut().zip(&*packed).for_each(|(sum, g)| *sum += g);
+            }
+        }
+        let g = Coefficients { at: packed.as_ptr(), rows: columns, across: 1, along: width };
+        // SAFETY: as many columns of as many terms were packed.
+        unsafe { add_products::<V>(g, terms, (panels, height, slab.first + at * TERMS), acc) };
     }
 }
 
 dispatch! {
-    fn strip(given: &Given<'_>, of_b: bool, first: usize, acc: &mut [f32], sums: &mut [f32]) = strip_body
+    fn by_rows(
+        slab: &Slab<'_>,
+        first: usize,
+        panels: &[f32],
+        acc: &mut [f32],
+        sums: &mut [f32],
+        packed: &mut [f32],
+    ) = by_rows_body
+}
+dispatch! {
+    fn by_columns(
+        slab: &Slab<'_>,
+        first: usize,
+        panels: (&[f32], usize),
+        acc: &mut [f32],
+        sums: &mut [f32],
+        packed: &mut [f32],
+    ) = by_columns_body
 }

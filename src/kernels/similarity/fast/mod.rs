@@ -1,7 +1,15 @@
-//! The f32 instance: strips of rows, tile by tile.
+//! The f32 instance: blocks of sums in registers, over strips of rows.
 
+mod block;
 mod bwd;
+mod coefficients;
 mod fwd;
+mod gemm;
+mod gradient;
+mod near;
+mod rows;
+mod sides;
+mod sweep;
 mod top_k;
 
 pub use bwd::bwd;

@@ -1,11 +1,13 @@
 //! The best of each row, a strip of rows a task.
 
-use super::fwd::similarities;
+use super::block::WIDE_ROWS;
+use super::sides::{Sides, strip_rows, with_sides};
+use super::sweep::{At, Take, sweep};
 use crate::dispatch;
-use crate::kernel::{Args, Work, with_scratch};
-use crate::kernels::pairs::{Aligned, Lanes, TILE, lay_out, padded, side_len};
+use crate::kernel::{Args, Work};
+use crate::kernels::pairs::{Aligned, Lanes};
 use crate::kernels::similarity::best::Best;
-use crate::kernels::similarity::params::{Similarity, SimilarityParams, TopKParams};
+use crate::kernels::similarity::params::TopKParams;
 use crate::simd::LANES;
 
 /// The best of each row.
@@ -18,74 +20,99 @@ pub fn top_k(args: Args<'_, f32>) {
 /// The best `k` of each row of `a` among the rows of `b`.
 pub fn best_of(work: Work, top: &TopKParams, a: &[f32], b: &[f32], values: &mut [f32], indices: &mut [u32]) {
     let (p, k) = (top.pairs(), top.k as usize);
-    let [n, m, d] = p.dims();
-    let unit = p.kind() == Similarity::Cosine;
-    with_scratch(side_len(n, d) + side_len(m, d), |mut scratch| {
-        let (a, _) = lay_out(d, unit, a, &[], None, &mut scratch);
-        let (b, _) = lay_out(d, unit, b, &[], None, &mut scratch);
-        work.pieces2((values, TILE * k), (indices, TILE * k), &|at, values, indices| {
-            strip(work.simd, &p, &a.panels[at * TILE * d..], b.panels, k, values, indices);
+    let rows = strip_rows(p.n as usize);
+    with_sides(work, &p, a, b, &mut |sides| {
+        work.pieces2((&mut *values, rows * k), (&mut *indices, rows * k), &|at, values, indices| {
+            strip(work.simd, sides, at * rows, k, values, indices);
         });
     });
 }
 
-/// Up to `TILE` rows.
-#[inline(always)]
-unsafe fn strip_body<V: Lanes>(
-    p: &SimilarityParams,
-    a: &[f32],
-    b: &[f32],
+/// The best of a strip of rows so far, and its first row.
+struct Lists<'a> {
+    first: usize,
     k: usize,
-    values: &mut [f32],
-    indices: &mut [u32],
-) {
-    let [_, m, d] = p.dims();
-    let (rows, nearest) = (values.len() / k, p.kind().is_distance());
-    for (keys, indices) in values.chunks_exact_mut(k).zip(indices.chunks_exact_mut(k)) {
-        Best { keys, indices }.start();
+    nearest: bool,
+    values: &'a mut [f32],
+    indices: &'a mut [u32],
+    /// What the rows of a block must be beyond.
+    least: [f32; WIDE_ROWS],
+}
+
+impl Take for Lists<'_> {
+    #[inline(always)]
+    fn begin(&mut self, i: usize, rows: usize) {
+        let lists = self.values[(i - self.first) * self.k..].chunks_exact(self.k);
+        for (least, list) in self.least.iter_mut().zip(lists).take(rows) {
+            *least = list[self.k - 1];
+        }
     }
-    let mut tile = Aligned([0.0; TILE * TILE]);
-    let t = tile.0.as_mut_ptr();
-    for j0 in (0..m).step_by(TILE) {
-        let columns = TILE.min(m - j0);
-        // SAFETY: `similarities` checks the panels; vectors inside the tile.
-        unsafe {
-            similarities::<V>(p, (a, rows), (&b[j0 * d..], columns), t);
-            for r in 0..rows {
-                let (keys, indices) = (&mut values[r * k..][..k], &mut indices[r * k..][..k]);
-                let mut best = Best { keys, indices };
-                for c in (0..padded(columns)).step_by(LANES) {
-                    let at = t.add(r * TILE + c);
-                    if nearest {
-                        V::splat(0.0).sub(V::load(at)).store(at);
-                    }
-                    let mut bits = V::load(at).gt(V::splat(best.least()));
-                    bits &= u32::MAX >> (32 - LANES.min(columns - c));
-                    while bits != 0 {
-                        let lane = bits.trailing_zeros() as usize;
-                        bits &= bits - 1;
-                        let key = *at.add(lane);
-                        // The least has risen since the vector was compared.
-                        if key > best.least() {
-                            best.insert(key, (j0 + c + lane) as u32);
-                        }
+
+    #[inline(always)]
+    unsafe fn take<V: Lanes, const R: usize, const C: usize>(&mut self, at: At, values: &[[V; C]; R]) {
+        for (q, values) in values.iter().enumerate().take(at.rows) {
+            let least = self.least[q];
+            for (c, &value) in values.iter().enumerate() {
+                // SAFETY: the caller's instruction set; an array of sixteen.
+                unsafe {
+                    let key = if self.nearest { V::splat(0.0).sub(value) } else { value };
+                    let bits = key.gt(V::splat(least));
+                    if bits != 0 {
+                        let mut keys = Aligned([0.0; LANES]);
+                        key.store(keys.0.as_mut_ptr());
+                        let columns = at.columns - (c * LANES).min(at.columns);
+                        insert(self, (at.i, q), at.j + c * LANES, bits, &keys.0[..columns.min(LANES)]);
                     }
                 }
             }
         }
     }
+}
+
+/// Takes those of `keys`, of row `i + q` and columns `j` and on, that `bits` names and that are beyond the row's least.
+#[inline(never)]
+fn insert(lists: &mut Lists<'_>, (i, q): (usize, usize), j: usize, mut bits: u32, keys: &[f32]) {
+    let (k, row) = (lists.k, i - lists.first + q);
+    let mut best =
+        Best { keys: &mut lists.values[row * k..][..k], indices: &mut lists.indices[row * k..][..k] };
+    while bits != 0 {
+        let lane = bits.trailing_zeros() as usize;
+        bits &= bits - 1;
+        // Beyond the columns there is none, and the least has risen since the vector was compared.
+        if lane < keys.len() && keys[lane] > best.least() {
+            best.insert(keys[lane], (j + lane) as u32);
+        }
+    }
+    lists.least[q] = best.least();
+}
+
+#[inline(always)]
+unsafe fn strip_body<V: Lanes>(
+    s: &Sides<'_>,
+    first: usize,
+    k: usize,
+    values: &mut [f32],
+    indices: &mut [u32],
+) {
     for (keys, indices) in values.chunks_exact_mut(k).zip(indices.chunks_exact_mut(k)) {
-        Best { keys, indices }.finish(nearest);
+        Best { keys, indices }.start();
+    }
+    let rows = first..first + values.len() / k;
+    let mut lists = Lists {
+        first,
+        k,
+        nearest: s.distance,
+        values: &mut *values,
+        indices: &mut *indices,
+        least: [f32::NEG_INFINITY; WIDE_ROWS],
+    };
+    // SAFETY: the instruction set is the caller's.
+    unsafe { sweep::<V, _>(s, rows, &mut lists) };
+    for (keys, indices) in values.chunks_exact_mut(k).zip(indices.chunks_exact_mut(k)) {
+        Best { keys, indices }.finish(s.distance);
     }
 }
 
 dispatch! {
-    fn strip(
-        p: &SimilarityParams,
-        a: &[f32],
-        b: &[f32],
-        k: usize,
-        values: &mut [f32],
-        indices: &mut [u32],
-    ) = strip_body
+    fn strip(s: &Sides<'_>, first: usize, k: usize, values: &mut [f32], indices: &mut [u32]) = strip_body
 }
