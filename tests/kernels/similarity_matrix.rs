@@ -80,8 +80,9 @@ proptest! {
 
 #[test]
 fn zero_duplicate_and_near_rows_have_the_defined_gradient() {
-    let (n, d) = (60, 9);
-    for spread in [0.0, 1e-6, 1e-3] {
+    let n = 60;
+    // Distances from differences, and from products.
+    for (d, spread) in [9, 40].into_iter().flat_map(|d| [0.0, 1e-6, 1e-3].map(|spread| (d, spread))) {
         let (mut a, noise) = (normal(1, n * d), normal(2, n * d));
         a[..2 * d].fill(0.0);
         a.iter_mut().for_each(|v| *v = f64::from(*v as f32));
@@ -105,8 +106,112 @@ fn zero_duplicate_and_near_rows_have_the_defined_gradient() {
                     let floor = if smooth && *what != "y" { 2e-6 } else { 0.0 };
                     assert!(
                         off <= 1e-3 * norm + floor,
-                        "{simd:?} {kind:?} {spread:e} {what}: {off:e} of {norm:e}"
+                        "{simd:?} {kind:?} {d} {spread:e} {what}: {off:e} of {norm:e}"
                     );
+                }
+            }
+        }
+    }
+}
+
+/// Rows among which a distance is easily lost, by name: their places, and those of the other side.
+fn treacherous(d: usize) -> Vec<(&'static str, Vec<f64>, Vec<f64>)> {
+    let n = 50;
+    let (a, noise) = (normal(1, n * d), normal(2, n * d));
+    let rounded = |v: Vec<f64>| v.into_iter().map(|v| f64::from(v as f32)).collect::<Vec<_>>();
+    let moved = |spread: f64| a.iter().zip(&noise).map(|(a, e)| a + spread * e).collect::<Vec<_>>();
+    let scaled = |v: &[f64], by: f64| v.iter().map(|v| v * by).collect::<Vec<_>>();
+    let far = |v: &[f64]| v.iter().enumerate().map(|(i, v)| v + 1e4 * noise[i % d]).collect::<Vec<_>>();
+    let classes = |seed| {
+        let noise = normal(seed, n * d);
+        (0..n * d).map(|i| 3.0 * a[i / d % 5 * d + i % d] + 0.05 * noise[i]).collect::<Vec<_>>()
+    };
+    let mut holes = a.clone();
+    holes.chunks_mut(d).step_by(3).for_each(|row| row.fill(0.0));
+    let mut mixed = a.clone();
+    for (i, row) in mixed.chunks_mut(d).enumerate() {
+        row.iter_mut().for_each(|v| *v *= [1e18, 1e-20, 1.0][i % 3]);
+    }
+    let sets = [
+        ("themselves", a.clone(), a.clone()),
+        ("1e-3 away", a.clone(), moved(1e-3)),
+        ("1e-5 away", a.clone(), moved(1e-5)),
+        ("1e-7 away", a.clone(), moved(1e-7)),
+        ("far from the origin", far(&a), far(&noise)),
+        ("far, themselves", far(&a), far(&a)),
+        ("five classes", classes(3), classes(4)),
+        ("zero rows", holes.clone(), holes),
+        ("tiny", scaled(&a, 1e-20), scaled(&noise, 1e-20)),
+        ("huge", scaled(&a, 1e18), scaled(&noise, 1e18)),
+        ("of every size", mixed.clone(), mixed),
+    ];
+    sets.into_iter().map(|(name, a, b)| (name, rounded(a), rounded(b))).collect()
+}
+
+/// Each distance to its last digits, whatever cancels in `‖a‖² + ‖b‖² − 2a·b`.
+#[test]
+fn every_distance_is_exact() {
+    for d in [1, 3, 16, 17, 25, 40, 64, 131, 300] {
+        for (name, a, b) in treacherous(d) {
+            let dy = vec![0.0; 50 * 50];
+            for (simd, [device, _]) in devices() {
+                for kind in [Similarity::Euclidean, Similarity::SquaredEuclidean] {
+                    let [got, ..] = run(&device, kind, d, &a, &b, &dy);
+                    for (i, a) in a.chunks(d).enumerate() {
+                        for (j, b) in b.chunks(d).enumerate() {
+                            let (got, want) = (got[i * 50 + j], entry(kind, a, b));
+                            if kind == Similarity::SquaredEuclidean && !(1e-30..1e38).contains(&want) {
+                                continue; // beyond what f32 holds of a square
+                            }
+                            // A square keeps 16 of its own roundings where a product gives it, and those of a sum.
+                            assert!(
+                                (got - want).abs() <= 2e-6 * want,
+                                "{simd:?} {kind:?} {d} columns, {name}: {got:e} for {want:e} at {i}, {j}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What is infinite or no number in a row is so in its distances, and in no others.
+#[test]
+fn no_number_stays_in_its_row() {
+    let (n, m) = (9, 60);
+    for d in [5, 40] {
+        for bad in [f64::NAN, f64::INFINITY] {
+            let (mut a, mut b) = (normal(1, n * d), normal(2, m * d));
+            a[4 * d + 2] = bad;
+            b[50 * d + 4] = bad;
+            for kind in [Similarity::Euclidean, Similarity::SquaredEuclidean] {
+                for (simd, [device, _]) in devices() {
+                    let [got, ..] = run(&device, kind, d, &a, &b, &vec![0.0; n * m]);
+                    for (e, got) in got.into_iter().enumerate() {
+                        let want = entry(kind, &a[e / m * d..][..d], &b[e % m * d..][..d]);
+                        let same = got.is_nan() == want.is_nan() && got.is_infinite() == want.is_infinite();
+                        assert!(same, "{simd:?} {kind:?} {d} columns: {got} for {want} at {e}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Beyond a slab of rows, and beyond the terms that are taken at once.
+#[test]
+fn sums_over_many_rows_and_columns() {
+    for (n, m, d) in [(2000, 30, 3), (30, 1100, 50)] {
+        let (a, b, dy) = (normal(1, n * d), normal(2, m * d), normal(3, n * m));
+        for kind in KINDS {
+            let want = run(&Cpu::<f64>::new(1).unwrap(), kind, d, &a, &b, &dy);
+            for (simd, [one, two]) in devices() {
+                let got = run(&one, kind, d, &a, &b, &dy);
+                assert_eq!(got, run(&two, kind, d, &a, &b, &dy), "threads change bits");
+                for (what, (got, want)) in ["y", "da", "db"].iter().zip(got.iter().zip(&want)) {
+                    let off = relative(got, want);
+                    assert!(off < 2e-6, "{simd:?} {kind:?} {n} {m} {d} {what}: {off:e}");
                 }
             }
         }
@@ -196,12 +301,13 @@ fn floats(seed: u64, n: usize) -> Vec<f32> {
 
 #[test]
 fn blocks_are_rows_of_the_matrix() {
-    let (n, m, d) = (150, 70, 13);
-    let (a, b) = (floats(1, n * d), floats(2, m * d));
+    let (n, m) = (150, 70);
     let cpu = Cpu::<f32>::new(1).unwrap();
     let device: &dyn Device = &cpu;
-    let (on_a, on_b) = (device.upload(&a).unwrap(), device.upload(&b).unwrap());
-    for kind in KINDS {
+    // Distances from differences, and from products.
+    for (d, kind) in [13, 40].into_iter().flat_map(|d| KINDS.map(|kind| (d, kind))) {
+        let (a, b) = (floats(1, n * d), floats(2, m * d));
+        let (on_a, on_b) = (device.upload(&a).unwrap(), device.upload(&b).unwrap());
         let mut whole = vec![f32::NAN; n * m];
         block(&a, &b, d, kind, 0..n, &mut whole).unwrap();
         for (i, a) in a.chunks(d).enumerate() {
