@@ -1,11 +1,13 @@
 //! The f32 instance: rows laid out, swept, and what the pairs added up made into gradients.
 
+use super::block::Tiles;
+use super::classes;
+use super::order::{Order, order_len};
 use super::params::ContrastiveParams;
 use super::set::Set;
+use super::side::{centre, lay_out, side_len};
 use super::sweep::{self, Hear};
-use super::sweep_tile::Tiles;
 use crate::kernel::{Args, Work, with_scratch};
-use crate::kernels::pairs::{centre, lay_out, side_len};
 use std::ops::ControlFlow;
 
 /// What a launch of a plan reports to: nobody.
@@ -39,27 +41,40 @@ pub fn cross(args: Args<'_, f32>) {
     loss.output()[0] = value.expect("nothing ends it");
 }
 
+/// Whether equal labels are positive pairs that need not be met one by one.
+fn has_classes(p: &ContrastiveParams) -> bool {
+    !p.cosine() && p.tau >= 0.0
+}
+
 /// The mean over all pairs of a set, and its gradient; none when `hear` ended the run.
 pub(crate) fn loss_all(work: Work, p: &ContrastiveParams, mut set: Set<'_>, hear: Hear<'_>) -> Option<f32> {
     let d = p.d as usize;
     if !set.is_sound(d) {
         return Some(f32::NAN);
     }
-    set.kept(d, |set| {
-        let total = set.total_of_pairs();
-        let Set { z, labels, weights, dz } = set;
-        if total == 0.0 {
-            dz.fill(0.0);
+    with_scratch(order_len(set.labels.len()), |keys| {
+        let order = Order::of(&set, d, keys);
+        if order.len() < 2 {
+            set.dz.fill(0.0);
             return Some(0.0);
         }
-        let n = labels.len();
-        with_scratch(side_len(n, d), |mut scratch| {
-            let (mut side, mut sums) = lay_out(d, p.cosine(), z, labels, weights, &mut scratch);
-            centre(d, p.cosine(), &mut [&mut side]);
-            let (scale, tiles) = (p.share(total), Tiles::new(p, weights.is_some()));
-            let loss = scale * sweep::all(work, &tiles, n, tiles.blocks(&side, &mut sums, z), hear)?;
-            sums.finish(&side, d, p.cosine(), (scale * f64::from(p.grad_scale)) as f32, z, dz);
-            Some(loss as f32)
+        with_scratch(side_len(order.len(), d), |scratch: &mut [f32]| {
+            let (mut side, mut sums) = lay_out(d, p.cosine(), &set, &order, scratch);
+            centre(work.simd, p.cosine(), &mut [&mut side]);
+            let scale = p.share(side.total_of_pairs());
+            let tiles = Tiles::new(p, set.weights.is_some(), order.step());
+            let alike =
+                if has_classes(p) { classes::within(work.simd, &side, &mut sums, set.z) } else { 0.0 };
+            let others = sweep::all(work, &tiles, order.len(), tiles.blocks(&side, &mut sums, set.z), hear)?;
+            sums.finish(
+                work.simd,
+                &side,
+                p.cosine(),
+                (scale * f64::from(p.grad_scale)) as f32,
+                set.z,
+                set.dz,
+            );
+            Some((scale * (alike + others)) as f32)
         })
     })
 }
@@ -76,28 +91,44 @@ pub(crate) fn loss_cross(
     if [z.is_sound(d), others.is_sound(d)] != [true; 2] {
         return Some(f32::NAN);
     }
-    z.kept(d, |z| others.kept(d, |others| cross_kept(work, p, z, others, hear)))
+    let [of_z, of_others] = [&z, &others].map(|set| order_len(set.labels.len()));
+    with_scratch(of_z + of_others, |keys| {
+        let (keys_z, keys_o) = keys.split_at_mut(of_z);
+        let orders = [Order::of(&z, d, keys_z), Order::of(&others, d, keys_o)];
+        if orders.iter().any(|order| order.len() == 0) {
+            z.dz.fill(0.0);
+            others.dz.fill(0.0);
+            return Some(0.0);
+        }
+        cross_ordered(work, p, (z, others), &orders, hear)
+    })
 }
 
-fn cross_kept(work: Work, p: &ContrastiveParams, z: Set<'_>, others: Set<'_>, hear: Hear<'_>) -> Option<f32> {
-    let (n, m, d) = (z.labels.len(), others.labels.len(), p.d as usize);
-    let total = z.total() * others.total();
-    if total == 0.0 {
-        z.dz.fill(0.0);
-        others.dz.fill(0.0);
-        return Some(0.0);
-    }
-    with_scratch(side_len(n, d) + side_len(m, d), |mut scratch| {
-        let mut lay = |set: &Set<'_>| lay_out(d, p.cosine(), set.z, set.labels, set.weights, &mut scratch);
-        let ((mut a, mut sums_a), (mut b, mut sums_b)) = (lay(&z), lay(&others));
-        centre(d, p.cosine(), &mut [&mut a, &mut b]);
-        let scale = p.share(total);
-        let tiles = Tiles::new(p, z.weights.is_some() || others.weights.is_some());
+fn cross_ordered(
+    work: Work,
+    p: &ContrastiveParams,
+    (z, others): (Set<'_>, Set<'_>),
+    orders: &[Order<'_>; 2],
+    hear: Hear<'_>,
+) -> Option<f32> {
+    let (d, [n, m]) = (p.d as usize, orders.each_ref().map(Order::len));
+    with_scratch(side_len(n, d) + side_len(m, d), |scratch: &mut [f32]| {
+        let (of_z, of_others) = scratch.split_at_mut(side_len(n, d));
+        let (mut a, mut sums_a) = lay_out(d, p.cosine(), &z, &orders[0], of_z);
+        let (mut b, mut sums_b) = lay_out(d, p.cosine(), &others, &orders[1], of_others);
+        centre(work.simd, p.cosine(), &mut [&mut a, &mut b]);
+        let scale = p.share(a.total() * b.total());
+        let weighted = z.weights.is_some() || others.weights.is_some();
+        let tiles = Tiles::new(p, weighted, 0.0);
+        let alike = match has_classes(p) {
+            true => classes::across(work.simd, [&a, &b], [&mut sums_a, &mut sums_b], [z.z, others.z]),
+            false => 0.0,
+        };
         let blocks = [tiles.blocks(&a, &mut sums_a, z.z), tiles.blocks(&b, &mut sums_b, others.z)];
-        let loss = scale * sweep::cross(work, &tiles, [n, m], blocks, hear)?;
-        let scale = (scale * f64::from(p.grad_scale)) as f32;
-        sums_a.finish(&a, d, p.cosine(), scale, z.z, z.dz);
-        sums_b.finish(&b, d, p.cosine(), scale, others.z, others.dz);
-        Some(loss as f32)
+        let unlike = sweep::cross(work, &tiles, [n, m], blocks, hear)?;
+        let of_gradient = (scale * f64::from(p.grad_scale)) as f32;
+        sums_a.finish(work.simd, &a, p.cosine(), of_gradient, z.z, z.dz);
+        sums_b.finish(work.simd, &b, p.cosine(), of_gradient, others.z, others.dz);
+        Some((scale * (alike + unlike)) as f32)
     })
 }

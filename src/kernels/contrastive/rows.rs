@@ -147,7 +147,8 @@ mod tests {
     use crate::kernels::contrastive::geometry::STAGES;
     use crate::kernels::contrastive::params::Metric;
     use crate::kernels::contrastive::schedule::{block, block_rows};
-    use crate::kernels::pairs::{row_len, side_len};
+    use crate::kernels::contrastive::side::side_len;
+    use crate::kernels::pairs::{TILE, row_len};
 
     /// N·D far beyond 2^32: nothing wraps, and every offset is that of plain arithmetic.
     #[test]
@@ -180,7 +181,8 @@ mod tests {
         // A few rows of very many columns: their copies and sums do not fit 32 bits.
         let p = ContrastiveParams { n: 64, m: 0, d: 1 << 30, ..bytemuck::Zeroable::zeroed() };
         assert_eq!(p.parts().wgsl, 4 * (1 + 64 + (1 << 23)) + (2 << 36));
-        assert_eq!(side_len(rows, columns), rows * (columns + 2 * row_len(columns) + 5));
+        let of_tiles = rows.div_ceil(TILE) * (row_len(columns) + 6);
+        assert_eq!(side_len(rows, columns), rows * (columns + 2 * row_len(columns) + 7) + of_tiles);
         assert!(side_len(rows, columns) > 1 << 39);
         let count = rows.div_ceil(block_rows(rows));
         assert_eq!(block(rows, count - 1).end, rows);

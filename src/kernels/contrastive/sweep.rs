@@ -1,7 +1,7 @@
 //! The f32 sweep: every pair of blocks once, in rounds, each pair of them in one task.
 
+use super::block::{Block, Tiles};
 use super::schedule::{Met, Table};
-use super::sweep_tile::{Block, Tiles};
 use crate::kernel::Work;
 use std::ops::ControlFlow;
 

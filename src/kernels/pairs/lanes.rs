@@ -11,6 +11,8 @@ pub unsafe trait Lanes: F32x16 {
     unsafe fn rsqrt(self) -> Self;
     /// Bit `l` set where lane `l` of `self` is greater than that of `b`.
     unsafe fn gt(self, b: Self) -> u32;
+    /// The lanes whose bit is set, 0 in the others.
+    unsafe fn keep(self, bits: u32) -> Self;
 }
 
 /// One step of Newton's method for `y = 1 / √x`, which doubles the good bits of `y`.
@@ -44,6 +46,18 @@ unsafe impl Lanes for Portable {
             b.store(y.as_mut_ptr());
         }
         x.iter().zip(&y).enumerate().fold(0, |bits, (l, (x, y))| bits | (u32::from(x > y) << l))
+    }
+    #[inline(always)]
+    unsafe fn keep(self, bits: u32) -> Self {
+        let mut x = [0.0; LANES];
+        // SAFETY: an array of sixteen.
+        unsafe {
+            self.store(x.as_mut_ptr());
+            for (l, x) in x.iter_mut().enumerate() {
+                *x = if bits >> l & 1 == 1 { *x } else { 0.0 };
+            }
+            Self::load(x.as_ptr())
+        }
     }
 }
 

@@ -16,6 +16,11 @@ unsafe impl Lanes for __m512 {
         // SAFETY: an intrinsic of the enabled set.
         unsafe { u32::from(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(self, b)) }
     }
+    #[inline(always)]
+    unsafe fn keep(self, bits: u32) -> Self {
+        // SAFETY: an intrinsic of the enabled set.
+        unsafe { _mm512_maskz_mov_ps(bits as u16, self) }
+    }
 }
 
 // SAFETY: called only where AVX2 and FMA are enabled.
@@ -36,6 +41,19 @@ unsafe impl Lanes for Pair {
             let low = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a0, b0));
             let high = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a1, b1));
             low as u32 | (high as u32) << 8
+        }
+    }
+    #[inline(always)]
+    unsafe fn keep(self, bits: u32) -> Self {
+        // SAFETY: intrinsics of the enabled set.
+        unsafe {
+            let [a, b] = self.halves();
+            let of_lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+            let mask = |bits: u32| {
+                let bits = _mm256_and_si256(_mm256_set1_epi32(bits as i32), of_lanes);
+                _mm256_castsi256_ps(_mm256_cmpeq_epi32(bits, of_lanes))
+            };
+            Self::of_halves([_mm256_and_ps(a, mask(bits)), _mm256_and_ps(b, mask(bits >> 8))])
         }
     }
 }

@@ -5,7 +5,8 @@
 //!
 //! 1. [`products()`]: `t_ij = Σ_k (a_ik − b_jk)²` or `Σ_k a_ik·b_jk`, sixteen `j` to a vector;
 //! 2. the kernel's own elementwise step turns `t_ij` into a coefficient `g_ij`, in place;
-//! 3. [`combine()`]: `acc_i += Σ_j g_ij·b_j` and `acc_j += Σ_i g_ij·a_i`, sixteen columns to a vector.
+//! 3. [`combine()`]: `acc_i += Σ_j g_ij·b_j` and `acc_j += Σ_i g_ij·a_i`, sixteen columns to a vector;
+//!    or [`combine_few()`], the same for the coefficients alone that are not 0.
 //!
 //! Step 1 reads *panels* (sixteen rows, transposed: element `(i, k)` at `(i / 16)·16·d + 16·k + i % 16`),
 //! step 3 *rows* padded to whole vectors; both pad with zeros. Accumulators stay in registers
@@ -13,6 +14,7 @@
 //! steps are FlashAttention's (Dao et al., 2022) without its softmax.
 
 mod combine;
+mod few;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod lanes_neon;
@@ -25,7 +27,8 @@ mod products;
 mod tile;
 
 pub use combine::combine;
+pub use few::combine_few;
 pub use lanes::Lanes;
-pub use layout::{Layout, Sums, centre, lay_out, side_len};
+pub use layout::{Layout, centre, lay_out, side_len};
 pub use products::products;
 pub use tile::{Aligned, TILE, padded, row_len};
