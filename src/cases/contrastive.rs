@@ -217,6 +217,34 @@ fn labels_and_numbers(opts: ContrastiveOptions) -> Vec<Case> {
     cases
 }
 
+/// Embeddings as training leaves them, a cluster a label: whole tiles of them are beyond their margins, or of one label.
+fn classes(opts: ContrastiveOptions) -> Vec<Case> {
+    let (n, m, d) = (250, 120, 20);
+    let rows = |seed: u64, n: usize, role: Role| {
+        let (centres, noise) = (normal(13, 5 * d), normal(seed, n * d));
+        let rows = (0..n * d).map(|e| centres[e / d % 5 * d + e % d] + 0.05 * noise[e]);
+        Input::real(&[n, d], rows.collect(), role)
+    };
+    let labels = |n: usize| Input::real(&[n], (0..n).map(|i| (i % 5) as f64).collect(), Role::Constant);
+    let ratings = |seed: u64, n: usize| {
+        let within = uniform(seed, n);
+        Input::real(&[n], (0..n).map(|i| (i % 5) as f64 + within[i]).collect(), Role::Constant)
+    };
+    // Beyond some margins and within others; ratings are at a hinge now and then.
+    let wide = ContrastiveOptions { margin: 2.0, ..opts };
+    vec![
+        all("a cluster a label", rows(14, n, Role::Grad), labels(n), opts),
+        all("a cluster a label", rows(14, n, Role::Constant), labels(n), wide),
+        all("a cluster a range of ratings", rows(14, n, Role::Constant), ratings(15, n), wide),
+        cross(
+            "a cluster a label",
+            [rows(14, n, Role::Constant), rows(16, m, Role::Constant)],
+            [labels(n), labels(m)],
+            wide,
+        ),
+    ]
+}
+
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for metric in METRICS {
@@ -308,6 +336,7 @@ pub fn cases() -> Vec<Case> {
             let z = Input::real(&[n, d], rows, role);
             cases.push(all(&what, z, binned(15, n), paper).within(2e-4, NEAR));
         }
+        cases.extend(classes(paper));
     }
     cases
 }

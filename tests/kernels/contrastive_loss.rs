@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 /// Which pairs.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Form {
+pub enum Form {
     All,
     Halves,
     Cross,
@@ -21,18 +21,18 @@ enum Form {
 
 /// Rows and labels of a side.
 #[derive(Debug, Clone)]
-struct Rows {
-    z: Vec<f64>,
-    labels: Vec<f64>,
+pub struct Rows {
+    pub z: Vec<f64>,
+    pub labels: Vec<f64>,
     weights: Option<Vec<f64>>,
 }
 
 impl Rows {
-    fn new(z: Vec<f64>, labels: Vec<f64>) -> Self {
+    pub fn new(z: Vec<f64>, labels: Vec<f64>) -> Self {
         let round = |v: Vec<f64>| v.into_iter().map(|v| f64::from(v as f32)).collect();
         Self { z: round(z), labels: round(labels), weights: None }
     }
-    fn weigh(self, weights: Option<Vec<f64>>) -> Self {
+    pub fn weigh(self, weights: Option<Vec<f64>>) -> Self {
         let weights = weights.map(|w| w.into_iter().map(|w| f64::from(w as f32)).collect());
         Self { weights, ..self }
     }
@@ -49,10 +49,10 @@ impl Rows {
 }
 
 /// Loss, gradient by the rows, and by the others.
-type Outcome = [Vec<f64>; 3];
+pub type Outcome = [Vec<f64>; 3];
 
 /// The loss on `device`; every output is poisoned first.
-fn run(
+pub fn run(
     device: &dyn Device,
     form: Form,
     a: &Rows,

@@ -10,6 +10,8 @@ mod golden;
 mod contrastive_golden;
 /// The contrastive loss against a plain double loop.
 mod contrastive_loss;
+/// The contrastive loss where most pairs count for nothing.
+mod contrastive_pairs;
 /// conv1d against PyTorch.
 mod conv_golden;
 /// Convolutions of any shape and options.
