@@ -1,4 +1,5 @@
-//! The contrastive loss at large N on the CPU: time over four sizes and its fit, peak memory, and the f32 loss beside an f64 sum.
+//! The contrastive loss at large N on the CPU: time over four sizes and its fit, peak memory, time against the share of open
+//! pairs, and the f32 loss beside an f64 sum.
 //!
 //! `cargo bench --bench scale -- [--threads 2] [--rows 65536] [--columns 128]`
 
@@ -34,6 +35,9 @@ fn main() -> Result<()> {
     let slope = points.iter().map(|p| (p.0 - x) * (p.1 - y)).sum::<f64>()
         / points.iter().map(|p| (p.0 - x).powi(2)).sum::<f64>();
     println!("time grows as N^{slope:.3}");
+    for d in [16, columns] {
+        shares(&loss, rows / 4, d)?;
+    }
     for metric in [Metric::Euclidean, Metric::Cosine] {
         accuracy(&loss, rows, metric)?;
     }
@@ -63,6 +67,69 @@ fn timed(loss: &CpuLoss, n: usize, d: usize) -> Result<f64> {
     let seconds = start.elapsed().as_secs_f64();
     eprintln!("   progress was called {calls} times");
     Ok(seconds)
+}
+
+/// How embeddings lie, five bins as labels.
+#[derive(Debug, Clone, Copy)]
+enum Lie {
+    /// Every row for itself, at a margin of about the distances.
+    Random,
+    /// Along a line by their labels, off their places by as much as labels are apart, and a little off the line: what training on
+    /// noisy labels leaves.
+    Line,
+    /// A centre a label, and noise of 0.05.
+    Centres,
+}
+
+/// Time beside the share of the pairs of different labels that are within their margins.
+fn shares(loss: &CpuLoss, n: usize, d: usize) -> Result<()> {
+    let noise: Vec<f32> = normal(2, n * d).into_iter().map(|v| v as f32).collect();
+    let off: Vec<f32> = normal(3, n).into_iter().map(|v| v as f32).collect();
+    let labels: Vec<f32> = (0..n).map(|i| (i * 7 % 5) as f32).collect();
+    let mut of_random = None;
+    for lie in [Lie::Random, Lie::Line, Lie::Centres] {
+        let at = |i: usize, k: usize| match lie {
+            Lie::Random => noise[i * d + k],
+            Lie::Line => {
+                let along = labels[i] + 0.8 * off[i];
+                0.1 * noise[i * d + k] + if k == 0 { along } else { 0.0 }
+            }
+            Lie::Centres => noise[labels[i] as usize * d + k] + 0.05 * noise[i * d + k],
+        };
+        let z: Vec<f32> = (0..n * d).map(|e| at(e / d, e % d)).collect();
+        let margin = if matches!(lie, Lie::Random) { (d as f32).sqrt() } else { 1.0 };
+        let options = ContrastiveOptions { margin, ..Default::default() };
+        let mut gradient = vec![0.0; n * d];
+        let mut times: Vec<f64> = Vec::new();
+        for _ in 0..5 {
+            let start = Instant::now();
+            loss.all(Samples::new(&z, d, &labels), options, &mut gradient, None)?;
+            times.push(start.elapsed().as_secs_f64());
+        }
+        times.sort_by(f64::total_cmp);
+        let random = *of_random.get_or_insert(times[2]);
+        println!(
+            "{lie:?}, N = {n}, D = {d}: {:4.1} % of the pairs open, {:8.2} ms, {:.2} of random",
+            100.0 * open(&z, d, &labels, margin),
+            1e3 * times[2],
+            times[2] / random
+        );
+    }
+    Ok(())
+}
+
+/// The share of all pairs that are of different labels and within their margins, of some rows against all.
+fn open(z: &[f32], d: usize, labels: &[f32], margin: f32) -> f64 {
+    let n = labels.len();
+    let (mut open, mut of) = (0usize, 0usize);
+    for i in (0..n).step_by(n.div_ceil(200)) {
+        for j in (0..n).filter(|&j| j != i) {
+            let square: f32 = (0..d).map(|k| (z[i * d + k] - z[j * d + k]).powi(2)).sum();
+            of += 1;
+            open += usize::from(square.sqrt() < margin * (labels[i] - labels[j]).abs());
+        }
+    }
+    open as f64 / of as f64
 }
 
 /// The loss in f32 beside a plain double loop in f64.
