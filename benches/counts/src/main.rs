@@ -1,4 +1,5 @@
-//! What `scripts/counts` runs under callgrind: each hot kernel once before it is counted, and once counted and dumped under its name.
+//! What `scripts/counts` runs under callgrind: each hot kernel once before it is counted, and once counted and dumped under its
+//! name.
 //!
 //! One thread, AVX2: valgrind knows no AVX-512, so a processor looks to the crate as one without it. Run by itself the program
 //! refuses a wider set, so that nothing else is ever counted by mistake.
@@ -58,11 +59,12 @@ const START: usize = 0x4354_0004;
 const STOP: usize = 0x4354_0005;
 const DUMP_AT: usize = 0x4354_0003;
 
-/// Asks callgrind for something, in the words of `valgrind.h`: rotations that add up to none, and what it knows them by. A processor
-/// makes nothing of them.
+/// Asks callgrind for something, in the words of `valgrind.h`: rotations that add up to none, and what it knows them by. A
+/// processor makes nothing of them.
 fn callgrind(request: usize, argument: usize) {
     let words = [request, argument, 0, 0, 0, 0];
-    // SAFETY: valgrind reads the words, and a string where the first of them says so, and answers in rdx; without it nothing happens.
+    // SAFETY: valgrind reads the words, and a string where the first of them says so, and answers in rdx; without it nothing
+    // happens.
     unsafe {
         std::arch::asm!(
             "rol rdi, 3",

@@ -64,7 +64,7 @@ impl<F: Real> CpuPlan<F> {
             Some((pool, team)) => {
                 team.begin();
                 pool.broadcast(|thread| match thread.index() {
-                    0 => team.lead(&go),
+                    0 => team.lead(go),
                     own => team.help(own),
                 });
             }

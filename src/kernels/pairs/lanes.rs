@@ -109,4 +109,24 @@ mod tests {
             }
         }
     }
+
+    #[inline(always)]
+    unsafe fn keep_body<V: Lanes>(a: &[f32; LANES], bits: u32, kept: &mut [f32; LANES]) {
+        // SAFETY: arrays of sixteen.
+        unsafe { V::load(a.as_ptr()).keep(bits).store(kept.as_mut_ptr()) }
+    }
+    dispatch! { fn keep(a: &[f32; LANES], bits: u32, kept: &mut [f32; LANES]) = keep_body }
+
+    #[test]
+    fn lanes_are_kept_whose_bit_is_set_and_others_are_zero() {
+        for simd in Simd::supported() {
+            let a: [f32; LANES] = std::array::from_fn(|l| if l % 5 == 0 { f32::NAN } else { l as f32 - 7.5 });
+            for bits in (0..=u32::from(u16::MAX)).step_by(7).chain([0xffff]) {
+                let mut kept = [1.0; LANES];
+                keep(simd, &a, bits, &mut kept);
+                let want = |l: usize| if bits >> l & 1 == 1 { a[l].to_bits() } else { 0 };
+                assert!((0..LANES).all(|l| kept[l].to_bits() == want(l)), "{simd:?}, {bits:#x}: {kept:?}");
+            }
+        }
+    }
 }

@@ -52,4 +52,15 @@ unsafe impl Lanes for Quad {
             vaddvq_u32(vorrq_u32(low, high))
         }
     }
+    #[inline(always)]
+    unsafe fn keep(self, lanes: u32) -> Self {
+        // SAFETY: intrinsics of the set.
+        unsafe {
+            let [p, q, r, s] = bits();
+            let lanes = vdupq_n_u32(lanes);
+            let kept =
+                |v, bit| vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), vtstq_u32(lanes, bit)));
+            Self(kept(self.0, p), kept(self.1, q), kept(self.2, r), kept(self.3, s))
+        }
+    }
 }

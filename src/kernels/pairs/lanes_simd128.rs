@@ -22,4 +22,13 @@ unsafe impl Lanes for Quad {
         ];
         u32::from(bits[0]) | u32::from(bits[1]) << 4 | u32::from(bits[2]) << 8 | u32::from(bits[3]) << 12
     }
+    #[inline(always)]
+    unsafe fn keep(self, lanes: u32) -> Self {
+        let first = i32x4(1, 2, 4, 8);
+        let kept = |v, shift| {
+            let bits = v128_and(i32x4_splat((lanes >> shift) as i32), first);
+            v128_and(v, i32x4_eq(bits, first))
+        };
+        Self(kept(self.0, 0), kept(self.1, 4), kept(self.2, 8), kept(self.3, 12))
+    }
 }

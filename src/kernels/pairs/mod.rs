@@ -22,13 +22,11 @@ mod lanes_neon;
 mod lanes_simd128;
 #[cfg(target_arch = "x86_64")]
 mod lanes_x86;
-mod layout;
 mod products;
 mod tile;
 
 pub use combine::combine;
 pub use few::combine_few;
 pub use lanes::Lanes;
-pub use layout::{Layout, centre, lay_out, side_len};
 pub use products::products;
 pub use tile::{Aligned, TILE, padded, row_len};

@@ -164,13 +164,17 @@ unsafe fn tile<V: F32x16, const C: usize, const Q: usize>(
 /// As every method of [`F32x16`]: the instruction set must be there.
 #[inline(always)]
 unsafe fn sum_lanes<V: F32x16>(sums: &[f32], out: &mut [f32]) {
-    let mut done = 0;
     #[cfg(target_arch = "x86_64")]
-    if V::WIDE {
-        done = out.len() / LANES * LANES;
+    let done = if V::WIDE {
+        let done = out.len() / LANES * LANES;
         // SAFETY: wide is AVX-512 there.
         unsafe { avx512::sum_lanes(sums, &mut out[..done]) };
-    }
+        done
+    } else {
+        0
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let done = 0;
     for (out, lanes) in out.iter_mut().zip(sums.chunks_exact(LANES)).skip(done) {
         // SAFETY: a vector.
         *out = unsafe { V::load(lanes.as_ptr()).sum() };

@@ -67,16 +67,29 @@ impl Rows<'_> {
 }
 
 /// A centre of rows `[n, d]`; 0 where that is none.
+///
+/// On a grid as coarse as the rows are spread: what is a whole number stays one about it, or a half, so that distances of small
+/// whole numbers are exact and equal ones are equal.
 pub fn centre_of(rows: &[f32], d: usize, centre: &mut [f32]) {
     centre.fill(0.0);
     let n = rows.len() / d;
     let step = n.div_ceil(SAMPLED);
-    for row in rows.chunks_exact(d).step_by(step) {
+    let sampled = || rows.chunks_exact(d).step_by(step);
+    for row in sampled() {
         centre.iter_mut().zip(row).for_each(|(sum, v)| *sum += v);
     }
     let count = n.div_ceil(step) as f32;
-    for v in centre {
-        *v = if v.is_finite() { *v / count } else { 0.0 };
+    for (k, c) in centre.iter_mut().enumerate().take(d) {
+        let mean = *c / count;
+        let spread = sampled().map(|row| (row[k] - mean).abs()).sum::<f32>() / count;
+        // Its exponent alone: a power of two.
+        let grid = f32::from_bits(spread.to_bits() & f32::INFINITY.to_bits());
+        *c = match mean / grid {
+            _ if !mean.is_finite() => 0.0,
+            // Beyond 2^23 steps, and where there is no spread, rounding would say nothing.
+            steps if grid.is_normal() && steps.abs() < 8_388_608.0 => steps.round() * grid,
+            _ => mean,
+        };
     }
 }
 
