@@ -1,4 +1,4 @@
-//! Tiles of pairs for the contrastive loss and the similarity matrices on the CPU.
+//! Tiles of pairs for the contrastive loss on the CPU, and what similarity matrices share of them.
 //!
 //! Work goes tile by tile of [`TILE`]² pairs, each tile in three steps, so that nothing of the size of
 //! the matrix of pairs is ever in memory:
