@@ -2,7 +2,8 @@
 //!
 //! - `step B T reps`: training steps of PCConvNet (MSE, SGD), batch by index from a resident data set
 //! - `loss N D reps`: contrastive loss over all pairs, value and gradient; `loss16`, of rows stored in bf16; `centres`, of rows
-//!   about five centres; `ratings`, with labels that are not binned
+//!   about five centres; `ratings`, with labels that are not binned; `short`, of such rows so short that hardly a
+//!   pair is beyond its margin
 //! - `conv B I O T K S reps`: conv1d of K taps and stride S from I to O channels, forward and backward
 //! - `conv2d B I O H K reps`: conv2d of K × K taps over H × H, padded to stay so, forward and backward
 //! - `dot N D reps`, `cosine N D reps`, `euclidean N D reps`: similarity matrix of N rows with N others, forward and backward
@@ -79,7 +80,7 @@ fn answer(device: &dyn Device, warm_up: usize, line: &str) -> Result<Value> {
     };
     match (op, &numbers[..]) {
         ("step", &[batch, frames, reps]) => step(device, warm_up, batch, frames, reps),
-        ("loss" | "loss16" | "centres" | "ratings", &[n, d, reps]) => {
+        ("loss" | "loss16" | "centres" | "ratings" | "short", &[n, d, reps]) => {
             loss(device, op, n, d)?.run(device, reps, save)
         }
         ("conv", &[b, cin, cout, t, k, stride, reps]) => {
@@ -233,12 +234,15 @@ fn loss(device: &dyn Device, kind: &str, n: usize, d: usize) -> Result<Op> {
             *v = centres[binned[e / d] as usize * d + e % d] + 0.05 * 3_f64.sqrt() * noise(e / d, e % d);
         }
     }
+    if kind == "short" {
+        rows.iter_mut().for_each(|v| *v /= 1024.0);
+    }
     // Rounded to f32 first, as the other sides do.
     rows.iter_mut().for_each(|v| *v = f64::from(*v as f32));
     let z = device.alloc(if kind == "loss16" { Elem::Bf16 } else { Elem::Real }, n * d)?;
     device.write(&z, (&rows).into())?;
     let labels = match kind {
-        "ratings" => device.upload(&ratings.iter().map(|y| 5.0 * y).collect::<Vec<_>>())?,
+        "ratings" | "short" => device.upload(&ratings.iter().map(|y| 5.0 * y).collect::<Vec<_>>())?,
         _ => device.upload(&binned)?,
     };
     let base = high_water(true);

@@ -55,7 +55,9 @@ JAX_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 # name: (worker, allocator tuned, requests it takes)
 PAIRS = ("dot", "cosine", "euclidean")
 CONVS = ("conv", "conv2d")
-LOSSES = ("loss", "loss16", "centres", "ratings")
+LOSSES = ("loss", "loss16", "centres", "ratings", "short")
+# What the rows and labels of those are that take what `loss` takes.
+DATA = {"short": "short rows", "centres": "five centres", "ratings": "continuous labels"}
 FORWARD = "-forward"  # after the name of one of these: without going back
 ANY = ("step", *LOSSES, *(op + end for op in (*CONVS, *PAIRS) for end in ("", FORWARD)))
 # A lone convolution is the same call of oneDNN compiled or not, and a dot product the same one of MKL.
@@ -97,8 +99,8 @@ def loss_inputs(kind, n, d):
 
     y = np.modf(np.arange(n) * 0.6180339887498949)[0]
     bins = np.minimum(np.floor(BINS * y + 1e-6), BINS - 1)
-    if kind == "ratings":
-        return wave(n, d), (BINS * y).astype(np.float32)
+    if kind in ("ratings", "short"):  # of the second hardly a pair is beyond its margin
+        return wave(n, d) / (1024 if kind == "short" else 1), (BINS * y).astype(np.float32)
     if kind == "centres":  # of each bin, with noise of a deviation of 0.05
         i, k = np.arange(1, n + 1)[:, None], np.arange(1, d + 1)[None, :]
         noise = np.sin(12.9898 * i + 78.233 * k) * 43758.5453
@@ -1035,7 +1037,7 @@ CASES = [  # op, sizes, repetitions per round
     ("step", (64, 1000), 15),
     ("step", (512, 1000), 4),
     *[("loss", (n, d), reps) for n, d, reps in ((1024, 16, 8), (1024, 128, 6), (4096, 16, 1), (4096, 128, 1))],
-    *[(op, (4096, d), 1) for op in ("centres", "ratings") for d in (16, 128)],
+    *[(op, (4096, d), 1) for op in ("short", "centres", "ratings") for d in (16, 128)],
     *[(op + end, (2048, d), 3) for op in PAIRS for d in (16, 128, 512) for end in (FORWARD, "")],
     *[(op + end, sizes, 2) for op, sizes in SLIDES for end in (FORWARD, "")],
     # What is left of time and memory against N.
@@ -1087,7 +1089,7 @@ def shape(op, sizes):
 
 
 def title(op, sizes):
-    name = {"loss16": "loss, bf16 rows", "centres": "loss, five centres", "ratings": "loss, continuous labels"}.get(op, op)
+    name = {"loss16": "loss, bf16 rows", **{kind: f"loss, {what}" for kind, what in DATA.items()}}.get(op, op)
     return f"{name.replace(FORWARD, ' forward')} {shape(op, sizes)}"
 
 
@@ -1288,7 +1290,7 @@ def measured(blocks, etude):
 
 def rows(result, case, op, sizes, threads=1):
     """What results.COLUMNS says of each side of a case."""
-    kind, what = op.removesuffix(FORWARD), {"centres": "five centres", "ratings": "continuous labels"}
+    kind, what = op.removesuffix(FORWARD), DATA
     kernel = "contrastive loss" if kind in LOSSES else {"conv": "conv1d"}.get(kind, kind)
     mode = "step" if kind == "step" else "value+gradient" if kind in LOSSES else "forward" if kind != op else "forward+backward"
     root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "Cargo.toml")
@@ -1393,7 +1395,7 @@ def drive(args):
             continue
         those = [s for s in sides if op in s.takes]
         result["cases"].append(measure(op, sizes, reps, those, rounds, left, say, folder and folder.name))
-        if on_cpu and op not in ("centres", "ratings"):  # which take what `loss` takes
+        if on_cpu and op not in DATA:  # which take what `loss` takes
             memory(result["cases"][-1], " ".join(map(str, (op, *sizes))), aside, say)
         write(args.json, result)
         if args.csv:

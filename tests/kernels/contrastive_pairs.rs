@@ -68,10 +68,6 @@ fn clusters() -> impl Strategy<Value = Clusters> {
     })
 }
 
-fn sets() -> impl Iterator<Item = Simd> {
-    [Simd::Portable, Simd::Avx2, Simd::Avx512].into_iter().filter(|s| s.is_supported())
-}
-
 /// Loss and gradients to four digits and a floor.
 fn close(what: &str, got: &Outcome, want: &Outcome, floors: [f64; 2]) -> Result<(), TestCaseError> {
     let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|v| v * v).sum::<f64>().sqrt();
@@ -117,7 +113,7 @@ proptest! {
         let longest = size * (margin * 7.0 + (2.0 * d as f64).sqrt());
         let by = if metric == Metric::Cosine { longest / of.size } else { longest };
         let floors = [2e-8 * longest * longest, 2e-8 * by];
-        for simd in sets() {
+        for simd in Simd::supported() {
             let got = run(&Cpu::<f32>::with_simd(1, simd).unwrap(), form, &a, &b, &[], opts);
             for threads in [2, 3, 7] {
                 let more = run(&Cpu::<f32>::with_simd(threads, simd).unwrap(), form, &a, &b, &[], opts);
@@ -147,7 +143,7 @@ fn a_pair_just_inside_its_margin_counts() {
                 };
                 let want = alone(&rows, &Cpu::<f64>::new(1).unwrap());
                 assert!(want[0][0] > 0.0, "{metric:?} d{d} {inside:e}: the pair counts");
-                for simd in sets() {
+                for simd in Simd::supported() {
                     let got = alone(&rows, &Cpu::<f32>::with_simd(1, simd).unwrap());
                     // A distance rounds by 3e-7 or so; of what is left to the margin that is so much.
                     let tolerance = 1e-5 + 1.5e-6 / inside;

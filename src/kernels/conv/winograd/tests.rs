@@ -97,7 +97,7 @@ fn check(g: &Geometry, kind: usize) -> Result<(), TestCaseError> {
     for (y, b) in of_y.iter_mut().zip(&b).filter(|_| g.bias) {
         *y += b.abs();
     }
-    for simd in [Simd::Portable, Simd::Avx2, Simd::Avx512].into_iter().filter(|s| s.is_supported()) {
+    for simd in Simd::supported() {
         let got = tiles(g, [&x, &w, &b, &dy], Work { threads: 1, simd });
         let bounds = [(&of_y, g.outputs()), (&of_dx, g.inputs()), (&of_dw, g.terms())];
         for (name, ((got, want), (bound, each))) in

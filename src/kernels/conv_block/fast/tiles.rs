@@ -2,11 +2,11 @@
 
 use crate::kernels::conv_block::params::ConvBlockParams;
 
-/// Most positions of a tile: eight channels of `dy`, which the weight gradient reads again and again, and one channel of the
-/// input fit into a first cache of 32 KiB or nearly.
+/// Most positions of a tile: eight channels of `dy`, which the weight gradient reads again and again, take 32 KiB then. Fewer
+/// would make the sums of weights pass through memory more often.
 const SPAN: usize = 64;
 
-/// Tiles of `positions`, as even as they get: which depends on shapes alone.
+/// Tiles of `positions`, the last of what is left: which depends on shapes alone.
 #[derive(Clone, Copy)]
 pub struct Tiles {
     positions: usize,

@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn lanes_add_up_in_one_order_however_many_vectors_there_are() {
-        for simd in [Simd::Portable, Simd::Avx2, Simd::Avx512].into_iter().filter(|s| s.is_supported()) {
+        for simd in Simd::supported() {
             for n in [1, 15, 16, 17, 50] {
                 let sums: Vec<f32> =
                     (0..n * LANES).map(|i| ((i * i * 37 + i) % 1009) as f32 / 31.0).collect();
