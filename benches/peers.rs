@@ -235,7 +235,7 @@ fn loss(device: &dyn Device, kind: &str, n: usize, d: usize) -> Result<Op> {
         }
     }
     if kind == "short" {
-        rows.iter_mut().for_each(|v| *v /= 1024.0);
+        rows.iter_mut().for_each(|v| *v /= 256.0);
     }
     // Rounded to f32 first, as the other sides do.
     rows.iter_mut().for_each(|v| *v = f64::from(*v as f32));

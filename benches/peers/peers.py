@@ -100,7 +100,7 @@ def loss_inputs(kind, n, d):
     y = np.modf(np.arange(n) * 0.6180339887498949)[0]
     bins = np.minimum(np.floor(BINS * y + 1e-6), BINS - 1)
     if kind in ("ratings", "short"):  # of the second hardly a pair is beyond its margin
-        return wave(n, d) / (1024 if kind == "short" else 1), (BINS * y).astype(np.float32)
+        return wave(n, d) / (256 if kind == "short" else 1), (BINS * y).astype(np.float32)
     if kind == "centres":  # of each bin, with noise of a deviation of 0.05
         i, k = np.arange(1, n + 1)[:, None], np.arange(1, d + 1)[None, :]
         noise = np.sin(12.9898 * i + 78.233 * k) * 43758.5453
