@@ -22,7 +22,7 @@
 //! | bwd_w  | 2M                | each buffer once       | a block of channels on a run of stretches|
 //! | bwd_b  | batch · cout · out| each buffer once       | one channel                              |
 //!
-//! Flops are those of the sum; wide convolutions take fewer on the CPU ([`winograd`](super::conv::winograd)).
+//! Flops are those of the sum; wide convolutions take fewer on the CPU (`conv::winograd`).
 //!
 //! The twins are those of `conv`, where this is a convolution over images one row high.
 
@@ -57,7 +57,7 @@ params! {
         pub bias: u32,
         /// Runs of positions that GPUs sum the gradient of the weight in: [`Conv1dParams::runs`].
         pub splits: u32,
-        /// The number of a [`Precision`](crate::kernel::Precision): 1 when factors may be rounded to tf32, 2 when each term is
+        /// The number of a [`Precision`]: 1 when factors may be rounded to tf32, 2 when each term is
         /// to be a product of its own.
         pub tf32: u32,
     }
