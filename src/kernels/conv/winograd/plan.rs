@@ -2,6 +2,7 @@
 
 use super::product::PANEL;
 use crate::kernels::conv::geometry::{Axis, Geometry};
+use crate::kernels::conv::scratch::scratch_len;
 use crate::simd::LANES;
 use std::ops::Range;
 
@@ -129,7 +130,15 @@ impl Plan {
         let [from, to] = channels;
         let mut plan = Self { batch: g.batch, from, to, sides, run: 1, runs: 1 };
         plan.cut();
-        Some(plan)
+        plan.fits().then_some(plan)
+    }
+
+    /// Whether a task's scratch is within bounds: it grows with the channels, of which a block holds all.
+    fn fits(&self) -> bool {
+        let each = (self.points() * self.block() * LANES) as u64;
+        let [source, result] = [stride(self.from), stride(self.to).max(PANEL)].map(|v| each * v as u64);
+        let lengths = [source, result].map(|len| usize::try_from(len).unwrap_or(usize::MAX));
+        scratch_len(&[self.lines(), self.lines(), lengths[0], lengths[1]]).is_some()
     }
 
     /// Whether products and transforms, `each` vector operation of a point's products given, take less than `worth` of what

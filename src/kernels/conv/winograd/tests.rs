@@ -176,7 +176,7 @@ fn what_is_no_number_is_not_lost() {
     }
 }
 
-/// Neither small shapes nor what asks for exact products have tiles.
+/// Neither small shapes, nor such as have more channels than a task can hold, nor what asks for exact products have tiles.
 #[test]
 fn shapes_decide() {
     let wide = geometry(32, [64, 128], [Axis::ONE, axis(512, 5, 2)], true);
@@ -192,4 +192,6 @@ fn shapes_decide() {
     assert_eq!(all(&geometry(512, [4, 8], [Axis::ONE, axis(332, 7, 0)], true)), [false; 3]);
     assert_eq!(all(&geometry(32, [64, 128], [Axis::ONE, axis(512, 1, 0)], true)), [false; 3]);
     assert_eq!(all(&geometry(1, [64, 64], [Axis::ONE, axis(17, 5, 2)], true)), [false; 3]);
+    // A block of tiles has all channels, which a gigabyte of scratch would be.
+    assert_eq!(all(&geometry(32, [1 << 20, 64], [Axis::ONE, axis(512, 5, 2)], true)), [false; 3]);
 }
