@@ -2,6 +2,7 @@
 //! buffers that start at a multiple of 16 bytes and with buffers that do not.
 
 use crate::gpu;
+use crate::shifted::Shifted;
 use crate::table::fault_on;
 use etude::cases::{Case, Input, Role, normal, uniform};
 use etude::device::Cpu;
@@ -31,7 +32,7 @@ const ONE_SUM: &str = "a sum of N terms of either sign, itself 1e-7 of the root 
 
 /// Every device, and every one again whose buffers begin one element after a multiple of 16 bytes.
 fn both() -> Vec<Box<dyn Device>> {
-    let unaligned = |device| Box::new(gpu::Shifted(device, 0)) as Box<dyn Device>;
+    let unaligned = |device| Box::new(Shifted(device, 0)) as Box<dyn Device>;
     gpu::cuda().into_iter().chain(gpu::cuda().into_iter().map(unaligned)).collect()
 }
 

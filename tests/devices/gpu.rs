@@ -1,12 +1,13 @@
 //! The GPU devices that tests run on: the CUDA sources on the CPU (feature `cuda-on-cpu`) and on a card (feature `cuda-on-card`),
 //! and WGSL on a software adapter (Mesa's lavapipe), or on the one that `ETUDE_ADAPTER` names. What is asked for must be there.
 
+#[cfg(any(feature = "wgpu", feature = "cuda-on-cpu", feature = "cuda-on-card"))]
 use etude::cases::Case;
+use etude::device::Device;
 #[cfg(feature = "wgpu")]
 use etude::device::wgpu::{ADAPTER_VARIABLE, Select, Wgpu};
-use etude::device::{Buf, Device, Host, HostMut, Launch, Plan};
+#[cfg(any(feature = "wgpu", feature = "cuda-on-cpu", feature = "cuda-on-card"))]
 use etude::kernel::Elem;
-use std::ops::Deref;
 
 /// Every one of them; `ETUDE_TEST_DEVICES=wgpu`, which is for tests of another driver, leaves out the CUDA sources, whose part
 /// no driver changes. Devices run one step at a time, so who asks gets its own.
@@ -53,26 +54,4 @@ pub fn wgpu() -> Wgpu {
     Wgpu::new(&adapter()).unwrap_or_else(|e| {
         panic!("{e}\ninstall Mesa's software Vulkan: apt-get install mesa-vulkan-drivers")
     })
-}
-
-/// A device all of whose buffers begin so many bytes, and an element at least, after where one may.
-pub struct Shifted<D>(pub D, pub usize);
-
-impl<'a, D: Deref<Target = dyn Device + 'a> + Send + Sync> Device for Shifted<D> {
-    fn name(&self) -> String {
-        format!("{}, shifted", self.0.name())
-    }
-    fn alloc(&self, elem: Elem, len: usize) -> etude::Result<Buf> {
-        let first = (self.1 / elem.bytes::<f32>()).max(1);
-        self.0.alloc(elem, len + first)?.window(first, len)
-    }
-    fn write(&self, dst: &Buf, src: Host<'_>) -> etude::Result<()> {
-        self.0.write(dst, src)
-    }
-    fn read(&self, src: &Buf, dst: HostMut<'_>) -> etude::Result<()> {
-        self.0.read(src, dst)
-    }
-    fn compile(&self, launches: Vec<Launch>) -> etude::Result<Box<dyn Plan>> {
-        self.0.compile(launches)
-    }
 }

@@ -11,6 +11,9 @@ mod launch;
 /// A graph for any bytes.
 #[path = "../common/random_graph.rs"]
 mod random_graph;
+/// Buffers that begin where no alignment does.
+#[cfg(any(feature = "wgpu", feature = "cuda-on-cpu", feature = "cuda-on-card"))]
+mod shifted;
 /// What every case of the table gives on each device, run once.
 mod table;
 /// What short training runs give on each device, run once.

@@ -1,7 +1,7 @@
 //! What every case of the table gives on each device: run once for all tests of this program, by as many threads as there are.
 
 #[cfg(feature = "wgpu")]
-use crate::gpu;
+use crate::{gpu, shifted::Shifted};
 use etude::cases::{self, Case, Outcome};
 use etude::device::{Cpu, Device};
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ pub struct OnWgpu {
 pub static WGPU: LazyLock<OnWgpu> = LazyLock::new(|| {
     let thrice = |case: &Case, device: &dyn Device| {
         let size: usize = case.inputs.iter().map(|i| i.shape.iter().product::<usize>()).sum();
-        let odd = gpu::Shifted(device, 4);
+        let odd = Shifted(device, 4);
         let small = !case.bench && size <= 4000 && gpu::holds(&odd, case);
         ((case.run(device), case.run(device)), small.then(|| case.run(&odd)))
     };
