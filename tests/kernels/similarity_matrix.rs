@@ -199,10 +199,10 @@ fn no_number_stays_in_its_row() {
     }
 }
 
-/// Beyond a slab of rows, and beyond the terms that are taken at once.
+/// Beyond a slab of rows, of few columns and of others, and beyond the terms that are taken at once, in rows and in columns.
 #[test]
 fn sums_over_many_rows_and_columns() {
-    for (n, m, d) in [(2000, 30, 3), (30, 1100, 50)] {
+    for (n, m, d) in [(2400, 30, 3), (2300, 18, 33), (30, 1100, 50), (530, 1045, 16)] {
         let (a, b, dy) = (normal(1, n * d), normal(2, m * d), normal(3, n * m));
         for kind in KINDS {
             let want = run(&Cpu::<f64>::new(1).unwrap(), kind, d, &a, &b, &dy);

@@ -11,5 +11,5 @@ mod oracle;
 pub mod rows;
 mod scratch;
 mod shared;
-mod transpose;
+pub mod transpose;
 pub mod winograd;

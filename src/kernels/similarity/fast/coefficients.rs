@@ -1,5 +1,6 @@
 //! Coefficients of a slab of pairs: `g_ij = dy_ij / ‖a_i − b_j‖` of Euclidean ones.
 
+use super::block::fetch;
 use super::near::squared_f64;
 use super::sides::Sides;
 use super::sweep::{At, Take, sweep};
@@ -88,6 +89,7 @@ impl Take for Strip<'_> {
             let (i, row) = (at.i + q, at.i + q - self.first);
             for (c, &value) in values.iter().enumerate() {
                 let j = at.j + c * LANES;
+                fetch(self.dy.as_ptr().wrapping_add(i * m + j + C * LANES));
                 let dy = &self.dy[i * m + j..][..LANES.min(m - j)];
                 // SAFETY: whole vectors of the slices; measures are padded.
                 unsafe {
@@ -144,16 +146,18 @@ unsafe fn coefficients_body<V: Lanes>(
     first: usize,
     acc: &mut [f32],
     g: &mut [f32],
+    scratch: &mut [f32],
 ) {
     let pitch = pitch(s.m);
     let rows = first..first + g.len() / pitch;
     g.chunks_exact_mut(pitch).for_each(|g| g[pitch - LANES] = 0.0);
     // SAFETY: the instruction set is the caller's.
-    unsafe { sweep::<V, _>(s, rows, &mut Strip { s, norms, dy, first, acc, g }) };
+    unsafe { sweep::<V, _>(s, rows, scratch, &mut Strip { s, norms, dy, first, acc, g }) };
 }
 
 dispatch! {
     /// The coefficients of the rows from `first` on into `g`; pairs that have a gradient of their own add it to `acc`.
+    /// `scratch` is of [`Sides::packed_len`].
     pub fn coefficients(
         s: &Sides<'_>,
         norms: (&[f32], &[f32]),
@@ -161,5 +165,6 @@ dispatch! {
         first: usize,
         acc: &mut [f32],
         g: &mut [f32],
+        scratch: &mut [f32],
     ) = coefficients_body
 }

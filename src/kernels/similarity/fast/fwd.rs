@@ -3,7 +3,7 @@
 use super::sides::{Sides, strip_rows, with_sides};
 use super::sweep::{At, Take, sweep};
 use crate::dispatch;
-use crate::kernel::{Args, Work};
+use crate::kernel::{Args, Work, with_scratch};
 use crate::kernels::pairs::{Aligned, Lanes};
 use crate::kernels::similarity::params::SimilarityParams;
 use crate::simd::LANES;
@@ -21,7 +21,11 @@ pub fn matrix(work: Work, p: &SimilarityParams, a: &[f32], b: &[f32], y: &mut [f
     let [n, m, _] = p.dims();
     let rows = strip_rows(n);
     with_sides(work, p, a, b, &mut |sides| {
-        work.pieces(y, rows * m, &|at, y| strip(work.simd, sides, at * rows, y));
+        work.pieces(y, rows * m, &|at, y| {
+            with_scratch(sides.packed_len(y.len() / m), |scratch| {
+                strip(work.simd, sides, at * rows, y, scratch);
+            });
+        });
     });
 }
 
@@ -37,6 +41,17 @@ impl Take for Strip<'_> {
 
     #[inline(always)]
     unsafe fn take<V: Lanes, const R: usize, const C: usize>(&mut self, at: At, values: &[[V; C]; R]) {
+        if (at.rows, at.columns) == (R, C * LANES) {
+            // Straight from registers.
+            let y = &mut self.y[(at.i - self.first) * self.m + at.j..][..(R - 1) * self.m + C * LANES];
+            for (q, values) in values.iter().enumerate() {
+                for (c, value) in values.iter().enumerate() {
+                    // SAFETY: whole rows of the block.
+                    unsafe { value.store(y.as_mut_ptr().add(q * self.m + c * LANES)) };
+                }
+            }
+            return;
+        }
         for (q, values) in values.iter().enumerate().take(at.rows) {
             let y = &mut self.y[(at.i - self.first + q) * self.m + at.j..][..at.columns];
             for (c, value) in values.iter().enumerate() {
@@ -57,10 +72,10 @@ impl Take for Strip<'_> {
 }
 
 #[inline(always)]
-unsafe fn strip_body<V: Lanes>(s: &Sides<'_>, first: usize, y: &mut [f32]) {
+unsafe fn strip_body<V: Lanes>(s: &Sides<'_>, first: usize, y: &mut [f32], scratch: &mut [f32]) {
     let rows = first..first + y.len() / s.m;
     // SAFETY: the instruction set is the caller's.
-    unsafe { sweep::<V, _>(s, rows, &mut Strip { first, m: s.m, y }) };
+    unsafe { sweep::<V, _>(s, rows, scratch, &mut Strip { first, m: s.m, y }) };
 }
 
-dispatch! { fn strip(s: &Sides<'_>, first: usize, y: &mut [f32]) = strip_body }
+dispatch! { fn strip(s: &Sides<'_>, first: usize, y: &mut [f32], scratch: &mut [f32]) = strip_body }

@@ -20,42 +20,42 @@ pub struct Side<'s> {
     pub panels: &'s [f32],
     /// Of a cosine 1 / norm; of a Euclidean distance the squared norm about the centre; padded.
     pub measures: &'s [f32],
-    /// `Σ_j g_ij·other_j` `[n, padded(d)]`, from zero.
+    /// `Σ_j g_ij·other_j` `[n, padded(d)]`; from zero, of a Euclidean distance, whose near pairs are added first.
     pub acc: &'s mut [f32],
     /// `Σ_j g_ij` `[n]`, from zero.
     pub sums: &'s mut [f32],
 }
 
 /// What both sides have in common at the end.
-pub struct Finish<'s> {
+struct Finish<'s> {
     kind: Similarity,
     d: usize,
     centre: &'s [f32],
 }
 
-/// Lends `f` the sides of the matrix of `a` and `b`, their sums at zero, for it to add and to finish them.
+/// Lends `f` the sides of the matrix of `a` and `b` for it to add up, and makes the gradients `da` and `db` of them.
 pub fn with_gradients(
     work: Work,
     p: &SimilarityParams,
-    a: &[f32],
-    b: &[f32],
-    f: &mut dyn FnMut(&Finish<'_>, Side<'_>, Side<'_>),
+    (a, da): (&[f32], &mut [f32]),
+    (b, db): (&[f32], &mut [f32]),
+    f: &mut dyn FnMut(&mut Side<'_>, &mut Side<'_>),
 ) {
     let ([n, m, d], kind) = (p.dims(), p.kind());
     let dp = padded(d);
-    with_scratch(dp + 2 * (n + m) * dp + 2 * (padded(n) + padded(m)), |scratch| {
+    // Sums of whole vectors, which nothing is to be made of, are the gradient.
+    let summed_there = kind == Similarity::Dot && d == dp;
+    let sums_len = if summed_there { 0 } else { (n + m) * dp };
+    with_scratch(dp + (n + m) * dp + sums_len + 2 * (padded(n) + padded(m)), |scratch| {
         let (centre, mut scratch) = scratch.split_at_mut(dp);
         centre.fill(0.0);
         let mut take = |len: usize| scratch.split_off_mut(..len).expect("counted above");
-        let mut side = |given, n| Side {
-            given,
-            n,
-            panels: &[],
-            measures: &[],
-            acc: take(n * dp),
-            sums: &mut take(padded(n))[..n],
+        let mut side = |given, n, dz| {
+            let (acc, dz) = if summed_there { (dz, &mut [][..]) } else { (take(n * dp), dz) };
+            let sums = &mut take(padded(n))[..n];
+            (Side { given, n, panels: &[], measures: &[], acc, sums }, dz)
         };
-        let (mut of_a, mut of_b) = (side(a, n), side(b, m));
+        let ((mut of_a, da), (mut of_b, db)) = (side(a, n, da), side(b, m, db));
         // Loaded in whole vectors.
         let mut measures = [n, m].map(|n| take(padded(n)));
         measures.iter_mut().for_each(|measures| measures.fill(1.0));
@@ -83,18 +83,23 @@ pub fn with_gradients(
         for ((side, panels), measures) in [&mut of_a, &mut of_b].into_iter().zip(panels).zip(measures) {
             let given = if kind == Similarity::Cosine { &side.acc[..side.n * d] } else { side.given };
             Rows { given, d, form, centre, factor: 1.0 }.cut(work, panels);
-            side.acc.fill(0.0);
+            if kind == Similarity::Euclidean {
+                side.acc.fill(0.0);
+            }
             side.sums.fill(0.0);
             (side.panels, side.measures) = (panels, measures);
         }
-        f(&Finish { kind, d, centre }, of_a, of_b);
+        f(&mut of_a, &mut of_b);
+        let finish = Finish { kind, d, centre };
+        finish.rows(work, &of_a, da);
+        finish.rows(work, &of_b, db);
     });
 }
 
 impl Finish<'_> {
     /// `scale·(Σ_j g_ij·rows_i − Σ_j g_ij·other_j)` into `dz`; of a cosine what of that is across the row, brought back from
     /// rows of norm 1; of a dot product `Σ_j g_ij·other_j`.
-    pub fn rows(&self, work: Work, side: &Side<'_>, dz: &mut [f32]) {
+    fn rows(&self, work: Work, side: &Side<'_>, dz: &mut [f32]) {
         work.pieces(dz, TASK * self.d, &|at, dz| finish(work.simd, self, side, at * TASK, dz));
     }
 }

@@ -7,6 +7,7 @@ mod fwd;
 mod gemm;
 mod gradient;
 mod near;
+mod pack;
 mod rows;
 mod sides;
 mod sweep;

@@ -1,10 +1,11 @@
 //! Rows as products want them: as given, at norm 1, or about a centre; side by side or in panels.
 
-use super::block::PANEL;
+use super::block::{PANEL, fetch};
+use super::pack::pack_rows;
 use crate::dispatch;
-use crate::kernel::Work;
+use crate::kernel::{Work, with_scratch};
 use crate::kernels::pairs::padded;
-use crate::simd::{F32x16, LANES};
+use crate::simd::{F32x16, LANES, Simd};
 
 /// What is made of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,9 @@ const GREAT: f64 = 1e37;
 /// How many rows have their mean taken for a centre: any point near them all will do.
 const SAMPLED: usize = 256;
 
+/// Rows that are fetched ahead where some of their columns are taken.
+const AHEAD: usize = 16;
+
 /// Rows that a task makes at once.
 const TASK: usize = 64;
 
@@ -47,11 +51,51 @@ impl Rows<'_> {
     }
 
     /// Makes the rows in panels of `PANEL` rows, transposed: element `(i, k)` at `PANEL·d·(i / PANEL) + w·k + i % PANEL`, where
-    /// `w` is `PANEL`, or in the last panel what is left, [`padded`] with zeros. Measures as in [`Self::make`], of no row 1.
+    /// `w` is `PANEL`, or in the last panel what is left, [`padded`] with repeats. Measures as in [`Self::make`], of no row 1.
     pub fn transpose(&self, work: Work, out: &mut [f32], measures: &mut [f32]) {
         work.pieces2((out, PANEL * self.d), (measures, PANEL), &|at, out, measures| {
-            transposed(work.simd, &self.from(at * PANEL), out, measures);
+            with_scratch(self.made_len(), |made| {
+                transposed(work.simd, work.simd, &self.from(at * PANEL), out, measures, made);
+            });
         });
+    }
+
+    /// Makes `rows` rows in blocks of `W` rows, transposed, as [`pack_rows`] does; measures as in [`Self::make`]. `made` is
+    /// scratch of [`Self::made_len`].
+    ///
+    /// # Safety
+    /// `simd` is supported.
+    #[inline(always)]
+    pub unsafe fn pack<const W: usize>(
+        &self,
+        simd: Simd,
+        rows: usize,
+        out: &mut [f32],
+        measures: &mut [f32],
+        made: &mut [f32],
+    ) {
+        let d = self.d;
+        if self.form == Form::Given {
+            // SAFETY: the caller's.
+            unsafe { pack_rows::<W>(simd, self.given, (rows, d, d), out) };
+            return measures[..rows].fill(1.0);
+        }
+        // Some blocks at a time, so that what is made of rows is in the first cache when it is turned.
+        let step = if W < LANES { LANES / W * W } else { W };
+        for i in (0..rows).step_by(step) {
+            let count = step.min(rows - i);
+            for r in 0..count {
+                let row = &self.given[(i + r) * d..][..d];
+                measures[i + r] = make_row(self, row, &mut made[r * d..][..d]);
+            }
+            // SAFETY: the caller's.
+            unsafe { pack_rows::<W>(simd, made, (count, d, d), &mut out[i * d..]) };
+        }
+    }
+
+    /// Floats of scratch of [`Self::pack`].
+    pub fn made_len(&self) -> usize {
+        if self.form == Form::Given { 0 } else { PANEL * self.d }
     }
 
     /// Makes the rows, given or centred, in panels of `PANEL` columns: element `(i, k)` at
@@ -122,10 +166,10 @@ fn squares(rows: &Rows<'_>, row: &[f32]) -> f64 {
     sums.iter().sum()
 }
 
-/// Makes a row, elements `step` apart; returns its measure.
+/// Makes a row; returns its measure.
 #[inline(always)]
-fn make_row(rows: &Rows<'_>, row: &[f32], out: &mut [f32], step: usize) -> f32 {
-    let out = out.iter_mut().step_by(step);
+fn make_row(rows: &Rows<'_>, row: &[f32], out: &mut [f32]) -> f32 {
+    let out = out.iter_mut();
     match rows.form {
         Form::Given => {
             out.zip(row).for_each(|(out, &z)| *out = z);
@@ -151,22 +195,30 @@ fn make_row(rows: &Rows<'_>, row: &[f32], out: &mut [f32], step: usize) -> f32 {
 unsafe fn side_by_side_body<V: F32x16>(rows: &Rows<'_>, out: &mut [f32], measures: &mut [f32]) {
     let d = rows.d;
     for ((out, row), measure) in out.chunks_exact_mut(d).zip(rows.given.chunks_exact(d)).zip(measures) {
-        *measure = make_row(rows, row, out, 1);
+        *measure = make_row(rows, row, out);
     }
 }
 
 #[inline(always)]
 #[expect(clippy::extra_unused_type_parameters, reason = "plain loops, compiled for each set")]
-unsafe fn transposed_body<V: F32x16>(rows: &Rows<'_>, out: &mut [f32], measures: &mut [f32]) {
-    let (d, w) = (rows.d, measures.len());
-    let count = w.min(rows.given.len() / d);
-    for (r, (row, measure)) in rows.given.chunks_exact(d).zip(&mut measures[..count]).enumerate() {
-        *measure = make_row(rows, row, &mut out[r..], w);
+unsafe fn transposed_body<V: F32x16>(
+    set: Simd,
+    rows: &Rows<'_>,
+    out: &mut [f32],
+    measures: &mut [f32],
+    made: &mut [f32],
+) {
+    let w = measures.len();
+    let count = w.min(rows.given.len() / rows.d);
+    // SAFETY: the caller's.
+    unsafe {
+        if w == PANEL {
+            rows.pack::<PANEL>(set, count, out, measures, made);
+        } else {
+            rows.pack::<LANES>(set, count, out, measures, made);
+        }
     }
     measures[count..].fill(1.0);
-    if count < w {
-        out.chunks_exact_mut(w).for_each(|out| out[count..].fill(0.0));
-    }
 }
 
 #[inline(always)]
@@ -176,8 +228,16 @@ unsafe fn cut_panel_body<V: F32x16>(rows: &Rows<'_>, first: usize, out: &mut [f3
     let (columns, w) = ((d - first).min(PANEL), padded(d - first).min(PANEL));
     let centred = rows.form == Form::Centred;
     for (row, out) in rows.given.chunks_exact(d).zip(out.chunks_exact_mut(w)) {
-        let (out, pad) = out.split_at_mut(columns);
         let row = &row[first..first + columns];
+        for line in (0..columns).step_by(LANES) {
+            fetch(row.as_ptr().wrapping_add(AHEAD * d + line));
+        }
+        if columns == PANEL && !centred {
+            // Of a length that is known: no call.
+            out[..PANEL].copy_from_slice(&row[..PANEL]);
+            continue;
+        }
+        let (out, pad) = out.split_at_mut(columns);
         if centred {
             let centre = &rows.centre[first..first + columns];
             out.iter_mut().zip(row).zip(centre).for_each(|((out, z), c)| *out = rows.factor * (z - c));
@@ -189,5 +249,8 @@ unsafe fn cut_panel_body<V: F32x16>(rows: &Rows<'_>, first: usize, out: &mut [f3
 }
 
 dispatch! { fn side_by_side(rows: &Rows<'_>, out: &mut [f32], measures: &mut [f32]) = side_by_side_body }
-dispatch! { fn transposed(rows: &Rows<'_>, out: &mut [f32], measures: &mut [f32]) = transposed_body }
+dispatch! {
+    fn transposed(set: Simd, rows: &Rows<'_>, out: &mut [f32], measures: &mut [f32], made: &mut [f32])
+        = transposed_body
+}
 dispatch! { fn cut_panel(rows: &Rows<'_>, first: usize, out: &mut [f32]) = cut_panel_body }

@@ -1,10 +1,12 @@
 //! Both sides of a matrix as its blocks read them.
 
+use super::block::{FEW_ROWS, NARROW_ROWS, WIDE_ROWS, block_rows};
 use super::rows::{Form, Rows, centre_of};
 use crate::kernel::{Work, with_scratch};
 use crate::kernels::pairs::padded;
 use crate::kernels::similarity::params::{Similarity, SimilarityParams};
-use crate::simd::Simd;
+use crate::simd::{F32x16, Simd};
+use std::ops::Range;
 
 /// Columns up to which distances are differences throughout: where the time goes into writing the matrix, these cost
 /// nothing, and among few columns many pairs are near.
@@ -24,13 +26,46 @@ pub struct Sides<'s> {
     /// The rows as given.
     pub a_given: &'s [f32],
     pub b_given: &'s [f32],
-    /// The rows of `a` in their form, times −2 where that is [`Form::Centred`] `[n, d]`.
-    pub a: &'s [f32],
+    /// The rows of `a` and what a strip makes of them: their form, times −2 where that is [`Form::Centred`].
+    of_a: Rows<'s>,
     /// The rows of `b` in their form, in panels, transposed.
     pub b: &'s [f32],
-    /// The measures of either.
-    pub measures_a: &'s [f32],
+    /// The measures of `b`.
     pub measures_b: &'s [f32],
+}
+
+/// Rows of `a` as blocks read them.
+pub struct Packed<'s> {
+    /// Blocks of rows, transposed.
+    pub rows: &'s [f32],
+    pub measures: &'s [f32],
+}
+
+impl Sides<'_> {
+    /// Floats of scratch of [`Self::pack`].
+    pub fn packed_len(&self, rows: usize) -> usize {
+        (rows + WIDE_ROWS) * self.d + rows + self.of_a.made_len()
+    }
+
+    /// The rows `rows` of `a`, in scratch.
+    ///
+    /// # Safety
+    /// The instruction set of `V` is there.
+    #[inline(always)]
+    pub unsafe fn pack<'p, V: F32x16>(&self, rows: Range<usize>, scratch: &'p mut [f32]) -> Packed<'p> {
+        let (packed, scratch) = scratch.split_at_mut((rows.len() + WIDE_ROWS) * self.d);
+        let (measures, made) = scratch.split_at_mut(rows.len());
+        let of_a = Rows { given: &self.of_a.given[rows.start * self.d..], ..self.of_a };
+        // SAFETY: the caller's.
+        unsafe {
+            match block_rows::<V>() {
+                WIDE_ROWS => of_a.pack::<WIDE_ROWS>(self.simd, rows.len(), packed, measures, made),
+                NARROW_ROWS => of_a.pack::<NARROW_ROWS>(self.simd, rows.len(), packed, measures, made),
+                _ => of_a.pack::<FEW_ROWS>(self.simd, rows.len(), packed, measures, made),
+            }
+        }
+        Packed { rows: packed, measures }
+    }
 }
 
 /// Lends `f` the sides of the matrix of `a` and `b`.
@@ -42,21 +77,15 @@ pub fn with_sides(work: Work, p: &SimilarityParams, a: &[f32], b: &[f32], f: &mu
         _ if distance && d > DIRECT => Form::Centred,
         _ => Form::Given,
     };
-    let own = if form == Form::Given { 0 } else { n };
     let (dp, mp) = (padded(d), padded(m));
-    with_scratch(mp * (d + 1) + dp + own * (d + 1), |scratch| {
+    with_scratch(mp * (d + 1) + dp, |scratch| {
         let (panels, scratch) = scratch.split_at_mut(mp * d);
-        let (measures_b, scratch) = scratch.split_at_mut(mp);
-        let (centre, scratch) = scratch.split_at_mut(dp);
-        let (rows, measures_a) = scratch.split_at_mut(own * d);
+        let (measures_b, centre) = scratch.split_at_mut(mp);
         if form == Form::Centred {
             centre_of(b, d, centre);
         }
         let of_b = Rows { given: b, d, form, centre, factor: 1.0 };
         of_b.transpose(work, panels, measures_b);
-        if own > 0 {
-            Rows { given: a, factor: -2.0, ..of_b }.make(work, rows, measures_a);
-        }
         f(&Sides {
             simd: work.simd,
             form,
@@ -67,17 +96,18 @@ pub fn with_sides(work: Work, p: &SimilarityParams, a: &[f32], b: &[f32], f: &mu
             d,
             a_given: a,
             b_given: b,
-            a: if own > 0 { rows } else { a },
+            of_a: Rows { given: a, factor: -2.0, ..of_b },
             b: panels,
-            measures_a,
             measures_b,
         });
     });
 }
 
+/// Whole blocks, of whichever number of rows.
+pub const WHOLE: usize = 3 * WIDE_ROWS;
+const _: () = assert!(WHOLE.is_multiple_of(NARROW_ROWS));
+
 /// Rows of `y` that a task owns: as many as share what they read of `b`, and few enough that there are many tasks.
 pub fn strip_rows(n: usize) -> usize {
-    // Whole blocks of either number of rows.
-    const WHOLE: usize = 8;
-    (n / 8).next_multiple_of(WHOLE).clamp(6 * WHOLE, 32 * WHOLE)
+    (n / 8).next_multiple_of(WHOLE).clamp(WHOLE, 6 * WHOLE)
 }

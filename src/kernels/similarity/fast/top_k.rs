@@ -4,7 +4,7 @@ use super::block::WIDE_ROWS;
 use super::sides::{Sides, strip_rows, with_sides};
 use super::sweep::{At, Take, sweep};
 use crate::dispatch;
-use crate::kernel::{Args, Work};
+use crate::kernel::{Args, Work, with_scratch};
 use crate::kernels::pairs::{Aligned, Lanes};
 use crate::kernels::similarity::best::Best;
 use crate::kernels::similarity::params::TopKParams;
@@ -23,7 +23,9 @@ pub fn best_of(work: Work, top: &TopKParams, a: &[f32], b: &[f32], values: &mut 
     let rows = strip_rows(p.n as usize);
     with_sides(work, &p, a, b, &mut |sides| {
         work.pieces2((&mut *values, rows * k), (&mut *indices, rows * k), &|at, values, indices| {
-            strip(work.simd, sides, at * rows, k, values, indices);
+            with_scratch(sides.packed_len(values.len() / k), |scratch| {
+                strip(work.simd, sides, at * rows, k, values, indices, scratch);
+            });
         });
     });
 }
@@ -93,6 +95,7 @@ unsafe fn strip_body<V: Lanes>(
     k: usize,
     values: &mut [f32],
     indices: &mut [u32],
+    scratch: &mut [f32],
 ) {
     for (keys, indices) in values.chunks_exact_mut(k).zip(indices.chunks_exact_mut(k)) {
         Best { keys, indices }.start();
@@ -107,12 +110,19 @@ unsafe fn strip_body<V: Lanes>(
         least: [f32::NEG_INFINITY; WIDE_ROWS],
     };
     // SAFETY: the instruction set is the caller's.
-    unsafe { sweep::<V, _>(s, rows, &mut lists) };
+    unsafe { sweep::<V, _>(s, rows, scratch, &mut lists) };
     for (keys, indices) in values.chunks_exact_mut(k).zip(indices.chunks_exact_mut(k)) {
         Best { keys, indices }.finish(s.distance);
     }
 }
 
 dispatch! {
-    fn strip(s: &Sides<'_>, first: usize, k: usize, values: &mut [f32], indices: &mut [u32]) = strip_body
+    fn strip(
+        s: &Sides<'_>,
+        first: usize,
+        k: usize,
+        values: &mut [f32],
+        indices: &mut [u32],
+        scratch: &mut [f32],
+    ) = strip_body
 }
