@@ -3,7 +3,7 @@
 use super::plan::{Plan, Run, Side, panel, stride, vectors};
 use super::planes::{Window, gather, scatter};
 use super::points::{MOST, kernel_matrix};
-use super::product::{PANEL, Product, product};
+use super::product::{DEPTH, PANEL, Product, fetch_to_write, product};
 use super::transform::{Walk, input, output};
 use crate::dispatch;
 use crate::kernel::{Args, Work, with_scratch};
@@ -179,7 +179,12 @@ unsafe fn correlate_body<V: F32x16>(
                 let from = &source[point * plan.block() * stride(plan.from) * LANES..];
                 let weights = &weights[point * plan.from * columns * LANES..][..plan.from * columns * LANES];
                 let to = &mut sums[point * plan.block() * PANEL * LANES..][..s.rows * PANEL * LANES];
-                product::<V>(&s, columns, from.as_ptr(), weights.as_ptr(), to.as_mut_ptr());
+                for k in (0..plan.from).step_by(DEPTH) {
+                    let s = Product { depth: (plan.from - k).min(DEPTH), add: k > 0, ..s };
+                    let weights = weights[k * s.b_k..].as_ptr();
+                    product::<V>(&s, columns, from[k..].as_ptr(), weights, to.as_mut_ptr());
+                }
+                fetch_results(job, data, runs.clone(), panel_first, columns, point);
             }
             // 3. Back to positions.
             for column in 0..columns {
@@ -193,6 +198,38 @@ unsafe fn correlate_body<V: F32x16>(
                     &sums[column * LANES..],
                     [lines, half],
                 );
+            }
+        }
+    }
+}
+
+/// Asks for a share of the lines that the results of a block's panel are going to be written to: they are far away, and the
+/// products of a point leave memory idle.
+#[inline(always)]
+fn fetch_results(
+    job: &Correlation,
+    data: &Data<'_>,
+    runs: Range<usize>,
+    first: usize,
+    columns: usize,
+    point: usize,
+) {
+    let plan = &job.plan;
+    let [vertical, horizontal] = plan.sides;
+    let plane = vertical.result * horizontal.result;
+    let channels = (plan.to - first * LANES).min(columns * LANES);
+    let share = [point, point + 1].map(|p| first * LANES + channels * p / plan.points());
+    for run in runs {
+        let run = plan.run(run);
+        let [row, column] = [run.tile[0] * vertical.outputs, run.tile[1] * horizontal.outputs];
+        let rows = vertical.outputs.min(vertical.result - row);
+        let width = (run.count * horizontal.outputs).min(horizontal.result - column);
+        for channel in share[0]..share[1] {
+            for row in row..row + rows {
+                let at = (run.sample * plan.to + channel) * plane + row * horizontal.result + column;
+                for i in (0..width + LANES - 1).step_by(LANES) {
+                    fetch_to_write(data.out.0.wrapping_add(at + i.min(width - 1)));
+                }
             }
         }
     }

@@ -3,7 +3,9 @@
 use crate::simd::{F32x16, LANES};
 
 /// Vectors of a panel at most: the columns that [`product`] takes at once.
-pub const PANEL: usize = 3;
+pub const PANEL: usize = 4;
+/// Terms of a product at once: a panel of as many rows of weights stays in the first-level cache.
+pub const DEPTH: usize = 128;
 
 /// `c[i][j] = Σ_k a[i][k] · b[k][j]`; strides count floats, columns are vectors side by side.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +23,30 @@ pub struct Product {
     pub add: bool,
 }
 
+/// Asks for a cache line to be brought to the second-level cache. Any address will do.
+#[inline(always)]
+pub fn fetch(p: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which reads nothing.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
+/// Asks for a cache line that is going to be written. Any address will do.
+#[inline(always)]
+pub fn fetch_to_write(p: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which reads nothing.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
 /// Computes `columns` vectors of each row, at most [`PANEL`].
 ///
 /// # Safety
@@ -32,8 +58,9 @@ pub unsafe fn product<V: F32x16>(s: &Product, columns: usize, a: *const f32, b: 
         if V::WIDE {
             match columns {
                 1 => all_rows::<V, 8, 1>(s, a, b, c),
-                2 => all_rows::<V, 8, 2>(s, a, b, c),
-                _ => all_rows::<V, 8, 3>(s, a, b, c),
+                2 => all_rows::<V, 12, 2>(s, a, b, c),
+                3 => all_rows::<V, 8, 3>(s, a, b, c),
+                _ => all_rows::<V, 6, 4>(s, a, b, c),
             }
         } else {
             for v in 0..columns {
@@ -43,7 +70,7 @@ pub unsafe fn product<V: F32x16>(s: &Product, columns: usize, a: *const f32, b: 
     }
 }
 
-/// All rows, `R` at a time, then two, then one.
+/// All rows, `R` at a time, then four, two and one.
 #[inline(always)]
 unsafe fn all_rows<V: F32x16, const R: usize, const N: usize>(
     s: &Product,
@@ -55,15 +82,33 @@ unsafe fn all_rows<V: F32x16, const R: usize, const N: usize>(
     // SAFETY: rows 0..s.rows only.
     unsafe {
         while row + R <= s.rows {
-            tile::<V, R, N>(s, a.add(row * s.a_row), b, c.add(row * s.c_row));
+            fetch_next::<R, N>(s, c.add(row * s.c_row));
+            // What follows `b` is the next product's: its lines are asked for one by one while the first rows are computed.
+            let ahead = if row * LANES < s.b_k * R { s.depth * (s.b_k + row / R * LANES) } else { 0 };
+            let ahead = b.wrapping_add(ahead);
+            tile::<V, R, N>(s, a.add(row * s.a_row), b, c.add(row * s.c_row), ahead);
             row += R;
         }
+        if row + 4 <= s.rows {
+            tile::<V, 4, N>(s, a.add(row * s.a_row), b, c.add(row * s.c_row), b);
+            row += 4;
+        }
         while row + 2 <= s.rows {
-            tile::<V, 2, N>(s, a.add(row * s.a_row), b, c.add(row * s.c_row));
+            tile::<V, 2, N>(s, a.add(row * s.a_row), b, c.add(row * s.c_row), b);
             row += 2;
         }
         if row < s.rows {
-            tile::<V, 1, N>(s, a.add(row * s.a_row), b, c.add(row * s.c_row));
+            tile::<V, 1, N>(s, a.add(row * s.a_row), b, c.add(row * s.c_row), b);
+        }
+    }
+}
+
+/// Asks for the sums of the `R` rows behind those at `c`: where they are many, they are not near.
+#[inline(always)]
+fn fetch_next<const R: usize, const N: usize>(s: &Product, c: *const f32) {
+    for row in R..2 * R {
+        for v in 0..N {
+            fetch_to_write(c.wrapping_add(row * s.c_row + v * LANES));
         }
     }
 }
@@ -75,6 +120,7 @@ unsafe fn tile<V: F32x16, const R: usize, const N: usize>(
     mut a: *const f32,
     mut b: *const f32,
     c: *mut f32,
+    mut ahead: *const f32,
 ) {
     // SAFETY: as promised to `product`.
     unsafe {
@@ -96,6 +142,10 @@ unsafe fn tile<V: F32x16, const R: usize, const N: usize>(
                 for (acc, &right) in acc.iter_mut().zip(&right) {
                     *acc = right.mul_add(left, *acc);
                 }
+            }
+            if V::WIDE {
+                fetch(ahead);
+                ahead = ahead.wrapping_add(LANES);
             }
             a = a.add(s.a_k);
             b = b.add(s.b_k);
