@@ -11,6 +11,8 @@ use crate::{Error, Result};
 pub struct Cost {
     /// Floating-point operations (a fused multiply-add counts two).
     pub flops: u64,
+    /// Those that the CPU's twin in f32 does: fewer where it takes a convolution by tiles, else `flops`.
+    pub cpu_flops: u64,
     /// Bytes that must be read or written once, at four bytes an element.
     pub bytes: u64,
 }
@@ -18,14 +20,24 @@ pub struct Cost {
 impl Cost {
     /// `flops` operations over `elements` four-byte elements.
     pub const fn new(flops: usize, elements: usize) -> Self {
-        Self { flops: flops as u64, bytes: 4 * elements as u64 }
+        Self { flops: flops as u64, cpu_flops: flops as u64, bytes: 4 * elements as u64 }
+    }
+
+    /// The same with the operations that the CPU does.
+    #[must_use]
+    pub const fn on_cpu(self) -> Self {
+        Self { flops: self.cpu_flops, ..self }
     }
 }
 
 impl std::ops::Add for Cost {
     type Output = Self;
     fn add(self, other: Self) -> Self {
-        Self { flops: self.flops + other.flops, bytes: self.bytes + other.bytes }
+        Self {
+            flops: self.flops + other.flops,
+            cpu_flops: self.cpu_flops + other.cpu_flops,
+            bytes: self.bytes + other.bytes,
+        }
     }
 }
 

@@ -22,7 +22,8 @@
 //! | bwd_w  | 2M                | each buffer once       | a block of channels on a run of stretches|
 //! | bwd_b  | batch · cout · out| each buffer once       | one channel                              |
 //!
-//! Flops are those of the sum; wide convolutions take fewer on the CPU, where a task owns a block of tiles (`conv::winograd`).
+//! Flops are those of the sum. Wide convolutions take fewer on the CPU, where a task owns a block of tiles
+//! (`conv::winograd`): their cost counts both.
 //!
 //! The twins are those of `conv`, where this is a convolution over images one row high.
 

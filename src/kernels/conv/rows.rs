@@ -59,7 +59,7 @@ pub const fn fwd<P: Convolution>(name: &'static str) -> Kernel {
         cost: |p| {
             let g = geometry::<P>(p);
             let bias = if g.bias { g.channels() } else { 0 };
-            products(&g, bias)
+            products(&g, bias, winograd::Plan::forward)
         },
     }
 }
@@ -87,7 +87,7 @@ pub const fn bwd_x<P: Convolution>(name: &'static str) -> Kernel {
         workgroups: Stages::<P>::BWD_X,
         cuda: Cuda::new(THREADS, |p| geometry::<P>(p).cuda_bwd_x())
             .shared(|p| geometry::<P>(p).cuda_shared(true)),
-        cost: |p| products(&geometry::<P>(p), 0),
+        cost: |p| products(&geometry::<P>(p), 0, winograd::Plan::backward),
     }
 }
 
@@ -116,7 +116,7 @@ pub const fn bwd_w<P: Convolution>(name: &'static str) -> Kernel {
         cuda: Cuda::new(WEIGHT_THREADS, |p| geometry::<P>(p).cuda_bwd_w())
             .shared(|p| geometry::<P>(p).cuda_bwd_w_shared())
             .tickets(|p| geometry::<P>(p).cuda_weight_tiles() as u32),
-        cost: |p| products(&geometry::<P>(p), 0),
+        cost: |p| products(&geometry::<P>(p), 0, winograd::Plan::weights),
     }
 }
 
@@ -147,9 +147,10 @@ pub const fn bwd_b<P: Convolution>(name: &'static str) -> Kernel {
     }
 }
 
-/// A multiply-add for each term of each output, whatever the form that a device computes it in: where the CPU takes
-/// [tiles](winograd), a rate of these flops is beyond the core's own. Every buffer once, and `more` elements.
-fn products(g: &Geometry, more: usize) -> Cost {
+/// A multiply-add for each term of each output, on the CPU those of [tiles](winograd) where there is a plan for them. Every
+/// buffer once, and `more` elements.
+fn products(g: &Geometry, more: usize, plan: fn(&Geometry) -> Option<winograd::Plan>) -> Cost {
     let [x, w, y] = g.elements();
-    Cost::new(2 * y * g.terms(), x + w + more + y)
+    let cost = Cost::new(2 * y * g.terms(), x + w + more + y);
+    Cost { cpu_flops: plan(g).map_or(cost.flops, |plan| 2 * plan.products()), ..cost }
 }

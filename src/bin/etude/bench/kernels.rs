@@ -86,10 +86,12 @@ fn launches(
         let list: Vec<Launch> = steps[..copies].iter().map(|s| s.recorded()[i].clone()).collect();
         let timing = fence.launches(&list)?;
         let kernel = launch.kernel.name;
-        let more = json!({"kernel": kernel, "launch": i, "copies": copies,
+        let sum = (launch.kernel.cost)(&launch.params);
+        let cost = target.cost(sum);
+        let more = json!({"kernel": kernel, "launch": i, "copies": copies, "sum_flops": sum.flops,
                           "beyond_cache": copies * footprint(launch) >= 2 * target.cache()});
-        let cost = (launch.kernel.cost)(&launch.params);
-        let row = Row { what: name.to_string(), how: kernel.to_string(), timing, cost, more };
+        let how = format!("{kernel}{}", if cost.flops < sum.flops { ", by tiles" } else { "" });
+        let row = Row { what: name.to_string(), how, timing, cost, more };
         sink.say(&row.json());
         rows.push(row);
     }

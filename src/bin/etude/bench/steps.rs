@@ -42,8 +42,13 @@ fn step(target: &Target, batch: usize, form: &str, sink: &Sink) -> Result<Row> {
     let latency = Timing::of(|| fence.time(|| step.run()))?;
     let more = json!({"batch": batch, "form": form, "launches": step.launches(),
                       "waited_for_us": latency.median * 1e6});
-    let row =
-        Row { what: "step".into(), how: format!("B = {batch}, {form}"), timing, cost: step.cost(), more };
+    let row = Row {
+        what: "step".into(),
+        how: format!("B = {batch}, {form}"),
+        timing,
+        cost: target.cost(step.cost()),
+        more,
+    };
     sink.say(&row.json());
     Ok(row)
 }

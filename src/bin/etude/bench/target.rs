@@ -7,6 +7,7 @@ use etude::device::Cuda;
 #[cfg(feature = "wgpu")]
 use etude::device::wgpu::{AdapterReport, Select, Wgpu, adapters};
 use etude::device::{Cpu, Device};
+use etude::kernel::Cost;
 use etude::simd::Simd;
 use serde_json::{Value, json};
 
@@ -65,6 +66,11 @@ impl Target {
             #[cfg(feature = "wgpu")]
             Self::Wgpu(device, _) => !device.is_software(),
         }
+    }
+
+    /// What is done here for that cost.
+    pub fn cost(&self, cost: Cost) -> Cost {
+        if matches!(self, Self::Cpu(_)) { cost.on_cpu() } else { cost }
     }
 
     /// Whether a launch is timed by the device's own clock, one by one; else a list of them by the host's.

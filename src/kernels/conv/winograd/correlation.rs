@@ -13,6 +13,9 @@ use crate::kernels::conv::shared::Shared;
 use crate::simd::{F32x16, LANES, Simd};
 use std::ops::Range;
 
+/// Terms of a product that take long enough for lines to be fetched meanwhile.
+const FETCH: usize = 32;
+
 /// A convolution or the gradient of its input.
 pub struct Correlation {
     pub plan: Plan,
@@ -184,7 +187,9 @@ unsafe fn correlate_body<V: F32x16>(
                     let weights = weights[k * s.b_k..].as_ptr();
                     product::<V>(&s, columns, from[k..].as_ptr(), weights, to.as_mut_ptr());
                 }
-                fetch_results(job, data, runs.clone(), panel_first, columns, point);
+                if plan.from >= FETCH {
+                    fetch_results(job, data, runs.clone(), panel_first, columns, point);
+                }
             }
             // 3. Back to positions.
             for column in 0..columns {

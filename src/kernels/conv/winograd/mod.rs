@@ -27,7 +27,8 @@
 //!
 //! **Layout.** Channels are lanes: blocks of tiles become `[point][tile][channel]`, sixteen channels a vector, by transposition
 //! and plain vector arithmetic; a register-blocked product for each point follows ([`product`]), a panel of channels at a time,
-//! so that its results are still near when they are brought back. Blocks depend on shapes alone.
+//! so that its results are still near when they are brought back. While products run, the lines that follow are fetched: the next
+//! panel of weights, the sums to add to, and those that the results go to. Blocks depend on shapes alone.
 
 mod correlation;
 mod plan;

@@ -159,6 +159,10 @@ impl Plan {
     pub fn points(&self) -> usize {
         self.product(|s| s.points)
     }
+    /// Multiply-adds of all tiles; the transforms have theirs beside them.
+    pub fn products(&self) -> u64 {
+        [self.points(), self.tiles(), self.from, self.to].iter().map(|&v| v as u64).product()
+    }
     pub fn taps(&self) -> usize {
         self.product(|s| s.taps)
     }

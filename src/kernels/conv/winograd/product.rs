@@ -25,7 +25,7 @@ pub struct Product {
 
 /// Asks for a cache line to be brought to the second-level cache. Any address will do.
 #[inline(always)]
-pub fn fetch(p: *const f32) {
+fn fetch(p: *const f32) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint, which reads nothing.
     unsafe {
@@ -58,7 +58,7 @@ pub unsafe fn product<V: F32x16>(s: &Product, columns: usize, a: *const f32, b: 
         if V::WIDE {
             match columns {
                 1 => all_rows::<V, 8, 1>(s, a, b, c),
-                2 => all_rows::<V, 12, 2>(s, a, b, c),
+                2 => all_rows::<V, 8, 2>(s, a, b, c),
                 3 => all_rows::<V, 8, 3>(s, a, b, c),
                 _ => all_rows::<V, 6, 4>(s, a, b, c),
             }
@@ -82,7 +82,9 @@ unsafe fn all_rows<V: F32x16, const R: usize, const N: usize>(
     // SAFETY: rows 0..s.rows only.
     unsafe {
         while row + R <= s.rows {
-            fetch_next::<R, N>(s, c.add(row * s.c_row));
+            if s.add {
+                fetch_next::<R, N>(s, c.add(row * s.c_row));
+            }
             // What follows `b` is the next product's: its lines are asked for one by one while the first rows are computed.
             let ahead = if row * LANES < s.b_k * R { s.depth * (s.b_k + row / R * LANES) } else { 0 };
             let ahead = b.wrapping_add(ahead);
@@ -143,7 +145,8 @@ unsafe fn tile<V: F32x16, const R: usize, const N: usize>(
                     *acc = right.mul_add(left, *acc);
                 }
             }
-            if V::WIDE {
+            // Narrower panels have less to bring, and no time for it.
+            if V::WIDE && N == PANEL {
                 fetch(ahead);
                 ahead = ahead.wrapping_add(LANES);
             }

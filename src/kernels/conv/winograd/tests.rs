@@ -2,7 +2,7 @@
 
 use super::plan::Plan;
 use super::{bwd_w, bwd_x, fwd};
-use crate::kernel::{Args, Binding, Memory, Params, Real, Work};
+use crate::kernel::{Args, Binding, Kernel, Memory, Params, Real, Work};
 use crate::kernels::conv::geometry::{Axis, Geometry};
 use crate::kernels::conv::oracle;
 use crate::kernels::conv1d;
@@ -173,6 +173,39 @@ fn what_is_no_number_is_not_lost() {
         }
         // The other sample's results are what they were.
         assert!(got[0][..20 * 60].iter().all(|v| v.is_finite()));
+    }
+}
+
+/// The cost of a row counts the sum's operations, and the products of tiles where the CPU takes them.
+#[test]
+fn costs_say_which_form_runs() {
+    let cost = |row: &Kernel, stride: u32, tf32: u32| {
+        let (t, k, padding) = (512, 5, 2);
+        let out = (t + 2 * padding - k) / stride + 1;
+        (row.cost)(&Params::new(&conv1d::Conv1dParams {
+            batch: 32,
+            cin: 64,
+            cout: 128,
+            groups: 1,
+            t,
+            k,
+            out,
+            stride,
+            padding,
+            dilation: 1,
+            bias: 0,
+            splits: 1,
+            tf32,
+        }))
+    };
+    for row in [&conv1d::FWD, &conv1d::BWD_X, &conv1d::BWD_W] {
+        let tiles = cost(row, 1, 0);
+        assert_eq!(tiles.flops, 2 * 32 * 512 * 64 * 128 * 5);
+        assert_eq!(tiles.cpu_flops, 2 * 32 * (512 / 4 * 8) * 64 * 128, "eight products for four outputs");
+        assert_eq!(tiles.on_cpu().flops, tiles.cpu_flops);
+        for plain in [cost(row, 3, 0), cost(row, 1, 2)] {
+            assert_eq!(plain.cpu_flops, plain.flops);
+        }
     }
 }
 
