@@ -13,12 +13,15 @@
 //
 // z and others are stored as `Stored`, f32 or f16; sums are f32. The matrix of pairs is never in memory.
 //
-// Stages of all and cross (sweep.wgsl): copies of the rows as the sweep reads them; the sweep; sums. In the sweep a workgroup
-// owns 64 rows i and 128 columns of their gradients, and streams tiles of 64 rows j (pairs_tiles.wgsl):
+// Stages of all and cross (sweep.wgsl): copies of the rows as the sweep reads them, in the order of their labels where sorting is
+// cheap beside the pairs; bounds of the tiles of 64 of them; the sweep; sums. In the sweep a workgroup owns 64 rows i and 128
+// columns of their gradients, and streams tiles of 64 rows j (pairs_tiles.wgsl). A tile whose pairs' labels all differ and whose
+// rows are farther apart, by their centres and radii, than the margin of its labels is not opened: none of its pairs counts. Of
+// another:
 //
 //   1. t_ij = |u_i - u_j|^2 by differences; u are the rows, of norm 1 for the cosine, whose distance is t / 2.
 //   2. The pair's loss, and its coefficient g_ij = l'(d) / d (or l'(d) for the cosine) into workgroup memory.
-//   3. acc_i += sum_j g_ij (u_i - u_j).
+//   3. acc_i += sum_j g_ij (u_i - u_j), unless all g of half the tile are 0.
 //
 // At the end the cosine's sums are projected off u_i and divided by the norm. This is FlashAttention (Dao et al.,
 // 2022) without its softmax: there is no log-sum-exp, so one pass gives value and gradient. A pair is computed from both
@@ -26,12 +29,13 @@
 // rows j are cut into slices (as FlashDecoding does), a workgroup each, and the last stage sums the slices. Of rows longer than
 // 128 columns each 128 have workgroups of their own, which all compute the pairs.
 //
-// part is scratch between the stages, in quads (vec4): what the weights are divided by; label, weight, 1 / norm (0 for a
-// zero row) of each row, and more than 0 where any of it is no number; the loss of each workgroup of the sweep; the rows u,
-// ending with zeros to whole quads, so that the sweep reads quads whatever d and the stored type are; the slices' unscaled sums
-// of the gradients.
+// part is scratch between the stages, in quads (vec4): what the weights are divided by; label, weight, 1 / norm of each
+// row (0 for a zero row, -1 where any of it is no number), and which of the given rows it is, below 2^24; bounds and centre of
+// each tile; the loss of each workgroup of the sweep; the rows u, ending with zeros to whole quads, so that the sweep reads quads
+// whatever d and the stored type are; the slices' unscaled sums of the gradients.
 //
-// Cost: 6 d + 15 flops a pair from each end; a workgroup reads its rows j twice.
+// Cost: 6 d + 15 flops a pair from each end where its tile is open, half of it where all g are 0; a comparison of labels a
+// pair for their order; a workgroup reads its rows j twice.
 //
 // Accuracy: differences of f32 rows do not cancel, so Euclidean pairs keep all digits however near they are.
 // Rows of norm 1 are rounded to 6e-8; for a cosine pair nearer than 3e-3 that counts, and it is taken from the
@@ -60,6 +64,10 @@ override weighted: u32 = 0u;
 const COSINE: u32 = 1u;
 // Workgroups below which rows j are cut into slices.
 const ENOUGH: u32 = 256u;
+// Below so many columns, times the longer side over the shorter, rows are not sorted by label.
+const SORT_COST: f32 = 8.0;
+// Tiles of a slice from which on they have bounds.
+const BOUNDED: u32 = 4u;
 // Quads of the gradients that a workgroup owns; rows j after which sums go to memory.
 const OWN_QUADS: u32 = 32u;
 const SPAN_J: u32 = 512u;
@@ -70,6 +78,11 @@ const NEAR: f32 = 1e-5;
 // For each row i, and then again for the other half of the tile, a bit for each row j that is near.
 var<workgroup> near: array<atomic<u32>, 128>;
 var<workgroup> any_near: atomic<u32>;
+// Which tiles of a span are to be opened, and how many.
+var<workgroup> to_open: array<u32, 8>;
+var<workgroup> opened: u32;
+// For each half of a tile, whether a coefficient is not 0.
+var<workgroup> open: array<atomic<u32>, 2>;
 
 // One side of the pairs.
 struct Side {
@@ -140,8 +153,12 @@ fn sweepers() -> u32 {
 // Where in part what is known of each row begins, the losses, the rows, and a slice's sums.
 const FACTS: u32 = 1u;
 
-fn losses_from() -> u32 {
+fn bounds_from() -> u32 {
     return FACTS + p.n + p.m;
+}
+
+fn losses_from() -> u32 {
+    return bounds_from() + own_tiles() * (row_quads() + 1u);
 }
 
 fn rows_from() -> u32 {
@@ -181,6 +198,40 @@ fn group_max(thread: u32, part: f32) -> f32 {
 fn counted(v: f32) -> bool {
     let bits = bitcast<u32>(v);
     return (bits < 0x7f800000u) | (bits == 0x80000000u);
+}
+
+// Whether rows are copied in the order of their labels: not where the comparisons, each row of a side with each, would take
+// longer than a tenth of the pairs do.
+fn sorted() -> bool {
+    let fewest = select(min(p.n, p.m), p.n, p.m == 0u);
+    return SORT_COST * f32(max(p.n, p.m)) <= f32(fewest) * f32(d);
+}
+
+// Whether tiles have bounds, which to look at takes four barriers: where a slice has tiles enough.
+fn bounded() -> bool {
+    return sorted() && tiles_of(tiles_of(max(p.n, p.m), TILE), slices_of()) >= BOUNDED;
+}
+
+// Whether a pair of a row of each of two tiles may count, whose bounds these are and whose centres are so far apart: where labels
+// may be alike, or a distance may be below the margin of the labels farthest apart. Distances of centres, and of rows from them,
+// are rounded d + 4 times at most, each by 2^-24 of itself; rows of norm 1 by 6e-8, and near ones are then taken from the
+// given rows, which moves them by as much.
+fn may_count(a: vec4<f32>, b: vec4<f32>, apart: f32) -> bool {
+    let least = max(a.y - b.z, b.y - a.z);
+    let most = max(a.z - b.y, b.z - a.y);
+    let slack = 1.2e-7 * f32(d + 8u);
+    var between = apart * (1.0 - slack) - (a.x + b.x) * (1.0 + slack);
+    if metric == COSINE {
+        between = max(between - 1e-6, 0.0);
+        between *= 0.5 * between;
+    }
+    return !(least > p.tau && between > p.margin * most);
+}
+
+// A whole number for a label, in the same order.
+fn order_of(label: f32) -> u32 {
+    let bits = bitcast<u32>(label);
+    return bits ^ select(0x80000000u, 0xffffffffu, bits >= 0x80000000u);
 }
 
 // 1 / v; 0 for what is not positive: no pair counts.

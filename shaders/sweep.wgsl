@@ -1,7 +1,36 @@
 // The sweep over the pairs, what is before it and what is after; once for `all` and once for `cross` in place of `$`.
 // contrastive.wgsl says how it works.
 
-// Copies the rows as the sweep reads them, eight threads a row; one more workgroup sums the weights.
+// Whether the label of row j comes before that of row i, which is `mine`.
+fn before_$(side: u32, mine: u32, i: u32, j: u32) -> u32 {
+    let its = order_of(label_$(side, min(j, rows_$(side) - 1u)));
+    return u32((j < rows_$(side)) & ((its < mine) | ((its == mine) & (j < i))));
+}
+
+// How many labels of a side come before that of row i, those of rows before it among equals; by all of a row's eight threads. All
+// threads must come here. No label is left out: what is no number has its place by its bits.
+fn place_$(side: u32, i: u32, thread: u32, there: bool) -> u32 {
+    let row = thread / LANES;
+    if thread < ROWS {
+        atomicStore(&count[thread], 0u);
+    }
+    workgroupBarrier();
+    if there {
+        let mine = order_of(label_$(side, i));
+        let rows = rows_$(side);
+        var before = 0u;
+        for (var j = thread % LANES; j < rows; j += 4u * LANES) {
+            before += before_$(side, mine, i, j) + before_$(side, mine, i, j + LANES);
+            before += before_$(side, mine, i, j + 2u * LANES) + before_$(side, mine, i, j + 3u * LANES);
+        }
+        atomicAdd(&count[row], before);
+    }
+    workgroupBarrier();
+    return atomicLoad(&count[row]);
+}
+
+// Copies the rows as the sweep reads them, in the order of their labels, eight threads a row; one more workgroup sums the
+// weights.
 @compute @workgroup_size(256)
 fn contrastive_$(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -28,23 +57,28 @@ fn contrastive_$(
         inverse = norm_$(side, i, thread, LANES);
     }
     let there = row < p.n + p.m;
+    var place = row;
+    if sorted() {
+        place = side * p.n + place_$(side, i, thread, there);
+    }
     var weight = 1.0;
     // A masked row may hold anything.
     var masked = false;
-    var bad = false;
+    var bad = cut_short(p.n + p.m);
     if there {
         weight = weight_$(side, i);
         masked = weighted != 0u && weight == 0.0;
-        bad = !(counted(weight) && counted(label_$(side, i)));
+        bad = bad || !(counted(weight) && counted(label_$(side, i)));
         for (var q = thread % LANES; q < row_quads(); q += LANES) {
             let given = quad_$(side, i, 4u * q);
             bad = bad || !(is_finite(given.x) && is_finite(given.y) && is_finite(given.z) && is_finite(given.w));
-            part_$[rows_from() + row * row_quads() + q] = select(given * inverse, vec4<f32>(), masked);
+            part_$[rows_from() + place * row_quads() + q] = select(given * inverse, vec4<f32>(), masked);
         }
     }
     let unsound = row_sum(thread, LANES, f32(u32(bad && !masked)));
     if there && thread % LANES == 0u {
-        part_$[FACTS + row] = vec4<f32>(label_$(side, i), weight, select(inverse, 0.0, masked), unsound);
+        let known = select(select(inverse, 0.0, masked), -1.0, unsound > 0.0);
+        part_$[FACTS + place] = vec4<f32>(label_$(side, i), weight, known, f32(i));
     }
 }
 
@@ -53,7 +87,8 @@ fn side_$(side: u32) -> Side {
     return Side(side, first, rows_$(side), rows_from() + first * row_quads());
 }
 
-// Label, weight and 1 / norm of a row, and whether any of it is no number. Of rows beyond the end the last one stands.
+// Label and weight of a row; 1 / norm, or -1 where any of it is no number; and which of the given rows it is. Of rows beyond the
+// end the last one stands.
 fn fact_$(whose: Side, i: u32) -> vec4<f32> {
     return part_$[FACTS + whose.first + min(i, whose.rows - 1u)];
 }
@@ -61,6 +96,88 @@ fn fact_$(whose: Side, i: u32) -> vec4<f32> {
 // Quad q of a row, of rows beyond the end that of the last one.
 fn copied_$(whose: Side, i: u32, q: u32) -> vec4<f32> {
     return part_$[whose.at + min(i, whose.rows - 1u) * row_quads() + q];
+}
+
+// Where the bounds of the tile of rows from i0 on are.
+fn bounds_at_$(whose: Side, i0: u32) -> u32 {
+    return bounds_from() + (whose.side * tiles_of(p.n, TILE) + i0 / TILE) * (row_quads() + 1u);
+}
+
+// Bounds of each tile: how far from its centre its farthest row is, its least and its largest label; then the centre. Masked rows
+// are none of it.
+@compute @workgroup_size(256)
+fn contrastive_$_2(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let number = group_of(group, groups);
+    if number >= own_tiles() {
+        return;
+    }
+    let whose = side_$(u32(number >= tiles_of(p.n, TILE)));
+    let first = (number - whose.side * tiles_of(p.n, TILE)) * TILE;
+    let rows = min(TILE, whose.rows - first);
+    let at = bounds_at_$(whose, first);
+    var least = 0.0;
+    var largest = 0.0;
+    for (var q = thread; q < row_quads(); q += WIDTH) {
+        var sum = vec4<f32>();
+        var looked = 0.0;
+        for (var r = 0u; r < rows; r++) {
+            let fact = fact_$(whose, first + r);
+            if fact.y > 0.0 {
+                least = select(least, fact.x, looked == 0.0);
+                largest = fact.x;
+                sum += copied_$(whose, first + r, q);
+                looked += 1.0;
+            }
+        }
+        part_$[at + 1u + q] = sum * inverted(looked);
+    }
+    storageBarrier();
+    workgroupBarrier();
+    // Four threads a row.
+    let row = thread / 4u;
+    var squares = 0.0;
+    if row < rows && fact_$(whose, first + row).y > 0.0 {
+        for (var q = thread % 4u; q < row_quads(); q += 4u) {
+            squares = plus_square(copied_$(whose, first + row, q) - part_$[at + 1u + q], squares);
+        }
+    }
+    let farthest = sqrt(group_max(thread, row_sum(thread, 4u, squares)));
+    if thread == 0u {
+        part_$[at] = vec4<f32>(farthest, least, largest, 0.0);
+    }
+}
+
+// Leaves in `to_open` which of a span's tiles of rows j, its first at j0, may have a pair that counts with the tile of rows i,
+// and returns how many: the same for all threads, who must come here. Sixteen threads a tile.
+fn open_tiles_$(own: Side, i0: u32, other: Side, j0: u32, tiles: u32, thread: u32) -> u32 {
+    let mine = bounds_at_$(own, i0);
+    let its = bounds_at_$(other, j0);
+    let k = thread / 16u;
+    var squares = 0.0;
+    if k < tiles {
+        for (var q = 1u + thread % 16u; q <= row_quads(); q += 16u) {
+            squares = plus_square(part_$[its + k * (row_quads() + 1u) + q] - part_$[mine + q], squares);
+        }
+    }
+    workgroupBarrier();
+    parts[thread] = squares;
+    workgroupBarrier();
+    if thread == 0u {
+        var count = 0u;
+        for (var tile = 0u; tile < tiles; tile++) {
+            let apart = sqrt(sixteen_of(16u * tile, 1u));
+            if may_count(part_$[mine], part_$[its + tile * (row_quads() + 1u)], apart) {
+                to_open[count] = tile;
+                count++;
+            }
+        }
+        opened = count;
+    }
+    return workgroupUniformLoad(&opened);
 }
 
 // Leaves the squared distances of the thread's pairs in t. All threads must come here.
@@ -79,6 +196,7 @@ fn distances_$(own: Side, i0: u32, other: Side, j0: u32, thread: u32, t: ptr<fun
     }
 }
 
+// Of given rows i and j.
 fn refined_$(side: u32, i: u32, other: u32, j: u32, ri: f32, rj: f32, t: f32) -> f32 {
     var ee = 0.0;
     var q = 0.0;
@@ -93,7 +211,7 @@ fn refined_$(side: u32, i: u32, other: u32, j: u32, ri: f32, rj: f32, t: f32) ->
 }
 
 // Leaves the coefficients of the thread's pairs in half a tile, from row j0 on, at squared distances t, and returns their
-// losses. Of a near pair it leaves t, and a bit in `close`.
+// losses. Of a near pair it leaves t, and a bit in `close`. Where all coefficients of the half are 0 nobody opens it.
 fn meet_$(
     own: Side,
     i0: u32,
@@ -101,6 +219,7 @@ fn meet_$(
     j0: u32,
     mine: array<vec4<f32>, 4>,
     share_j: f32,
+    half: u32,
     thread: u32,
     t: array<vec4<f32>, 4>,
     close: ptr<function, u32>,
@@ -115,6 +234,7 @@ fn meet_$(
     let weight = share_j * vec4<f32>(f0.y, f1.y, f2.y, f3.y);
     let there = vec4<f32>(f0.z, f1.z, f2.z, f3.z) > vec4<f32>();
     var losses = vec4<f32>();
+    var pulls = vec4<bool>();
     for (var r = 0u; r < 4u; r++) {
         let i = i0 + thread / 8u + 16u * r;
         let share = mine[r].y * weight;
@@ -138,7 +258,16 @@ fn meet_$(
         } else {
             losses += select(vec4<f32>(), share * found.loss, counts);
         }
-        tile[b * PITCH + thread / 8u + 16u * r] = select(vec4<f32>(), g, counts);
+        g = select(vec4<f32>(), g, counts);
+        pulls = pulls | (g != vec4<f32>());
+        tile[b * PITCH + thread / 8u + 16u * r] = g;
+    }
+    if any(pulls) || *close != 0u {
+        atomicStore(&open[half], 1u);
+    }
+    if thread == 0u {
+        // The other half's: read before the last barrier, set after the next.
+        atomicStore(&open[1u - half], 0u);
     }
     return losses;
 }
@@ -157,7 +286,7 @@ fn meet_near_$(own: Side, i0: u32, other: Side, j0: u32, half: u32, shares: vec4
         let b = fact_$(other, j);
         var g = tile[thread % 8u * PITCH + row];
         var t = g[e % 4u];
-        let better = refined_$(own.side, i, other.side, j, a.z, b.z, t);
+        let better = refined_$(own.side, u32(a.w), other.side, u32(b.w), a.z, b.z, t);
         if better >= 0.0 {
             t = better;
             atomicOr(&near[half * OWN + row], 1u << column);
@@ -244,10 +373,11 @@ fn pull_near_$(place: Place, thread: u32, seat: Seat, lane: u32, other: Side, j0
             let i = place.i0 + row;
             let j = j0 + c;
             let q = place.q0 + lane + lane_of(seat, e);
-            let given = quad_$(own.side, i, 4u * q) - quad_$(other.side, j, 4u * q);
+            let its = fact_$(other, j);
+            let given = quad_$(own.side, u32(fact_$(own, i).w), 4u * q) - quad_$(other.side, u32(its.w), 4u * q);
             let copied = copied_$(own, i, q) - copied_$(other, j, q);
             let g = tile[c % 8u * PITCH + row];
-            part_$[at] += g[c / 8u] * (fact_$(other, j).z * given - copied);
+            part_$[at] += g[c / 8u] * (its.z * given - copied);
         }
     }
 }
@@ -268,11 +398,14 @@ fn half_$(
 ) -> vec4<f32> {
     let own = place.own;
     var close = 0u;
-    var losses = meet_$(own, place.i0, other, j0, mine, shares[other.side], thread, t, &close);
+    var losses = meet_$(own, place.i0, other, j0, mine, shares[other.side], half, thread, t, &close);
     if metric == COSINE {
         losses.x += meet_near_$(own, place.i0, other, j0, half, shares, thread, close);
     }
     workgroupBarrier();
+    if atomicLoad(&open[half]) == 0u {
+        return losses;
+    }
     pull_$(own, place.i0, other, j0, place.q0 + seat.lane, seat, acc);
     if row_quads() > 16u {
         pull_$(own, place.i0, other, j0, place.q0 + 16u + seat.lane, seat, acc_2);
@@ -287,7 +420,7 @@ fn half_$(
 }
 
 @compute @workgroup_size(128)
-fn contrastive_$_2(
+fn contrastive_$_3(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
@@ -316,6 +449,8 @@ fn contrastive_$_2(
         mine[r] = fact_$(own, i0 + thread / 8u + 16u * r) * vec4<f32>(1.0, shares[side], 1.0, 1.0);
     }
     let twice = row_quads() > 16u;
+    let halves = select(1u, 2u, other.rows > HALF);
+    let with_bounds = bounded();
     var losses = vec4<f32>();
     // Near pairs go to memory before the first sums do; and a slice beyond the end has none.
     let cleared = metric == COSINE || start >= end;
@@ -326,10 +461,20 @@ fn contrastive_$_2(
         }
     }
     for (var span = start; span < end; span += SPAN_J) {
+        let tiles = tiles_of(min(end - span, SPAN_J), TILE);
+        var count = tiles;
+        if with_bounds {
+            count = open_tiles_$(own, i0, other, span, tiles, thread);
+        }
+        let begins = !cleared && span == start;
+        if count == 0u && !begins {
+            continue;
+        }
         var acc: array<vec4<f32>, 8>;
         var acc_2: array<vec4<f32>, 8>;
         var recent = vec4<f32>();
-        for (var j0 = span; j0 < min(end, span + SPAN_J); j0 += TILE) {
+        for (var k = 0u; k < count; k++) {
+            let j0 = span + TILE * select(k, to_open[k], with_bounds);
             if metric == COSINE {
                 workgroupBarrier();
                 atomicStore(&near[thread], 0u);
@@ -339,14 +484,13 @@ fn contrastive_$_2(
             }
             var t: Pairs;
             distances_$(own, i0, other, j0, thread, &t);
-            for (var half = 0u; half < 2u && j0 + HALF * half < end; half++) {
+            for (var half = 0u; half < halves; half++) {
                 workgroupBarrier();
                 let t_half = half_of(t, half);
                 recent += half_$(place, other, j0 + HALF * half, half, mine, shares, thread, seat, t_half, &acc, &acc_2);
             }
         }
         losses += recent;
-        let begins = !cleared && span == start;
         keep_$(place, thread, seat, 0u, begins, acc);
         if twice {
             keep_$(place, thread, seat, 16u, begins, acc_2);
@@ -363,7 +507,7 @@ fn contrastive_$_2(
 
 // Sums the slices' gradients, eight threads a row; one more workgroup sums the losses.
 @compute @workgroup_size(256)
-fn contrastive_$_3(
+fn contrastive_$_4(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
@@ -383,7 +527,7 @@ fn contrastive_$_3(
             bad = bad || ended.y > 0.0;
         }
         for (var row = thread; row < p.n + p.m; row += WIDTH) {
-            bad = bad || part_$[FACTS + row].w > 0.0;
+            bad = bad || part_$[FACTS + row].z < 0.0;
         }
         let total = group_sum(thread, sum);
         let loss = nan_if(group_any(thread, bad), TIMES_$ * p.weight * shares.z * total);
@@ -440,7 +584,7 @@ fn contrastive_$_3(
             );
         }
         for (var c = 0u; c < 4u && 4u * q + c < d; c++) {
-            put_$(side, i * d + 4u * q + c, nan_if(cut > 0.0, v[c]));
+            put_$(side, u32(fact.w) * d + 4u * q + c, nan_if(cut > 0.0, v[c]));
         }
     }
 }

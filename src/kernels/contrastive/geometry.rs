@@ -85,6 +85,8 @@ struct Sweep {
     blocks: u32,
     /// Of the rows on the other side of the pairs.
     slices: u32,
+    /// Whether tiles have bounds.
+    bounded: bool,
 }
 
 impl Sweep {
@@ -93,13 +95,19 @@ impl Sweep {
     const OWN_COLUMNS: u32 = 128;
     /// Workgroups below which the rows on the other side are cut into slices.
     const ENOUGH: u32 = 256;
+    /// Below so many columns, times the longer side over the shorter, rows are not sorted by label.
+    const SORT_COST: f32 = 8.0;
+    /// Tiles of a slice from which on they have bounds.
+    const BOUNDED: u32 = 4;
 
     fn of(ContrastiveParams { n, m, d, .. }: ContrastiveParams) -> Self {
         let own_tiles = n.div_ceil(Self::OWN) + m.div_ceil(Self::OWN);
         let blocks = d.div_ceil(Self::OWN_COLUMNS);
         let tiles = n.max(m).div_ceil(Self::TILE);
         let slices = (Self::ENOUGH / own_tiles.saturating_mul(blocks)).clamp(1, tiles.max(1));
-        Self { own_tiles, blocks, slices }
+        let fewest = if m == 0 { n } else { n.min(m) };
+        let sorted = Self::SORT_COST * n.max(m) as f32 <= fewest as f32 * d as f32;
+        Self { own_tiles, blocks, slices, bounded: sorted && tiles.div_ceil(slices) >= Self::BOUNDED }
     }
 
     fn workgroups(&self) -> u32 {
@@ -109,15 +117,19 @@ impl Sweep {
     /// Elements of `part`, four for each quad that `shaders/contrastive.wgsl` lists.
     fn parts(&self, ContrastiveParams { n, m, d, .. }: ContrastiveParams) -> usize {
         let rows = n as usize + m as usize;
-        let copies = 1 + self.slices as usize;
-        4 * (1 + rows + self.workgroups() as usize + copies * rows * d.div_ceil(4) as usize)
+        let (copies, quads) = (1 + self.slices as usize, d.div_ceil(4) as usize);
+        4 * (1
+            + rows
+            + self.own_tiles as usize * (1 + quads)
+            + self.workgroups() as usize
+            + copies * rows * quads)
     }
 }
 
 impl ContrastiveParams {
-    /// Elements of `part` in the rows over all pairs and across two sets: in WGSL copies of the rows and what is known of them,
-    /// a loss for each workgroup, and each slice's part of the gradients; in CUDA a loss for each block and slice, and the
-    /// slices' parts of the gradients.
+    /// Elements of `part` in the rows over all pairs and across two sets: in WGSL copies of the rows, what is known of them and
+    /// of their tiles, a loss for each workgroup, and each slice's part of the gradients; in CUDA a loss for each block and
+    /// slice, and the slices' parts of the gradients.
     pub fn parts(&self) -> Scratch {
         Scratch { cuda: Cut::of(*self).parts(*self), wgsl: Sweep::of(*self).parts(*self) }
     }
@@ -133,9 +145,13 @@ impl ContrastiveParams {
     }
 }
 
-/// The stages of the sweep in WGSL: copies of the rows; the sweep; the sums.
+/// The stages of the sweep in WGSL: copies of the rows; bounds of their tiles, where a slice has many; the sweep; the sums.
 pub const STAGES: &[Workgroups] = &[
     |p| [p.get::<ContrastiveParams>().of_rows(), 1, 1],
+    |p| {
+        let sweep = Sweep::of(p.get());
+        [if sweep.bounded { sweep.own_tiles } else { 0 }, 1, 1]
+    },
     |p| [Sweep::of(p.get()).workgroups(), 1, 1],
     |p| [p.get::<ContrastiveParams>().of_rows(), 1, 1],
 ];

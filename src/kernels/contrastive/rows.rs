@@ -172,19 +172,19 @@ mod tests {
                 weighted: 0,
                 grad_scale,
             };
-            let of = |rows: usize| 4 * (1 + rows + 8 * rows / 64) + 2 * rows * columns;
+            let of = |rows: usize| 4 * (1 + rows + rows / 64 * (1 + columns / 4 + 8)) + 2 * rows * columns;
             assert_eq!(p.parts().wgsl, of(rows));
             let both = ContrastiveParams { m: n, weighted: 3, ..p };
             assert_eq!(both.parts().wgsl, of(2 * rows));
             let params = Params::new(&p);
             assert_eq!((ALL.cost)(&params).bytes, 4 * (2 * (1u64 << 38) + (1 << 28) + 1));
             assert!((ALL.cost)(&params).flops > 1 << 62);
-            let groups = STAGES[1](&Params::new(&both));
+            let groups = STAGES[2](&Params::new(&both));
             assert_eq!(groups, [2 * 8 * (n / 64), 1, 1]);
         }
         // A few rows of very many columns: their copies and sums do not fit 32 bits.
         let p = ContrastiveParams { n: 64, m: 0, d: 1 << 30, ..bytemuck::Zeroable::zeroed() };
-        assert_eq!(p.parts().wgsl, 4 * (1 + 64 + (1 << 23)) + (2 << 36));
+        assert_eq!(p.parts().wgsl, 4 * (1 + 64 + 1 + (1 << 28) + (1 << 23)) + (2 << 36));
         let of_tiles = rows.div_ceil(TILE) * (row_len(columns) + 6);
         assert_eq!(side_len(rows, columns), rows * (columns + 2 * row_len(columns) + 7) + of_tiles);
         assert!(side_len(rows, columns) > 1 << 39);
