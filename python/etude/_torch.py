@@ -24,6 +24,7 @@ _ROWS = {
     torch.bfloat16: _device.BF16,
 }
 _DEVICES = ("cpu", "cuda")
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def _memory(tensor):
@@ -153,13 +154,16 @@ def _differentiable(op, keep=None, backward=None):
 
     def call(*arguments):
         # torch.compile sees the operator alone.
-        if torch.compiler.is_compiling() or not (
-            torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-        ):
+        if torch.compiler.is_compiling() or not _transformed():
             return op(*arguments)
         return Transformed.apply(*arguments)
 
     return call
+
+
+def _transformed():
+    """Whether `torch.func` or forward mode is at work."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 _LIBRARY = torch.library.Library("etude", "IMPL")
@@ -200,21 +204,30 @@ _FORWARD = (
 # The loss: the forward operator gives the gradient too, the backward pass scales it.
 
 
-@_registered
-@torch.library.custom_op("etude::contrastive", mutates_args=(), device_types=_DEVICES)
-def _all(
+def _pairs_of_all(
     embeddings: Tensor, labels: Tensor, weights: Optional[Tensor], metric: int, margin: float, tau: float
 ) -> tuple[Tensor, Tensor]:
     z, real = _dense(embeddings), _real(embeddings.dtype)
-    ((labels, weights),) = _in(real, [(labels, weights)])
+    sides = _in(real, [(labels, weights)])
+    ((labels, weights),) = sides
     if not _checks.pairs([len(z)]):
+        _look_at(sides)
         return z.new_full((), torch.nan, dtype=real), torch.zeros_like(z, dtype=real)
     loss, dz = z.new_empty((), dtype=real), torch.empty_like(z, dtype=real)
-    _for(z).contrastive(
-        tuple(z.shape), _memory(z), _memory(labels), _memory_or_none(weights),
-        metric, margin, tau, _memory(loss), _memory(dz),
-    )  # fmt: skip
+    try:
+        _for(z).contrastive(
+            tuple(z.shape), _memory(z), _memory(labels), _memory_or_none(weights),
+            metric, margin, tau, _memory(loss), _memory(dz),
+        )  # fmt: skip
+    except ValueError:
+        _look_at(sides)
+        raise
     return loss, dz
+
+
+_all = _registered(
+    torch.library.custom_op("etude::contrastive", _pairs_of_all, mutates_args=(), device_types=_DEVICES)
+)
 
 
 @_all.register_fake
@@ -223,9 +236,7 @@ def _(embeddings, labels, weights, metric, margin, tau):
     return embeddings.new_empty((), dtype=real), embeddings.new_empty(embeddings.shape, dtype=real)
 
 
-@_registered
-@torch.library.custom_op("etude::contrastive_cross", mutates_args=(), device_types=_DEVICES)
-def _cross(
+def _pairs_across(
     embeddings: Tensor,
     labels: Tensor,
     weights: Optional[Tensor],
@@ -240,17 +251,27 @@ def _cross(
     sides = _in(real, [(labels, weights), (other_labels, other_weights)])
     (labels, weights), (other_labels, other_weights) = sides
     if not _checks.pairs([len(z), len(o)]):
+        _look_at(sides)
         none = (torch.zeros_like(t, dtype=real) for t in (z, o))
         return z.new_full((), torch.nan, dtype=real), *none
     loss = z.new_empty((), dtype=real)
     dz, do = torch.empty_like(z, dtype=real), torch.empty_like(o, dtype=real)
-    _for(z).contrastive_cross(
-        tuple(z.shape), tuple(o.shape),
-        _memory(z), _memory(labels), _memory_or_none(weights),
-        _memory(o), _memory(other_labels), _memory_or_none(other_weights),
-        metric, margin, tau, _memory(loss), _memory(dz), _memory(do),
-    )  # fmt: skip
+    try:
+        _for(z).contrastive_cross(
+            tuple(z.shape), tuple(o.shape),
+            _memory(z), _memory(labels), _memory_or_none(weights),
+            _memory(o), _memory(other_labels), _memory_or_none(other_weights),
+            metric, margin, tau, _memory(loss), _memory(dz), _memory(do),
+        )  # fmt: skip
+    except ValueError:
+        _look_at(sides)
+        raise
     return loss, dz, do
+
+
+_cross = _registered(
+    torch.library.custom_op("etude::contrastive_cross", _pairs_across, mutates_args=(), device_types=_DEVICES)
+)
 
 
 @_cross.register_fake
@@ -287,10 +308,11 @@ def _(upstream, gradient, embeddings):
 _scale_operator = _differentiable(_scaled)
 
 
+_SIDES = [("labels", "weights"), ("other_labels", "other_weights")]
+
+
 def _in(real, sides):
-    """Labels and weights of each side as kernels take them: a copy only of what has another type. On the CPU bad ones
-    raise."""
-    names = [("labels", "weights"), ("other_labels", "other_weights")]
+    """Labels and weights of each side as kernels take them: a copy only of what has another type."""
     vector = lambda v: _dense(v if v.dtype == real else v.to(real))  # noqa: E731
     weights = [None if w is None else vector(w) for _, w in sides]
     labels = [of for of, _ in sides]
@@ -301,13 +323,19 @@ def _in(real, sides):
     if any(whole):
         dtype = np.float64 if real == torch.float64 else np.float32
         given = [(of if is_whole else vector(of)).detach().numpy() for of, is_whole in zip(labels, whole)]
-        of_sides = [n for n, _ in names]
+        of_sides = [n for n, _ in _SIDES]
         labels = map(torch.from_numpy, _checks.told_apart("contrastive_loss", of_sides, given, dtype))
-    sides = list(zip(map(vector, labels), weights))
-    for side, (of, w) in zip(names, sides):
+    return list(zip(map(vector, labels), weights))
+
+
+def _look_at(sides):
+    """Raises for the first bad number, by the names of Python's arguments. The native call has looked already where there are
+    pairs."""
+    if sides[0][0].is_cuda:
+        return
+    for side, (of, w) in zip(_SIDES, sides):
         numbers = (None if v is None else v.detach().numpy() for v in (of, w))
         _checks.numbers("contrastive_loss", side, *numbers)
-    return sides
 
 
 def _told_apart(real, labels):
@@ -355,6 +383,54 @@ def _cross_backward(ctx, upstream, *_):
 _loss_across = _differentiable(_cross, _keep_cross, _cross_backward)
 
 
+class _Alone(torch.autograd.Function):
+    """The same where autograd alone looks on. An operator of `torch.library` takes several times as long, and all that
+    Python does between two kernels finds the caches full of their data."""
+
+    @staticmethod
+    def forward(ctx, body, rows, *arguments):
+        loss, *gradients = body(*arguments)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*(arguments[i] for i in rows), *gradients)
+        ctx.rows, ctx.count = rows, len(arguments)
+        return loss
+
+    @staticmethod
+    def backward(ctx, upstream):
+        saved, by = ctx.saved_tensors, [None] * (2 + ctx.count)
+        # Nobody asks again: the kept gradient itself is what is given away.
+        last = not (torch.is_grad_enabled() or torch._C._autograd._get_current_graph_task_keep_graph() or _transformed())
+        for k, i in enumerate(ctx.rows):
+            if upstream is not None and ctx.needs_input_grad[2 + i]:
+                embeddings, gradient = saved[k], saved[len(ctx.rows) + k]
+                kept = last and gradient.dtype == embeddings.dtype
+                by[2 + i] = gradient.mul_(upstream) if kept else _scale(upstream, gradient, embeddings)
+        return tuple(by)
+
+
+def _loss(operator, body, rows, arguments):
+    """Loss and gradients, the latter where autograd does not keep them."""
+    if _watched(arguments):
+        return operator(*arguments)
+    if torch.is_grad_enabled() and any(arguments[i].requires_grad for i in rows):
+        return (_Alone.apply(body, rows, *arguments),)
+    return body(*arguments)
+
+
+def _watched(arguments):
+    """Whether others than autograd are to see the operator: compilers, tracers, transforms, modes, autocast, subclasses of
+    tensors; or a card, whose launches wait for nobody."""
+    return (
+        torch.compiler.is_compiling()
+        or _transformed()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._len_torch_function_stack() > 0
+        or torch._C._get_tracing_state() is not None
+        or torch.is_autocast_enabled("cpu")
+        or not all(a.is_cpu and type(a) in _PLAIN for a in arguments if isinstance(a, Tensor))
+    )
+
+
 def contrastive_loss(*arguments):
     return _contrastive("contrastive_loss", *arguments)[0]
 
@@ -373,14 +449,15 @@ def _contrastive(op, z, labels, weights, others, other_labels, other_weights, me
         _numbers(op, "weights", weights, ("embeddings", z))
     margin, tau = _checks.real(op, "margin", margin), _checks.real(op, "tau", tau)
     if not _checks.others(op, others, other_labels, other_weights):
-        return _loss_of_all(z, labels, weights, metric, margin, tau)
+        return _loss(_loss_of_all, _pairs_of_all, (0,), (z, labels, weights, metric, margin, tau))
     _floats(op, "others", others, ("embeddings", z))
     _checks.dims(op, "others", others.shape, ("M", "D"))
     _checks.columns(op, "others", others.shape, ("embeddings", z.shape))
     _numbers(op, "other_labels", other_labels, ("others", others))
     if other_weights is not None:
         _numbers(op, "other_weights", other_weights, ("others", others))
-    return _loss_across(z, labels, weights, others, other_labels, other_weights, metric, margin, tau)
+    sets = (z, labels, weights, others, other_labels, other_weights, metric, margin, tau)
+    return _loss(_loss_across, _pairs_across, (0, 3), sets)
 
 
 # --------------------------------------------------------------------------------------------------
