@@ -152,7 +152,23 @@ def _differentiable(op, keep=None, backward=None):
     Transformed.backward = staticmethod(backward)
     _refuse_tangents(op, name)
 
+    body = op._init_fn
+
+    class Direct(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *arguments):
+            output = body(*arguments)
+            if keep is not None:
+                keep(ctx, arguments, output)
+            return output
+
+    Direct.backward = staticmethod(backward)
+
     def call(*arguments):
+        if not _watched(arguments):
+            tensors = (a for a in arguments if isinstance(a, Tensor))
+            differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+            return (Direct.apply if differentiated else body)(*arguments)
         # torch.compile sees the operator alone.
         if torch.compiler.is_compiling() or not _transformed():
             return op(*arguments)
@@ -164,6 +180,28 @@ def _differentiable(op, keep=None, backward=None):
 def _transformed():
     """Whether `torch.func` or forward mode is at work."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def _is_plain(tensor):
+    """Whether its memory, on the CPU, holds what it says: no negation put off, no zeros without memory, no subclass."""
+    return type(tensor) in _PLAIN and tensor.is_cpu and not tensor.is_neg() and not tensor._is_zerotensor()
+
+
+def _watched(arguments):
+    """Whether others than autograd are to see the operator: compilers, tracers, transforms, modes, autocast, tensors of
+    other kinds; or a card, whose launches wait for nobody.
+
+    Where not, the operator is left out: one of `torch.library` takes some fifty microseconds, and several times that
+    between kernels that fill the caches with their data."""
+    return (
+        torch.compiler.is_compiling()
+        or _transformed()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._len_torch_function_stack() > 0
+        or torch._C._get_tracing_state() is not None
+        or torch.is_autocast_enabled("cpu")
+        or not all(_is_plain(a) for a in arguments if isinstance(a, Tensor))
+    )
 
 
 _LIBRARY = torch.library.Library("etude", "IMPL")
@@ -329,8 +367,8 @@ def _in(real, sides):
 
 
 def _look_at(sides):
-    """Raises for the first bad number, by the names of Python's arguments. The native call has looked already where there are
-    pairs."""
+    """Raises for the first bad number, by the names of Python's arguments. Where there are pairs the native call looks
+    first."""
     if sides[0][0].is_cuda:
         return
     for side, (of, w) in zip(_SIDES, sides):
@@ -384,51 +422,44 @@ _loss_across = _differentiable(_cross, _keep_cross, _cross_backward)
 
 
 class _Alone(torch.autograd.Function):
-    """The same where autograd alone looks on. An operator of `torch.library` takes several times as long, and all that
-    Python does between two kernels finds the caches full of their data."""
+    """The loss where autograd alone looks on: what it keeps is nobody else's."""
 
     @staticmethod
-    def forward(ctx, body, rows, *arguments):
+    def forward(ctx, body, arguments, *embeddings):
         loss, *gradients = body(*arguments)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*(arguments[i] for i in rows), *gradients)
-        ctx.rows, ctx.count = rows, len(arguments)
+        ctx.save_for_backward(*embeddings, *gradients)
         return loss
 
     @staticmethod
     def backward(ctx, upstream):
-        saved, by = ctx.saved_tensors, [None] * (2 + ctx.count)
-        # Nobody asks again: the kept gradient itself is what is given away.
-        last = not (torch.is_grad_enabled() or torch._C._autograd._get_current_graph_task_keep_graph() or _transformed())
-        for k, i in enumerate(ctx.rows):
-            if upstream is not None and ctx.needs_input_grad[2 + i]:
-                embeddings, gradient = saved[k], saved[len(ctx.rows) + k]
-                kept = last and gradient.dtype == embeddings.dtype
-                by[2 + i] = gradient.mul_(upstream) if kept else _scale(upstream, gradient, embeddings)
-        return tuple(by)
+        saved = ctx.saved_tensors
+        sets = len(saved) // 2
+        if upstream is None:
+            return (None,) * (2 + sets)
+        # Nobody asks again: the kept gradient itself is what is given away, without a copy.
+        last = not (
+            torch.is_grad_enabled()
+            or torch._C._autograd._get_current_graph_task_keep_graph()
+            or _watched((upstream, *saved))
+        )
+
+        def scaled(embeddings, gradient):
+            if not (last and gradient.dtype == embeddings.dtype):
+                return _scale(upstream, gradient, embeddings)
+            return gradient if upstream.item() == 1 else gradient.mul_(upstream)
+
+        needed = ctx.needs_input_grad[2:]
+        return None, None, *(scaled(*of) if n else None for n, of in zip(needed, zip(saved, saved[sets:])))
 
 
-def _loss(operator, body, rows, arguments):
+def _loss(operator, body, arguments, *embeddings):
     """Loss and gradients, the latter where autograd does not keep them."""
     if _watched(arguments):
         return operator(*arguments)
-    if torch.is_grad_enabled() and any(arguments[i].requires_grad for i in rows):
-        return (_Alone.apply(body, rows, *arguments),)
+    if torch.is_grad_enabled() and any(z.requires_grad for z in embeddings):
+        return (_Alone.apply(body, arguments, *embeddings),)
     return body(*arguments)
-
-
-def _watched(arguments):
-    """Whether others than autograd are to see the operator: compilers, tracers, transforms, modes, autocast, subclasses of
-    tensors; or a card, whose launches wait for nobody."""
-    return (
-        torch.compiler.is_compiling()
-        or _transformed()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._len_torch_function_stack() > 0
-        or torch._C._get_tracing_state() is not None
-        or torch.is_autocast_enabled("cpu")
-        or not all(a.is_cpu and type(a) in _PLAIN for a in arguments if isinstance(a, Tensor))
-    )
 
 
 def contrastive_loss(*arguments):
@@ -449,7 +480,7 @@ def _contrastive(op, z, labels, weights, others, other_labels, other_weights, me
         _numbers(op, "weights", weights, ("embeddings", z))
     margin, tau = _checks.real(op, "margin", margin), _checks.real(op, "tau", tau)
     if not _checks.others(op, others, other_labels, other_weights):
-        return _loss(_loss_of_all, _pairs_of_all, (0,), (z, labels, weights, metric, margin, tau))
+        return _loss(_loss_of_all, _pairs_of_all, (z, labels, weights, metric, margin, tau), z)
     _floats(op, "others", others, ("embeddings", z))
     _checks.dims(op, "others", others.shape, ("M", "D"))
     _checks.columns(op, "others", others.shape, ("embeddings", z.shape))
@@ -457,7 +488,7 @@ def _contrastive(op, z, labels, weights, others, other_labels, other_weights, me
     if other_weights is not None:
         _numbers(op, "other_weights", other_weights, ("others", others))
     sets = (z, labels, weights, others, other_labels, other_weights, metric, margin, tau)
-    return _loss(_loss_across, _pairs_across, (0, 3), sets)
+    return _loss(_loss_across, _pairs_across, sets, z, others)
 
 
 # --------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ Each case is written in PyTorch in every form at hand and run eagerly, compiled,
 a card replayed as CUDA graphs; the fastest form of a side is the one timed. Before anything is timed, values and
 gradients of every side are compared with PyTorch's in float64 on the CPU. Sides take turns, round by round, so that a
 slow minute of the machine hits all of them. A case is forward and backward, through autograd, ours included; `step` is
-a whole training step of the network.
+a whole training step of the network. On the CPU the loss stands beside the native call alone, without autograd.
 
 For scale, the loss stands beside two others that are not the same numbers and are marked so: pytorch-metric-learning's
 `ContrastiveLoss` (where it is installed), and a loop over anchors in the manner of Rank-N-Contrast.
@@ -204,6 +204,8 @@ def sides_of(name, case, device, clock):
     run = both_ways(ours, variables, constants)
     check(name, "etude", run(), want)
     sides = {"etude": (*clock.fastest({"operator": run}), True)}
+    if device == "cpu" and len(variables) == len(constants) == 1:
+        sides["native call"] = ("memory kept", native_loss(*variables, *constants), True)
     for side, mode in modes(device).items():
         torch.compiler.reset()
         runs = {}
@@ -217,6 +219,19 @@ def sides_of(name, case, device, clock):
         for side, f in for_scale(variables[0].shape[0]).items():
             sides[side] = (*clock.fastest({"as published": both_ways(f, variables, constants)}), False)
     return sides
+
+
+def native_loss(z, labels):
+    """What `loss.backward()` is around: the call of the native library alone, again into the same memory."""
+    loss, gradient = torch.empty(()), torch.empty_like(z)
+    one = _device.cpu(torch.get_num_threads(), False)
+    z_in, of, value, by_z = ((t.data_ptr(), _device.REAL, t.numel()) for t in (z, labels, loss, gradient))
+
+    def run():
+        one.contrastive(tuple(z.shape), z_in, of, None, 0, MARGIN, 0.0, value, by_z)
+        return loss, gradient
+
+    return run
 
 
 def for_scale(n):

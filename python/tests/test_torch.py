@@ -389,6 +389,48 @@ def test_nothing_is_copied(device, dtype, monkeypatch):
     assert given >= {t.data_ptr() for t in found}
 
 
+def test_a_plain_call_leaves_out_the_operator_and_copies_nothing():
+    make = lambda *shape: normal(*shape, dtype=torch.float32, device="cpu", grad=True)  # noqa: E731
+    z, o, x, weight, bias = make(30, 4), make(20, 4), make(3, 4, 9), make(5, 4, 2), make(5)
+    labels, others = torch.rand(30), torch.rand(20)
+    for f, inputs in (
+        (lambda: etude.contrastive_loss(z, labels), [z]),
+        (lambda: etude.contrastive_loss(z, labels, others=o, other_labels=others), [z, o]),
+        (lambda: etude.pairwise_similarity(z, o), [z, o]),
+        (lambda: etude.conv1d(x, weight, bias), [x, weight, bias]),
+    ):
+        dy = torch.randn_like(f())
+        with torch.profiler.profile() as profile:
+            y = f()
+            plain = torch.autograd.grad(y, inputs, dy)
+        called = {e.name for e in profile.events()}
+        assert not [n for n in called if n.startswith("etude::") or n in ("aten::copy_", "aten::mul")], called
+        with Calls() as calls:  # who looks on sees the operator, and the same bits
+            seen = f()
+            gradients = torch.autograd.grad(seen, inputs, dy)
+        assert any(n.startswith("etude::") for n in calls.names)
+        assert all(map(torch.equal, (y, *plain), (seen, *gradients)))
+
+
+@pytest.mark.parametrize("upstream", [1.0, -0.75])
+def test_the_kept_gradient_is_given_away_where_nobody_asks_again(upstream, monkeypatch):
+    z, labels = normal(30, 4, dtype=torch.float32, device="cpu", grad=True), torch.rand(30)
+    memory, given = _torch._memory, set()
+    monkeypatch.setattr(_torch, "_memory", lambda t: given.add(t.data_ptr()) or memory(t))
+    loss = etude.contrastive_loss(z, labels)
+    dy = torch.tensor(upstream)
+    (first,) = torch.autograd.grad(loss, z, dy, retain_graph=True)
+    want = first.clone()
+    assert first.data_ptr() not in given
+    first.zero_()  # the caller's own
+    batched = torch.autograd.grad(
+        loss, z, torch.stack([dy, 2 * dy]), is_grads_batched=True, retain_graph=True
+    )
+    assert torch.equal(batched[0], torch.stack([want, 2 * want]))
+    loss.backward(dy)
+    assert z.grad.data_ptr() in given and torch.equal(z.grad, want)
+
+
 def test_memory_stays_of_the_embeddings_size():
     """No matrix of pairs, and no copy: the process grows by less than one more pair of gradients."""
     resource = pytest.importorskip("resource")
@@ -761,6 +803,12 @@ def test_tensors_that_are_not_aligned():
 def test_lazily_negated_tensors():
     z = torch.complex(Z, -Z).conj().imag
     assert z.is_neg() and torch.equal(etude.pairwise_similarity(z, Z), etude.pairwise_similarity(Z, Z))
+    z, labels = torch._neg_view(-Z), torch.rand(len(Z))  # contiguous
+    assert torch.equal(etude.contrastive_loss(z, labels), etude.contrastive_loss(Z, labels))
+    assert torch.equal(etude.pairwise_similarity(z, Z), etude.pairwise_similarity(Z, Z))
+    zeros = torch._efficientzerotensor(len(Z), len(Z))  # they have no memory
+    for gradient in etude.pairwise_similarity_backward(zeros, Z, Z):
+        assert torch.equal(gradient, torch.zeros_like(Z))
 
 
 @pytest.mark.parametrize("device,dtype", ON)
