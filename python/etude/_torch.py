@@ -183,8 +183,15 @@ def _transformed():
 
 
 def _is_plain(tensor):
-    """Whether its memory, on the CPU, holds what it says: no negation put off, no zeros without memory, no subclass."""
-    return type(tensor) in _PLAIN and tensor.is_cpu and not tensor.is_neg() and not tensor._is_zerotensor()
+    """Whether its memory, on the CPU, holds what it says: no negation put off, no zeros without memory, no subclass, no
+    batch of those that `is_grads_batched` makes without a transform of `torch.func`."""
+    return (
+        type(tensor) in _PLAIN
+        and tensor.is_cpu
+        and not tensor.is_neg()
+        and not tensor._is_zerotensor()
+        and not torch._C._functorch.is_legacy_batchedtensor(tensor)
+    )
 
 
 def _watched(arguments):
