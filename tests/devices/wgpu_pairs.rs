@@ -230,6 +230,43 @@ fn many_rows_are_one_slice() {
     }
 }
 
+/// Rows about a centre for each label: tiles of some labels are beyond their margin, of others within, and a quarter is masked and
+/// holds anything. Enough of them that tiles have bounds.
+#[test]
+fn closed_tiles_have_no_pair_that_counts() {
+    let (device, d) = (gpu::wgpu(), 16);
+    let set = |seed, n: usize| {
+        let (centres, noise) = (normal(9, 5 * d), normal(seed, n * d));
+        let label = |i: usize| i * 7 % 5;
+        let masked = |i: usize| i % 4 == 3;
+        let rows = (0..n * d).map(|e| match e / d {
+            i if masked(i) => [f64::NAN, 1e30][i / 4 % 2],
+            i => 0.4 * centres[label(i) * d + e % d] + 0.05 * noise[e],
+        });
+        let labels = (0..n).map(|i| if masked(i) { [f64::NAN, -1.0][i / 4 % 2] } else { label(i) as f64 });
+        let weights = (0..n).map(|i| if masked(i) { 0.0 } else { 1.0 + (i % 3) as f64 });
+        [
+            Input::real(&[n, d], rounded(rows), Role::Grad),
+            Input::real(&[n], labels.collect(), Role::Constant),
+            Input::real(&[n], weights.collect(), Role::Constant),
+        ]
+    };
+    for (metric, margin) in [(Metric::Euclidean, 0.3), (Metric::Euclidean, 1.0), (Metric::Cosine, 0.4)] {
+        let opts = ContrastiveOptions { metric, margin, ..Default::default() };
+        let all = Case::new("contrastive", "all", set(1, 2100).to_vec(), move |g, v| {
+            contrastive(g, v[0], Labels::weighted(v[1], v[2]), opts)
+        });
+        let sets = [set(2, 1100), set(3, 2100)].concat();
+        let cross = Case::new("contrastive", "cross", sets, move |g, v| {
+            contrastive_cross(g, v[0], Labels::weighted(v[1], v[2]), v[3], Labels::weighted(v[4], v[5]), opts)
+        });
+        for case in [all, cross] {
+            let (e, at) = case.parity(&device).unwrap();
+            assert!(e <= 1e-5, "{metric:?} {margin} {}: {e:e} at {at}", case.name);
+        }
+    }
+}
+
 /// Exactly what the CPU gives, ties too, where every similarity is a whole number.
 #[test]
 fn top_k_are_the_cpus() {
