@@ -19,11 +19,11 @@
 //! [`Precision::Exact`](crate::kernel::Precision).
 //!
 //! **Error.** Against f64, at most `1e-6 · max|x| · Σ|w|` over all taps and channels of an output, those on padding too: a tile
-//! errs by all that it is made of, so that an output that sees zeros alone is only nearly 0. That is of sixteen terms and more: of
-//! fewer no shape takes tiles. In the norm, 3 to 10e-7 where the plain f32 sum has 1 to 5e-7. Of the weight's gradient the same
-//! with `dy` for `w`. Tests hold both on random values, on some with a large mean, of alternating signs, and with one channel far
-//! above the others. Weights are transformed in f64 and rounded once; so are the sums of the weight's gradient. What is no number
-//! shows in all outputs of the tiles that see it, never in fewer than it should.
+//! errs by all that it is made of, so that an output that sees zeros alone is only nearly 0. That is of sixteen terms and more:
+//! of fewer no shape takes tiles. In the norm, 3 to 10e-7 where the plain f32 sum has 1 to 5e-7. Of the weight's gradient the
+//! same with `dy` for `w`. Tests hold both on random values, on some with a large mean, of alternating signs, and with one
+//! channel far above the others. Weights are transformed in f64 and rounded once; so are the sums of the weight's gradient. What
+//! is no number shows in all outputs of the tiles that see it, never in fewer than it should.
 //!
 //! **Layout.** Channels are lanes: blocks of tiles become `[point][tile][channel]`, sixteen channels a vector, by transposition
 //! and plain vector arithmetic; a register-blocked product for each point follows ([`product`]), a panel of channels at a time,
