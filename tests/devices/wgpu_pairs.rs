@@ -230,8 +230,8 @@ fn many_rows_are_one_slice() {
     }
 }
 
-/// Rows about a centre for each label: tiles of some labels are beyond their margin, of others within, and a quarter is masked and
-/// holds anything. Enough of them that tiles have bounds.
+/// Rows about a centre for each label: tiles of some labels are beyond their margin, of others within, and a quarter is masked
+/// and holds anything. Enough of them that tiles have bounds.
 #[test]
 fn closed_tiles_have_no_pair_that_counts() {
     let (device, d) = (gpu::wgpu(), 16);
