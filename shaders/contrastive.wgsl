@@ -200,8 +200,8 @@ fn counted(v: f32) -> bool {
     return (bits < 0x7f800000u) | (bits == 0x80000000u);
 }
 
-// Whether rows are copied in the order of their labels: not where the comparisons, each row of a side with each, would take
-// longer than a tenth of the pairs do.
+// Whether rows are copied in the order of their labels: not where the comparisons, each row of a side with each, would weigh
+// beside the pairs.
 fn sorted() -> bool {
     let fewest = select(min(p.n, p.m), p.n, p.m == 0u);
     return SORT_COST * f32(max(p.n, p.m)) <= f32(fewest) * f32(d);

@@ -64,18 +64,20 @@ fn contrastive_$(
     var weight = 1.0;
     // A masked row may hold anything.
     var masked = false;
-    var bad = cut_short(p.n + p.m);
+    var bad = false;
     if there {
         weight = weight_$(side, i);
         masked = weighted != 0u && weight == 0.0;
-        bad = bad || !(counted(weight) && counted(label_$(side, i)));
+        bad = !(counted(weight) && counted(label_$(side, i)));
         for (var q = thread % LANES; q < row_quads(); q += LANES) {
             let given = quad_$(side, i, 4u * q);
             bad = bad || !(is_finite(given.x) && is_finite(given.y) && is_finite(given.z) && is_finite(given.w));
             part_$[rows_from() + place * row_quads() + q] = select(given * inverse, vec4<f32>(), masked);
         }
     }
-    let unsound = row_sum(thread, LANES, f32(u32(bad && !masked)));
+    // Were the labels not all compared, the places would be none, of masked rows too.
+    let cut = cut_short(p.n + p.m);
+    let unsound = row_sum(thread, LANES, f32(u32(cut || (bad && !masked))));
     if there && thread % LANES == 0u {
         let known = select(select(inverse, 0.0, masked), -1.0, unsound > 0.0);
         part_$[FACTS + place] = vec4<f32>(label_$(side, i), weight, known, f32(i));

@@ -11,6 +11,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod dispatch;
+mod fetch;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
@@ -20,6 +21,7 @@ mod vector;
 pub use arrays::Portable;
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Pair;
+pub use fetch::{fetch, fetch_second, fetch_to_write};
 #[cfg(target_arch = "aarch64")]
 pub use neon::Quad;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]

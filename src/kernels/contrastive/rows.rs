@@ -54,7 +54,7 @@ fn all_cost(p: &Params, stored: Elem) -> Cost {
     let ContrastiveParams { n, d, .. } = p.get();
     let (n, d) = (n as usize, d as usize);
     let flops = (n * n.saturating_sub(1) / 2).saturating_mul(7 * d + 8);
-    Cost { flops: flops as u64, cpu_flops: flops as u64, bytes: bytes(stored, n * d, n * d + n + 1) }
+    Cost { bytes: bytes(stored, n * d, n * d + n + 1), ..Cost::new(flops, 0) }
 }
 
 /// Threads of a block of the CUDA twin of [`HALVES`].
@@ -135,11 +135,7 @@ fn cross_cost(p: &Params, stored: Elem) -> Cost {
     let ContrastiveParams { n, m, d, .. } = p.get();
     let (n, m, d) = (n as usize, m as usize, d as usize);
     let flops = (n * m).saturating_mul(7 * d + 8);
-    Cost {
-        flops: flops as u64,
-        cpu_flops: flops as u64,
-        bytes: bytes(stored, (n + m) * d, (n + m) * (d + 1) + 1),
-    }
+    Cost { bytes: bytes(stored, (n + m) * d, (n + m) * (d + 1) + 1), ..Cost::new(flops, 0) }
 }
 
 /// The kernels of this stem.

@@ -3,14 +3,14 @@
 use super::plan::{Plan, Run, Side, panel, stride, vectors};
 use super::planes::{Window, gather, scatter};
 use super::points::{MOST, kernel_matrix};
-use super::product::{DEPTH, PANEL, Product, fetch_to_write, product};
+use super::product::{DEPTH, PANEL, Product, product};
 use super::transform::{Walk, input, output};
 use crate::dispatch;
 use crate::kernel::{Args, Work, with_scratch};
 use crate::kernels::conv::geometry::Geometry;
 use crate::kernels::conv::scratch::split;
 use crate::kernels::conv::shared::Shared;
-use crate::simd::{F32x16, LANES, Simd};
+use crate::simd::{F32x16, LANES, Simd, fetch_to_write};
 use std::ops::Range;
 
 /// Terms of a product that take long enough for lines to be fetched meanwhile.

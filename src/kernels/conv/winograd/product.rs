@@ -1,6 +1,6 @@
 //! The inner loop: a small matrix product, register-blocked after Goto and van de Geijn (2008).
 
-use crate::simd::{F32x16, LANES};
+use crate::simd::{F32x16, LANES, fetch_second, fetch_to_write};
 
 /// Vectors of a panel at most: the columns that [`product`] takes at once.
 pub const PANEL: usize = 4;
@@ -21,30 +21,6 @@ pub struct Product {
     pub c_row: usize,
     /// Adds to what `c` holds.
     pub add: bool,
-}
-
-/// Asks for a cache line to be brought to the second-level cache. Any address will do.
-#[inline(always)]
-fn fetch(p: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, which reads nothing.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(p.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = p;
-}
-
-/// Asks for a cache line that is going to be written. Any address will do.
-#[inline(always)]
-pub fn fetch_to_write(p: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, which reads nothing.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(p.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = p;
 }
 
 /// Computes `columns` vectors of each row, at most [`PANEL`].
@@ -147,7 +123,7 @@ unsafe fn tile<V: F32x16, const R: usize, const N: usize>(
             }
             // Narrower panels have less to bring, and no time for it.
             if V::WIDE && N == PANEL {
-                fetch(ahead);
+                fetch_second(ahead);
                 ahead = ahead.wrapping_add(LANES);
             }
             a = a.add(s.a_k);

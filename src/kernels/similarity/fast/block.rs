@@ -1,6 +1,6 @@
 //! A block of sums in registers, which all else is made of.
 
-use crate::simd::{F32x16, LANES};
+use crate::simd::{F32x16, LANES, fetch};
 
 /// Columns of a panel: rows of the other side, or features, that lie beside each other.
 pub const PANEL: usize = 32;
@@ -97,17 +97,4 @@ unsafe fn some<V: F32x16, const DIFFERENCE: bool, const R: usize, const C: usize
         }
         sums
     }
-}
-
-/// Asks for a cache line; the address may be any.
-#[inline(always)]
-pub fn fetch(at: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: part of every x86-64 processor; what cannot be read is not.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(at.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
 }

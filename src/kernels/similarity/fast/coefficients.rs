@@ -1,12 +1,11 @@
 //! Coefficients of a slab of pairs: `g_ij = dy_ij / ‖a_i − b_j‖` of Euclidean ones.
 
-use super::block::fetch;
 use super::near::squared_f64;
 use super::sides::Sides;
 use super::sweep::{At, Take, sweep};
 use crate::dispatch;
 use crate::kernels::pairs::{Aligned, Lanes, padded};
-use crate::simd::LANES;
+use crate::simd::{LANES, fetch};
 
 /// Pairs whose squared distance is below this share of their squared norms have a gradient of their own, in f64: in the
 /// difference of two sums it would be lost.

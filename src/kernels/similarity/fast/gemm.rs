@@ -1,8 +1,8 @@
 //! `out_r += Σ_k g_rk·rows_k`, which gradients are made of.
 
-use super::block::{FEW_ROWS, NARROW_ROWS, PANEL, WIDE_ROWS, block, block_rows, fetch};
+use super::block::{FEW_ROWS, NARROW_ROWS, PANEL, WIDE_ROWS, block, block_rows};
 use super::pack::turn_tile;
-use crate::simd::{F32x16, LANES, Simd};
+use crate::simd::{F32x16, LANES, Simd, fetch};
 
 /// Terms that are taken at once: so many rows of all panels stay in the second cache while blocks of coefficients go by.
 pub const TERMS: usize = 512;

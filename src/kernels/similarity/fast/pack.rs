@@ -1,8 +1,7 @@
 //! Rows and coefficients as blocks read them.
 
-use super::block::fetch;
 use crate::kernels::conv::transpose::transpose16;
-use crate::simd::{LANES, Simd};
+use crate::simd::{LANES, Simd, fetch};
 
 /// Elements of a row, and rows, that are fetched ahead.
 const AHEAD: usize = 4 * LANES;

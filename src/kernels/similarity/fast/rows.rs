@@ -1,11 +1,11 @@
 //! Rows as products want them: as given, at norm 1, or about a centre; side by side or in panels.
 
-use super::block::{PANEL, fetch};
+use super::block::PANEL;
 use super::pack::pack_rows;
 use crate::dispatch;
 use crate::kernel::{Work, with_scratch};
 use crate::kernels::pairs::padded;
-use crate::simd::{F32x16, LANES, Simd};
+use crate::simd::{F32x16, LANES, Simd, fetch};
 
 /// What is made of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
