@@ -102,8 +102,13 @@ fn translate(source: &Source) -> String {
             out += &text[done..start.len()];
             out += &format!("{ty}* const {name} = etude_on_cpu::dynamic_shared<{ty}>();");
         } else {
-            out += &text[done..=end];
-            out += &format!(" ETUDE_ON_CPU_POISON({name})");
+            // One for each set of blocks: `T name_of[SETS][..]`.
+            let named = at + "__shared__".len() + head.rfind(name).unwrap_or_default() + name.len();
+            out += &format!(
+                "{}_of[etude_on_cpu::SETS]{} auto& {name} = {name}_of[etude_on_cpu::set]; ETUDE_ON_CPU_POISON({name})",
+                &text[done..named],
+                &text[named..=end]
+            );
         }
         done = end + 1;
     }

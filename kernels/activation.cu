@@ -21,7 +21,7 @@ struct ActivationParams {
 // y = f(x), for this thread's four elements.
 template <typename F> __device__ inline void map(const float* __restrict__ x, float* __restrict__ y, unsigned n, F f) {
     const size_t i = static_cast<size_t>(blockIdx.x) * SPAN + 4 * threadIdx.x;
-    if (aligned16(x, y) && i + 4 <= n) {
+    if (is_aligned<16>(x, y) && i + 4 <= n) {
         const float4 v = at4(x, i);
         at4(y, i) = make_float4(f(v.x), f(v.y), f(v.z), f(v.w));
     } else {
@@ -33,7 +33,7 @@ template <typename F> __device__ inline void map(const float* __restrict__ x, fl
 template <typename F>
 __device__ inline void map2(const float* __restrict__ x, const float* __restrict__ dy, float* __restrict__ dx, unsigned n, F f) {
     const size_t i = static_cast<size_t>(blockIdx.x) * SPAN + 4 * threadIdx.x;
-    if (aligned16(x, dy, dx) && i + 4 <= n) {
+    if (is_aligned<16>(x, dy, dx) && i + 4 <= n) {
         const float4 v = at4(x, i), d = at4(dy, i);
         at4(dx, i) = make_float4(f(v.x, d.x), f(v.y, d.y), f(v.z, d.z), f(v.w, d.w));
     } else {

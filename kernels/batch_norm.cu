@@ -117,7 +117,7 @@ template <int V> __device__ inline Walk walk(BatchNormParams p) {
 
 // Whether quads are read: by all of a launch or by none.
 template <class... T> __device__ inline bool by_quads(BatchNormParams p, const T*... buffers) {
-    return p.inner >= LINE && p.inner % 4 == 0 && aligned16(buffers...);
+    return p.inner >= LINE && p.inner % 4 == 0 && is_aligned<16>(buffers...);
 }
 
 template <int V> __device__ inline void load(float* v, const float* from) {
@@ -313,8 +313,8 @@ __device__ void sums(const Walk& w, const float* __restrict__ x, const float* __
     alone = channel_sum(w, p, alone);
     if (w.leads) {
         float* to = part + 2 * (static_cast<size_t>(w.first + w.c) * splits(p) + w.i);
-        to[0] = with_x;
-        to[1] = alone;
+        __stcg(to, with_x);
+        __stcg(to + 1, alone);
     }
 }
 

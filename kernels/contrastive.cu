@@ -127,7 +127,7 @@ __device__ inline double share_of(const ContrastiveParams& p, double total) { re
 __device__ inline void put_loss(double mine, bool sound, float* part, unsigned at, unsigned parts, double scale, float* loss,
                                 unsigned* ticket) {
     const double sum = block_sum_f64(sound ? mine : __int_as_float(0x7fc00000)).all;
-    if (threadIdx.x == 0) part[at] = static_cast<float>(sum);
+    if (threadIdx.x == 0) __stcg(part + at, static_cast<float>(sum));
     if (!last_block(ticket)) return;
     double total = 0.0;
     for (unsigned b = threadIdx.x; b < parts; b += blockDim.x) total += __ldcg(part + b);

@@ -191,7 +191,7 @@ template <int AXES> struct Product {
 };
 
 __device__ inline void load4(float (&to)[4], const float* from) {
-    const float4 v = *reinterpret_cast<const float4*>(from);
+    const float4 v = *as<const float4>(from);
     to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
 }
 

@@ -76,7 +76,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
                         float* __restrict__ embedding, ConvBlockParams p) {
     __shared__ float4 rows[WARPS][QUADS];
     const unsigned block = blockIdx.x / p.cout, c = blockIdx.x % p.cout, quad = threadIdx.x % QUADS, warp = threadIdx.x / 32;
-    const bool aligned = aligned16(y);
+    const bool aligned = is_aligned<16>(y);
     const float scale = norm[c], shift = norm[p.cout + c];
     const int live = live_of(p, block, quad);
     unsigned frames[4];
@@ -133,7 +133,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
     __shared__ float sums[WARPS * 2];
     const unsigned block = blockIdx.x / p.cout, c = blockIdx.x % p.cout, quad = threadIdx.x % QUADS,
                    blocks = over(p.batch, LANES);
-    const bool aligned = aligned16(y, da);
+    const bool aligned = is_aligned<16>(y, da);
     const float scale = norm[c], shift = norm[p.cout + c], mean = norm[2 * p.cout + c];
     const int live = live_of(p, block, quad);
     unsigned frames[4];
@@ -170,7 +170,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
         float sum = 0.0f;
 #pragma unroll
         for (unsigned w = 0; w < WARPS; ++w) sum += sums[w * 2 + threadIdx.x];
-        part[(static_cast<size_t>(threadIdx.x) * p.cout + c) * blocks + block] = sum;
+        __stcg(part + (static_cast<size_t>(threadIdx.x) * p.cout + c) * blocks + block, sum);
     }
     if (last_block(ticket))
         norm_bwd(part, blocks, norm, dgamma, dbeta, back, p.cout, static_cast<float>(p.batch) * static_cast<float>(p.tout));

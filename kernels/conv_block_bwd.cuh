@@ -50,7 +50,7 @@ __device__ inline void copy_constants(float4* to, const float* __restrict__ back
     for (unsigned q = threadIdx.x; q < count * CONSTANTS; q += BLOCK) {
         const unsigned c = c0 + q / CONSTANTS, e = q % CONSTANTS;
         const bool there = c < cout && (e < 3 || e == 4 || e == 5);
-        copy_async4(reinterpret_cast<float*>(to) + q, back + (there ? e * cout + c : 0), there);
+        copy_async4(as<float>(to) + q, back + (there ? e * cout + c : 0), there);
     }
 }
 
@@ -131,7 +131,7 @@ __device__ __forceinline__ void add_shares(float (&acc)[TAPS][4], float* sums, c
         float4 sum = shared[q];
 #pragma unroll
         for (unsigned w = 1; w < WARPS; ++w) add_product(sum, 1.0f, shared[w * TAPS * pairs + q]);
-        put_line(sums + static_cast<size_t>(q) * 4, sum, part_aligned);
+        hand_on_line(sums + static_cast<size_t>(q) * 4, sum, part_aligned);
     }
 }
 
@@ -191,7 +191,7 @@ __device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, f
                    per_block = over_power(p.tout, d.spots);
     const unsigned dy_count = 4 * d.quads * dy_row, a_count = d.ins * a_row;
     const float a_inverse = inverse_of(a_row), taps_inverse = inverse_of(d.taps);
-    const bool aligned = aligned16(in.da, in.y), x_aligned = aligned16(in.x);
+    const bool aligned = is_aligned<16>(in.da, in.y), x_aligned = is_aligned<16>(in.x);
     float4* dys = shared;
     float4* as = shared + 4 * d.quads * dy_pitch;
     float4* constants = as + d.ins * a_pitch;
@@ -260,7 +260,7 @@ __device__ inline void dw_tile(unsigned number, const Inputs& in, float* part, f
     }
     // 4. The sums of the shares.
     float* sums = part + static_cast<size_t>(tile) * d.slices * d.weights * 4;
-    const bool part_aligned = aligned16(part);
+    const bool part_aligned = is_aligned<16>(part);
     add_shares<TAPS>(acc, sums + static_cast<size_t>(slice) * d.weights * 4, d, shared, part_aligned);
     if (!last_block(ticket + tile, d.slices)) return;
     // 5. The sum over slices.
@@ -398,7 +398,7 @@ __device__ inline void dx_tile(unsigned number, const Inputs& in, const float* _
     const unsigned dy_row = d.reach * QUADS;
     const float inverse = inverse_of(dy_row), taps_inverse = inverse_of(d.taps);
     const int live = live_of(p, block, quad);
-    const bool aligned = aligned16(in.da, in.y), x_aligned = aligned16(in.x), put_aligned = aligned16(da_in);
+    const bool aligned = is_aligned<16>(in.da, in.y), x_aligned = is_aligned<16>(in.x), put_aligned = is_aligned<16>(da_in);
     float4* ws = shared + d.channels * dy_row;
     float4* constants = ws + d.channels * d.taps * RES * d.groups;
     float4 acc[RES][4];
@@ -425,7 +425,7 @@ __device__ inline void dx_tile(unsigned number, const Inputs& in, const float* _
                 const unsigned c = quotient(q / RES, taps_inverse), m = q / RES - c * d.taps,
                                tap = r0 + q % RES + p.stride * (m0 + m);
                 const bool there = tap < p.k && i < p.cin;
-                copy_async4(reinterpret_cast<float*>(ws) + q * wide + rest(threadIdx.x, wide),
+                copy_async4(as<float>(ws) + q * wide + rest(threadIdx.x, wide),
                             weight + (there ? (static_cast<size_t>(c0 + c) * p.cin + i) * p.k + tap : 0), there);
             }
             copy_commit();
@@ -473,7 +473,7 @@ __device__ inline void dx_tile(unsigned number, const Inputs& in, const float* _
     const float* of = sums + c / 4 * warps * 8 + what * 4 + c % 4;
     float sum = 0.0f;
     for (unsigned w = 0; w < warps; ++w) sum += of[w * 8];
-    part[static_cast<size_t>(what * p.cin + i0 + c) * parts + at_part] = sum;
+    __stcg(part + static_cast<size_t>(what * p.cin + i0 + c) * parts + at_part, sum);
 }
 
 } // namespace

@@ -73,9 +73,9 @@ __device__ __forceinline__ void put_statistics(const float4 (&acc)[PER], float* 
         const float d = of[w * 2 * PER] - mean;
         squares += of[w * 2 * PER + PER] + count_of(w) * d * d;
     }
-    part[static_cast<size_t>(c) * parts + at_part] = mean;
-    part[static_cast<size_t>(p.cout + c) * parts + at_part] = squares;
-    if (c == 0) part[static_cast<size_t>(2 * p.cout) * parts + at_part] = n;
+    __stcg(part + static_cast<size_t>(c) * parts + at_part, mean);
+    __stcg(part + static_cast<size_t>(p.cout + c) * parts + at_part, squares);
+    if (c == 0) __stcg(part + static_cast<size_t>(2 * p.cout) * parts + at_part, n);
 }
 
 // A tile of y, and its sums. PER channels a thread, TAPS taps a run, known to be the kernel's own unless 8.
@@ -90,9 +90,9 @@ __device__ inline void fwd_tile(const float* __restrict__ x, const float* __rest
     const unsigned quad = threadIdx.x % QUADS, row = rest(threadIdx.x / QUADS, f.rows),
                    group = halved(threadIdx.x / QUADS, f.rows);
     const unsigned t0 = tile * f.rows, t = t0 + row, wide = f.groups * PER;
-    const bool aligned = aligned16(x), put_aligned = aligned16(y);
+    const bool aligned = is_aligned<16>(x), put_aligned = is_aligned<16>(y);
     float4* norms = shared + f.channels * f.reach * QUADS;
-    float* ws = reinterpret_cast<float*>(norms + f.channels);
+    float* ws = as<float>(norms + f.channels);
     float4 acc[PER];
 #pragma unroll
     for (unsigned e = 0; e < PER; ++e) acc[e] = zero4();
@@ -137,7 +137,7 @@ __device__ inline void fwd_tile(const float* __restrict__ x, const float* __rest
             __syncthreads();
             // 3. Their products.
             const float4* in = shared + row * f.step * QUADS + quad;
-            const float4* w4 = reinterpret_cast<const float4*>(ws + group * PER);
+            const float4* w4 = as<const float4>(ws + group * PER);
             for (unsigned i = 0; i < ni; ++i) {
 #pragma unroll
                 for (unsigned tap = 0; tap < TAPS; ++tap) {

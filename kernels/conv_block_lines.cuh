@@ -67,21 +67,30 @@ __device__ inline float4 zero4() { return make_float4(0.0f, 0.0f, 0.0f, 0.0f); }
 
 // Four samples of a line. A window may start at any float.
 __device__ inline float4 line(const float* from, bool aligned) {
-    if (aligned) return *reinterpret_cast<const float4*>(from);
+    if (aligned) return *as<const float4>(from);
     return make_float4(from[0], from[1], from[2], from[3]);
 }
 
 // As line, of what this launch wrote.
 __device__ inline float4 written_line(const float* from, bool aligned) {
-    if (aligned) return __ldcg(reinterpret_cast<const float4*>(from));
+    if (aligned) return __ldcg(as<const float4>(from));
     return make_float4(__ldcg(from), __ldcg(from + 1), __ldcg(from + 2), __ldcg(from + 3));
 }
 
 __device__ inline void put_line(float* to, float4 v, bool aligned) {
     if (aligned) {
-        *reinterpret_cast<float4*>(to) = v;
+        *as<float4>(to) = v;
     } else {
         to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
+    }
+}
+
+// As put_line, for written_line in another block.
+__device__ inline void hand_on_line(float* to, float4 v, bool aligned) {
+    if (aligned) {
+        __stcg(as<float4>(to), v);
+    } else {
+        __stcg(to, v.x), __stcg(to + 1, v.y), __stcg(to + 2, v.z), __stcg(to + 3, v.w);
     }
 }
 
@@ -159,7 +168,7 @@ struct Run {
 __device__ inline void copy_norm(float4* to, const float* __restrict__ norm, unsigned i0, unsigned count, ConvBlockParams p) {
     for (unsigned q = threadIdx.x; p.affine && q < 2 * count; q += BLOCK) {
         const unsigned i = i0 + q / 2;
-        copy_async4(reinterpret_cast<float*>(to) + q / 2 * 4 + q % 2, norm + (i < p.cin ? q % 2 * p.cin + i : 0), i < p.cin);
+        copy_async4(as<float>(to) + q / 2 * 4 + q % 2, norm + (i < p.cin ? q % 2 * p.cin + i : 0), i < p.cin);
     }
 }
 

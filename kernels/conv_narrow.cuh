@@ -197,8 +197,8 @@ __device__ inline void narrow_tile(const Conv<AXES>& c, unsigned shares, float4*
     const Taps<BACKWARD, AXES> taps(c);
     const unsigned terms = inner * taps.seen, run = div_up(terms, shares * BATCH) * BATCH, padded = shares * run;
     const unsigned slots = div_up(BACKWARD ? (inner + 1) * taps.each : padded, 4) * 4;
-    float* const weights = reinterpret_cast<float*>(room);
-    Reach<AXES>* const reaches = reinterpret_cast<Reach<AXES>*>(weights + slots * ROWS);
+    float* const weights = as<float>(room);
+    Reach<AXES>* const reaches = as<Reach<AXES>>(weights + slots * ROWS);
     stage_slots<BACKWARD, ROWS>(c, taps, weights, weight, slots, group, channel);
     copy_commit();
     tell_reaches<BACKWARD>(c, taps, reaches, terms, padded);
@@ -253,7 +253,7 @@ __device__ inline void narrow_tile(const Conv<AXES>& c, unsigned shares, float4*
         return;
     }
     // A thread adds up some rows of its place.
-    float* const merge = reinterpret_cast<float*>(reaches + padded);
+    float* const merge = as<float>(reaches + padded);
 #pragma unroll
     for (unsigned r = 0; r < ROWS; ++r) merge[(share * ROWS + r) * width + lane] = sums[0][r];
     __syncthreads();

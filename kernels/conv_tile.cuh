@@ -18,11 +18,11 @@ template <int N> __device__ inline void store(float* to, const unsigned* where, 
     static_assert(N == 2 || N == 4, "a vector");
     float* const at = to + static_cast<unsigned>(where[0] + offset);
     const bool together = where[N - 1] != NOWHERE && where[N - 1] - where[0] == N - 1;
-    if (together && reinterpret_cast<size_t>(at) % (4 * N) == 0) {
+    if (together && is_aligned<4 * N>(at)) {
         if constexpr (N == 4) {
-            *reinterpret_cast<float4*>(at) = make_float4(v[0], v[1], v[2], v[3]);
+            *as<float4>(at) = make_float4(v[0], v[1], v[2], v[3]);
         } else {
-            *reinterpret_cast<float2*>(at) = make_float2(v[0], v[1]);
+            *as<float2>(at) = make_float2(v[0], v[1]);
         }
         return;
     }
@@ -215,7 +215,7 @@ template <bool BACKWARD, int AXES>
 __device__ inline void convolve(const Conv<AXES>& c, float4* room, const float* source, const float* weight, const float* bias,
                                 float* result) {
     __shared__ Tables<AXES> tables;
-    float* const floats = reinterpret_cast<float*>(room);
+    float* const floats = as<float>(room);
     const unsigned rows = BACKWARD ? c.cin : c.cout;
     if (narrow<BACKWARD>(c)) {
         if (rows == 1) {

@@ -196,7 +196,7 @@ __device__ inline void weight_tile(const Conv<AXES>& c, float* room, const float
     if (thread / T::MEMBERS == 0) {
         float* const to = c.splits > 1 ? part + split * weights : dw;
         sums.each([&](unsigned row, unsigned column, float& v) {
-            if (channel + row < c.cout && term + column < terms) to[base + row * terms + column] = v;
+            if (channel + row < c.cout && term + column < terms) __stcg(to + base + row * terms + column, v);
         });
     }
     if (c.splits == 1) {
@@ -295,8 +295,8 @@ __device__ inline void few_weights(const Conv<AXES>& c, float4* room, const floa
     const unsigned tile = own * members + warp % members, share = warp / members;
     if (tile < tiles) few_products(sums, c, x, dy, tile, split, share, shares);
     halve<FEW_SUMS / 2>(sums);
-    float* const floats = reinterpret_cast<float*>(room);
-    *reinterpret_cast<float2*>(floats + warp * FEW_SUMS + 2 * lane) = make_float2(sums[0], sums[1]);
+    float* const floats = as<float>(room);
+    *as<float2>(floats + warp * FEW_SUMS + 2 * lane) = make_float2(sums[0], sums[1]);
     __syncthreads();
 
     // Element e of the block's sums: of all shares, and where it is in dw.
@@ -306,12 +306,12 @@ __device__ inline void few_weights(const Conv<AXES>& c, float4* room, const floa
         const unsigned row = of / across % down * FEW + e / FEW % FEW, column = of % across * FEW + e % FEW;
         if (group < c.groups && row < c.cout && column < terms) dw[(group * c.cout + row) * terms + column] = v;
     };
-    float* const parts = reinterpret_cast<float*>((reinterpret_cast<size_t>(part) + 15) / 16 * 16) + own * elements;
+    float* const parts = align16(part) + own * elements;
     if (thread < elements) {
         float sum = floats[thread];
         for (unsigned s = 1; s < shares; ++s) sum += floats[s * elements + thread];
         if (c.splits > 1) {
-            parts[static_cast<size_t>(split) * owners * elements + thread] = sum;
+            __stcg(parts + static_cast<size_t>(split) * owners * elements + thread, sum);
         } else {
             write(thread, sum);
         }
@@ -333,7 +333,7 @@ __device__ inline void few_weights(const Conv<AXES>& c, float4* room, const floa
             const unsigned from = s + i * teams;
             v[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
             if (from < c.splits)
-                v[i] = __ldcg(reinterpret_cast<const float4*>(parts + static_cast<size_t>(from) * owners * elements) + quad);
+                v[i] = __ldcg(as<const float4>(parts + static_cast<size_t>(from) * owners * elements) + quad);
         }
 #pragma unroll
         for (unsigned i = 0; i < READS; ++i) sum[0] += v[i].x, sum[1] += v[i].y, sum[2] += v[i].z, sum[3] += v[i].w;
@@ -351,7 +351,7 @@ __device__ inline void few_weights(const Conv<AXES>& c, float4* room, const floa
 template <int AXES>
 __device__ inline void weight_gradient(const Conv<AXES>& c, float4* room, const float* x, const float* dy, float* part, float* dw,
                                        unsigned* ticket) {
-    float* const floats = reinterpret_cast<float*>(room);
+    float* const floats = as<float>(room);
     if (c.cout <= 16) {
         few_weights(c, room, x, dy, part, dw, ticket);
     } else if (c.tf32) {
@@ -366,7 +366,7 @@ template <int AXES> __device__ inline void bias_gradient(const Conv<AXES>& c, co
     const unsigned channels = c.groups * c.cout, channel = block_number(), outputs = c.outputs();
     if (channel >= channels) return;
     // 16 bytes at a time where planes allow.
-    const bool wide = outputs % 4 == 0 && reinterpret_cast<size_t>(dy) % 16 == 0;
+    const bool wide = outputs % 4 == 0 && is_aligned<16>(dy);
     const unsigned plane = wide ? outputs / 4 : outputs;
     const unsigned samples = BIAS_THREADS / plane, rest = BIAS_THREADS % plane;
     float sum = 0.0f;
@@ -375,7 +375,7 @@ template <int AXES> __device__ inline void bias_gradient(const Conv<AXES>& c, co
     while (sample < c.batch) {
         const size_t from = static_cast<size_t>(sample * channels + channel) * plane + at;
         if (wide) {
-            const float4 v = reinterpret_cast<const float4*>(dy)[from];
+            const float4 v = as<const float4>(dy)[from];
             sum += (v.x + v.y) + (v.z + v.w);
         } else {
             sum += dy[from];

@@ -26,10 +26,10 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
     const unsigned quad = blockIdx.x * BLOCK + threadIdx.x, first = 4 * quad;
     if (first >= p.n) return;
     float v[4];
-    load4(v, x, first, p.n, aligned16(x, y));
+    load4(v, x, first, p.n, is_aligned<16>(x, y));
     unsigned word[4];
     philox4x32(word, quad, state[2], p.stream, 0, state[0], state[1]);
 #pragma unroll
     for (int k = 0; k < 4; ++k) v[k] = word[k] >= p.threshold ? p.scale * v[k] : 0.0f;
-    store4(y, first, p.n, aligned16(x, y), v);
+    store4(y, first, p.n, is_aligned<16>(x, y), v);
 }

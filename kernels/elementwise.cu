@@ -36,19 +36,19 @@ template <typename F4, typename F1> __device__ inline void fours(unsigned n, boo
 
 extern "C" __global__ void __launch_bounds__(BLOCK) elementwise_fill(float* __restrict__ y, ElementwiseParams p) {
     fours(
-        p.n, aligned16(y), [&](size_t i) { at4(y, i) = make_float4(p.factor, p.factor, p.factor, p.factor); },
+        p.n, is_aligned<16>(y), [&](size_t i) { at4(y, i) = make_float4(p.factor, p.factor, p.factor, p.factor); },
         [&](size_t i) { y[i] = p.factor; });
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
     elementwise_copy(const float* __restrict__ x, float* __restrict__ y, ElementwiseParams p) {
-    fours(p.n, aligned16(x, y), [&](size_t i) { at4(y, i) = at4(x, i); }, [&](size_t i) { y[i] = x[i]; });
+    fours(p.n, is_aligned<16>(x, y), [&](size_t i) { at4(y, i) = at4(x, i); }, [&](size_t i) { y[i] = x[i]; });
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
     elementwise_add(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ y, ElementwiseParams p) {
     fours(
-        p.n, aligned16(a, b, y),
+        p.n, is_aligned<16>(a, b, y),
         [&](size_t i) {
             const float4 u = at4(a, i), v = at4(b, i);
             at4(y, i) = make_float4(fmaf(p.factor, v.x, u.x), fmaf(p.factor, v.y, u.y), fmaf(p.factor, v.z, u.z),
@@ -60,7 +60,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 extern "C" __global__ void __launch_bounds__(BLOCK)
     elementwise_accumulate(const float* __restrict__ x, float* __restrict__ sum, ElementwiseParams p) {
     fours(
-        p.n, aligned16(x, sum),
+        p.n, is_aligned<16>(x, sum),
         [&](size_t i) {
             const float4 u = at4(x, i), v = at4(sum, i);
             at4(sum, i) = make_float4(v.x + u.x, v.y + u.y, v.z + u.z, v.w + u.w);
@@ -72,7 +72,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
     elementwise_scale(const float* __restrict__ x, const float* __restrict__ s, float* __restrict__ y, ElementwiseParams p) {
     const float factor = p.factor * s[0];
     fours(
-        p.n, aligned16(x, y),
+        p.n, is_aligned<16>(x, y),
         [&](size_t i) {
             const float4 u = at4(x, i);
             at4(y, i) = make_float4(factor * u.x, factor * u.y, factor * u.z, factor * u.w);

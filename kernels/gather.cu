@@ -91,14 +91,14 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 #pragma unroll
     for (unsigned k = 0; k < 4; ++k) v[k] = tile[(first + k) * STRIDE + column];
     float* to = x + (static_cast<size_t>(place) * p.columns + t0 + column) * LANES;
-    store4(to, first, LANES, aligned16(x), v);
+    store4(to, first, LANES, is_aligned<16>(x), v);
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
     gather_rows(const float* __restrict__ table, const unsigned* __restrict__ indices, float* __restrict__ y,
                 GatherRowsParams p) {
     const unsigned n = p.batch * p.width, span = blockIdx.x * (4 * BLOCK);
-    if (p.width % 4 == 0 && aligned16(table, y)) {
+    if (p.width % 4 == 0 && is_aligned<16>(table, y)) {
         const unsigned first = span + 4 * threadIdx.x;
         if (first >= n) return;
         const unsigned b = first / p.width, row = indices[b];

@@ -76,7 +76,7 @@ __device__ inline float masked(float v, unsigned at, const unsigned* __restrict_
 __device__ inline void read_x(float (&v)[4], const float* __restrict__ x, unsigned row, unsigned column,
                               const unsigned* __restrict__ state, LinearParams p) {
     const unsigned count = row < p.batch && column < p.inputs ? min(p.inputs - column, 4u) : 0, at = row * p.inputs + column;
-    if (count == 4 && at % 4 == 0 && aligned16(x)) {
+    if (count == 4 && at % 4 == 0 && is_aligned<16>(x)) {
         const float4 q = at4(x, at);
         v[0] = q.x, v[1] = q.y, v[2] = q.z, v[3] = q.w;
     } else {
@@ -219,7 +219,7 @@ __device__ inline void patch_of_dw(unsigned row, unsigned column, const unsigned
                                    const float* __restrict__ y, const float* __restrict__ dy, float* __restrict__ dw,
                                    LinearParams p, float* shares) {
     const unsigned ours = threadIdx.x % 2 * 4, mine = threadIdx.x / 2 % 2 * 4;
-    const bool aligned = p.outputs % 4 == 0 && aligned16(y, dy);
+    const bool aligned = p.outputs % 4 == 0 && is_aligned<16>(y, dy);
     float sums[4][4] = {};
     for (unsigned start = threadIdx.x / 4; start < p.batch; start += AT_ONCE * BLOCK / 4) {
         float r[AT_ONCE][4], d[AT_ONCE][4], v[AT_ONCE][4] = {};
@@ -333,8 +333,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT)
                float* __restrict__ db, LinearParams p) {
     __shared__ float left[ROWS * PITCH];
     __shared__ float right[ROWS * PITCH];
-    float (&tile_left)[TILE * PITCH] = reinterpret_cast<float (&)[TILE * PITCH]>(left);
-    float (&tile_right)[TILE * PITCH] = reinterpret_cast<float (&)[TILE * PITCH]>(right);
+    float (&tile_left)[TILE * PITCH] = *as<float[TILE * PITCH]>(left);
+    float (&tile_right)[TILE * PITCH] = *as<float[TILE * PITCH]>(right);
     const unsigned across = tiles(p.inputs), number = blockIdx.x;
     const bool narrow = p.outputs * p.inputs <= NARROW;
     const unsigned patches = (p.inputs + PATCH - 1) / PATCH,

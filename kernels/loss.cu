@@ -58,7 +58,7 @@ __device__ void run(F term, const float* __restrict__ p, const float* __restrict
     const float scale = params.weight / static_cast<float>(n);
     float sum = 0.0f;
     if (first < n) {
-        const bool aligned = aligned16(p, t, dp);
+        const bool aligned = is_aligned<16>(p, t, dp);
         float prediction[4], target[4], slope[4];
         load4(prediction, p, first, n, aligned);
         load4(target, t, first, n, aligned);
@@ -71,7 +71,7 @@ __device__ void run(F term, const float* __restrict__ p, const float* __restrict
         store4(dp, first, n, aligned, slope);
     }
     sum = block_sum(sum);
-    if (threadIdx.x == 0) part[blockIdx.x] = sum;
+    if (threadIdx.x == 0) __stcg(part + blockIdx.x, sum);
     if (gridDim.x > 1) {
         if (!last_block(ticket)) return;
         sum = 0.0f;

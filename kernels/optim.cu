@@ -37,7 +37,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
               float* __restrict__ velocity, SgdParams p) {
     const unsigned first = 4 * (blockIdx.x * BLOCK + threadIdx.x);
     if (first >= p.n) return;
-    const bool aligned = aligned16(grad, theta, velocity);
+    const bool aligned = is_aligned<16>(grad, theta, velocity);
     float g[4], at[4], v[4];
     load4(g, grad, first, p.n, aligned);
     load4(at, theta, first, p.n, aligned);
@@ -57,7 +57,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
                float* __restrict__ v, AdamParams p) {
     const unsigned first = 4 * (blockIdx.x * BLOCK + threadIdx.x);
     if (first >= p.n) return;
-    const bool aligned = aligned16(grad, theta, m, v);
+    const bool aligned = is_aligned<16>(grad, theta, m, v);
     float g[4], at[4], mean[4], square[4];
     load4(g, grad, first, p.n, aligned);
     load4(at, theta, first, p.n, aligned);

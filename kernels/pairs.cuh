@@ -22,8 +22,8 @@ template <class T> struct alignas(8) Four {
 
 // Columns k to k + 3 of a row of d, 0 beyond the last.
 template <class T> __device__ inline float4 quad_of(const T* row, unsigned k, unsigned d) {
-    if (sizeof(T) == 2 && d % 4 == 0 && reinterpret_cast<size_t>(row) % 8 == 0) {
-        const Four<T> four = *reinterpret_cast<const Four<T>*>(row + k);
+    if (sizeof(T) == 2 && d % 4 == 0 && is_aligned<8>(row)) {
+        const Four<T> four = *as<const Four<T>>(row + k);
         return make_float4(real(four.v[0]), real(four.v[1]), real(four.v[2]), real(four.v[3]));
     }
     float4 v = make_float4(real(row[k]), 0.0f, 0.0f, 0.0f);
@@ -69,7 +69,7 @@ struct Rows {
 };
 
 // Whether every fourth column of every row is on 16 bytes.
-__device__ inline bool on_quads(const void* z, unsigned d) { return d % 4 == 0 && reinterpret_cast<size_t>(z) % 16 == 0; }
+__device__ inline bool on_quads(const void* z, unsigned d) { return d % 4 == 0 && is_aligned<16>(z); }
 
 // Where quad q of a staged row lies. Rows are a multiple of 8 quads apart: neighbours 2^SHIFT rows apart start at other banks.
 template <int SHIFT> __device__ inline unsigned place(unsigned row, unsigned q, unsigned log_pitch) {
@@ -185,7 +185,7 @@ __device__ inline unsigned log_pitch_of(unsigned d) { return d <= 32 ? 3 : d <= 
 // v and what this launch has written to the `left` elements, at most four, from `at` on; `whole` where one access takes four.
 __device__ inline float4 sum_of(float4 v, const float* at, unsigned left, bool whole) {
     if (whole) {
-        const float4 old = __ldcg(reinterpret_cast<const float4*>(at));
+        const float4 old = __ldcg(as<const float4>(at));
         return make_float4(v.x + old.x, v.y + old.y, v.z + old.z, v.w + old.w);
     }
     v.x += __ldcg(at);
@@ -195,15 +195,16 @@ __device__ inline float4 sum_of(float4 v, const float* at, unsigned left, bool w
     return v;
 }
 
+// The reverse: writes what a block of this launch may read.
 __device__ inline void put(float* at, float4 v, unsigned left, bool whole) {
     if (whole) {
-        at4(at, 0) = v;
+        __stcg(as<float4>(at), v);
         return;
     }
-    at[0] = v.x;
-    if (left > 1) at[1] = v.y;
-    if (left > 2) at[2] = v.z;
-    if (left > 3) at[3] = v.w;
+    __stcg(at, v.x);
+    if (left > 1) __stcg(at + 1, v.y);
+    if (left > 2) __stcg(at + 2, v.z);
+    if (left > 3) __stcg(at + 3, v.w);
 }
 
 // ---- Rows stored in 16 bits, for the tensor cores.
@@ -240,7 +241,7 @@ template <class T> __device__ __noinline__ uint4 eight_of(const T* z, unsigned l
 template <class T>
 __device__ inline void stage_half(uint4* to, unsigned log_pitch, const Rows& from, unsigned first, unsigned count, unsigned d,
                                   unsigned k0) {
-    const bool whole = d % 8 == 0 && reinterpret_cast<size_t>(from.z) % 16 == 0;
+    const bool whole = d % 8 == 0 && is_aligned<16>(from.z);
     for (unsigned e = threadIdx.x; e < count << log_pitch; e += blockDim.x) {
         const unsigned row = e >> log_pitch, c = e - (row << log_pitch);
         const unsigned i = first + row, k = k0 + 8 * c;

@@ -49,7 +49,7 @@ __device__ inline void fwd(const float* __restrict__ x, const unsigned* __restri
     // 2. Every `width`-th quad or element.
     float sum = 0.0f;
     unsigned t = lane;
-    if (p.frames % 4 == 0 && aligned16(x)) {
+    if (p.frames % 4 == 0 && is_aligned<16>(x)) {
         for (unsigned q = lane; q < n / 4; q += width) {
             const float4 v = at4(from, 4 * q);
             sum += (v.x + v.y) + (v.z + v.w);
@@ -85,7 +85,7 @@ __device__ inline void bwd(const unsigned* __restrict__ lengths, const float* __
             slope = dy[row] / static_cast<float>(max(length, 1u));
         }
     }
-    store4(dx, first, n, aligned16(dx), v);
+    store4(dx, first, n, is_aligned<16>(dx), v);
 }
 
 } // namespace

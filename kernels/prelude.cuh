@@ -32,14 +32,25 @@ constexpr unsigned FULL = 0xffffffffu;
 // The number of this block in its grid, and of this thread in its grid, x fastest.
 __device__ inline unsigned block_number() { return blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z); }
 
-// Whether float4 accesses may start at these pointers: a window of a buffer may start at any element.
-template <typename... T> __device__ inline bool aligned16(const T*... p) {
-    return ((reinterpret_cast<size_t>(p) | ...) & 15) == 0;
+// Whether accesses of so many bytes may start at these pointers: a window of a buffer may start at any element.
+template <unsigned BYTES, typename... T> __device__ inline bool is_aligned(const T*... p) {
+    return ((reinterpret_cast<size_t>(p) | ...) % BYTES) == 0;
 }
 
+// The first multiple of 16 from p on.
+__device__ inline float* align16(float* p) { return reinterpret_cast<float*>((reinterpret_cast<size_t>(p) + 15) / 16 * 16); }
+
+// What is at p as elements of V, so that one access takes several of T: p is a multiple of V's alignment. A card stops at an
+// address that is none; so does the CPU run.
+#ifdef ETUDE_ON_CPU
+using etude_on_cpu::as;
+#else
+template <class V, class T> __device__ inline V* as(T* p) { return reinterpret_cast<V*>(p); }
+#endif
+
 // Elements i to i + 3 as one; the address is a multiple of 16.
-__device__ inline const float4& at4(const float* p, size_t i) { return *reinterpret_cast<const float4*>(p + i); }
-__device__ inline float4& at4(float* p, size_t i) { return *reinterpret_cast<float4*>(p + i); }
+__device__ inline const float4& at4(const float* p, size_t i) { return *as<const float4>(p + i); }
+__device__ inline float4& at4(float* p, size_t i) { return *as<float4>(p + i); }
 
 // Elements at..at + 4 of the n at `from`, zeros beyond the end, for a multiple `at` of 4 below n; in one access where
 // `aligned` says that `from` is.

@@ -156,7 +156,7 @@ template <class S, class T> __device__ __noinline__ void project(const Gradient<
 #pragma unroll 4
         for (unsigned k = lane; k < g.d; k += 32) {
             const float v = over * fmaf(-along, real(z[k]) * over, __ldcg(out + k));
-            out[k] = over > 0.0f ? v : 0.0f;
+            __stcg(out + k, over > 0.0f ? v : 0.0f);
         }
     }
 }

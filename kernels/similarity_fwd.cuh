@@ -13,7 +13,7 @@ constexpr unsigned FEW_COLUMNS = 16;
 __device__ __forceinline__ void write_once(float* y, unsigned i, unsigned j, unsigned m, const float (&v)[4], bool whole) {
     float* const to = y + static_cast<size_t>(i) * m + j;
     if (whole) {
-        if (j < m) __stcs(reinterpret_cast<float4*>(to), make_float4(v[0], v[1], v[2], v[3]));
+        if (j < m) __stcs(as<float4>(to), make_float4(v[0], v[1], v[2], v[3]));
     } else {
 #pragma unroll
         for (unsigned c = 0; c < 4; c++)

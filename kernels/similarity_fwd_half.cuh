@@ -25,7 +25,7 @@ template <class T>
 __device__ __forceinline__ void stage_panel(uint4* to, const T* z, unsigned n, unsigned first, unsigned d, unsigned k0) {
     const unsigned row = threadIdx.x / 8, c = threadIdx.x % 8, k = k0 + 8 * c;
     const T* const from = z + static_cast<size_t>(first + row) * d + k;
-    const bool whole = d % 8 == 0 && reinterpret_cast<size_t>(z) % 16 == 0;
+    const bool whole = d % 8 == 0 && is_aligned<16>(z);
     to += place_half(row, c, LOG_PITCH);
 #pragma unroll
     for (unsigned r = 0; r < SQUARE; r += 32) {
@@ -129,7 +129,7 @@ __device__ __forceinline__ void write_panel(const float (&acc)[2][8][4], float* 
 #pragma unroll
             for (unsigned h = 0; h < 2; h++) {
                 float* const to = tile + (8 * h + group) * WAY + 8 * n + 2 * in;
-                *reinterpret_cast<float2*>(to) = make_float2(acc[w][n][2 * h], acc[w][n][2 * h + 1]);
+                *as<float2>(to) = make_float2(acc[w][n][2 * h], acc[w][n][2 * h + 1]);
             }
         }
         __syncwarp();
@@ -160,8 +160,8 @@ __device__ __forceinline__ void write_panel(const float (&acc)[2][8][4], float* 
 template <class T>
 __device__ __forceinline__ void forward_half(float4* memory, const T* a, const T* b, float* y, const SimilarityParams& p) {
     constexpr unsigned COLUMNS = 8 << LOG_PITCH;
-    uint4* const panels = reinterpret_cast<uint4*>(memory);
-    float* const norms = reinterpret_cast<float*>(memory + 4 * PANEL);
+    uint4* const panels = as<uint4>(memory);
+    float* const norms = as<float>(memory + 4 * PANEL);
     const unsigned across = div_up(p.m, SQUARE);
     const unsigned i0 = blockIdx.x / across * SQUARE, j0 = blockIdx.x % across * SQUARE;
     const unsigned warp = threadIdx.x / 32;
@@ -210,7 +210,7 @@ __device__ __forceinline__ void forward_half(float4* memory, const T* a, const T
     __syncthreads();
     bool near = false;
     if (p.kind != DOT) near = similarities(acc, norms, row0, col0, p.kind);
-    write_panel(acc, reinterpret_cast<float*>(memory), near, a, b, y, i0 + row0, j0 + col0, p);
+    write_panel(acc, as<float>(memory), near, a, b, y, i0 + row0, j0 + col0, p);
 }
 
 } // namespace

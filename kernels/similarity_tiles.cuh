@@ -63,7 +63,7 @@ __device__ inline void copy_four(float* to, const float* from, bool keep) { copy
 template <class T> __device__ inline void copy_four(float* to, const T* from, bool keep) {
     float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     if (keep) {
-        const Four<T> four = *reinterpret_cast<const Four<T>*>(from);
+        const Four<T> four = *as<const Four<T>>(from);
         v = make_float4(real(four.v[0]), real(four.v[1]), real(four.v[2]), real(four.v[3]));
     }
     at4(to, 0) = v;
@@ -71,7 +71,7 @@ template <class T> __device__ inline void copy_four(float* to, const T* from, bo
 
 // Whether copy_four may copy from any fourth column of any row.
 template <class T> __device__ inline bool on_fours(const T* z, unsigned d) {
-    return d % 4 == 0 && reinterpret_cast<size_t>(z) % (4 * sizeof(T)) == 0;
+    return d % 4 == 0 && is_aligned<4 * sizeof(T)>(z);
 }
 
 // Stages columns k0 to k0 + K of ROWS rows of z [n, d], from `first` on, as [k][row]: neighbours copy 8 columns of 4 rows.

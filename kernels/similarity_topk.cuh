@@ -85,7 +85,7 @@ __device__ __forceinline__ void best(float4* memory, const Rows& of_a, const Row
                                      const TopKParams& p) {
     constexpr unsigned PANEL_A = TOP_ROWS << LOG_PITCH, PANELS = PANEL_A + (SQUARE << LOG_PITCH), R = TOP_ROWS / 16;
     constexpr unsigned WARPS = 8, OWN = TOP_ROWS / WARPS;
-    float* const found = reinterpret_cast<float*>(memory + 2 * PANELS);
+    float* const found = as<float>(memory + 2 * PANELS);
     float* const norm_a = found + TOP_ROWS * SQUARE;
     float* const norm_b = norm_a + TOP_ROWS;
     // What a key must be beyond to be among its row's best.

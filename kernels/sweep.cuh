@@ -88,7 +88,7 @@ template <class T>
 __device__ __forceinline__ void put_sums(float4* zj, float* sum_i, const float (&acc)[COLUMNS][4], const float (&sums)[2],
                                          unsigned pitch_out, unsigned width) {
     const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = lane / 4, in = lane % 4;
-    float* const mine = reinterpret_cast<float*>(zj + 16 * warp * pitch_out);
+    float* const mine = as<float>(zj + 16 * warp * pitch_out);
 #pragma unroll
     for (unsigned h = 0; h < 2; h++) {
         const float sum = sum_of_four(sums[h]);
@@ -177,7 +177,7 @@ __device__ __noinline__ Swept sweep_rows(float4* memory, const Rows a, const Row
     const unsigned tile_units = TILE * pitch, round_units = cut.tiles * tile_units;
     float4* const zi = memory;
     float4* const zj = zi + cut.own * pitch;
-    float* const norm_i = reinterpret_cast<float*>(zj + max(2 * round_units, 16 * WARPS * pitch_out));
+    float* const norm_i = as<float>(zj + max(2 * round_units, 16 * WARPS * pitch_out));
     float* const norm_j = norm_i + 64;
     float* const weight_j = norm_j + 64;
     float* const label_j = weight_j + 64;

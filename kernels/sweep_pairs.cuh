@@ -19,12 +19,12 @@ __device__ inline float4 given(const float* row, unsigned k, unsigned d, bool wh
 }
 template <class T> __device__ inline float4 given(const T* row, unsigned k, unsigned d, bool whole) {
     if (!whole) return quad_of(row, k, d);
-    const Four<T> four = *reinterpret_cast<const Four<T>*>(row + k);
+    const Four<T> four = *as<const Four<T>>(row + k);
     return make_float4(real(four.v[0]), real(four.v[1]), real(four.v[2]), real(four.v[3]));
 }
 // Whether each fourth column of every row is on four of its size.
 template <class T> __device__ inline bool on_fours(const T* z, unsigned d) {
-    return d % 4 == 0 && reinterpret_cast<size_t>(z) % (4 * sizeof(T)) == 0;
+    return d % 4 == 0 && is_aligned<4 * sizeof(T)>(z);
 }
 
 // What a lane knows of its two rows i, `first` and `first` + 8.
@@ -67,7 +67,7 @@ __device__ __forceinline__ Doubts squared_distances(float (&t)[BLOCKS][4], const
     Doubts found = {false, false};
 #pragma unroll
     for (unsigned n = 0; n < BLOCKS; n++) {
-        const float2 norm = *reinterpret_cast<const float2*>(their.norm + 8 * n + 2 * in);
+        const float2 norm = *as<const float2>(their.norm + 8 * n + 2 * in);
 #pragma unroll
         for (unsigned e = 0; e < 4; e++) {
             const float nj = e % 2 == 0 ? norm.x : norm.y, ni = my.norm[e / 2], by = ni * nj, squares = COSINE ? 2.0f : ni + nj;
@@ -152,8 +152,8 @@ __device__ __forceinline__ Found plain(const float (&t)[BLOCKS][4], const float 
     Found found = {};
 #pragma unroll
     for (unsigned n = 0; n < BLOCKS; n++) {
-        const float2 label = *reinterpret_cast<const float2*>(their.label + 8 * n + 2 * in);
-        const float2 norm = *reinterpret_cast<const float2*>(their.norm + 8 * n + 2 * in);
+        const float2 label = *as<const float2>(their.label + 8 * n + 2 * in);
+        const float2 norm = *as<const float2>(their.norm + 8 * n + 2 * in);
 #pragma unroll
         for (unsigned h = 0; h < 2; h++) {
             const Term one = term(t[n][2 * h], fabsf(my.label[h] - label.x), true);

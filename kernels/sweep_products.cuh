@@ -46,7 +46,7 @@ __device__ inline void stage_rows(float, float4* to, unsigned log, const Rows& f
 template <class T>
 __device__ inline void stage_rows(T, float4* to, unsigned log, const Rows& from, unsigned first, unsigned count, unsigned d,
                                   unsigned k0) {
-    stage_half<T>(reinterpret_cast<uint4*>(to), log, from, first, count, d, k0);
+    stage_half<T>(as<uint4>(to), log, from, first, count, d, k0);
 }
 
 // Four columns of a staged row.
@@ -54,8 +54,8 @@ __device__ inline float4 staged(float, const float4* rows, unsigned log, unsigne
     return rows[row * pitch_of(0.0f, log) + q];
 }
 template <class T> __device__ inline float4 staged(T, const float4* rows, unsigned log, unsigned row, unsigned q) {
-    const uint4* const unit = reinterpret_cast<const uint4*>(rows) + place_half(row, q / 2, log);
-    const Four<T> v = reinterpret_cast<const Four<T>*>(unit)[q % 2];
+    const uint4* const unit = as<const uint4>(rows) + place_half(row, q / 2, log);
+    const Four<T> v = as<const Four<T>>(unit)[q % 2];
     return make_float4(real(v.v[0]), real(v.v[1]), real(v.v[2]), real(v.v[3]));
 }
 
@@ -64,9 +64,9 @@ __device__ inline float4 own_columns(float, const float4* rows, unsigned log, un
     return staged(0.0f, rows, log, row, 2 * m + threadIdx.x % 4);
 }
 template <class T> __device__ inline float4 own_columns(T, const float4* rows, unsigned log, unsigned row, unsigned m) {
-    const unsigned* const words = reinterpret_cast<const unsigned*>(rows) + threadIdx.x % 4;
+    const unsigned* const words = as<const unsigned>(rows) + threadIdx.x % 4;
     const unsigned u = words[4 * place_half(row, m, log)], v = words[4 * place_half(row, m + 1, log)];
-    const Two<T> x = *reinterpret_cast<const Two<T>*>(&u), y = *reinterpret_cast<const Two<T>*>(&v);
+    const Two<T> x = *as<const Two<T>>(&u), y = *as<const Two<T>>(&v);
     return make_float4(real(x.v[0]), real(y.v[0]), real(x.v[1]), real(y.v[1]));
 }
 
@@ -98,8 +98,8 @@ __device__ inline void gram_tile(float, float (&gram)[BLOCKS][4], const float4* 
                                  unsigned columns) {
     const unsigned lane = threadIdx.x % 32, group = lane / 4, in = lane % 4, pitch = 2 * pitch_of(0.0f, log);
     // Column 2 in of a step is the operands' column in, column 2 in + 1 their in + 4: the order of a sum.
-    const float2* const x = reinterpret_cast<const float2*>(zi) + (row + group) * pitch + in;
-    const float2* const y = reinterpret_cast<const float2*>(zj) + group * pitch + in;
+    const float2* const x = as<const float2>(zi) + (row + group) * pitch + in;
+    const float2* const y = as<const float2>(zj) + group * pitch + in;
     float small[BLOCKS][4] = {};
 #pragma unroll 1
     for (unsigned from = 0; from < columns; from += 64) {
@@ -131,8 +131,8 @@ template <class T>
 __device__ inline void gram_tile(T, float (&gram)[BLOCKS][4], const float4* zi, unsigned row, const float4* zj, unsigned log,
                                  unsigned columns) {
     const unsigned lane = threadIdx.x % 32;
-    const uint4* const x = reinterpret_cast<const uint4*>(zi);
-    const uint4* const y = reinterpret_cast<const uint4*>(zj);
+    const uint4* const x = as<const uint4>(zi);
+    const uint4* const y = as<const uint4>(zj);
 #pragma unroll 1
     for (unsigned from = 0; from < columns; from += 64) {
         float sum[BLOCKS][4] = {};
@@ -161,7 +161,7 @@ __device__ inline void gram_tile(T, float (&gram)[BLOCKS][4], const float4* zi, 
 __device__ inline unsigned both_rounded(float x, float y, __half) { return round_f16x2(x, y); }
 __device__ inline unsigned both_rounded(float x, float y, __nv_bfloat16) { return round_bf16x2(x, y); }
 __device__ inline float2 both_real(unsigned v, __half) {
-    const Two<__half> two = *reinterpret_cast<const Two<__half>*>(&v);
+    const Two<__half> two = *as<const Two<__half>>(&v);
     return make_float2(real(two.v[0]), real(two.v[1]));
 }
 __device__ inline float2 both_real(unsigned v, __nv_bfloat16) {
@@ -196,7 +196,7 @@ template <> struct Left<float> {
 __device__ inline void accumulate(float (&acc)[COLUMNS][4], const Left<float>& left, const float4* zj, unsigned log,
                                   unsigned width) {
     const unsigned lane = threadIdx.x % 32, group = lane / 4, in = lane % 4, pitch = 2 * pitch_of(0.0f, log);
-    const float2* const y = reinterpret_cast<const float2*>(zj) + 2 * in * pitch + group;
+    const float2* const y = as<const float2>(zj) + 2 * in * pitch + group;
     Split a[BLOCKS][4];
 #pragma unroll
     for (unsigned s = 0; s < BLOCKS; s++) {
@@ -225,7 +225,7 @@ __device__ inline void accumulate(float (&acc)[COLUMNS][4], const Left<float>& l
 template <class T>
 __device__ inline void accumulate(float (&acc)[COLUMNS][4], const Left<T>& left, const float4* zj, unsigned log, unsigned width) {
     const unsigned lane = threadIdx.x % 32;
-    const uint4* const y = reinterpret_cast<const uint4*>(zj);
+    const uint4* const y = as<const uint4>(zj);
 #pragma unroll
     for (unsigned m = 0; m < COLUMNS; m += 2) {
         if (8 * m >= width) break;

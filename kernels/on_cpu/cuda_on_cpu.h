@@ -3,12 +3,20 @@
 // Every CUDA thread is a fiber with a stack of its own; a block's fibers take turns on one thread of the machine and switch only
 // where they wait for each other: barriers, shuffles, votes, matrix instructions. Blocks run one after another. What this makes
 // visible that a GPU may hide: a barrier not all threads reach (the launch fails and says who waits where), shared memory read
-// before it is written (it starts as NaN), a copy that nobody waited for (it lands at its wait), and, through the seed, results
-// that depend on the order of lanes, warps or blocks. What it cannot show: races between blocks, CUDA's own rounding of math
-// functions, speed.
+// before it is written (it starts as NaN), a copy that nobody waited for (it lands at its wait), an access of several elements
+// whose address is no multiple of its size, and, through the seed, results that depend on the order of lanes, warps or blocks.
+//
+// Blocks hand numbers on by __stcg, fence, ticket, fence and __ldcg. A word that __stcg writes stays held back till the end of the
+// launch: only __ldcg finds it, and fails unless the reader must see it by CUDA's memory model: its own thread wrote it; or its
+// block, before a barrier; or another block before a fence of a thread that then drew a ticket, which the reader drew later and
+// fenced. So a fence or a barrier that is missing fails in any order of blocks, without trying them all, and a plain load finds
+// what was there before. With ThreadSanitizer the words are where they belong and nothing but fence and ticket orders blocks.
+//
+// What it cannot show: CUDA's own rounding of math functions, what the compiler of a card does, speed.
 //
 // build/on_cpu.rs puts this file before each source and rewrites two things in it: `extern __shared__ T name[];` becomes a
-// pointer to the block's dynamic shared memory, and each `__shared__` variable is followed by ETUDE_ON_CPU_POISON(name).
+// pointer to the block's dynamic shared memory, and each `__shared__` variable is one for each of SETS blocks, filled by
+// ETUDE_ON_CPU_POISON(name).
 #pragma once
 
 #define ETUDE_ON_CPU
@@ -85,6 +93,8 @@ struct Fiber {
     void* sanitizer; // its stack or thread as a sanitizer knows it
     unsigned group;  // copies committed so far
     std::vector<Copy> copies;
+    const void* drawn; // the ticket that it drew last and has not fenced since
+    bool fenced;       // since the last barrier
 };
 
 // __thread rather than thread_local: no initialisation to guard, hence no call on each use.
@@ -93,6 +103,14 @@ extern __thread uint3 block;
 extern __thread dim3 grid, block_size;
 extern __thread uint64_t block_serial; // of this block among all that this thread of the machine ever ran
 extern __thread void* dynamic_memory;
+
+// As many blocks are unordered to a race detector; each has its own shared memory.
+#ifdef ETUDE_ON_CPU_TSAN
+constexpr unsigned SETS = 4;
+extern __thread unsigned set;
+#else
+constexpr unsigned SETS = 1, set = 0;
+#endif
 
 // Ends the launch with an error.
 [[noreturn]] void fail(const char* what, const char* file, int line);
@@ -104,6 +122,14 @@ int barrier(int vote, const char* file, int line);
 void warp(Wait wait, unsigned mask, Offer& offer, const char* file, int line);
 
 void poison(void* memory, size_t bytes);
+
+// A word written by __stcg, and the one that __ldcg reads.
+void publish(uint32_t* to, uint32_t bits, const char* file, int line);
+uint32_t published(const uint32_t* from, const char* file, int line);
+
+// What a __threadfence and an atomic operation on global memory mean for that.
+void fence();
+void draw(const void* ticket);
 
 // One entry point and what it takes.
 struct Entry {
@@ -184,7 +210,7 @@ inline void __syncwarp(unsigned mask = 0xffffffffu, ETUDE_SITE) {
     etude_on_cpu::Offer offer{};
     etude_on_cpu::warp(etude_on_cpu::Wait::syncwarp, mask, offer, file, line);
 }
-inline void __threadfence() {}
+inline void __threadfence() { etude_on_cpu::fence(); }
 inline void __threadfence_block() {}
 inline void __threadfence_system() {}
 
@@ -234,20 +260,64 @@ inline int __all_sync(unsigned mask, int p, ETUDE_SITE) { return etude_on_cpu::v
 
 // ---------------------------------------------------------------------------------------------------------------- memory
 
+namespace etude_on_cpu {
+
+template <typename T> void check_aligned(const T* p, const char* file, int line) {
+    if (reinterpret_cast<uintptr_t>(p) % alignof(T)) fail("an access's address is no multiple of its size", file, line);
+}
+
+// The prelude's.
+template <class V, class T> V* as(T* p, ETUDE_SITE) {
+    check_aligned(reinterpret_cast<V*>(p), file, line);
+    return reinterpret_cast<V*>(p);
+}
+
+} // namespace etude_on_cpu
+
 template <typename T> T __ldg(const T* p) { return *p; }
 template <typename T> T __ldca(const T* p) { return *p; }
-template <typename T> T __ldcg(const T* p) { return *p; }
+template <typename T> T __ldcg(const T* p, ETUDE_SITE) {
+    etude_on_cpu::check_aligned(p, file, line);
+#ifdef ETUDE_ON_CPU_SANITIZED
+    return *p;
+#else
+    uint32_t words[sizeof(T) / 4];
+    for (size_t i = 0; i < sizeof(T) / 4; i++) {
+        words[i] = etude_on_cpu::published(reinterpret_cast<const uint32_t*>(p) + i, file, line);
+    }
+    T v;
+    memcpy(static_cast<void*>(&v), words, sizeof(T));
+    return v;
+#endif
+}
 template <typename T> T __ldcs(const T* p) { return *p; }
 template <typename T> T __ldcv(const T* p) { return *p; }
 template <typename T> T __ldlu(const T* p) { return *p; }
-template <typename T> void __stcg(T* p, T v) { *p = v; }
-template <typename T> void __stcs(T* p, T v) { *p = v; }
+template <typename T> void __stcg(T* p, T v, ETUDE_SITE) {
+    etude_on_cpu::check_aligned(p, file, line);
+#ifdef ETUDE_ON_CPU_SANITIZED
+    *p = v;
+#else
+    uint32_t words[sizeof(T) / 4];
+    memcpy(words, &v, sizeof(T));
+    for (size_t i = 0; i < sizeof(T) / 4; i++) {
+        etude_on_cpu::publish(reinterpret_cast<uint32_t*>(p) + i, words[i], file, line);
+    }
+#endif
+}
+template <typename T> void __stcs(T* p, T v, ETUDE_SITE) {
+    etude_on_cpu::check_aligned(p, file, line);
+    *p = v;
+}
 template <typename T> void __stwb(T* p, T v) { *p = v; }
 template <typename T> void __stwt(T* p, T v) { *p = v; }
 
 // Integers alone: sums of floats by atomics have no fixed order. Relaxed, as on a GPU.
 #define ETUDE_ATOMICS(T)                                                                                                         \
-    inline T atomicAdd(T* p, T v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }                                         \
+    inline T atomicAdd(T* p, T v) {                                                                                              \
+        etude_on_cpu::draw(p);                                                                                                   \
+        return __atomic_fetch_add(p, v, __ATOMIC_RELAXED);                                                                       \
+    }                                                                                                                            \
     inline T atomicSub(T* p, T v) { return __atomic_fetch_sub(p, v, __ATOMIC_RELAXED); }                                         \
     inline T atomicAnd(T* p, T v) { return __atomic_fetch_and(p, v, __ATOMIC_RELAXED); }                                         \
     inline T atomicOr(T* p, T v) { return __atomic_fetch_or(p, v, __ATOMIC_RELAXED); }                                           \
@@ -274,12 +344,16 @@ ETUDE_ATOMICS(unsigned long long)
 
 namespace etude_on_cpu {
 
-// cp.async: the source is read now, the target is anybody's guess until the wait, where the copy lands.
+// cp.async: the source is read now, the target is anybody's guess until the wait, where the copy lands. AddressSanitizer sees
+// addresses of which nothing is kept, too: a card need not take a wild one.
 inline void copy_async(void* to, const void* from, unsigned bytes, bool keep, ETUDE_SITE) {
     if (reinterpret_cast<uintptr_t>(to) % bytes || reinterpret_cast<uintptr_t>(from) % bytes) {
         fail("an asynchronous copy's address is no multiple of its size", file, line);
     }
     Copy copy{static_cast<uint32_t*>(to), {}, bytes, self->group};
+#ifdef ETUDE_ON_CPU_ASAN
+    static_cast<void>(*static_cast<const volatile uint32_t*>(from));
+#endif
     for (unsigned i = 0; i < bytes / 4; i++) {
         if (keep) copy.words[i] = static_cast<const uint32_t*>(from)[i];
         copy.to[i] = 0xffffffffu;

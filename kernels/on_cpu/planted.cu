@@ -1,7 +1,8 @@
 // Kernels with one mistake each, and the same without it: what the CPU run and the sanitizers must catch, and what they must not.
 //
-// All take x and y of n elements, run as one block of n = 64 threads with 4 n bytes of dynamic shared memory. `_bad` goes wrong
-// in the line marked so; `_good` is its clean twin. scripts/cuda-sanitize and tests/devices/cuda_on_cpu.rs run them.
+// All take x and y of n elements, run as one block of n = 64 threads with 4 n bytes of dynamic shared memory; those with a ticket
+// as four. `_bad` goes wrong in the line marked so; `_good` is its clean twin. scripts/cuda-sanitize and
+// tests/devices/cuda_on_cpu.rs run them.
 
 #include "../prelude.cuh"
 
@@ -89,6 +90,33 @@ template <bool BAD> __device__ inline void lane_order(const float* x, float* y, 
     y[i] = x[mine];
 }
 
+// Four elements at an address that is no multiple of 16.
+template <bool BAD> __device__ inline void misaligned(const float* x, float* y, unsigned n) {
+    const unsigned i = threadIdx.x;
+    const float4 v = *as<const float4>(x + i / 16 * 4 + (BAD ? 1 : 0)); // planted: misaligned_bad
+    y[i] = i < n ? v.x : v.y;
+}
+
+// How the last block finds what the others wrote: as `last_block`, or with one part of that left out.
+enum Mistake { NONE, FIRST_FENCE, SECOND_FENCE, BARRIER, CACHED };
+
+template <Mistake WITHOUT> __device__ inline void hand_over(const float* x, float* y, unsigned n, unsigned* ticket) {
+    __shared__ unsigned last;
+    const unsigned i = threadIdx.x;
+    if (i == n - 1) __stcg(y + 8 + blockIdx.x, x[blockIdx.x] + 1.0f);
+    if (WITHOUT != BARRIER) __syncthreads();
+    if (i == 0) {
+        if (WITHOUT != FIRST_FENCE) __threadfence();
+        last = atomicAdd(ticket, 1u) == gridDim.x - 1;
+        if (WITHOUT != SECOND_FENCE) __threadfence();
+        if (last != 0) *ticket = 0;
+    }
+    __syncthreads();
+    if (last == 0 || i >= gridDim.x) return;
+    const float* from = y + 8 + i;
+    y[i] = WITHOUT == CACHED ? *from : __ldcg(from); // planted: hand_over_bad
+}
+
 } // namespace
 
 extern "C" __global__ void planted_static_bounds_bad(const float* x, float* y, unsigned n) { static_bounds<true>(x, y, n); }
@@ -111,3 +139,20 @@ extern "C" __global__ void planted_unwritten_shared_good(const float* x, float* 
 }
 extern "C" __global__ void planted_lane_order_bad(const float* x, float* y, unsigned n) { lane_order<true>(x, y, n); }
 extern "C" __global__ void planted_lane_order_good(const float* x, float* y, unsigned n) { lane_order<false>(x, y, n); }
+extern "C" __global__ void planted_misaligned_bad(const float* x, float* y, unsigned n) { misaligned<true>(x, y, n); }
+extern "C" __global__ void planted_misaligned_good(const float* x, float* y, unsigned n) { misaligned<false>(x, y, n); }
+extern "C" __global__ void planted_ticket_first_fence_bad(const float* x, float* y, unsigned n, unsigned* ticket) {
+    hand_over<FIRST_FENCE>(x, y, n, ticket);
+}
+extern "C" __global__ void planted_ticket_second_fence_bad(const float* x, float* y, unsigned n, unsigned* ticket) {
+    hand_over<SECOND_FENCE>(x, y, n, ticket);
+}
+extern "C" __global__ void planted_ticket_barrier_bad(const float* x, float* y, unsigned n, unsigned* ticket) {
+    hand_over<BARRIER>(x, y, n, ticket);
+}
+extern "C" __global__ void planted_ticket_cached_bad(const float* x, float* y, unsigned n, unsigned* ticket) {
+    hand_over<CACHED>(x, y, n, ticket);
+}
+extern "C" __global__ void planted_ticket_good(const float* x, float* y, unsigned n, unsigned* ticket) {
+    hand_over<NONE>(x, y, n, ticket);
+}

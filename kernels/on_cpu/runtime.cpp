@@ -9,6 +9,7 @@
 #include <string>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <unordered_map>
 
 #ifndef __x86_64__
 #include <ucontext.h>
@@ -26,6 +27,9 @@ __thread uint3 block;
 __thread dim3 grid, block_size;
 __thread uint64_t block_serial;
 __thread void* dynamic_memory;
+#ifdef ETUDE_ON_CPU_TSAN
+__thread unsigned set;
+#endif
 
 namespace {
 
@@ -55,9 +59,53 @@ struct Ready {
     void push_back(Fiber* fiber) { ring[(first + length++) % MAX_THREADS] = fiber; }
 };
 
+// A moment of a block: what one of its threads did, and how many barriers the block had behind it. What it did before a moment
+// counts there if the thread is the same, or a barrier lies between.
+struct Moment {
+    unsigned thread, barriers;
+    uint64_t time;
+
+    bool before(const Moment& other) const {
+        return time < other.time && (thread == other.thread || barriers < other.barriers);
+    }
+};
+
+// A word written by __stcg, held back till the launch ends.
+struct Word {
+    uint32_t bits;
+    uint64_t block;
+    Moment written;
+};
+
+// Who drew a ticket, in order, and the last fence of that thread before.
+struct Ticket {
+    struct Draw {
+        size_t position;
+        Moment fence;
+    };
+    size_t drawn = 0;
+    std::unordered_map<uint64_t, Draw> draws; // by block
+};
+
+// A fence after a ticket: from then on its thread, and beyond a barrier its block, sees what the draws before that one passed on.
+struct Acquired {
+    const Ticket* ticket;
+    size_t position;
+    Moment fence;
+};
+
 // What one thread of the machine needs to run launches.
 struct Machine {
-    std::vector<Fiber*> fibers;
+    std::unordered_map<uint32_t*, Word> words;
+    std::unordered_map<const void*, Ticket> tickets;
+    uint64_t time = 0;                           // events so far
+    std::unordered_map<unsigned, Moment> fences; // the block's last, by thread
+    std::vector<Acquired> drawn;                 // the block's draws, whose fence is their thread's next
+    std::vector<Acquired> acquired;              // by the block
+    std::vector<Fiber*> sets[SETS];
+    Fiber** fibers = nullptr; // of the block
+    void* memory[SETS] = {};  // dynamic and shared
+    uint64_t number = 0;      // of the block
     std::vector<Warp> warps;
     Ready ready;
     Fiber main{};
@@ -73,9 +121,11 @@ struct Machine {
 #endif
 
     ~Machine() {
-        for (Fiber* fiber : fibers) {
-            munmap(fiber->stack - getpagesize(), STACK + static_cast<size_t>(getpagesize()));
-            delete fiber;
+        for (const auto& set : sets) {
+            for (Fiber* fiber : set) {
+                munmap(fiber->stack - getpagesize(), STACK + static_cast<size_t>(getpagesize()));
+                delete fiber;
+            }
         }
     }
 };
@@ -163,7 +213,8 @@ void acquire(void* x) { __tsan_acquire(x); }
 void release(void*) {}
 void acquire(void*) {}
 #endif
-char block_starts, block_ends; // only their addresses matter
+// Only their addresses matter. Blocks of one set follow each other.
+char launch_starts, set_tokens[SETS];
 char barrier_tokens[2], warp_tokens[2][32];
 
 // ---- faults
@@ -222,7 +273,7 @@ std::string deadlock() {
 // The stacks of all fibers are abandoned.
 [[noreturn]] void give_up(std::string fault) {
     machine.fault = std::move(fault);
-    release(&block_ends);
+    release(&set_tokens[set]);
     go(&machine.main);
     __builtin_unreachable();
 }
@@ -268,9 +319,10 @@ void fiber_main() {
         machine.main.stack_end = machine.main.stack + bytes;
     }
 #endif
-    acquire(&block_starts);
+    acquire(&launch_starts);
+    acquire(&set_tokens[set]);
     machine.entry->run(machine.arguments);
-    release(&block_ends);
+    release(&set_tokens[set]);
     self->done = true;
     if (++machine.done == machine.threads) {
         go(&machine.main);
@@ -300,6 +352,9 @@ void run_block(unsigned threads, uint64_t seed) {
     Machine& m = machine;
     const unsigned warps = (threads + 31) / 32;
     block_serial++;
+    m.fences.clear();
+    m.drawn.clear();
+    m.acquired.clear();
     m.threads = threads;
     m.done = m.at_barrier = 0;
     m.votes = 0;
@@ -308,7 +363,6 @@ void run_block(unsigned threads, uint64_t seed) {
     m.warps.assign(warps, Warp{});
     unsigned warp_order[MAX_THREADS / 32], lane_order[32];
     order(warp_order, warps, seed);
-    release(&block_starts);
     for (unsigned i = 0; i < warps; i++) {
         const unsigned warp = warp_order[i], lanes = threads - 32 * warp < 32 ? threads - 32 * warp : 32;
         m.warps[warp].there = lanes == 32 ? 0xffffffffu : (1u << lanes) - 1;
@@ -321,6 +375,8 @@ void run_block(unsigned threads, uint64_t seed) {
             fiber.done = false;
             fiber.group = 0;
             fiber.copies.clear();
+            fiber.drawn = nullptr;
+            fiber.fenced = false;
             start_on(&fiber, fiber.stack_end, fiber_main);
             m.ready.push_back(&fiber);
         }
@@ -328,7 +384,6 @@ void run_block(unsigned threads, uint64_t seed) {
     self = &m.main;
     go(m.ready.pop());
     self = nullptr;
-    acquire(&block_ends);
 }
 
 // ---- warp operations, done for all lanes by the last to come
@@ -419,6 +474,7 @@ int barrier(int vote, const char* file, int line) {
     Machine& m = machine;
     Fiber* me = self;
     char* token = &barrier_tokens[m.barriers % 2];
+    me->fenced = false;
     release(token);
     me->wait = Wait::barrier;
     me->mask = 0;
@@ -495,6 +551,85 @@ void poison(void* memory, size_t bytes) {
 #endif
 }
 
+// ---- what blocks hand on to each other
+
+#ifdef ETUDE_ON_CPU_TSAN
+// The words are in memory, and the race detector looks at them itself. An atomic operation passes on what came before a fence, and
+// a fence takes what came before the atomic operation.
+void fence() {
+    if (self->drawn) acquire(const_cast<void*>(self->drawn));
+    self->drawn = nullptr;
+    self->fenced = true;
+}
+
+void draw(const void* ticket) {
+    if (self->fenced) release(const_cast<void*>(ticket));
+    self->drawn = ticket;
+}
+#else
+void fence() {
+    Machine& m = machine;
+    const Moment now = {self->number, m.barriers, ++m.time};
+    m.fences[self->number] = now;
+    for (size_t i = m.drawn.size(); i-- > 0;) {
+        if (m.drawn[i].fence.thread != self->number) continue;
+        m.acquired.push_back({m.drawn[i].ticket, m.drawn[i].position, now});
+        m.drawn.erase(m.drawn.begin() + static_cast<ptrdiff_t>(i));
+    }
+}
+
+void draw(const void* address) {
+    Machine& m = machine;
+    Ticket& ticket = m.tickets[address];
+    const size_t position = ticket.drawn++;
+    const auto fence = m.fences.find(self->number);
+    if (fence != m.fences.end()) ticket.draws[m.number] = {position, fence->second};
+    m.drawn.push_back({&ticket, position, {self->number, m.barriers, m.time}});
+}
+#endif
+
+namespace {
+
+// Whether this thread must see the word now.
+bool is_seen(const Word& word) {
+    const Machine& m = machine;
+    const Moment now = {self->number, m.barriers, m.time + 1};
+    if (word.block == m.number) return word.written.before(now);
+    for (const Acquired& a : m.acquired) {
+        const auto draw = a.ticket->draws.find(word.block);
+        if (draw != a.ticket->draws.end() && draw->second.position < a.position && word.written.before(draw->second.fence) &&
+            a.fence.before(now)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+[[noreturn]] void unordered(const char* what, const Word& word, const char* file, int line) {
+    give_up(where() + text(": thread %u %s thread %u of block number %llu wrote by __stcg, with no %s between (%s:%d)", self->number,
+                           what, word.written.thread, static_cast<unsigned long long>(word.block),
+                           word.block == machine.number ? "barrier" : "fence, ticket and fence", file, line));
+}
+
+} // namespace
+
+void publish(uint32_t* to, uint32_t bits, const char* file, int line) {
+    Machine& m = machine;
+    const auto [at, fresh] = m.words.try_emplace(to);
+    Word& word = at->second;
+    if (!fresh && !is_seen(word)) unordered("writes where", word, file, line);
+    word = {bits, m.number, {self->number, m.barriers, ++m.time}};
+}
+
+uint32_t published(const uint32_t* from, const char* file, int line) {
+    Machine& m = machine;
+    if (m.words.empty()) return *from; // of a launch before
+    const auto at = m.words.find(const_cast<uint32_t*>(from));
+    if (at == m.words.end()) fail("__ldcg of what nobody has written by __stcg in this launch", file, line);
+    if (!is_seen(at->second)) unordered("reads by __ldcg what", at->second, file, line);
+    return at->second.bits;
+}
+
 extern const Entry* const registry[]; // tables that end with an entry without a name, and a null
 
 namespace {
@@ -514,10 +649,12 @@ std::string launch(const Entry* entry, const unsigned sides[3], unsigned threads
     m.entry = entry;
     m.arguments = arguments;
     m.fault.clear();
-    while (m.fibers.size() < threads) {
-        Fiber* fiber = new_fiber(static_cast<unsigned>(m.fibers.size()));
-        if (!fiber) return "no memory for the stacks of a block's threads";
-        m.fibers.push_back(fiber);
+    for (auto& fibers : m.sets) {
+        while (fibers.size() < threads) {
+            Fiber* fiber = new_fiber(static_cast<unsigned>(fibers.size()));
+            if (!fiber) return "no memory for the stacks of a block's threads";
+            fibers.push_back(fiber);
+        }
     }
 #ifdef ETUDE_ON_CPU_TSAN
     m.main.sanitizer = __tsan_get_current_fiber();
@@ -528,18 +665,30 @@ std::string launch(const Entry* entry, const unsigned sides[3], unsigned threads
     std::vector<uint64_t> blocks_in_order(blocks);
     order(blocks_in_order.data(), blocks, seed);
     // Exactly as long as asked for, so that sanitizers see what is beyond.
-    void* memory = nullptr;
-    if (shared && posix_memalign(&memory, 128, shared)) return "no memory for a block's shared memory";
+    for (void*& memory : m.memory) {
+        memory = nullptr;
+        if (shared && posix_memalign(&memory, 128, shared)) return "no memory for a block's shared memory";
+    }
+    release(&launch_starts);
     for (uint64_t number : blocks_in_order) {
         block = {static_cast<unsigned>(number % sides[0]), static_cast<unsigned>(number / sides[0] % sides[1]),
                  static_cast<unsigned>(number / sides[0] / sides[1])};
-        dynamic_memory = memory;
-        if (shared) poison(memory, shared);
+#ifdef ETUDE_ON_CPU_TSAN
+        set = static_cast<unsigned>(block_serial % SETS);
+#endif
+        m.number = number;
+        m.fibers = m.sets[set].data();
+        dynamic_memory = m.memory[set];
+        if (shared) poison(dynamic_memory, shared);
         uint64_t state = seed + number;
         run_block(threads, seed ? random(state) : 0);
         if (!m.fault.empty()) break;
     }
-    free(memory);
+    for (char& token : set_tokens) acquire(&token);
+    for (void* memory : m.memory) free(memory);
+    for (const auto& [to, word] : m.words) *to = word.bits;
+    m.words.clear();
+    m.tickets.clear();
     return m.fault;
 }
 

@@ -151,7 +151,10 @@ int planted(const char* name) {
     a.add(&x.bytes, 8);
     a.add(&y.bytes, 8);
     a.add(&n, 4);
-    const unsigned grid[3] = {1, 1, 1};
+    const bool tickets = strstr(name, "ticket") != nullptr;
+    unsigned ticket = 0, *ticket_address = &ticket;
+    if (tickets) a.add(&ticket_address, 8);
+    const unsigned grid[3] = {tickets ? 4u : 1u, 1, 1};
     run(name, grid, N, 4 * N, a, 0, "planted");
     return 0;
 }

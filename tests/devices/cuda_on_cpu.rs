@@ -51,13 +51,18 @@ mod planted {
     /// The row of a planted kernel.
     fn row(name: &'static str) -> &'static Kernel {
         let nothing = Twin { f32: |_| (), f64: |_| () };
+        let one_block = Cuda::new(N, |_| [1, 1, 1]).shared(|_| 4 * N);
         Box::leak(Box::new(Kernel {
             name,
             bindings: const { &[Binding::input("x"), Binding::output("y")] },
             params: Layout { name: "unsigned", members: &[("n", Scalar::U32)] },
             cpu: nothing,
             workgroups: &[],
-            cuda: Cuda::new(N, |_| [1, 1, 1]).shared(|_| 4 * N),
+            cuda: if name.contains("ticket") {
+                Cuda::new(N, |_| [4, 1, 1]).tickets(|_| 1)
+            } else {
+                one_block
+            },
             cost: |_| Cost::default(),
         }))
     }
@@ -96,6 +101,30 @@ mod planted {
     fn a_copy_lands_only_when_it_is_waited_for() {
         assert!(outcome("planted_unawaited_copy_bad", 0).unwrap().iter().all(|v| v.is_nan()));
         assert_eq!(outcome("planted_unawaited_copy_good", 0).unwrap()[5], 5.0);
+    }
+
+    #[test]
+    fn an_address_that_is_no_multiple_of_its_access_is_an_error() {
+        let message = outcome("planted_misaligned_bad", 0).unwrap_err().to_string();
+        assert!(message.contains("no multiple of its size (kernels/on_cpu/planted.cu:"), "{message}");
+        assert_eq!(outcome("planted_misaligned_good", 0).unwrap()[16..18], [4.0, 4.0]);
+    }
+
+    /// In any order of lanes and blocks, natural ones too.
+    #[test]
+    fn what_blocks_hand_on_takes_a_barrier_two_fences_and_no_cache() {
+        for seed in 0..16 {
+            let good = outcome("planted_ticket_good", seed).unwrap();
+            assert_eq!((&good[..4], good[4].is_nan()), (&[1.0, 2.0, 3.0, 4.0][..], true));
+            for without in ["first_fence", "second_fence", "barrier"] {
+                let name = format!("planted_ticket_{without}_bad").leak();
+                let message = outcome(name, seed).unwrap_err().to_string();
+                assert!(message.contains("reads by __ldcg what thread 63 of block"), "{seed} {message}");
+            }
+            // Stale: what the launch found there.
+            let cached = outcome("planted_ticket_cached_bad", seed).unwrap();
+            assert!(cached[..4].iter().all(|v| v.is_nan()), "{cached:?}");
+        }
     }
 
     #[test]
