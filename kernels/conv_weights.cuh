@@ -332,8 +332,7 @@ __device__ inline void few_weights(const Conv<AXES>& c, float4* room, const floa
         for (unsigned i = 0; i < READS; ++i) {
             const unsigned from = s + i * teams;
             v[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-            if (from < c.splits)
-                v[i] = __ldcg(as<const float4>(parts + static_cast<size_t>(from) * owners * elements) + quad);
+            if (from < c.splits) v[i] = __ldcg(as<const float4>(parts + static_cast<size_t>(from) * owners * elements) + quad);
         }
 #pragma unroll
         for (unsigned i = 0; i < READS; ++i) sum[0] += v[i].x, sum[1] += v[i].y, sum[2] += v[i].z, sum[3] += v[i].w;

@@ -70,9 +70,7 @@ template <class T> __device__ inline void copy_four(float* to, const T* from, bo
 }
 
 // Whether copy_four may copy from any fourth column of any row.
-template <class T> __device__ inline bool on_fours(const T* z, unsigned d) {
-    return d % 4 == 0 && is_aligned<4 * sizeof(T)>(z);
-}
+template <class T> __device__ inline bool on_fours(const T* z, unsigned d) { return d % 4 == 0 && is_aligned<4 * sizeof(T)>(z); }
 
 // Stages columns k0 to k0 + K of ROWS rows of z [n, d], from `first` on, as [k][row]: neighbours copy 8 columns of 4 rows.
 template <unsigned K, unsigned ROWS, class T>

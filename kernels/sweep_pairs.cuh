@@ -23,9 +23,7 @@ template <class T> __device__ inline float4 given(const T* row, unsigned k, unsi
     return make_float4(real(four.v[0]), real(four.v[1]), real(four.v[2]), real(four.v[3]));
 }
 // Whether each fourth column of every row is on four of its size.
-template <class T> __device__ inline bool on_fours(const T* z, unsigned d) {
-    return d % 4 == 0 && is_aligned<4 * sizeof(T)>(z);
-}
+template <class T> __device__ inline bool on_fours(const T* z, unsigned d) { return d % 4 == 0 && is_aligned<4 * sizeof(T)>(z); }
 
 // What a lane knows of its two rows i, `first` and `first` + 8.
 struct Owned {

@@ -65,9 +65,7 @@ struct Moment {
     unsigned thread, barriers;
     uint64_t time;
 
-    bool before(const Moment& other) const {
-        return time < other.time && (thread == other.thread || barriers < other.barriers);
-    }
+    bool before(const Moment& other) const { return time < other.time && (thread == other.thread || barriers < other.barriers); }
 };
 
 // A word written by __stcg, held back till the launch ends.
@@ -213,9 +211,10 @@ void acquire(void* x) { __tsan_acquire(x); }
 void release(void*) {}
 void acquire(void*) {}
 #endif
-// Only their addresses matter. Blocks of one set follow each other.
-char launch_starts, set_tokens[SETS];
-char barrier_tokens[2], warp_tokens[2][32];
+// Only their addresses matter. Blocks of one set follow each other: a block's end comes before the start of the set's next.
+char launch_starts, block_ends[2 * SETS];
+char* end_of(uint64_t serial) { return &block_ends[serial % (2 * SETS)]; }
+char barrier_tokens[SETS][2], warp_tokens[SETS][2][32];
 
 // ---- faults
 
@@ -273,7 +272,7 @@ std::string deadlock() {
 // The stacks of all fibers are abandoned.
 [[noreturn]] void give_up(std::string fault) {
     machine.fault = std::move(fault);
-    release(&set_tokens[set]);
+    release(end_of(block_serial));
     go(&machine.main);
     __builtin_unreachable();
 }
@@ -320,9 +319,9 @@ void fiber_main() {
     }
 #endif
     acquire(&launch_starts);
-    acquire(&set_tokens[set]);
+    acquire(end_of(block_serial - SETS));
     machine.entry->run(machine.arguments);
-    release(&set_tokens[set]);
+    release(end_of(block_serial));
     self->done = true;
     if (++machine.done == machine.threads) {
         go(&machine.main);
@@ -473,7 +472,7 @@ void fail(const char* what, const char* file, int line) {
 int barrier(int vote, const char* file, int line) {
     Machine& m = machine;
     Fiber* me = self;
-    char* token = &barrier_tokens[m.barriers % 2];
+    char* token = &barrier_tokens[set][m.barriers % 2];
     me->fenced = false;
     release(token);
     me->wait = Wait::barrier;
@@ -514,7 +513,7 @@ void warp(Wait wait, unsigned mask, Offer& offer, const char* file, int line) {
     Warp& warp = m.warps[number];
     mask &= warp.there;
     if (!(mask >> lane & 1)) fail("a warp operation's mask leaves its own lane out", file, line);
-    char* token = &warp_tokens[warp.syncs % 2][number];
+    char* token = &warp_tokens[set][warp.syncs % 2][number];
     if (wait == Wait::syncwarp) release(token);
     me->wait = wait;
     me->mask = mask;
@@ -606,8 +605,8 @@ bool is_seen(const Word& word) {
 }
 
 [[noreturn]] void unordered(const char* what, const Word& word, const char* file, int line) {
-    give_up(where() + text(": thread %u %s thread %u of block number %llu wrote by __stcg, with no %s between (%s:%d)", self->number,
-                           what, word.written.thread, static_cast<unsigned long long>(word.block),
+    give_up(where() + text(": thread %u %s thread %u of block number %llu wrote by __stcg, with no %s between (%s:%d)",
+                           self->number, what, word.written.thread, static_cast<unsigned long long>(word.block),
                            word.block == machine.number ? "barrier" : "fence, ticket and fence", file, line));
 }
 
@@ -684,7 +683,7 @@ std::string launch(const Entry* entry, const unsigned sides[3], unsigned threads
         run_block(threads, seed ? random(state) : 0);
         if (!m.fault.empty()) break;
     }
-    for (char& token : set_tokens) acquire(&token);
+    for (char& end : block_ends) acquire(&end);
     for (void* memory : m.memory) free(memory);
     for (const auto& [to, word] : m.words) *to = word.bits;
     m.words.clear();

@@ -1,5 +1,6 @@
 //! The case table through the CUDA sources, run on the CPU, against the f64 oracle, outputs poisoned first.
 
+use crate::shifted::Shifted;
 use crate::table::{self, CUDA_ON_CPU, bits, fault, faults};
 use crate::trained::{self, follow_the_cpu};
 use etude::device::cuda::{CudaOnCpu, LANE_SEED_VARIABLE};
@@ -23,6 +24,16 @@ fn every_case_matches_the_oracle() {
         std::env::var_os(LANE_SEED_VARIABLE).map(|_| table::run(|| Box::new(CudaOnCpu::new().unwrap())));
     let outcomes = asked.as_ref().unwrap_or(&CUDA_ON_CPU[0]);
     faults(|i, _| fault(i, &outcomes[i]));
+}
+
+/// Small cases, all of whose buffers begin one element after a multiple of 16 bytes.
+#[test]
+fn windows_may_begin_between_alignments() {
+    faults(|i, case| {
+        let size: usize = case.inputs.iter().map(|i| i.shape.iter().product::<usize>()).sum();
+        let device = Shifted(Box::new(CudaOnCpu::with_seed(0).unwrap()) as Box<dyn Device>, 0);
+        (!case.bench && size <= 4000).then(|| fault(i, &case.run(&device)))?
+    });
 }
 
 #[test]

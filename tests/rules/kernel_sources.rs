@@ -134,6 +134,30 @@ fn no_shader_rests_on_a_nan() {
     no_line(&["shaders"], |line| line.trim() != nan_if && rests(line));
 }
 
+/// `as` of the prelude alone makes wider pointers: the CPU run checks there that an address fits.
+#[test]
+fn pointers_are_cast_in_one_place() {
+    let casts = |line: &str| line.contains("reinterpret_cast<");
+    for (file, text) in texts(&["kernels"], &[".cu", ".cuh"]) {
+        let allowed = file.ends_with("prelude.cuh") || file.contains("on_cpu");
+        let found = code(&text).lines().any(casts);
+        assert!(allowed || !found, "{file}: use `as`, `is_aligned` or `align16` of the prelude");
+    }
+}
+
+/// What a last block reads is written with `__stcg`, else the CPU run could not tell whether it may be read.
+#[test]
+fn what_blocks_hand_on_is_marked() {
+    for (stem, rows) in REGISTRY {
+        if rows.iter().any(|row| row.cuda.tickets.is_some()) {
+            let text = source::cuda(stem).unwrap();
+            for call in ["last_block(", "__stcg(", "__ldcg("] {
+                assert!(text.contains(call), "kernels/{stem}.cu draws tickets without {call}..)");
+            }
+        }
+    }
+}
+
 /// nvcc 13.0 unrolled a loop of unknown length by three without the rest: six convolution gradients were wrong on a card alone.
 /// Powers of two are right.
 #[test]
