@@ -167,7 +167,8 @@ __device__ inline void tile(const Conv<AXES>& c, Tables<AXES>& tables, float* ro
         for (unsigned i = 0; i < T::CHANNELS; i += THREADS / DEPTH) {
             const unsigned row = thread / DEPTH + i;
             const unsigned at = row_first + (channel + row) * p.row_step + weight_at;
-            copy_async4(&weights[row * WEIGHT_PITCH + column], weight + at, inside && channel + row < p.rows);
+            const bool keep = inside && channel + row < p.rows;
+            copy_async4(&weights[row * WEIGHT_PITCH + column], weight + (keep ? at : 0), keep);
         }
         // Eight reads before eight copies: shared memory keeps their order, so that each would wait for the one before.
 #pragma unroll
@@ -178,7 +179,8 @@ __device__ inline void tile(const Conv<AXES>& c, Tables<AXES>& tables, float* ro
 #pragma unroll
             for (unsigned e = 0; e < 8; ++e) {
                 const unsigned at = from + t[e].offset;
-                copy_async4(&values[(half + e) * VALUE_PITCH + thread], source + at, mine && p.inside(start, t[e]));
+                const bool keep = mine && p.inside(start, t[e]);
+                copy_async4(&values[(half + e) * VALUE_PITCH + thread], source + (keep ? at : 0), keep);
             }
         }
     };

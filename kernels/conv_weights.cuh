@@ -168,12 +168,14 @@ __device__ inline void weight_tile(const Conv<AXES>& c, float* room, const float
 #pragma unroll
         for (unsigned i = 0; i < T::CHANNELS; i += step) {
             const unsigned row = thread / T::PLACES + i, up = to + row * places;
-            copy_async4(&rows[row * T::PITCH + at], dy + up, mine && channel + row < c.cout);
+            const bool keep = mine && channel + row < c.cout;
+            copy_async4(&rows[row * T::PITCH + at], dy + (keep ? up : 0), keep);
         }
 #pragma unroll
         for (unsigned i = 0; i < STEPS; ++i) {
             const unsigned column = thread / T::PLACES + i * step, down = from + t[i].offset;
-            copy_async4(&columns[column * T::PITCH + at], x + down, mine && p.inside(start, t[i]));
+            const bool keep = mine && p.inside(start, t[i]);
+            copy_async4(&columns[column * T::PITCH + at], x + (keep ? down : 0), keep);
         }
     };
     const unsigned slices = div_up(count, T::PLACES);

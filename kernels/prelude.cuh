@@ -124,7 +124,7 @@ __device__ inline bool last_block(unsigned* ticket, unsigned blocks) {
         last = atomicAdd(ticket, 1u) == blocks - 1;
         if (last != 0) {
             __threadfence();
-            *ticket = 0;
+            atomicExch(ticket, 0u);
         }
     }
     __syncthreads();

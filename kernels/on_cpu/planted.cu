@@ -109,7 +109,7 @@ template <Mistake WITHOUT> __device__ inline void hand_over(const float* x, floa
         if (WITHOUT != FIRST_FENCE) __threadfence();
         last = atomicAdd(ticket, 1u) == gridDim.x - 1;
         if (WITHOUT != SECOND_FENCE) __threadfence();
-        if (last != 0) *ticket = 0;
+        if (last != 0) atomicExch(ticket, 0u);
     }
     __syncthreads();
     if (last == 0 || i >= gridDim.x) return;
