@@ -642,8 +642,9 @@ const Entry* find(const char* name) {
     return nullptr;
 }
 
+// `chosen` are the numbers of the blocks to run, x fastest; null runs all.
 std::string launch(const Entry* entry, const unsigned sides[3], unsigned threads, unsigned shared, void** arguments,
-                   uint64_t seed) {
+                   const uint64_t* chosen, uint64_t count, uint64_t seed) {
     Machine& m = machine;
     m.entry = entry;
     m.arguments = arguments;
@@ -660,7 +661,7 @@ std::string launch(const Entry* entry, const unsigned sides[3], unsigned threads
 #endif
     grid = {sides[0], sides[1], sides[2]};
     block_size = {threads, 1, 1};
-    const uint64_t blocks = static_cast<uint64_t>(sides[0]) * sides[1] * sides[2];
+    const uint64_t blocks = chosen ? count : static_cast<uint64_t>(sides[0]) * sides[1] * sides[2];
     std::vector<uint64_t> blocks_in_order(blocks);
     order(blocks_in_order.data(), blocks, seed);
     // Exactly as long as asked for, so that sanitizers see what is beyond.
@@ -669,7 +670,8 @@ std::string launch(const Entry* entry, const unsigned sides[3], unsigned threads
         if (shared && posix_memalign(&memory, 128, shared)) return "no memory for a block's shared memory";
     }
     release(&launch_starts);
-    for (uint64_t number : blocks_in_order) {
+    for (uint64_t place : blocks_in_order) {
+        const uint64_t number = chosen ? chosen[place] : place;
         block = {static_cast<unsigned>(number % sides[0]), static_cast<unsigned>(number / sides[0] % sides[1]),
                  static_cast<unsigned>(number / sides[0] / sides[1])};
 #ifdef ETUDE_ON_CPU_TSAN
@@ -695,9 +697,11 @@ std::string launch(const Entry* entry, const unsigned sides[3], unsigned threads
 
 } // namespace etude_on_cpu
 
-// Runs a launch, `sizes` being the bytes of each argument. Returns 0, or 1 with a message.
+// Runs a launch, `sizes` being the bytes of each argument; where `chosen` is not null, no more of its blocks than those many of
+// these numbers. Returns 0, or 1 with a message.
 extern "C" int etude_on_cpu_launch(const char* name, const unsigned* grid, unsigned threads, unsigned shared, void** arguments,
-                                   const unsigned* sizes, unsigned count, uint64_t seed, char* message, size_t capacity) {
+                                   const unsigned* sizes, unsigned count, const uint64_t* chosen, uint64_t chosen_count,
+                                   uint64_t seed, char* message, size_t capacity) {
     using namespace etude_on_cpu;
     std::string fault;
     const Entry* entry = find(name);
@@ -712,7 +716,7 @@ extern "C" int etude_on_cpu_launch(const char* name, const unsigned* grid, unsig
     } else if (threads == 0 || threads > MAX_THREADS) {
         fault = text("%s: a block of %u threads", name, threads);
     } else {
-        fault = launch(entry, grid, threads, shared, arguments, seed);
+        fault = launch(entry, grid, threads, shared, arguments, chosen, chosen_count, seed);
     }
     snprintf(message, capacity, "%s", fault.c_str());
     return !fault.empty();

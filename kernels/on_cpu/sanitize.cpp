@@ -21,7 +21,8 @@
 #include <vector>
 
 extern "C" int etude_on_cpu_launch(const char* name, const unsigned* grid, unsigned threads, unsigned shared, void** arguments,
-                                   const unsigned* sizes, unsigned count, uint64_t seed, char* message, size_t capacity);
+                                   const unsigned* sizes, unsigned count, const uint64_t* chosen, uint64_t chosen_count,
+                                   uint64_t seed, char* message, size_t capacity);
 
 namespace {
 
@@ -82,7 +83,7 @@ void run(const char* name, const unsigned grid[3], unsigned block, unsigned shar
     char message[4096];
     if (grid[0] && grid[1] && grid[2] &&
         etude_on_cpu_launch(name, grid, block, shared, a.places.data(), a.sizes.data(), static_cast<unsigned>(a.sizes.size()),
-                            seed, message, sizeof message)) {
+                            nullptr, 0, seed, message, sizeof message)) {
         fprintf(stderr, "%s: %s\n", where, message);
         exit(1);
     }

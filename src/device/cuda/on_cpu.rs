@@ -30,6 +30,8 @@ unsafe extern "C" {
         arguments: *mut *mut c_void,
         sizes: *const u32,
         count: u32,
+        chosen: *const u64,
+        chosen_count: u64,
         seed: u64,
         message: *mut c_char,
         capacity: usize,
@@ -79,6 +81,45 @@ impl CudaOnCpu {
         self.host.address(buf)
     }
 
+    /// Takes `len` elements of a caller's memory at `pointer`, without a copy.
+    ///
+    /// # Safety
+    /// As [`Cpu::import`].
+    ///
+    /// # Errors
+    /// As [`Cpu::import`].
+    pub unsafe fn import(&self, pointer: *mut c_void, elem: Elem, len: usize) -> Result<Buf> {
+        // SAFETY: the caller's promise.
+        unsafe { self.host.import(pointer, elem, len) }
+    }
+
+    /// Runs the blocks of these numbers, x fastest, of a launch that would take too long as a whole. Tickets are 0 before, and
+    /// may be anything afterwards.
+    ///
+    /// # Errors
+    /// As [`Device::compile`] and [`Plan::run`].
+    pub fn run_blocks(&self, launch: Launch, blocks: &[u64]) -> Result<()> {
+        let mut plan = self.plan(vec![launch])?;
+        let _held = self.lock();
+        plan.launch(0, Some(blocks))
+    }
+
+    fn plan(&self, launches: Vec<Launch>) -> Result<OnCpuPlan> {
+        let mut tickets: Vec<Box<[u32]>> = Vec::with_capacity(launches.len());
+        let mut ready = Vec::with_capacity(launches.len());
+        for launch in &launches {
+            let mut drawn = Box::default();
+            let address = |buf: &Buf| Ok(self.address(buf)? as u64);
+            ready.push(Ready::new(NAME, launch, address, |n| {
+                drawn = vec![0u32; n as usize].into_boxed_slice();
+                drawn.as_mut_ptr() as u64
+            })?);
+            tickets.push(drawn);
+        }
+        let _bufs = launches.into_iter().flat_map(|l| l.bufs).collect();
+        Ok(OnCpuPlan { ready, tickets, seed: self.seed, running: Arc::clone(&self.running), _bufs })
+    }
+
     fn lock(&self) -> MutexGuard<'_, ()> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -108,19 +149,7 @@ impl Device for CudaOnCpu {
     }
 
     fn compile(&self, launches: Vec<Launch>) -> Result<Box<dyn Plan>> {
-        let mut tickets: Vec<Box<[u32]>> = Vec::with_capacity(launches.len());
-        let mut ready = Vec::with_capacity(launches.len());
-        for launch in &launches {
-            let mut drawn = Box::default();
-            let address = |buf: &Buf| Ok(self.address(buf)? as u64);
-            ready.push(Ready::new(NAME, launch, address, |n| {
-                drawn = vec![0u32; n as usize].into_boxed_slice();
-                drawn.as_mut_ptr() as u64
-            })?);
-            tickets.push(drawn);
-        }
-        let _bufs = launches.into_iter().flat_map(|l| l.bufs).collect();
-        Ok(Box::new(OnCpuPlan { ready, tickets, seed: self.seed, running: Arc::clone(&self.running), _bufs }))
+        Ok(Box::new(self.plan(launches)?))
     }
 }
 
@@ -135,7 +164,8 @@ struct OnCpuPlan {
 }
 
 impl OnCpuPlan {
-    fn launch(&mut self, index: usize) -> Result<()> {
+    /// Runs a launch, or `chosen` blocks of it.
+    fn launch(&mut self, index: usize, chosen: Option<&[u64]>) -> Result<()> {
         let launch = &self.ready[index];
         let name = launch.kernel.name;
         let Some(grid) = launch.grid else { return Ok(()) };
@@ -154,6 +184,8 @@ impl OnCpuPlan {
                 places.as_mut_ptr(),
                 sizes.as_ptr(),
                 sizes.len() as u32,
+                chosen.map_or(std::ptr::null(), <[u64]>::as_ptr),
+                chosen.map_or(0, <[u64]>::len) as u64,
                 self.seed,
                 message.as_mut_ptr().cast(),
                 message.len(),
@@ -163,14 +195,16 @@ impl OnCpuPlan {
         for ticket in &mut self.tickets[index] {
             // SAFETY: a live element; read afresh because the kernel wrote it through its address.
             let drawn = unsafe { std::ptr::read_volatile(&raw const *ticket) };
-            *ticket = 0;
-            kept = kept.or((drawn != 0).then_some(drawn));
+            if drawn != 0 {
+                *ticket = 0;
+                kept = kept.or(Some(drawn));
+            }
         }
         if failed != 0 {
             let end = message.iter().position(|b| *b == 0).unwrap_or(message.len());
             return Err(Error::device(NAME, String::from_utf8_lossy(&message[..end])));
         }
-        if let Some(drawn) = kept {
+        if let Some(drawn) = kept.filter(|_| chosen.is_none()) {
             return Err(Error::device(
                 NAME,
                 format!("{name}: a ticket drawn {drawn} times and not given back"),
@@ -184,7 +218,7 @@ impl Plan for OnCpuPlan {
     fn run(&mut self) -> Result<()> {
         let running = Arc::clone(&self.running);
         let _held = running.lock().unwrap_or_else(PoisonError::into_inner);
-        (0..self.ready.len()).try_for_each(|i| self.launch(i))
+        (0..self.ready.len()).try_for_each(|i| self.launch(i, None))
     }
 
     fn run_one(&mut self, index: usize) -> Result<()> {
@@ -194,6 +228,6 @@ impl Plan for OnCpuPlan {
             let message = format!("the plan has {} launches, asked for {index}", self.ready.len());
             return Err(Error::device(NAME, message));
         }
-        self.launch(index)
+        self.launch(index, None)
     }
 }
