@@ -51,6 +51,12 @@ mod cuda_odd_shapes;
 /// The case table through the CUDA sources on the CPU.
 #[cfg(feature = "cuda-on-cpu")]
 mod cuda_on_cpu;
+/// Indices beyond 2^32.
+#[cfg(feature = "cuda-on-cpu")]
+mod far;
+/// Indices beyond 2^32 in the kernels over pairs of rows.
+#[cfg(feature = "cuda-on-cpu")]
+mod far_pairs;
 
 /// The WGSL device: errors, a caller's device, windows of memory.
 #[cfg(feature = "wgpu")]
