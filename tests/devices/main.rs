@@ -27,6 +27,10 @@ mod cases;
 /// The case table and training, bit for bit as recorded.
 mod fingerprint;
 
+/// Each wrapper of an instruction by itself: first on a card.
+#[cfg(any(feature = "cuda-on-cpu", feature = "cuda-on-card"))]
+mod instructions;
+
 /// Convolutions on GPUs: tiles, shapes and options.
 #[cfg(any(feature = "wgpu", feature = "cuda-on-cpu", feature = "cuda-on-card"))]
 mod conv;

@@ -170,7 +170,9 @@ fn every_row_has_a_source_and_every_source_a_row() {
         let path = file.unwrap().path();
         if path.extension().is_some_and(|e| e == "cu") {
             let stem = path.file_stem().unwrap().to_str().unwrap();
-            assert!(REGISTRY.iter().any(|r| r.0 == stem), "{stem} is no stem of the registry");
+            // tests/devices/instructions.rs has the rows of the other.
+            let known = REGISTRY.iter().any(|r| r.0 == stem) || stem == "instructions";
+            assert!(known, "{stem} is no stem of the registry");
         }
     }
 }

@@ -17,8 +17,9 @@ const PARTS: &[(&str, &str)] = &[
     ("sweep", "src/kernels/contrastive/sweep.rs"),
 ];
 
-/// What each language needs of its own before anything else; in Rust that is src/kernel and src/simd.
-const PRELUDE: &str = "prelude";
+/// What each language needs of its own before anything else; in Rust that is src/kernel and src/simd. And what tries the
+/// prelude's wrappers of instructions on a card, whose rows are in tests/devices/instructions.rs.
+const OF_LANGUAGES: [&str; 2] = ["prelude", "instructions"];
 
 fn sources() -> Texts {
     let folders =
@@ -162,7 +163,7 @@ fn a_shared_part_has_one_name_in_every_language() {
         assert!(crate::source::root().join(file).exists(), "{file}");
     }
     let stems = etude::kernels::REGISTRY.iter().map(|r| r.0);
-    let names: Vec<&str> = stems.chain(PARTS.iter().map(|p| p.0)).chain([PRELUDE]).collect();
+    let names: Vec<&str> = stems.chain(PARTS.iter().map(|p| p.0)).chain(OF_LANGUAGES).collect();
     for file in files.keys().filter(|f| !f.contains("on_cpu/")) {
         let stem = file.rsplit('/').next().unwrap_or_default().split('.').next().unwrap_or_default();
         let known = names
