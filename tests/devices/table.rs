@@ -7,8 +7,16 @@ use etude::device::{Cpu, Device};
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex};
 
-/// The case table.
-pub static CASES: LazyLock<Vec<Case>> = LazyLock::new(cases::all);
+/// The case table, or what of it is of the stem that `ETUDE_TEST_STEM` names, for runs that are about one source:
+/// `scripts/mutants`.
+pub static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
+    let mut cases = cases::all();
+    if let Ok(stem) = std::env::var("ETUDE_TEST_STEM") {
+        cases.retain(|case| case.stem == stem);
+        assert!(!cases.is_empty(), "ETUDE_TEST_STEM={stem}: no case is of that stem");
+    }
+    cases
+});
 
 /// What each of [`CASES`] gives, in their order, or why it is refused.
 pub type Outcomes = Vec<etude::Result<Outcome>>;

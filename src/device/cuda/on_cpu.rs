@@ -10,16 +10,34 @@ use crate::device::interface::{Device, Plan};
 use crate::device::launch::Launch;
 use crate::kernel::{Elem, Scratch};
 use crate::{Error, Result};
-use std::ffi::{CString, c_char, c_int, c_void};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ffi::{CStr, CString, OsString, c_char, c_int, c_void};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 const NAME: &str = "cuda-on-cpu";
 
 /// The environment variable with the seed that shuffles lanes, warps and blocks; 0, the default, is their natural order.
 pub const LANE_SEED_VARIABLE: &str = "ETUDE_LANE_SEED";
 
+/// The environment variable with the path of a shared library that has entry points of its own: C++ of [`SOURCES_DIR`], changed,
+/// with `kernels/on_cpu/runtime.cpp` and a registry. They run in place of those of the same names here.
+pub const LIBRARY_VARIABLE: &str = "ETUDE_ON_CPU_LIBRARY";
+
 /// Where the build left the C++ that it made of the CUDA sources.
 pub const SOURCES_DIR: &str = env!("ETUDE_ON_CPU_SOURCES");
+
+type LaunchEntry = unsafe extern "C" fn(
+    name: *const c_char,
+    grid: *const u32,
+    threads: u32,
+    shared: u32,
+    arguments: *mut *mut c_void,
+    sizes: *const u32,
+    count: u32,
+    seed: u64,
+    message: *mut c_char,
+    capacity: usize,
+) -> c_int;
+type HasEntry = unsafe extern "C" fn(name: *const c_char) -> c_int;
 
 unsafe extern "C" {
     fn etude_on_cpu_launch(
@@ -36,6 +54,39 @@ unsafe extern "C" {
         message: *mut c_char,
         capacity: usize,
     ) -> c_int;
+}
+
+/// What the library of [`LIBRARY_VARIABLE`] brings.
+#[derive(Clone, Copy)]
+struct Loaded {
+    launch: LaunchEntry,
+    has: HasEntry,
+}
+
+/// That library, loaded once and for good, or why it cannot be.
+static LOADED: LazyLock<std::result::Result<Option<Loaded>, String>> = LazyLock::new(|| {
+    let Some(path) = std::env::var_os(LIBRARY_VARIABLE) else { return Ok(None) };
+    load(&path).map(Some).map_err(|e| format!("{LIBRARY_VARIABLE}={}: {e}", path.display()))
+});
+
+fn load(path: &OsString) -> std::result::Result<Loaded, libloading::Error> {
+    // SAFETY: the caller vouches for what it names; it was made of the C++ of `SOURCES_DIR`, whose initialisers are constants.
+    let library = unsafe { libloading::Library::new(path) }?;
+    // SAFETY: `kernels/on_cpu/runtime.cpp` defines both so.
+    let loaded = unsafe {
+        Loaded { launch: *library.get(b"etude_on_cpu_launch\0")?, has: *library.get(b"etude_on_cpu_has\0")? }
+    };
+    std::mem::forget(library);
+    Ok(loaded)
+}
+
+/// What runs the entry point of that name: the loaded library where it has it.
+fn launcher(entry: &CStr) -> LaunchEntry {
+    match *LOADED {
+        // SAFETY: a text that ends with a 0, which is only compared.
+        Ok(Some(loaded)) if unsafe { (loaded.has)(entry.as_ptr()) } != 0 => loaded.launch,
+        _ => etude_on_cpu_launch,
+    }
 }
 
 /// Runs each row's CUDA source as its `cuda` says, f32, one block after another, on the calling thread.
@@ -68,8 +119,11 @@ impl CudaOnCpu {
     /// A device that shuffles lanes, warps and blocks by `seed`; 0 leaves their natural order.
     ///
     /// # Errors
-    /// As [`Cpu::new`].
+    /// As [`Cpu::new`], and when the library of [`LIBRARY_VARIABLE`] cannot be loaded.
     pub fn with_seed(seed: u64) -> Result<Self> {
+        if let Err(e) = &*LOADED {
+            return Err(Error::config(e.clone()));
+        }
         Ok(Self { host: Arc::new(Cpu::new(1)?), seed, running: Arc::default() })
     }
 
@@ -176,7 +230,7 @@ impl OnCpuPlan {
         // those of buffers that the plan keeps, which nobody else touches while `running` is held, and a kernel stays within them
         // or is at fault. The message is cut to its capacity and ends with a 0.
         let failed = unsafe {
-            etude_on_cpu_launch(
+            launcher(&entry)(
                 entry.as_ptr(),
                 grid.as_ptr(),
                 launch.block,
