@@ -25,7 +25,7 @@ __device__ inline unsigned place_of(unsigned l) { return (5 * l + 3) % WARP; }
 // Four matrices of x through shared memory, by `load`.
 template <typename Load> __device__ inline void matrices(const unsigned* x, unsigned* y, uint4* rows, Load load) {
     const unsigned l = threadIdx.x;
-    rows[l] = reinterpret_cast<const uint4*>(x)[l];
+    rows[l] = as<const uint4>(x)[l];
     __syncwarp();
     unsigned to[4];
     load(to, rows + place_of(l));
@@ -107,7 +107,7 @@ extern "C" __global__ void __launch_bounds__(WARP)
     const unsigned l = threadIdx.x;
     to[l] = make_uint4(1, 2, 3, 4);
     __syncwarp();
-    copy_async16(to + l, reinterpret_cast<const uint4*>(x) + place_of(l), l % 3 != 0);
+    copy_async16(to + l, as<const uint4>(x) + place_of(l), l % 3 != 0);
     copy_commit();
     copy_wait<0>();
     __syncwarp();

@@ -33,6 +33,8 @@ type LaunchEntry = unsafe extern "C" fn(
     arguments: *mut *mut c_void,
     sizes: *const u32,
     count: u32,
+    chosen: *const u64,
+    chosen_count: u64,
     seed: u64,
     message: *mut c_char,
     capacity: usize,
