@@ -15,6 +15,7 @@ use etude::similarity::Similarity;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use std::ffi::c_void;
+use std::io::Write;
 
 /// As Python's exceptions: bad arguments, by the function's name in Python, or a device that failed.
 fn raised(error: etude::Error) -> PyErr {
@@ -164,7 +165,16 @@ impl Device {
             .map_err(|e| PyRuntimeError::new_err(format!("cuda: card {ordinal} cannot be used: {e}")))?;
         // SAFETY: PyTorch never destroys its streams.
         let stream = unsafe { context.wrap_borrowed_stream(stream as *mut _) };
-        Cuda::from_parts(stream).map(On::Cuda).map(Self).map_err(raised)
+        let cuda = Cuda::from_parts(stream).map_err(raised)?;
+        // Up to a minute without a sign otherwise. Where standard error is closed, it goes unsaid.
+        cuda.on_compile(|stems| {
+            let stems = stems.join(", ");
+            let _ = writeln!(
+                std::io::stderr(),
+                "etude: compiling kernels for this card with NVRTC, once, which may take a minute: {stems}"
+            );
+        });
+        Ok(Self(On::Cuda(cuda)))
     }
 
     /// How many threads compute; on a card 0.

@@ -1,5 +1,7 @@
 //! What the machine brings: a driver that is none, more threads than can be of use.
 
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+use crate::driver::Driver;
 use assert_cmd::Command;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -56,6 +58,33 @@ fn a_driver_without_its_symbols_is_an_error_for_cuda_and_a_note_for_auto() {
         assert!(code == 0 && err.contains("CUDA is passed over") && err.contains(word), "{err}");
         assert!(!err.contains("panicked"), "{err}");
     }
+}
+
+/// Compiling takes minutes on few cores, with nothing else to see.
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+#[test]
+fn that_kernels_are_being_compiled_is_said_once_by_the_program_alone() {
+    let data = TempDir::new().unwrap();
+    let data = set(&data);
+    let note = "note: compiling kernels for this card with NVRTC";
+    // The driver computes nothing, so that what else is said is of no interest.
+    let played = |driver: &Driver, args: &[&str]| {
+        let variables = driver.variables();
+        let (_, out, err) =
+            etude(args, &variables.each_ref().map(|(name, value)| (*name, value.to_str().unwrap())));
+        assert!(!out.contains(note) && err.matches(note).count() < 3, "{out}{err}");
+        err
+    };
+    let train = |device| ["train", "--device", device, "--epochs", "1", "--data", &data];
+    let driver = Driver::new();
+    let err = played(&driver, &train("cuda"));
+    assert!(err.contains(note) && err.contains("conv_block"), "{err}");
+    // What was compiled lies in the cache.
+    let err = played(&driver, &train("auto"));
+    assert!(err.contains("computing on Fake") && !err.contains(note), "{err}");
+    let bench = ["bench", "--device", "cuda", "--quick", "--only", "kernels", "--filter", "loss"];
+    let err = played(&Driver::new(), &bench);
+    assert!(err.contains(note) && err.contains("contrastive"), "{err}");
 }
 
 #[test]

@@ -5,6 +5,10 @@
 mod commands;
 /// Models and checkpoints that are damaged, or say what cannot be.
 mod damage;
+/// A driver that plays a card.
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+#[path = "../common/driver.rs"]
+mod driver;
 /// Which takes a model is tested on.
 mod eval;
 /// Inputs that are no files, or no files of ours.

@@ -3,6 +3,10 @@
 /// Tests in processes of their own.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod child;
+/// A driver that plays a card.
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+#[path = "../common/driver.rs"]
+mod driver;
 /// The devices that tests run on.
 mod gpu;
 /// A launch to try a device with.
@@ -46,6 +50,9 @@ mod random_graphs;
 /// The CUDA device on a card.
 #[cfg(feature = "cuda")]
 mod cuda_device;
+/// What the CUDA device asks of the driver.
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+mod cuda_driver;
 /// The network's CUDA kernels at odd shapes.
 #[cfg(any(feature = "cuda-on-cpu", feature = "cuda-on-card"))]
 mod cuda_network;

@@ -20,7 +20,7 @@ pub fn open(name: DeviceName, threads: usize) -> Result<Box<dyn Device>> {
         },
         DeviceName::Cpu => Ok(Box::new(Cpu::<f32>::new(threads)?)),
         #[cfg(feature = "cuda")]
-        DeviceName::Cuda => Ok(Box::new(Cuda::new(0)?)),
+        DeviceName::Cuda => Ok(Box::new(cuda()?)),
         #[cfg(feature = "wgpu")]
         DeviceName::Wgpu => {
             let device = Wgpu::new(&Select::Auto)?;
@@ -30,6 +30,17 @@ pub fn open(name: DeviceName, threads: usize) -> Result<Box<dyn Device>> {
             Ok(Box::new(device))
         }
     }
+}
+
+/// The first card. That its kernels are being compiled is said, because nothing else shows meanwhile.
+#[cfg(feature = "cuda")]
+pub fn cuda() -> Result<Cuda> {
+    let device = Cuda::new(0)?;
+    device.on_compile(|stems| {
+        let stems = stems.join(", ");
+        tell!("note: compiling kernels for this card with NVRTC, once, which may take a minute: {stems}");
+    });
+    Ok(device)
 }
 
 /// Has everything that is done on all threads done on `threads` of them: those that are asked for, or else RAYON_NUM_THREADS,
@@ -57,7 +68,7 @@ fn pool(threads: usize) -> Result<usize> {
 /// The GPU that `auto` takes, if there is one that can be used.
 fn gpu() -> Option<Box<dyn Device>> {
     #[cfg(feature = "cuda")]
-    match Cuda::new(0) {
+    match cuda() {
         Ok(device) => {
             tell!("note: computing on {} through CUDA; --device cpu keeps to the CPU", device.card().name);
             return Some(Box::new(device));

@@ -3,6 +3,7 @@
 use super::card::{CardReport, context, driver, report, usable};
 use super::fault::{NAME, explain, fault, lock};
 use super::plan::CudaPlan;
+use super::pool::Pool;
 use super::shared::{Keeper, Memory, Pinned, Shared};
 use crate::Result;
 use crate::device::buf::Buf;
@@ -10,7 +11,7 @@ use crate::device::host::{Host, HostMut, decode, encode, same_len};
 use crate::device::interface::{Device, Plan};
 use crate::device::launch::Launch;
 use crate::kernel::{Elem, Scratch};
-use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUresult};
+use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use cudarc::driver::{CudaStream, result};
 use std::any::Any;
 use std::ffi::c_void;
@@ -74,12 +75,14 @@ impl Cuda {
         let shared_memory =
             attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as u32;
         let pools = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED)? != 0;
+        let pool = pools.then(|| Pool::new(context.cu_device())).transpose().map_err(fail)?;
         Ok(Self {
             shared: Arc::new(Shared {
+                pool,
                 stream,
                 card,
-                pools,
                 shared_memory,
+                compiling: Mutex::default(),
                 functions: Mutex::default(),
                 graphs: AtomicBool::new(true),
                 staging: Mutex::default(),
@@ -104,6 +107,13 @@ impl Cuda {
         self.shared.graphs.store(yes, Ordering::Relaxed);
     }
 
+    /// Has `tell` called with the stems that NVRTC is about to compile, each time it is, on the thread that waits for it: the
+    /// largest take ten to twenty seconds of a core, and nothing else shows. It must not use the device, which waits for it too.
+    /// Replaces what was set before.
+    pub fn on_compile(&self, tell: impl Fn(&[&str]) + Send + Sync + 'static) {
+        *lock(&self.shared.compiling) = Some(Box::new(tell));
+    }
+
     /// Takes `len` elements of a caller's device memory at address `pointer`, without a copy. `keeper` is dropped with the
     /// last buffer over it.
     ///
@@ -112,7 +122,8 @@ impl Cuda {
     /// another stream while launches may.
     ///
     /// # Errors
-    /// When the address is not the card's, not aligned to an element, or the range is beyond its allocation.
+    /// When the memory is another card's or the host's, not aligned to an element, or not allocated to its end. Where the driver
+    /// does not know the end, as of other pools, the caller's word is taken.
     pub unsafe fn import(
         &self,
         pointer: u64,
@@ -125,20 +136,10 @@ impl Cuda {
         if !pointer.is_multiple_of(size_of as u64) {
             return Err(fault(format!("an imported address {pointer:#x} is no multiple of {size_of}")));
         }
-        if len > 0 {
-            let (mut base, mut size) = (0, 0);
-            // SAFETY: both pointers are valid; the driver checks the address.
-            let found = unsafe { sys::cuMemGetAddressRange_v2(&raw mut base, &raw mut size, pointer) };
-            if found != CUresult::CUDA_SUCCESS {
-                return Err(fault(format!("address {pointer:#x} is no memory of {}", self.shared.card.name)));
-            }
-            let left = (base + size as u64).saturating_sub(pointer);
-            if len.checked_mul(size_of).is_none_or(|bytes| bytes as u64 > left) {
-                return Err(fault(format!(
-                    "{len} elements at {pointer:#x}, where {left} bytes are allocated"
-                )));
-            }
-        }
+        let bytes = len.checked_mul(size_of).ok_or_else(|| {
+            fault(format!("{len} elements at {pointer:#x}, where so many bytes cannot be allocated"))
+        })?;
+        self.shared.check_import(pointer, bytes as u64)?;
         let keeper = Keeper::Theirs(Box::new(keeper));
         Ok(Buf::new(Memory { owner: Arc::clone(&self.shared), pointer, keeper }, elem, len))
     }
@@ -151,12 +152,13 @@ impl Cuda {
         Ok((self.shared.address(buf)?, buf.elem().bytes::<f32>() * buf.len()))
     }
 
-    /// Bytes of the card's memory that are in use, by anybody.
+    /// Bytes of the card's memory that are in use, by anybody. What this device keeps for its next buffers is given back first.
     ///
     /// # Errors
     /// When the driver does not answer.
     pub fn memory_in_use(&self) -> Result<usize> {
-        self.synchronize()?;
+        self.shared.bind()?;
+        self.shared.give_back()?;
         let info = result::mem_get_info();
         self.shared.check("asking for free memory", info).map(|(free, total)| total.saturating_sub(free))
     }

@@ -12,7 +12,7 @@ const DRIVER_FIRST: [&str; 3] = ["cuDriverGetVersion", "cuGetErrorName", "cuInit
 
 /// What this device and cudarc under it call in the driver's library, but for what old drivers may lack, which is asked for by
 /// name.
-const DRIVER: [&str; 43] = [
+const DRIVER: [&str; 49] = [
     "cuCtxDestroy_v2",
     "cuCtxGetCurrent",
     "cuCtxSetCurrent",
@@ -37,13 +37,18 @@ const DRIVER: [&str; 43] = [
     "cuGraphLaunch",
     "cuGraphUpload",
     "cuLaunchKernel",
-    "cuMemAllocAsync",
+    "cuMemAllocFromPoolAsync",
     "cuMemAlloc_v2",
     "cuMemFreeAsync",
     "cuMemFreeHost",
     "cuMemFree_v2",
+    "cuMemGetAddressRange_v2",
     "cuMemGetInfo_v2",
     "cuMemHostAlloc",
+    "cuMemPoolCreate",
+    "cuMemPoolDestroy",
+    "cuMemPoolSetAttribute",
+    "cuMemPoolTrimTo",
     "cuMemcpyDtoHAsync_v2",
     "cuMemcpyHtoDAsync_v2",
     "cuMemsetD8Async",
@@ -51,6 +56,7 @@ const DRIVER: [&str; 43] = [
     "cuModuleLoad",
     "cuModuleLoadData",
     "cuModuleUnload",
+    "cuPointerGetAttributes",
     "cuStreamBeginCapture_v2",
     "cuStreamCreate",
     "cuStreamDestroy_v2",

@@ -17,6 +17,8 @@ mod device;
 mod fault;
 #[cfg(feature = "cuda")]
 mod functions;
+#[cfg(feature = "cuda")]
+mod import;
 mod launch;
 #[cfg(feature = "cuda")]
 mod library;
@@ -24,6 +26,8 @@ mod library;
 mod on_cpu;
 #[cfg(feature = "cuda")]
 mod plan;
+#[cfg(feature = "cuda")]
+mod pool;
 #[cfg(feature = "cuda")]
 mod shared;
 

@@ -2,6 +2,7 @@
 
 use super::card::{CardReport, OLDEST_DRIVER};
 use super::fault::{explain, fault, is_sticky, lock};
+use super::pool::Pool;
 use crate::device::buf::Buf;
 use crate::{Error, Result};
 use cudarc::driver::sys::{self, CUresult};
@@ -14,19 +15,24 @@ use std::sync::{Arc, Mutex};
 
 /// What a device, its buffers and its plans share.
 pub(super) struct Shared {
+    /// Where memory comes from in the stream's order, if this card has that. Buffers hold what they are of, so all have been
+    /// freed when it goes; first of all, while there is a context.
+    pub(super) pool: Option<Pool>,
     pub(super) stream: Arc<CudaStream>,
     pub(super) card: CardReport,
-    /// Whether memory comes in the stream's order.
-    pub(super) pools: bool,
     /// Most bytes of shared memory of a block, when asked for.
     pub(super) shared_memory: u32,
     pub(super) functions: Mutex<Functions>,
+    /// Told of the stems that are about to be compiled.
+    pub(super) compiling: Mutex<Option<Notice>>,
     /// Whether plans are captured as graphs.
     pub(super) graphs: AtomicBool,
     pub(super) staging: Mutex<Option<Pinned>>,
     /// Why the device is gone, once it is.
     pub(super) lost: Mutex<Option<String>>,
 }
+
+pub(super) type Notice = Box<dyn Fn(&[&str]) + Send + Sync>;
 
 /// A buffer's memory on the card: ours, or a caller's.
 pub(super) struct Memory {
@@ -45,9 +51,9 @@ impl Drop for Memory {
     fn drop(&mut self) {
         // A lost context frees all its memory with itself.
         if matches!(self.keeper, Keeper::Ours) && self.pointer != 0 && self.owner.bind().is_ok() {
-            // SAFETY: allocated by `allocate`, in the same way, and freed once.
+            // SAFETY: allocated by `Shared::reserve`, in the same way, and freed once.
             let freed = unsafe {
-                if self.owner.pools {
+                if self.owner.pool.is_some() {
                     result::free_async(self.pointer, self.owner.stream.cu_stream())
                 } else {
                     result::free_sync(self.pointer)
@@ -114,23 +120,52 @@ impl Shared {
         if bytes == 0 {
             return Ok(memory);
         }
+        if bytes > self.card.memory {
+            return Err(fault(format!(
+                "{}: out of memory: {} MiB asked for, the card has {} MiB: use a smaller batch",
+                self.card.name,
+                mib(bytes),
+                mib(self.card.memory)
+            )));
+        }
+        let full = |made: &Result<u64, DriverError>| {
+            matches!(made, Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)))
+        };
+        let mut made = self.reserve(bytes);
+        if full(&made) && self.pool.is_some() {
+            // What the pool keeps may do in one piece with what else is free.
+            self.give_back()?;
+            made = self.reserve(bytes);
+        }
+        if full(&made) {
+            return Err(self.out_of_memory(bytes));
+        }
+        memory.pointer = self.check("allocating memory", made)?;
         let stream = self.stream.cu_stream();
-        // SAFETY: the context is bound and the stream its own.
-        let made = unsafe {
-            if self.pools { result::malloc_async(stream, bytes) } else { result::malloc_sync(bytes) }
-        };
-        memory.pointer = match made {
-            Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => return Err(self.out_of_memory(bytes)),
-            made => self.check("allocating memory", made)?,
-        };
         // SAFETY: the memory is ours and has that many bytes.
         let zeroed = unsafe { result::memset_d8_async(memory.pointer, 0, bytes, stream) };
         self.check("zeroing memory", zeroed)?;
         Ok(memory)
     }
 
+    /// Memory with anything in it; the context is bound.
+    fn reserve(&self, bytes: usize) -> Result<u64, DriverError> {
+        // SAFETY: the context is bound and the stream its own.
+        unsafe {
+            match &self.pool {
+                Some(pool) => pool.allocate(bytes, self.stream.cu_stream()),
+                None => result::malloc_sync(bytes),
+            }
+        }
+    }
+
+    /// Waits, and gives back what the pool keeps; the context is bound.
+    pub(super) fn give_back(&self) -> Result<()> {
+        self.wait("waiting")?;
+        self.pool.as_ref().map_or(Ok(()), |pool| self.check("giving memory back", pool.trim()))
+    }
+
     fn out_of_memory(&self, bytes: usize) -> Error {
-        let mib = |bytes: usize| bytes.div_ceil(1 << 20);
         let free = result::mem_get_info().map(|(free, _)| format!("{} MiB free", mib(free)));
         fault(format!(
             "{}: out of memory: {} MiB asked for, {} of {} MiB: use a smaller batch, or end what else runs on the card \
@@ -174,19 +209,36 @@ impl Shared {
     }
 }
 
+fn mib(bytes: usize) -> usize {
+    bytes.div_ceil(1 << 20)
+}
+
 /// What a device has loaded so far.
 #[derive(Default)]
 pub(super) struct Functions {
     /// By stem.
     pub(super) modules: HashMap<&'static str, Arc<CudaModule>>,
     /// By entry point.
-    pub(super) functions: HashMap<&'static str, CudaFunction>,
+    pub(super) functions: HashMap<&'static str, Loaded>,
+}
+
+/// A loaded function, and what the driver says of it.
+pub(super) struct Loaded {
+    pub(super) function: CudaFunction,
+    /// Most threads of a block.
+    pub(super) threads: u32,
+    /// Bytes of static shared memory.
+    pub(super) fixed: u32,
+    /// Whether it may have all the dynamic shared memory that there is.
+    pub(super) opened: bool,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        // Bound for the pool too, which goes next.
+        let bound = self.bind().is_ok();
         if let Some(pinned) = lock(&self.staging).take()
-            && self.bind().is_ok()
+            && bound
         {
             // SAFETY: allocated by `read_bytes`, freed once; the stream has nothing left that uses it.
             let _ = unsafe { result::free_host(pinned.0) };

@@ -1,6 +1,8 @@
 //! What is measured.
 
 use crate::args::DeviceName;
+#[cfg(feature = "cuda")]
+use crate::device::cuda;
 use etude::Result;
 #[cfg(feature = "cuda")]
 use etude::device::Cuda;
@@ -26,7 +28,7 @@ impl Target {
         match name {
             DeviceName::Cpu => Ok(Self::Cpu(Cpu::new(threads)?)),
             #[cfg(feature = "cuda")]
-            DeviceName::Cuda => Ok(Self::Cuda(Cuda::new(0)?)),
+            DeviceName::Cuda => Ok(Self::Cuda(cuda()?)),
             #[cfg(feature = "wgpu")]
             DeviceName::Wgpu => {
                 let device = Wgpu::new(&Select::Auto)?;
