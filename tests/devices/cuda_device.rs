@@ -291,3 +291,17 @@ fn child_kills_its_context() {
     fails(d.write(&a, (&[0.0f32; 1 << 10]).into()), &["lost"]);
     fails(add(d, &a, &a, &y), &["lost"]);
 }
+
+/// A line for each launch of the case table: kernel, threads and bytes of dynamic shared memory of a block, and whether it is
+/// timed.
+#[test]
+#[ignore = "run by scripts/cuda-check, which reads what it prints"]
+fn blocks_of_the_case_table() {
+    let cpu = etude::device::Cpu::<f32>::new(1).unwrap();
+    for case in cases::all() {
+        for launch in case.prepare(&cpu).unwrap().step.recorded() {
+            let (name, cuda) = (launch.kernel.name, &launch.kernel.cuda);
+            println!("block {name} {} {} {}", cuda.block, (cuda.shared)(&launch.params), case.bench);
+        }
+    }
+}
