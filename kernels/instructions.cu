@@ -61,18 +61,16 @@ extern "C" __global__ void __launch_bounds__(WARP)
     y[l] = round_bf16x2(__uint_as_float(x[2 * l]), __uint_as_float(x[2 * l + 1]));
 }
 
-extern "C" __global__ void __launch_bounds__(WARP)
-    instructions_half(const unsigned* __restrict__ x, unsigned* __restrict__ y) {
+extern "C" __global__ void __launch_bounds__(WARP) instructions_half(const unsigned* __restrict__ x, unsigned* __restrict__ y) {
     const unsigned l = threadIdx.x;
-    const __half v = reinterpret_cast<const __half*>(x)[l];
+    const __half v = as<const __half>(x)[l];
     y[2 * l] = __float_as_uint(__half2float(v));
     y[2 * l + 1] = __half_as_ushort(v);
 }
 
-extern "C" __global__ void __launch_bounds__(WARP)
-    instructions_bfloat(const unsigned* __restrict__ x, unsigned* __restrict__ y) {
+extern "C" __global__ void __launch_bounds__(WARP) instructions_bfloat(const unsigned* __restrict__ x, unsigned* __restrict__ y) {
     const unsigned l = threadIdx.x;
-    const __nv_bfloat16 v = reinterpret_cast<const __nv_bfloat16*>(x)[l];
+    const __nv_bfloat16 v = as<const __nv_bfloat16>(x)[l];
     y[2 * l] = __float_as_uint(__bfloat162float(v));
     y[2 * l + 1] = __bfloat16_as_ushort(v);
 }
@@ -145,26 +143,26 @@ extern "C" __global__ void __launch_bounds__(WARP)
 extern "C" __global__ void __launch_bounds__(WARP)
     instructions_load_matrices(const unsigned* __restrict__ x, unsigned* __restrict__ y) {
     __shared__ uint4 rows[WARP];
-    matrices(x, y, rows, [](unsigned(&to)[4], const void* row) { load_matrices(to, row); });
+    matrices(x, y, rows, [](unsigned (&to)[4], const void* row) { load_matrices(to, row); });
 }
 
 extern "C" __global__ void __launch_bounds__(WARP)
     instructions_load_matrices_transposed(const unsigned* __restrict__ x, unsigned* __restrict__ y) {
     __shared__ uint4 rows[WARP];
-    matrices(x, y, rows, [](unsigned(&to)[4], const void* row) { load_matrices_transposed(to, row); });
+    matrices(x, y, rows, [](unsigned (&to)[4], const void* row) { load_matrices_transposed(to, row); });
 }
 
 extern "C" __global__ void __launch_bounds__(WARP)
     instructions_mma_tf32(const unsigned* __restrict__ x, unsigned* __restrict__ y) {
-    product(x, y, [](float(&d)[4], const unsigned(&a)[4], const unsigned(&b)[2]) { mma_tf32(d, a, b); });
+    product(x, y, [](float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) { mma_tf32(d, a, b); });
 }
 
 extern "C" __global__ void __launch_bounds__(WARP)
     instructions_mma_f16(const unsigned* __restrict__ x, unsigned* __restrict__ y) {
-    product(x, y, [](float(&d)[4], const unsigned(&a)[4], const unsigned(&b)[2]) { mma_f16(d, a, b); });
+    product(x, y, [](float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) { mma_f16(d, a, b); });
 }
 
 extern "C" __global__ void __launch_bounds__(WARP)
     instructions_mma_bf16(const unsigned* __restrict__ x, unsigned* __restrict__ y) {
-    product(x, y, [](float(&d)[4], const unsigned(&a)[4], const unsigned(&b)[2]) { mma_bf16(d, a, b); });
+    product(x, y, [](float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) { mma_bf16(d, a, b); });
 }

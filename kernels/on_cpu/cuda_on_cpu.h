@@ -6,11 +6,11 @@
 // before it is written (it starts as NaN), a copy that nobody waited for (it lands at its wait), an access of several elements
 // whose address is no multiple of its size, and, through the seed, results that depend on the order of lanes, warps or blocks.
 //
-// Blocks hand numbers on by __stcg, fence, ticket, fence and __ldcg. A word that __stcg writes stays held back till the end of the
-// launch: only __ldcg finds it, and fails unless the reader must see it by CUDA's memory model: its own thread wrote it; or its
-// block, before a barrier; or another block before a fence of a thread that then drew a ticket, which the reader drew later and
-// fenced. So a fence or a barrier that is missing fails in any order of blocks, without trying them all, and a plain load finds
-// what was there before. With ThreadSanitizer the words are where they belong and nothing but fence and ticket orders blocks.
+// Blocks hand numbers on by __stcg, fence, ticket, fence and __ldcg. A word that __stcg writes is held back till the launch ends:
+// only __ldcg finds it, and fails unless the reader must see it by CUDA's memory model: its own thread wrote it; or its block,
+// before a barrier; or another block before a fence of a thread that then drew a ticket, which the reader drew later and fenced.
+// So a fence or a barrier that is missing fails in any order of blocks, without trying them all, and a plain load finds what was
+// there before. With ThreadSanitizer the words are where they belong and nothing but fence and ticket orders blocks.
 //
 // What it cannot show: CUDA's own rounding of math functions, what the compiler of a card does, speed.
 //

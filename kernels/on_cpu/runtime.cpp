@@ -9,7 +9,6 @@
 #include <string>
 #include <sys/mman.h>
 #include <unistd.h>
-#include <unordered_map>
 
 #ifndef __x86_64__
 #include <ucontext.h>
@@ -59,51 +58,11 @@ struct Ready {
     void push_back(Fiber* fiber) { ring[(first + length++) % MAX_THREADS] = fiber; }
 };
 
-// A moment of a block: what one of its threads did, and how many barriers the block had behind it. What it did before a moment
-// counts there if the thread is the same, or a barrier lies between.
-struct Moment {
-    unsigned thread, barriers;
-    uint64_t time;
-
-    bool before(const Moment& other) const { return time < other.time && (thread == other.thread || barriers < other.barriers); }
-};
-
-// A word written by __stcg, held back till the launch ends.
-struct Word {
-    uint32_t bits;
-    uint64_t block;
-    Moment written;
-};
-
-// Who drew a ticket, in order, and the last fence of that thread before.
-struct Ticket {
-    struct Draw {
-        size_t position;
-        Moment fence;
-    };
-    size_t drawn = 0;
-    std::unordered_map<uint64_t, Draw> draws; // by block
-};
-
-// A fence after a ticket: from then on its thread, and beyond a barrier its block, sees what the draws before that one passed on.
-struct Acquired {
-    const Ticket* ticket;
-    size_t position;
-    Moment fence;
-};
-
 // What one thread of the machine needs to run launches.
 struct Machine {
-    std::unordered_map<uint32_t*, Word> words;
-    std::unordered_map<const void*, Ticket> tickets;
-    uint64_t time = 0;                           // events so far
-    std::unordered_map<unsigned, Moment> fences; // the block's last, by thread
-    std::vector<Acquired> drawn;                 // the block's draws, whose fence is their thread's next
-    std::vector<Acquired> acquired;              // by the block
     std::vector<Fiber*> sets[SETS];
     Fiber** fibers = nullptr; // of the block
     void* memory[SETS] = {};  // dynamic and shared
-    uint64_t number = 0;      // of the block
     std::vector<Warp> warps;
     Ready ready;
     Fiber main{};
@@ -277,6 +236,14 @@ std::string deadlock() {
     __builtin_unreachable();
 }
 
+} // namespace
+} // namespace etude_on_cpu
+
+#include "handed_on.h"
+
+namespace etude_on_cpu {
+namespace {
+
 // ---- the order of things
 
 void next() {
@@ -351,9 +318,6 @@ void run_block(unsigned threads, uint64_t seed) {
     Machine& m = machine;
     const unsigned warps = (threads + 31) / 32;
     block_serial++;
-    m.fences.clear();
-    m.drawn.clear();
-    m.acquired.clear();
     m.threads = threads;
     m.done = m.at_barrier = 0;
     m.votes = 0;
@@ -487,6 +451,7 @@ int barrier(int vote, const char* file, int line) {
         }
         m.at_barrier = 0;
         m.barriers++;
+        pass_barrier();
         m.vote_result = m.votes;
         m.votes = 0;
         if (m.newest_first) {
@@ -550,85 +515,6 @@ void poison(void* memory, size_t bytes) {
 #endif
 }
 
-// ---- what blocks hand on to each other
-
-#ifdef ETUDE_ON_CPU_TSAN
-// The words are in memory, and the race detector looks at them itself. An atomic operation passes on what came before a fence, and
-// a fence takes what came before the atomic operation.
-void fence() {
-    if (self->drawn) acquire(const_cast<void*>(self->drawn));
-    self->drawn = nullptr;
-    self->fenced = true;
-}
-
-void draw(const void* ticket) {
-    if (self->fenced) release(const_cast<void*>(ticket));
-    self->drawn = ticket;
-}
-#else
-void fence() {
-    Machine& m = machine;
-    const Moment now = {self->number, m.barriers, ++m.time};
-    m.fences[self->number] = now;
-    for (size_t i = m.drawn.size(); i-- > 0;) {
-        if (m.drawn[i].fence.thread != self->number) continue;
-        m.acquired.push_back({m.drawn[i].ticket, m.drawn[i].position, now});
-        m.drawn.erase(m.drawn.begin() + static_cast<ptrdiff_t>(i));
-    }
-}
-
-void draw(const void* address) {
-    Machine& m = machine;
-    Ticket& ticket = m.tickets[address];
-    const size_t position = ticket.drawn++;
-    const auto fence = m.fences.find(self->number);
-    if (fence != m.fences.end()) ticket.draws[m.number] = {position, fence->second};
-    m.drawn.push_back({&ticket, position, {self->number, m.barriers, m.time}});
-}
-#endif
-
-namespace {
-
-// Whether this thread must see the word now.
-bool is_seen(const Word& word) {
-    const Machine& m = machine;
-    const Moment now = {self->number, m.barriers, m.time + 1};
-    if (word.block == m.number) return word.written.before(now);
-    for (const Acquired& a : m.acquired) {
-        const auto draw = a.ticket->draws.find(word.block);
-        if (draw != a.ticket->draws.end() && draw->second.position < a.position && word.written.before(draw->second.fence) &&
-            a.fence.before(now)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-[[noreturn]] void unordered(const char* what, const Word& word, const char* file, int line) {
-    give_up(where() + text(": thread %u %s thread %u of block number %llu wrote by __stcg, with no %s between (%s:%d)",
-                           self->number, what, word.written.thread, static_cast<unsigned long long>(word.block),
-                           word.block == machine.number ? "barrier" : "fence, ticket and fence", file, line));
-}
-
-} // namespace
-
-void publish(uint32_t* to, uint32_t bits, const char* file, int line) {
-    Machine& m = machine;
-    const auto [at, fresh] = m.words.try_emplace(to);
-    Word& word = at->second;
-    if (!fresh && !is_seen(word)) unordered("writes where", word, file, line);
-    word = {bits, m.number, {self->number, m.barriers, ++m.time}};
-}
-
-uint32_t published(const uint32_t* from, const char* file, int line) {
-    Machine& m = machine;
-    if (m.words.empty()) return *from; // of a launch before
-    const auto at = m.words.find(const_cast<uint32_t*>(from));
-    if (at == m.words.end()) fail("__ldcg of what nobody has written by __stcg in this launch", file, line);
-    if (!is_seen(at->second)) unordered("reads by __ldcg what", at->second, file, line);
-    return at->second.bits;
-}
-
 extern const Entry* const registry[]; // tables that end with an entry without a name, and a null
 
 namespace {
@@ -677,7 +563,7 @@ std::string launch(const Entry* entry, const unsigned sides[3], unsigned threads
 #ifdef ETUDE_ON_CPU_TSAN
         set = static_cast<unsigned>(block_serial % SETS);
 #endif
-        m.number = number;
+        begin_block(number);
         m.fibers = m.sets[set].data();
         dynamic_memory = m.memory[set];
         if (shared) poison(dynamic_memory, shared);
@@ -687,9 +573,7 @@ std::string launch(const Entry* entry, const unsigned sides[3], unsigned threads
     }
     for (char& end : block_ends) acquire(&end);
     for (void* memory : m.memory) free(memory);
-    for (const auto& [to, word] : m.words) *to = word.bits;
-    m.words.clear();
-    m.tickets.clear();
+    end_launch();
     return m.fault;
 }
 

@@ -118,13 +118,10 @@ pub fn shader(stem: &str, stored: Elem) -> Option<&'static Shader> {
 include!(concat!(env!("OUT_DIR"), "/cuda_sources.rs"));
 
 impl Kernel {
-    /// The stem it belongs to; none where it is neither in the registry nor a row that tests have of `instructions`.
+    /// The stem that it is named after; none where no source has such a name.
     pub fn stem(&self) -> Option<&'static str> {
-        if self.name.starts_with("instructions_") {
-            return Some("instructions");
-        }
-        let (stem, _) = REGISTRY.iter().find(|(_, ks)| ks.iter().any(|k| k.name == self.name))?;
-        Some(stem)
+        let named = |stem: &&str| self.name.strip_prefix(*stem).is_some_and(|rest| rest.starts_with('_'));
+        CUDA.iter().map(|source| source.0).filter(named).max_by_key(|stem| stem.len())
     }
 
     /// What its rows are stored as: f32, or 16 bits where a binding says so.

@@ -10,8 +10,8 @@ use etude::device::wgpu::{ADAPTER_VARIABLE, Select, Wgpu};
 use etude::kernel::Elem;
 
 /// Every one of them; `ETUDE_TEST_DEVICES=wgpu`, which is for tests of another driver, leaves out the CUDA sources, whose part
-/// no driver changes, and `ETUDE_TEST_DEVICES=cuda`, which is for tests of those sources, leaves out WGSL. Devices run one step at
-/// a time, so who asks gets its own.
+/// no driver changes, and `ETUDE_TEST_DEVICES=cuda`, which is for tests of those sources, leaves out WGSL. Devices run one step
+/// at a time, so who asks gets its own.
 pub fn devices() -> Vec<Box<dyn Device>> {
     let asked = std::env::var("ETUDE_TEST_DEVICES").unwrap_or_default();
     let devices = std::iter::empty();

@@ -211,8 +211,8 @@ impl Device for Cuda {
     }
 
     fn run_once(&self, launches: Vec<Launch>) -> Result<()> {
-        // Tickets are allocated anew, which the pool makes cheap: kept ones would be shared with the graph of a caller who captures
-        // this stream, and runs it where they like.
+        // Tickets are allocated anew, which the pool makes cheap: kept ones would be shared with the graph of a caller who
+        // captures this stream, and runs it where they like.
         CudaPlan::new(Arc::clone(&self.shared), launches, false)?.run()
     }
 }
