@@ -5,6 +5,7 @@
 use crate::child::{child, run};
 use crate::launch::{add, fails};
 use etude::cases;
+use etude::device::cuda::cudarc::driver::sys;
 use etude::device::cuda::{Cuda, NVRTC_VARIABLE, Origin, cards, compile, fatbin, nvrtc_version, toolkit};
 use etude::device::{Device, Launch};
 use etude::graph::Graph;
@@ -262,6 +263,58 @@ fn works_on_a_callers_stream_and_memory() {
     fails(unsafe { device.import(host.as_ptr() as u64, Elem::Real, 4, ()) }, &["no memory of"]);
     let overlapping = take(2304, 100).unwrap();
     fails(add(d, &x, &overlapping, &y), &["overlaps"]);
+}
+
+/// As PyTorch's expandable segments and its asynchronous allocator have it. Everything goes with the process.
+#[test]
+fn memory_of_mapped_pieces_and_of_another_pool_is_taken() {
+    let Some(device) = card() else { return };
+    let d: &dyn Device = &device;
+    let done = |code: sys::CUresult| assert_eq!(code, sys::CUresult::CUDA_SUCCESS);
+    let (mut base, mut piece, mut pooled) = (0, 0, 0);
+    // SAFETY: a new device's context is current, every description is whole, and all pointers are valid.
+    unsafe {
+        let mut wanted: sys::CUmemAllocationProp = std::mem::zeroed();
+        wanted.type_ = sys::CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED;
+        wanted.location.type_ = sys::CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE;
+        let least = sys::CUmemAllocationGranularity_flags::CU_MEM_ALLOC_GRANULARITY_MINIMUM;
+        done(sys::cuMemGetAllocationGranularity(&raw mut piece, &raw const wanted, least));
+        done(sys::cuMemAddressReserve(&raw mut base, 4 * piece, 0, 0, 0));
+        for i in 0..2 {
+            let mut memory = 0;
+            done(sys::cuMemCreate(&raw mut memory, piece, &raw const wanted, 0));
+            done(sys::cuMemMap(base + (i * piece) as u64, piece, 0, memory, 0));
+        }
+        let flags = sys::CUmemAccess_flags::CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+        let access = sys::CUmemAccessDesc { location: wanted.location, flags };
+        done(sys::cuMemSetAccess(base, 2 * piece, &raw const access, 1));
+        done(sys::cuMemAllocAsync(&raw mut pooled, 4096, device.stream().cu_stream()));
+    }
+    // SAFETY: nobody else knows of the memory, which is never freed.
+    let take = |at, bytes: usize| unsafe { device.import(at, Elem::Real, bytes / 4, ()) };
+    let whole = take(base, 2 * piece).unwrap();
+    let values: Vec<f32> = (0..whole.len()).map(|i| (i % 1000) as f32).collect();
+    d.write(&whole, (&values[..]).into()).unwrap();
+    assert_eq!(
+        d.download(&take(base + piece as u64 - 8, 16).unwrap()).unwrap(),
+        values[piece / 4 - 2..][..4]
+    );
+    fails(take(base + piece as u64, piece + 4), &["allocated"]);
+    let sums = take(pooled, 4096).unwrap();
+    let window = whole.window(7, 1024).unwrap();
+    add(d, &window, &window, &sums).unwrap().run().unwrap();
+    assert_eq!(d.download(&sums).unwrap()[..3], [14.0, 16.0, 18.0]);
+}
+
+#[test]
+fn memory_is_kept_until_it_is_counted() {
+    let Some(device) = card() else { return };
+    let before = device.memory_in_use().unwrap();
+    let buf = device.alloc(Elem::Real, 64 << 20).unwrap();
+    assert!(device.memory_in_use().unwrap() >= before + (256 << 20));
+    drop(buf);
+    // Others may use the card meanwhile, but hardly so much.
+    assert!(device.memory_in_use().unwrap() < before + (128 << 20));
 }
 
 #[test]
