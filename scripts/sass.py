@@ -28,7 +28,7 @@ LOOPED = ["contrastive_all", "contrastive_all_bf16", "conv1d_fwd", "conv1d_bwd_x
 LOOPED += ["conv_block_bwd", "similarity_fwd", "similarity_fwd_bf16", "similarity_bwd"]
 
 KERNEL_COLUMNS = ["kernel", "code", "threads", "registers", "shared", "blocks an SM", "warps"]
-LOOP_COLUMNS = ["kernel", "loop", "code", "instructions", "of them", "per FMA or MMA"]
+LOOP_COLUMNS = ["kernel", "loop", "instructions", "of them", "per FMA or MMA"]
 LOOP_COLUMNS += ["LDS", "LDG", "MUFU", "BAR", "CALL", "at most", "binds"]
 HEAD = """
 # What the kernels' machine code says
@@ -41,9 +41,10 @@ multiprocessor of sm_80 / 90a / 100 holds by them and by registers; warps of 64,
 
 **Loops** that have a matrix instruction (MMA) of their own, or 16 multiply-adds (FMA; 64 where there are loops inside), and the
 function of the sources that they stand in; × how often one is in the code, once an instance of a template or a copy that nvcc
-made. Code is bytes. Counted is one way through a turn, the shortest of those with most MMA or FMA, and an outer loop without
-those inside it; what a call runs is not counted, and how often a turn is made is not known. LDS is bytes that a thread reads from
-shared memory; LDG counts asynchronous copies too.
+made. Counted is one way through a turn, the shortest of those with most MMA or FMA: nothing is fetched for the turns to come, no
+pair is near. Where there are others, all instructions of the loop (16 bytes each) stand after the stroke; a turn is between the
+two. An outer loop is counted without those inside it, and no loop with what it calls; how often a turn is made is not known. LDS
+is bytes that a thread reads from shared memory; LDG counts asynchronous copies too.
 
 *Binds*: what takes most cycles of a turn of one warp on each of four schedulers: an instruction takes one (issue, or FMA where at
 least 85 % are), an MMA 6.4 by `mma.sync`, a MUFU 8. *At most* is the share of the FMA or MMA rate that this leaves. "or shared":
@@ -71,12 +72,8 @@ class Block:
 class Loop:
     where: tuple  # file and line of the branch back, which are those of the `for`
     inside: int  # loops in it
-    code: int  # bytes without those, all ways together
+    all: int  # instructions without those, all ways together
     counts: collections.Counter  # of the way that is counted
-
-    @property
-    def instructions(self):
-        return self.counts["all"]
 
     @property
     def hot(self):
@@ -249,7 +246,7 @@ def loops(blocks, labels):
         length = [c["all"] + 1000 * c["call"] if b in own else 0 for b, c in enumerate(of)]
         way = flow.way(head, body, backs, lambda b: of[b][kind], length.__getitem__)
         counts = sum((of[b] for b in way if b in own), collections.Counter())
-        out.append(Loop(blocks[backs[0]].code[-1][2], len(inner), 16 * sum(of[b]["all"] for b in own), counts))
+        out.append(Loop(blocks[backs[0]].code[-1][2], len(inner), sum(of[b]["all"] for b in own), counts))
     return out
 
 
@@ -301,16 +298,17 @@ def hot_loops(blocks, labels):
         by, cycles = binds(c)
         shapes = {k.removeprefix("HMMA.").replace(".F32", "").replace(".", " ") for k in c if k.startswith("HMMA.")}
         of = f"{c[kind]} {' '.join(sorted(shapes)) if c['mma'] else 'FMA'}"
-        a_turn = [loop.code, loop.instructions, of, f"{loop.instructions / c[kind]:.2f}"]
+        counts = sorted({c["all"], loop.all})
+        a_turn = [" / ".join(map(str, counts)), of, " / ".join(f"{n / c[kind]:.2f}" for n in counts)]
         a_turn += [c[k] for k in ("lds", "ldg", "mufu", "bar", "call")]
         busy = (MMA_CYCLES if c["mma"] else 1) * c[kind] / cycles
-        rows[(*loop.where, loop.inside > 0, *a_turn, f"{100 * busy:.0f} %", by)] += 1
-    return sorted(rows.items(), key=lambda item: (item[0][:2], -item[0][4], item[0]))
+        rows[(*loop.where, -loop.all, loop.inside > 0, *a_turn, f"{100 * busy:.0f} %", by)] += 1
+    return sorted(rows.items())
 
 
 def check(entries):
     """Fails where the reading itself is wrong, by a loop that is known: that of `ceiling_fma` has 128 multiply-adds."""
-    found = [row[4:6] for row, _ in hot_loops(*entries["ceiling_fma"])]
+    found = [(-row[2], row[5]) for row, _ in hot_loops(*entries["ceiling_fma"])]
     if len(found) != 1 or found[0][1] != "128 FMA" or not 129 <= found[0][0] <= 140:
         raise ValueError(f"the loop of ceiling_fma is read as {found}")
     for kernel in LOOPED:
@@ -348,7 +346,7 @@ def table(tools, version, folder, fatbins, resources, launches):
     for kernel in sorted(entries):
         if any(re.sub(pattern, other, kernel) in entries for pattern, other in AS if re.search(pattern, kernel)):
             continue
-        for (file, line, outer, *rest), times in hot_loops(*entries[kernel]):
+        for (file, line, _, outer, *rest), times in hot_loops(*entries[kernel]):
             where = function_of(folder, file, line) + (", outer" if outer else "") + (f" × {times}" if times > 1 else "")
             lines.append(cells(kernel, where, *rest))
     return "\n".join(lines) + "\n"
