@@ -114,6 +114,8 @@ def parse(text):
                 raise ValueError(f"not understood, before {line.strip()}")
             if fresh:
                 blocks.append(Block([], []))
+            # nvcc writes small constants by multiply-adds of nothing.
+            op = "MOV" if op in ("HFMA2", "FFMA") and "-RZ, RZ" in rest else op
             blocks[-1].code.append((op, modifiers, where))
             address, located, fresh, falls = address + 16, False, False, True
             target = re.search(r"`\(([^)]+)\)", rest)
