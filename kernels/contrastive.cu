@@ -78,6 +78,7 @@ __device__ inline Sum block_sum_f64(double v) {
     const double before_lane = __shfl_up_sync(FULL, upto, 1);
     Sum sum = {0.0, lane > 0 ? before_lane : 0.0};
     double of_warps = 0.0;
+#pragma unroll 1
     for (unsigned w = 0; w < warps; w++) {
         if (w == warp) sum.before += of_warps;
         of_warps += parts[w];
@@ -96,6 +97,7 @@ __device__ inline float unit_of(const float* weights, unsigned n) {
     __syncthreads();
     if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = largest;
     __syncthreads();
+#pragma unroll 1
     for (unsigned w = 0; w < blockDim.x / 32; w++) largest = fmaxf(largest, parts[w]);
     return largest > 0.0f ? fminf(1.0f / largest, 3e38f) : 0.0f;
 }

@@ -127,6 +127,7 @@ __device__ __forceinline__ void add_shares(float (&acc)[TAPS][4], float* sums, c
             shared[(warp * TAPS + tap) * pairs + lane] = make_float4(acc[tap][0], acc[tap][1], acc[tap][2], acc[tap][3]);
     }
     __syncthreads();
+#pragma unroll 1
     for (unsigned q = threadIdx.x; q < d.weights; q += BLOCK) {
         float4 sum = shared[q];
 #pragma unroll
@@ -161,6 +162,7 @@ __device__ __forceinline__ void add_slices(const float* sums, float* __restrict_
         shared[threadIdx.x] = sum; // the smallest stage has room for a block's
         __syncthreads();
         if (group > 0 || q >= d.weights) continue;
+#pragma unroll 1
         for (unsigned other = 1; other < groups; ++other) add_product(sum, 1.0f, shared[other * width + mine]);
         const float of[4] = {sum.x, sum.y, sum.z, sum.w};
         const unsigned tap = halved(q, pairs), j = i0 + halved(rest(q, pairs), d.quads);
@@ -472,6 +474,7 @@ __device__ inline void dx_tile(unsigned number, const Inputs& in, const float* _
     if (threadIdx.x >= 2 * wide || i0 + c >= p.cin) return;
     const float* of = sums + c / 4 * warps * 8 + what * 4 + c % 4;
     float sum = 0.0f;
+#pragma unroll 1
     for (unsigned w = 0; w < warps; ++w) sum += of[w * 8];
     __stcg(part + static_cast<size_t>(what * p.cin + i0 + c) * parts + at_part, sum);
 }

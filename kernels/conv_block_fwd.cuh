@@ -67,8 +67,10 @@ __device__ __forceinline__ void put_statistics(const float4 (&acc)[PER], float* 
     const float* of = sums + threadIdx.x / PER * warps * 2 * PER + threadIdx.x % PER;
     const float n = lanes * static_cast<float>(min(f.rows, there));
     float mean = 0.0f, squares = 0.0f;
+#pragma unroll 1
     for (unsigned w = 0; w < warps; ++w) mean += count_of(w) * of[w * 2 * PER];
     mean /= n;
+#pragma unroll 1
     for (unsigned w = 0; w < warps; ++w) {
         const float d = of[w * 2 * PER] - mean;
         squares += of[w * 2 * PER + PER] + count_of(w) * d * d;

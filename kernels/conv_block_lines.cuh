@@ -166,6 +166,7 @@ struct Run {
 
 // Sets out scale and shift of the run's channels, a float4 each; 0 beyond the last.
 __device__ inline void copy_norm(float4* to, const float* __restrict__ norm, unsigned i0, unsigned count, ConvBlockParams p) {
+#pragma unroll 1
     for (unsigned q = threadIdx.x; p.affine && q < 2 * count; q += BLOCK) {
         const unsigned i = i0 + q / 2;
         copy_async4(as<float>(to) + q / 2 * 4 + q % 2, norm + (i < p.cin ? q % 2 * p.cin + i : 0), i < p.cin);

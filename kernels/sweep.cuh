@@ -123,6 +123,7 @@ __device__ __forceinline__ bool put_gradient(float* out, const float4* zi, const
         const float by = scale * a.weight(r);
         if (any && (by > 0.0f || by < 0.0f)) {
             float sum = 0.0f;
+#pragma unroll 1
             for (unsigned w = 0; w < cut.tiles; w++) {
                 const float4 u = zj[(16 * w * high + row) * pitch_out + q];
                 v = make_float4(v.x + u.x, v.y + u.y, v.z + u.z, v.w + u.w);
