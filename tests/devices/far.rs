@@ -30,26 +30,48 @@ const ACCESS: c_int = 1 | 2;
 /// Private, anonymous, and nothing of it promised.
 const RESERVED: c_int = if cfg!(target_os = "macos") { 0x2 | 0x1000 | 0x40 } else { 0x2 | 0x20 | 0x4000 };
 
-/// A buffer of zeros that costs what is written to it.
+/// What is looked at beyond the end of a buffer, in bytes: four elements.
+const BEHIND: usize = 16;
+
+/// A buffer of zeros that costs what is written to it. What follows its last element stays 0, or `run` fails.
 pub struct Far {
+    /// Of the mapping; the elements begin `first` bytes later.
     base: *mut u8,
+    first: usize,
     len: usize,
     buf: Buf,
 }
 
 impl Far {
     pub fn new(device: &CudaOnCpu, elem: Elem, len: usize) -> Self {
+        Self::shifted(device, elem, len, 0)
+    }
+
+    /// One that begins `by` elements after a multiple of 16 bytes.
+    pub fn shifted(device: &CudaOnCpu, elem: Elem, len: usize, by: usize) -> Self {
+        let first = by * elem.bytes::<f32>();
+        let bytes = first + len * elem.bytes::<f32>() + BEHIND;
         // SAFETY: new memory, anywhere.
-        let base = unsafe { mmap(std::ptr::null_mut(), len * elem.bytes::<f32>(), ACCESS, RESERVED, -1, 0) };
-        assert!(base as isize != -1, "no {len} elements of address space");
+        let base = unsafe { mmap(std::ptr::null_mut(), bytes, ACCESS, RESERVED, -1, 0) }.cast::<u8>();
+        assert!(base as isize != -1, "no address space for {len} elements");
         // SAFETY: the memory outlives every launch of the test, which alone uses it.
-        let buf = unsafe { device.import(base, elem, len) }.unwrap();
-        Self { base: base.cast(), len, buf }
+        let buf = unsafe { device.import(base.wrapping_add(first).cast(), elem, len) }.unwrap();
+        Self { base, first, len, buf }
+    }
+
+    fn bytes(&self) -> usize {
+        self.first + self.len * self.buf.elem().bytes::<f32>()
+    }
+
+    fn is_zero_behind(&self) -> bool {
+        // SAFETY: mapped by `shifted`; bytes are of any value.
+        let at = |i| unsafe { self.base.wrapping_add(self.bytes() + i).read() };
+        (0..BEHIND).all(|i| at(i) == 0)
     }
 
     fn place<T>(&self, at: usize) -> *mut T {
         assert!(at < self.len, "element {at} of {}", self.len);
-        self.base.cast::<T>().wrapping_add(at)
+        self.base.wrapping_add(self.first).cast::<T>().wrapping_add(at)
     }
 
     /// Writes elements from `at` on.
@@ -93,15 +115,18 @@ impl Far {
 
 impl Drop for Far {
     fn drop(&mut self) {
-        // SAFETY: what `new` mapped; no launch is left that knows it.
-        unsafe { munmap(self.base.cast(), self.len * self.buf.elem().bytes::<f32>()) };
+        // SAFETY: what `shifted` mapped; no launch is left that knows it.
+        unsafe { munmap(self.base.cast(), self.bytes() + BEHIND) };
     }
 }
 
 /// Runs these blocks of a launch.
 pub fn run(device: &CudaOnCpu, kernel: &'static Kernel, bufs: &[&Far], params: Params, blocks: &[u64]) {
-    let bufs = bufs.iter().map(|far| far.buf.clone()).collect();
-    device.run_blocks(Launch { kernel, bufs, params }, blocks).unwrap();
+    let launch = Launch { kernel, bufs: bufs.iter().map(|far| far.buf.clone()).collect(), params };
+    device.run_blocks(launch, blocks).unwrap();
+    for (binding, far) in kernel.bindings.iter().zip(bufs) {
+        assert!(far.is_zero_behind(), "{} writes beyond `{}`", kernel.name, binding.name);
+    }
 }
 
 /// A number in [-1, 1] that 16 bits hold, for element `k` of row `i` of matrix `of`.
@@ -144,9 +169,21 @@ fn spans(n: u64) -> [u64; 4] {
 /// Launches `kernel` over as many elements as 32 bits count: `want` makes of what is read, and of a binding's old contents, what
 /// is to be written.
 fn each(kernel: &'static Kernel, params: Params, bound: &[Bound<'_>], want: impl Fn(&[f64]) -> Vec<f64>) {
+    // Where four are one access, and where no four can be.
+    each_shifted(kernel, params, bound, &want, 0);
+    each_shifted(kernel, params, bound, &want, 1);
+}
+
+fn each_shifted(
+    kernel: &'static Kernel,
+    params: Params,
+    bound: &[Bound<'_>],
+    want: &impl Fn(&[f64]) -> Vec<f64>,
+    by: usize,
+) {
     let device = CudaOnCpu::with_seed(0).unwrap();
     let n = u64::from(u32::MAX);
-    let own: Vec<Far> = bound.iter().map(|_| Far::new(&device, Elem::Real, n as usize)).collect();
+    let own: Vec<Far> = bound.iter().map(|_| Far::shifted(&device, Elem::Real, n as usize, by)).collect();
     let blocks = spans(n);
     let reads = |b: &Bound<'_>| matches!(b, Bound::In | Bound::InOut);
     for (of, (bound, far)) in bound.iter().zip(&own).enumerate() {

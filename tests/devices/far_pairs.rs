@@ -13,38 +13,75 @@ use etude::device::cuda::CudaOnCpu;
 use etude::kernel::{Elem, Kernel, Params};
 use etude::kernels::contrastive::{self, ContrastiveParams, Metric};
 use etude::kernels::similarity::{self, Similarity, SimilarityParams, TopKParams};
+use std::ops::Range;
 
 const BEYOND: u64 = 1 << 32;
 const KINDS: [Similarity; 4] =
     [Similarity::Dot, Similarity::Cosine, Similarity::SquaredEuclidean, Similarity::Euclidean];
 
-/// Rows `[rows, d]`, of which those in `filled` hold numbers.
+/// What rows are like.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Like {
+    /// Numbers in [-1, 1].
+    Plain,
+    /// Each row of one matrix is near every third of the other.
+    Near,
+    /// Of the far side, whose squares are beyond what f32 holds well: those are summed again, of the rows as they are.
+    Tiny,
+}
+use Like::{Near, Plain, Tiny};
+
+impl Like {
+    /// What the rows of a side are like, if it is the one that is looked at.
+    fn of(self, far: bool) -> Self {
+        if self == Tiny && !far { Plain } else { self }
+    }
+
+    /// By what gradients are multiplied, so that all are of the order of 1.
+    fn size(self) -> f64 {
+        if self == Tiny { 2f64.powi(-66) } else { 1.0 }
+    }
+}
+
+/// Rows `[rows, d]`, of which those that were filled hold numbers.
 struct Matrix {
     of: u64,
     d: u64,
+    like: Like,
     far: Far,
 }
 
 impl Matrix {
-    fn new(device: &CudaOnCpu, of: u64, elem: Elem, [rows, d]: [u64; 2]) -> Self {
-        Self { of, d, far: Far::new(device, elem, (rows * d) as usize) }
+    fn new(device: &CudaOnCpu, (of, like): (u64, Like), elem: Elem, [rows, d]: [u64; 2]) -> Self {
+        Self { of, d, like, far: Far::new(device, elem, (rows * d) as usize) }
     }
 
     fn fill(&self, rows: impl IntoIterator<Item = u64>) {
         for i in rows {
-            self.far.put((i * self.d) as usize, self.row(i).map(|v| v as f32));
+            self.fill_part(i, 0..self.d);
         }
     }
 
     /// Elements of a row.
-    fn fill_part(&self, i: u64, columns: std::ops::Range<u64>) {
+    fn fill_part(&self, i: u64, columns: Range<u64>) {
         let at = i * self.d + columns.start;
-        self.far.put(at as usize, columns.map(|k| number(self.of, i, k)));
+        self.far.put(at as usize, columns.map(|k| self.at(i, k)));
     }
 
-    fn row(&self, i: u64) -> impl Iterator<Item = f64> + use<> {
-        let (of, d) = (self.of, self.d);
-        (0..d).map(move |k| number(of, i, k).into())
+    fn at(&self, i: u64, k: u64) -> f32 {
+        match self.like {
+            Plain => number(self.of, i, k),
+            Tiny => number(self.of, i, k) * self.like.size() as f32,
+            Near => number(0, i % 3, k) + if (self.of, k) == (1, 0) { 2f32.powi(-6) } else { 0.0 },
+        }
+    }
+
+    fn part(&self, i: u64, columns: Range<u64>) -> Vec<f64> {
+        columns.map(|k| self.at(i, k).into()).collect()
+    }
+
+    fn row(&self, i: u64) -> Vec<f64> {
+        self.part(i, 0..self.d)
     }
 }
 
@@ -66,7 +103,7 @@ fn pieces(rows: u64, width: u64, own: u64) -> [u64; 2] {
 }
 
 /// The rows of a piece.
-fn of_piece(piece: u64, rows: u64, own: u64) -> std::ops::Range<u64> {
+fn of_piece(piece: u64, rows: u64, own: u64) -> Range<u64> {
     piece * own..rows.min((piece + 1) * own)
 }
 
@@ -74,10 +111,19 @@ const FWD: [(Elem, &Kernel); 3] =
     [(Elem::Real, &similarity::FWD), (Elem::F16, &similarity::FWD_F16), (Elem::Bf16, &similarity::FWD_BF16)];
 
 /// Tiles of the matrix of `n` and `m` rows of `d`, at these rows and columns.
-fn matrix(elem: Elem, kernel: &'static Kernel, kind: Similarity, [n, m, d]: [u64; 3], tiles: &[[u64; 2]]) {
+fn matrix(
+    (elem, kernel): (Elem, &'static Kernel),
+    kind: Similarity,
+    like: Like,
+    [n, m, d]: [u64; 3],
+    tiles: &[[u64; 2]],
+) {
     const SQUARE: u64 = 128;
     let device = CudaOnCpu::with_seed(0).unwrap();
-    let (a, b) = (Matrix::new(&device, 1, elem, [n, d]), Matrix::new(&device, 2, elem, [m, d]));
+    let (a, b) = (
+        Matrix::new(&device, (1, like.of(n > m)), elem, [n, d]),
+        Matrix::new(&device, (2, like.of(m > n)), elem, [m, d]),
+    );
     let y = Far::new(&device, Elem::Real, (n * m) as usize);
     for [i, j] in tiles {
         a.fill(of_piece(*i, n, SQUARE));
@@ -87,11 +133,11 @@ fn matrix(elem: Elem, kernel: &'static Kernel, kind: Similarity, [n, m, d]: [u64
     let blocks: Vec<u64> = tiles.iter().map(|[i, j]| i * m.div_ceil(SQUARE) + j).collect();
     run(&device, kernel, &[&a.far, &b.far, &y], params, &blocks);
     for [i, j] in tiles {
-        let others: Vec<Vec<f64>> = of_piece(*j, m, SQUARE).map(|j| b.row(j).collect()).collect();
+        let others: Vec<Vec<f64>> = of_piece(*j, m, SQUARE).map(|j| b.row(j)).collect();
         for i in of_piece(*i, n, SQUARE) {
-            let row: Vec<f64> = a.row(i).collect();
+            let row = a.row(i);
             for (j, other) in (j * SQUARE..).zip(&others) {
-                let what = || format!("{} {kind:?} [{n}, {m}, {d}]: entry {i}, {j}", kernel.name);
+                let what = || format!("{} {kind:?} {like:?} [{n}, {m}, {d}]: entry {i}, {j}", kernel.name);
                 near(y.get((i * m + j) as usize), of_rows(kind, &row, other), what);
             }
         }
@@ -100,27 +146,38 @@ fn matrix(elem: Elem, kernel: &'static Kernel, kind: Similarity, [n, m, d]: [u64
 
 #[test]
 fn similarities_at_the_end_of_a_large_matrix() {
-    for (elem, kernel) in FWD {
+    for row in FWD {
         for kind in KINDS {
             // Rows on 16 bytes and rows that are not; distances by differences, and by products.
             for [m, d] in [[65_600, 8], [65_603, 40]] {
                 let n = 65_541;
                 let crossing = [BEYOND / m / 128, BEYOND % m / 128];
-                matrix(elem, kernel, kind, [n, m, d], &[crossing, [(n - 1) / 128, (m - 1) / 128]]);
+                matrix(row, kind, Plain, [n, m, d], &[crossing, [(n - 1) / 128, (m - 1) / 128]]);
             }
         }
     }
 }
 
+/// Which kinds look at rows again that are so, and whether numbers of that type can be.
+fn looks_again(elem: Elem, kind: Similarity, like: Like) -> bool {
+    match like {
+        Plain => true,
+        Near => matches!(kind, Similarity::SquaredEuclidean | Similarity::Euclidean),
+        Tiny => kind == Similarity::Cosine && elem != Elem::F16,
+    }
+}
+
 #[test]
 fn similarities_of_the_last_of_many_rows() {
-    for (elem, kernel) in FWD {
-        for kind in KINDS {
+    for row in FWD {
+        for (kind, like) in KINDS.into_iter().flat_map(|kind| [Plain, Near, Tiny].map(|like| (kind, like))) {
             for d in [24, 21] {
-                let many = BEYOND / d + 200;
-                let far = pieces(many, d, 128);
-                matrix(elem, kernel, kind, [many, 5, d], &far.map(|i| [i, 0]));
-                matrix(elem, kernel, kind, [5, many, d], &far.map(|j| [0, j]));
+                if looks_again(row.0, kind, like) {
+                    let many = BEYOND / d + 200;
+                    let far = pieces(many, d, 128);
+                    matrix(row, kind, like, [many, 5, d], &far.map(|i| [i, 0]));
+                    matrix(row, kind, like, [5, many, d], &far.map(|j| [0, j]));
+                }
             }
         }
     }
@@ -135,8 +192,9 @@ fn the_best_of_the_last_of_many_rows() {
     for [d, k, n] in [[24, 3, BEYOND / 24 + 70], [21, 3, BEYOND / 21 + 70], [4, 16, BEYOND / 16 + 70]] {
         // Without rounding, so that of equal ones the lower index is first.
         for kind in [Similarity::Dot, Similarity::SquaredEuclidean] {
-            let (a, b) =
-                (Matrix::new(&device, 1, Elem::Real, [n, d]), Matrix::new(&device, 2, Elem::Real, [m, d]));
+            let (a, b) = ([n, d], [m, d]);
+            let a = Matrix::new(&device, (1, Plain), Elem::Real, a);
+            let b = Matrix::new(&device, (2, Plain), Elem::Real, b);
             let values = Far::new(&device, Elem::Real, (n * k) as usize);
             let indices = Far::new(&device, Elem::Index, (n * k) as usize);
             let blocks = pieces(n, d.max(k), TOP_ROWS);
@@ -147,9 +205,9 @@ fn the_best_of_the_last_of_many_rows() {
             let p = TopKParams { n: n as u32, m: m as u32, d: d as u32, kind: kind as u32, k: k as u32 };
             let bufs = [&a.far, &b.far, &values, &indices];
             run(&device, &similarity::TOPK, &bufs, Params::new(&p), &blocks);
-            let others: Vec<Vec<f64>> = (0..m).map(|j| b.row(j).collect()).collect();
+            let others: Vec<Vec<f64>> = (0..m).map(|j| b.row(j)).collect();
             for i in blocks.into_iter().flat_map(|block| of_piece(block, n, TOP_ROWS)) {
-                let row: Vec<f64> = a.row(i).collect();
+                let row = a.row(i);
                 let mut best: Vec<(usize, f64)> =
                     others.iter().map(|other| of_rows(kind, &row, other)).enumerate().collect();
                 best.sort_by(
@@ -197,7 +255,7 @@ fn gradient_by(kind: Similarity, own: &[f64], others: &[Vec<f64>], dy: impl Fn(u
 /// Gradients of pieces of one side, `second` that of `b`, in the `column`-th piece of their columns.
 fn gradient(
     (elem, kernel): (Elem, &'static Kernel),
-    kind: Similarity,
+    (kind, like): (Similarity, Like),
     [n, m, d]: [u64; 3],
     second: bool,
     of: impl Fn(u64) -> [u64; 2],
@@ -208,8 +266,9 @@ fn gradient(
     let [of_a, of_b] = [n, m].map(|count| count.div_ceil(rows));
     let columns = column * width..d.min((column + 1) * width);
     let new = |of, elem, shape| Matrix::new(&device, of, elem, shape);
-    let (a, b, dy) = (new(1, elem, [n, d]), new(2, elem, [m, d]), new(3, Elem::Real, [n, m]));
-    let out = [n, m].map(|count| new(0, Elem::Real, [count, d]));
+    let (a, b) = (new((1, like.of(!second)), elem, [n, d]), new((2, like.of(second)), elem, [m, d]));
+    let dy = new((3, Plain), Elem::Real, [n, m]);
+    let out = [n, m].map(|count| new((0, Plain), Elem::Real, [count, d]));
     let (own, count, other, others) = if second { (&b, m, &a, n) } else { (&a, n, &b, m) };
     let at = |i: u64, j: u64| if second { [j, i] } else { [i, j] };
     let pieces = of(rows);
@@ -226,16 +285,20 @@ fn gradient(
     let first = column * (of_a + of_b) + if second { of_a } else { 0 };
     let bufs = [&a.far, &b.far, &dy.far, &out[0].far, &out[1].far];
     run(&device, kernel, &bufs, params, &pieces.map(|piece| first + piece));
-    let part = |rows: &Matrix, i| columns.clone().map(|k| number(rows.of, i, k).into()).collect::<Vec<f64>>();
-    let all: Vec<_> = (0..others).map(|j| part(other, j)).collect();
+    let all: Vec<_> = (0..others).map(|j| other.part(j, columns.clone())).collect();
     for i in pieces.into_iter().flat_map(|piece| of_piece(piece, count, rows)) {
         let dy = |j| {
             let [i, j] = at(i, j);
             number(3, i, j).into()
         };
-        for (k, want) in columns.clone().zip(gradient_by(kind, &part(own, i), &all, dy)) {
-            let what = || format!("{} {kind:?} [{n}, {m}, {d}], second {second}: {i}, {k}", kernel.name);
-            near(out[usize::from(second)].far.get((i * d + k) as usize), want, what);
+        for (k, want) in columns.clone().zip(gradient_by(kind, &own.part(i, columns.clone()), &all, dy)) {
+            let what =
+                || format!("{} {kind:?} {like:?} [{n}, {m}, {d}], second {second}: {i}, {k}", kernel.name);
+            near(
+                like.size() * out[usize::from(second)].far.get((i * d + k) as usize),
+                like.size() * want,
+                what,
+            );
         }
     }
 }
@@ -243,16 +306,25 @@ fn gradient(
 #[test]
 fn gradients_of_the_last_of_many_rows() {
     for row in BWD {
-        for kind in KINDS {
+        for (kind, like) in KINDS.into_iter().flat_map(|kind| [Plain, Near, Tiny].map(|like| (kind, like))) {
             // Far rows on 16 bytes, and not; a far `dy`.
-            for [d, few] in [[24, 5], [21, 5], [3, 16]] {
-                let many = BEYOND / d.max(few) + 200;
-                let far = |own| pieces(many, d.max(few), own);
-                gradient(row, kind, [many, few, d], false, far, 0);
-                gradient(row, kind, [few, many, d], true, far, 0);
+            for [d, few] in [[24, 5], [21, 5], [3, 20]] {
+                if looks_again(row.0, kind, like) {
+                    let many = BEYOND / d.max(few - 1) + 200;
+                    let far = |own| pieces(many, d.max(few), own);
+                    gradient(row, (kind, like), [many, few, d], false, far, 0);
+                    gradient(row, (kind, like), [few, many, d], true, far, 0);
+                }
             }
         }
     }
+}
+
+/// Rows of both sides together are 2^32 and more: how a launch is cut goes by their sum.
+#[test]
+fn gradients_of_more_rows_than_32_bits_count() {
+    let (many, few) = (BEYOND - 10, 20);
+    gradient(BWD[0], (Similarity::Dot, Plain), [many, few, 1], false, |own| pieces(many, few, own), 0);
 }
 
 #[test]
@@ -265,8 +337,8 @@ fn gradients_from_the_last_of_rows_of_many_columns() {
                 let first = |_| [0, 1];
                 let last = |own| [0, (many - 1) / own];
                 let column = (d - 1) / 64;
-                gradient(row, kind, [few, many, d], false, first, column);
-                gradient(row, kind, [few, many, d], true, last, column);
+                gradient(row, (kind, Plain), [few, many, d], false, first, column);
+                gradient(row, (kind, Plain), [few, many, d], true, last, column);
             }
         }
     }
@@ -338,7 +410,8 @@ fn losses_of_the_last_of_many_rows() {
                     weight,
                     ..OPTIONS
                 };
-                let sides = [(1, n), (2, m)].map(|(of, rows)| Matrix::new(&device, of, elem, [rows, d]));
+                let sides =
+                    [(1, n), (2, m)].map(|(of, rows)| Matrix::new(&device, (of, Plain), elem, [rows, d]));
                 let labels = [n, m].map(|rows| Far::new(&device, Elem::Real, rows as usize));
                 let out = [n, m].map(|rows| Far::new(&device, Elem::Real, (rows * d) as usize));
                 let [loss, part] = [1, p.parts().cuda].map(|len| Far::new(&device, Elem::Real, len));
@@ -357,10 +430,9 @@ fn losses_of_the_last_of_many_rows() {
                     z, &labels[0], &labels[0], others, &labels[1], &labels[1], &loss, &out[0], &out[1], &part,
                 ];
                 run(&device, kernel, &bufs, Params::new(&p), &blocks);
-                let all: Vec<_> =
-                    (0..few).map(|j| (sides[other].row(j).collect(), label(other as u64, j))).collect();
+                let all: Vec<_> = (0..few).map(|j| (sides[other].row(j), label(other as u64, j))).collect();
                 for i in far {
-                    let row: Vec<f64> = sides[own].row(i).collect();
+                    let row = sides[own].row(i);
                     let (_, gradient) = losses(&p, (&row, label(own as u64, i)), &all);
                     for (k, want) in (0..d).zip(gradient) {
                         let what = || format!("{} {metric:?} [{n}, {m}, {d}]: {i}, {k}", kernel.name);
@@ -387,7 +459,7 @@ fn losses_of_pairs_of_the_last_of_many_rows() {
             weight: 3.0,
             ..OPTIONS
         };
-        let z = Matrix::new(&device, 1, Elem::Real, [n, d]);
+        let z = Matrix::new(&device, (1, Plain), Elem::Real, [n, d]);
         let labels = Far::new(&device, Elem::Real, n as usize);
         let pairing = Far::new(&device, Elem::Index, 6);
         let dz = Far::new(&device, Elem::Real, (n * d) as usize);
@@ -401,7 +473,7 @@ fn losses_of_pairs_of_the_last_of_many_rows() {
         let blocks = [0, (n - 1) / ROWS, BEYOND / d / ROWS];
         run(&device, &contrastive::HALVES, &bufs, Params::new(&p), &blocks);
         for [i, j] in pairs.into_iter().flat_map(|[i, j]| [[i, j], [j, i]]) {
-            let (own, other): (Vec<f64>, Vec<f64>) = (z.row(i).collect(), z.row(j).collect());
+            let (own, other) = (z.row(i), z.row(j));
             let (_, gradient) = losses(&p, (&own, label(0, i)), &[(other, label(0, j))]);
             for (k, want) in (0..d).zip(gradient) {
                 near(dz.get((i * d + k) as usize), want, || format!("{metric:?} [{n}, {d}]: {i}, {k}"));
