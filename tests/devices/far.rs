@@ -4,7 +4,7 @@
 //!
 //! `far_pairs.rs` has the kernels that take more than 2^32 elements. All other ops refuse them (`count` of `src/ops/check.rs`,
 //! and `Graph::all_of`), so that their indices fit 32 bits as long as they are unsigned and nothing is added to the last: what
-//! is here are launches of 2^32 - 1 elements, or as many as the op takes.
+//! is here, and for layers in `far_layers.rs`, are launches of 2^32 - 1 elements, or as many as the op takes.
 
 use etude::device::cuda::CudaOnCpu;
 use etude::device::{Buf, Launch};
@@ -205,14 +205,14 @@ fn each_shifted(
 }
 
 /// A few floats.
-fn floats(values: &[f32]) -> Far {
+pub fn floats(values: &[f32]) -> Far {
     let far = Far::new(&CudaOnCpu::with_seed(0).unwrap(), Elem::Real, values.len());
     far.put(0, values.iter().copied());
     far
 }
 
 /// A few indices.
-fn words(values: &[u32]) -> Far {
+pub fn words(values: &[u32]) -> Far {
     let far = Far::new(&CudaOnCpu::with_seed(0).unwrap(), Elem::Index, values.len());
     far.put_index(0, values);
     far

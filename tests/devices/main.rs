@@ -65,6 +65,9 @@ mod cuda_on_cpu;
 /// Indices beyond 2^32.
 #[cfg(feature = "cuda-on-cpu")]
 mod far;
+/// The last of nearly 2^32 elements of a layer.
+#[cfg(feature = "cuda-on-cpu")]
+mod far_layers;
 /// Indices beyond 2^32 in the kernels over pairs of rows.
 #[cfg(feature = "cuda-on-cpu")]
 mod far_pairs;
