@@ -2,9 +2,9 @@
 //! read is the machine's one page of zeros, one that nobody touches costs nothing, and only those blocks of a launch run that
 //! have the last elements, or those on either side of the 2^32nd. An index of 32 bits reads and writes near the start instead.
 //!
-//! `far_pairs.rs` has the kernels that take more than 2^32 elements. All other ops refuse them (`count` of `src/ops/check.rs`,
-//! and `Graph::all_of`), so that their indices fit 32 bits as long as they are unsigned and nothing is added to the last: what
-//! is here, and for layers in `far_layers.rs`, are launches of 2^32 - 1 elements, or as many as the op takes.
+//! `far_pairs.rs` has the kernels that take more than 2^32 elements. All other ops refuse them (`count` of
+//! `src/ops/check.rs`, and `Graph::all_of`), so that their indices fit 32 bits as long as they are unsigned and nothing is added
+//! to the last: what is here, and for layers in `far_layers.rs`, are launches of 2^32 - 1 elements, or as many as the op takes.
 
 use etude::device::cuda::CudaOnCpu;
 use etude::device::{Buf, Launch};

@@ -2,7 +2,8 @@
 //! `far.rs` says how.
 //!
 //! Not here: gradients of weights and biases, and statistics, whose blocks each walk over a good part of all elements; and
-//! `conv_block`, whose launches are of no more elements (`count` of `src/ops/check.rs` for each buffer) and whose places are 64-bit.
+//! `conv_block`, whose buffers have no more elements either (`count` of `src/ops/check.rs` for each) and whose places are of 64
+//! bits.
 
 use crate::far::{Far, floats, near, number, run, words};
 use etude::device::cuda::CudaOnCpu;
@@ -193,8 +194,10 @@ fn conv1d_of_as_many_positions_as_there_can_be() {
         let size = [1, t / stride * stride - 8];
         Shape { batch, cin, cout, size, taps: [1, 5], stride, padding: 3, dilation: 2 }
     };
-    // The narrow way, one row and several, with a stride; tiles of 32 rows, of 64, and of the other side.
-    for s in [of(3, 1, 1, 1), of(3, 2, 6, 3), of(2, 3, 20, 1), of(1, 3, 40, 1), of(2, 40, 3, 2)] {
+    // The narrow way, one row and several, with a stride; tiles of 32 rows, of 64, of the other side, and of both.
+    for s in
+        [of(3, 1, 1, 1), of(3, 2, 6, 3), of(2, 3, 20, 1), of(1, 3, 40, 1), of(2, 40, 3, 2), of(2, 20, 20, 1)]
+    {
         convolution([&conv1d::FWD, &conv1d::BWD_X], s);
     }
 }
@@ -207,7 +210,7 @@ fn conv2d_of_as_many_positions_as_there_can_be() {
         let size = [rows / stride * stride - 8, width];
         Shape { batch, cin, cout, size, taps: [3, 2], stride, padding: 1, dilation: 2 }
     };
-    for s in [of(3, 1, 1, 1), of(3, 2, 6, 2), of(2, 3, 20, 1), of(2, 40, 3, 2)] {
+    for s in [of(3, 1, 1, 1), of(3, 2, 6, 2), of(2, 3, 20, 1), of(2, 40, 3, 2), of(2, 20, 20, 1)] {
         convolution([&conv2d::FWD, &conv2d::BWD_X], s);
     }
 }

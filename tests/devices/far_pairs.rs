@@ -4,7 +4,8 @@
 //! other has few rows. Where what is walked over is the large one, a block takes minutes here: top-k's `b`, the other rows of a
 //! cosine or a Euclidean gradient, and of the loss. There the place of a row is taken by the function that takes it for the
 //! block's own rows (`stage`, `Rows::row`, `stage_across`), or for `dy` (`stage_along`); what is left is `normalise`, for the
-//! other rows of a cosine's gradient. `contrastive_all` owns and walks over the same rows; all but the number of a block is
+//! other rows of a cosine's gradient. Rows of 45 million columns, or as many best of a row, which alone let places within a tile
+//! pass 2^32, take as long. `contrastive_all` owns and walks over the same rows; all but the number of a block is
 //! `contrastive_cross`. A slice of the loss is only cut where both sets have 25,000 rows of 128 columns at most (`ENOUGH`), so
 //! parts of the gradient have 2^25 elements at most.
 

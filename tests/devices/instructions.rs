@@ -78,7 +78,7 @@ fn unrounded(ulp: f32, largest: f32) -> Vec<f32> {
             15 => 0.0,
             _ => base * (1.0 + ulp * part),
         };
-        if i % 3 == 0 { -magnitude } else { magnitude }
+        if i.is_multiple_of(3) { -magnitude } else { magnitude }
     };
     (0..64).map(of).collect()
 }
@@ -164,10 +164,12 @@ fn rsqrt_approx() {
 fn to_tf32() {
     let low = [0, 1, 0xfff, 0x1000, 0x1001, 0x1fff, 0x2fff, 0x3000];
     let x: Vec<u32> = (0..32)
-        .map(|i: u32| (0x3f80_0000 + i * 0x0151_4000 & !0x1fff | low[i as usize % 8]) ^ (i / 3 % 2) << 31)
+        .map(|i: u32| {
+            (((0x3f80_0000 + i * 0x0151_4000) & !0x1fff) | low[i as usize % 8]) ^ ((i / 3 % 2) << 31)
+        })
         .collect();
     // To nearest, ties away from zero; what is below a tf32's bits is nobody's.
-    let want: Vec<u32> = x.iter().map(|v| v + 0x1000 & !0x1fff).collect();
+    let want: Vec<u32> = x.iter().map(|v| (v + 0x1000) & !0x1fff).collect();
     check_by("to_tf32", &x, &want, |got, want| got & !0x1fff == want);
 }
 
