@@ -5,9 +5,10 @@ use crate::gpu;
 use crate::shifted::Shifted;
 use crate::table::fault_on;
 use etude::cases::{Case, Input, Role, normal, uniform};
-use etude::device::Cpu;
-use etude::device::Device;
+use etude::device::{Cpu, Device, Launch};
 use etude::graph::{Graph, Var};
+use etude::kernel::{Elem, Params};
+use etude::kernels::elementwise;
 use etude::ops::batch_norm::{BatchNormOptions, BatchNormVars, Mode, batch_norm};
 use etude::ops::dropout::{DropoutOptions, dropout};
 use etude::ops::gather::{Layout, WindowOptions, gather_rows, gather_window};
@@ -115,6 +116,20 @@ fn dropout_of_odd_sizes() {
     check(sizes.map(case).collect());
 }
 
+/// Gradients that nothing gives are filled with zeros wherever they begin; no case of the table has one in a window.
+#[test]
+fn fills_of_odd_sizes() {
+    for device in both() {
+        for n in SIZES {
+            let y = device.upload(&vec![f32::NAN; n]).unwrap();
+            let params = Params::new(&elementwise::ElementwiseParams { n: n as u32, factor: 0.3 });
+            let launch = Launch { kernel: &elementwise::FILL, bufs: vec![y.clone()], params };
+            device.compile(vec![launch]).unwrap().run().unwrap();
+            assert_eq!(device.download(&y).unwrap(), vec![0.3; n], "{} {n}", device.name());
+        }
+    }
+}
+
 type LossOp = fn(&mut Graph, Var, Var, LossOptions) -> etude::Result<Var>;
 
 #[test]
@@ -164,8 +179,9 @@ fn windows_of_odd_shapes() {
         let mut data = normal(1, 3 * row);
         data.iter_mut().step_by(5).for_each(|v| *v = 0.0);
         let (t, f) = (columns as u32, frames as u32);
-        // Plain, shrunk, stretched, to the row's end, none, and rows that are nowhere or end beyond the data.
-        let rows = (0..batch as u32).flat_map(|b| match b % 8 {
+        // Plain, shrunk, stretched, to the row's end, none, and rows that are nowhere, end beyond the data or begin beyond their end,
+        // where a sum of 32 bits would begin again.
+        let rows = (0..batch as u32).flat_map(|b| match b % 9 {
             0 => [b % 3 * row as u32, f, b * 7 % f, t],
             1 => [row as u32, f, 0, 2 * t + 3],
             2 => [0, f, b % f, t / 2 + 1],
@@ -173,7 +189,8 @@ fn windows_of_odd_shapes() {
             4 => [0, f, 0, u32::MAX],
             5 => [3 * row as u32 - 1, f, 0, t],
             6 => [u32::MAX, u32::MAX, u32::MAX, t],
-            _ => [0, u32::MAX, 1, 0],
+            7 => [0, u32::MAX, 1, 0],
+            _ => [0, f, u32::MAX, t],
         });
         let rows: Vec<u32> = rows.collect();
         let shift = normal(2, batch).into_iter().enumerate().map(|(i, v)| if i % 3 == 0 { 0.0 } else { v });
@@ -251,6 +268,25 @@ fn gradients_of_many_rows() {
         .within(1e-5, "sums of 16,390 terms")
     };
     check(Vec::from(kinds.map(case)));
+}
+
+/// Pairs that are alike are taken from the rows themselves, four columns at a time where these begin at a multiple of 8 bytes.
+#[test]
+fn near_pairs_in_16_bits() {
+    let (n, m, d) = (70, 40, 16);
+    let mut cases = Vec::new();
+    for stored in [Elem::F16, Elem::Bf16] {
+        for kind in [Similarity::Cosine, Similarity::SquaredEuclidean, Similarity::Euclidean] {
+            let (a, mut b) = (normal(1, n * d), normal(2, m * d));
+            b[..8 * d].copy_from_slice(&a[16 * d..24 * d]);
+            let inputs = [(n, a), (m, b)].map(|(n, z)| Input::real(&[n, d], z, Role::Grad).stored(stored));
+            let name = format!("{kind:?} of near {stored:?}");
+            let case =
+                Case::new("similarity", name, inputs.to_vec(), move |g, v| similarity(g, v[0], v[1], kind));
+            cases.push(case.within(2e-5, "products are summed by tensor cores, which truncate"));
+        }
+    }
+    check(cases);
 }
 
 /// Exactly what the CPU gives where every similarity is a whole number ties too, and a row of NaN: around the 64 rows and 128
