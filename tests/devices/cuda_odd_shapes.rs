@@ -179,8 +179,8 @@ fn windows_of_odd_shapes() {
         let mut data = normal(1, 3 * row);
         data.iter_mut().step_by(5).for_each(|v| *v = 0.0);
         let (t, f) = (columns as u32, frames as u32);
-        // Plain, shrunk, stretched, to the row's end, none, and rows that are nowhere, end beyond the data or begin beyond their end,
-        // where a sum of 32 bits would begin again.
+        // Plain, shrunk, stretched, to the row's end, none, and rows that are nowhere, end beyond the data or begin so far beyond
+        // their end that a sum of 32 bits would be back at their start.
         let rows = (0..batch as u32).flat_map(|b| match b % 9 {
             0 => [b % 3 * row as u32, f, b * 7 % f, t],
             1 => [row as u32, f, 0, 2 * t + 3],
