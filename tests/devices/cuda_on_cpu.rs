@@ -1,6 +1,6 @@
 //! The case table through the CUDA sources, run on the CPU, against the f64 oracle, outputs poisoned first.
 
-use crate::shifted::Shifted;
+use crate::shifted::{Shifted, ShiftedSome};
 use crate::table::{self, CUDA_ON_CPU, bits, fault, faults};
 use crate::trained::{self, follow_the_cpu};
 use etude::device::cuda::{CudaOnCpu, LANE_SEED_VARIABLE};
@@ -33,6 +33,18 @@ fn windows_may_begin_between_alignments() {
         let size: usize = case.inputs.iter().map(|i| i.shape.iter().product::<usize>()).sum();
         let device = Shifted(Box::new(CudaOnCpu::with_seed(0).unwrap()) as Box<dyn Device>, 0);
         (!case.bench && size <= 4000).then(|| fault(i, &case.run(&device)))?
+    });
+}
+
+/// Smaller ones yet, of whose buffers some begin so, and others at a multiple of 16 bytes.
+#[test]
+fn some_windows_may_begin_between_alignments() {
+    let some: [fn(usize) -> bool; 3] = [|i| i % 2 == 0, |i| i / 2 % 2 == 0, |i| i / 2 % 2 == 1];
+    faults(|i, case| {
+        let size: usize = case.inputs.iter().map(|i| i.shape.iter().product::<usize>()).sum();
+        let shifted = |some| ShiftedSome(CudaOnCpu::with_seed(0).unwrap(), some, 0.into());
+        let fault = |some| fault(i, &case.run(&shifted(some)));
+        (!case.bench && size <= 1000).then(|| some.into_iter().find_map(fault))?
     });
 }
 
