@@ -71,8 +71,8 @@ void end_launch() {
 } // namespace
 
 #ifdef ETUDE_ON_CPU_TSAN
-// The words are in memory, and the race detector looks at them itself. An atomic operation passes on what came before a fence, and
-// a fence takes what came before the atomic operation.
+// The words are in memory, and the race detector looks at them itself. An atomic operation passes on what came before a fence,
+// and a fence takes what came before the atomic operation.
 void fence() {
     if (self->drawn) acquire(const_cast<void*>(self->drawn));
     self->drawn = nullptr;

@@ -270,20 +270,28 @@ fn gradients_of_many_rows() {
     check(Vec::from(kinds.map(case)));
 }
 
-/// Pairs that are alike are taken from the rows themselves, four columns at a time where these begin at a multiple of 8 bytes.
+/// Pairs that are near are taken from the rows themselves, four columns at a time where these begin at a multiple of 8 bytes: a few
+/// that are alike among others, and all of them near, so that their distances are all that there is to see.
 #[test]
 fn near_pairs_in_16_bits() {
     let (n, m, d) = (70, 40, 16);
+    let (a, mut b) = (normal(1, n * d), normal(2, m * d));
+    b[..8 * d].copy_from_slice(&a[16 * d..24 * d]);
+    let about_one = |seed, n: usize| {
+        normal(seed, n * d).iter().map(|v| 1.0 + v.clamp(-1.0, 1.0).round() / 128.0).collect()
+    };
     let mut cases = Vec::new();
     for stored in [Elem::F16, Elem::Bf16] {
         for kind in [Similarity::Cosine, Similarity::SquaredEuclidean, Similarity::Euclidean] {
-            let (a, mut b) = (normal(1, n * d), normal(2, m * d));
-            b[..8 * d].copy_from_slice(&a[16 * d..24 * d]);
-            let inputs = [(n, a), (m, b)].map(|(n, z)| Input::real(&[n, d], z, Role::Grad).stored(stored));
-            let name = format!("{kind:?} of near {stored:?}");
-            let case =
-                Case::new("similarity", name, inputs.to_vec(), move |g, v| similarity(g, v[0], v[1], kind));
-            cases.push(case.within(2e-5, "products are summed by tensor cores, which truncate"));
+            for (how, a, b) in [("some", a.clone(), b.clone()), ("all", about_one(3, n), about_one(4, m))] {
+                let inputs =
+                    [(n, a), (m, b)].map(|(n, z)| Input::real(&[n, d], z, Role::Grad).stored(stored));
+                let name = format!("{kind:?} of {stored:?}, {how} near");
+                let case = Case::new("similarity", name, inputs.to_vec(), move |g, v| {
+                    similarity(g, v[0], v[1], kind)
+                });
+                cases.push(case.within(2e-5, "products are summed by tensor cores, which truncate"));
+            }
         }
     }
     check(cases);
