@@ -13,13 +13,17 @@ use etude::kernel::Elem;
 /// no driver changes, and `ETUDE_TEST_DEVICES=cuda`, which is for tests of those sources, leaves out WGSL. Devices run one step
 /// at a time, so who asks gets its own.
 pub fn devices() -> Vec<Box<dyn Device>> {
-    let asked = std::env::var("ETUDE_TEST_DEVICES").unwrap_or_default();
     let devices = std::iter::empty();
     #[cfg(any(feature = "cuda-on-cpu", feature = "cuda-on-card"))]
-    let devices = devices.chain(if asked == "wgpu" { Vec::new() } else { cuda() });
+    let devices = devices.chain(if wanted("cuda") { cuda() } else { Vec::new() });
     #[cfg(feature = "wgpu")]
-    let devices = devices.chain((asked != "cuda").then(|| Box::new(wgpu()) as Box<dyn Device>));
+    let devices = devices.chain(wanted("wgpu").then(|| Box::new(wgpu()) as Box<dyn Device>));
     devices.collect()
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda-on-cpu", feature = "cuda-on-card"))]
+fn wanted(device: &str) -> bool {
+    std::env::var("ETUDE_TEST_DEVICES").map_or(true, |asked| asked.is_empty() || asked == device)
 }
 
 /// What runs the CUDA sources.
