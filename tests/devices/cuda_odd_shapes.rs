@@ -270,8 +270,8 @@ fn gradients_of_many_rows() {
     check(Vec::from(kinds.map(case)));
 }
 
-/// Pairs that are near are taken from the rows themselves, four columns at a time where these begin at a multiple of 8 bytes: a few
-/// that are alike among others, and all of them near, so that their distances are all that there is to see.
+/// Pairs that are near are taken from the rows themselves, four columns at a time where these begin at a multiple of 8 bytes: a
+/// few that are alike among others, and all of them near, so that their distances are all that there is to see.
 #[test]
 fn near_pairs_in_16_bits() {
     let (n, m, d) = (70, 40, 16);
