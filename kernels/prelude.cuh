@@ -45,12 +45,12 @@ __device__ inline float* align16(float* p) { return reinterpret_cast<float*>((re
 #ifdef ETUDE_ON_CPU
 using etude_on_cpu::as;
 #else
-template <class V, class T> __device__ inline V* as(T* p) { return reinterpret_cast<V*>(p); }
+template <class V, class T> __device__ __forceinline__ V* as(T* p) { return reinterpret_cast<V*>(p); }
 #endif
 
 // Elements i to i + 3 as one; the address is a multiple of 16.
-__device__ inline const float4& at4(const float* p, size_t i) { return *as<const float4>(p + i); }
-__device__ inline float4& at4(float* p, size_t i) { return *as<float4>(p + i); }
+__device__ __forceinline__ const float4& at4(const float* p, size_t i) { return *as<const float4>(p + i); }
+__device__ __forceinline__ float4& at4(float* p, size_t i) { return *as<float4>(p + i); }
 
 // Elements at..at + 4 of the n at `from`, zeros beyond the end, for a multiple `at` of 4 below n; in one access where
 // `aligned` says that `from` is.

@@ -47,7 +47,7 @@
 extern "C" __global__ void __launch_bounds__(256, 2)
     similarity_fwd(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ y, SimilarityParams p) {
     extern __shared__ float4 fwd_memory[];
-    forward(as<float>(fwd_memory), a, b, y, p);
+    forward(&fwd_memory[0].x, a, b, y, p);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2)
@@ -67,21 +67,21 @@ extern "C" __global__ void __launch_bounds__(256)
     similarity_bwd(const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ dy, float* __restrict__ da,
                    float* __restrict__ db, SimilarityParams p, unsigned* ticket) {
     extern __shared__ float4 bwd_memory[];
-    backward(as<float>(bwd_memory), a, b, dy, da, db, p, ticket);
+    backward(&bwd_memory[0].x, a, b, dy, da, db, p, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
     similarity_bwd_f16(const __half* __restrict__ a, const __half* __restrict__ b, const float* __restrict__ dy,
                        float* __restrict__ da, float* __restrict__ db, SimilarityParams p, unsigned* ticket) {
     extern __shared__ float4 bwd_f16_memory[];
-    backward(as<float>(bwd_f16_memory), a, b, dy, da, db, p, ticket);
+    backward(&bwd_f16_memory[0].x, a, b, dy, da, db, p, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
     similarity_bwd_bf16(const __nv_bfloat16* __restrict__ a, const __nv_bfloat16* __restrict__ b, const float* __restrict__ dy,
                         float* __restrict__ da, float* __restrict__ db, SimilarityParams p, unsigned* ticket) {
     extern __shared__ float4 bwd_bf16_memory[];
-    backward(as<float>(bwd_bf16_memory), a, b, dy, da, db, p, ticket);
+    backward(&bwd_bf16_memory[0].x, a, b, dy, da, db, p, ticket);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
