@@ -46,10 +46,11 @@ fn run_as<F: Float, const O: usize>(
     launch: impl FnOnce(&dyn Device, &[Buf], &[Buf]) -> etude::Result<()>,
 ) -> Result<[CpuStorage; O]> {
     let device = F::device()?;
-    // SAFETY (both): the memory outlives the buffers, which `launch` borrows, and nobody else uses it meanwhile but to read
-    // what is only read here too: candle holds the inputs' locks, and the outputs are new.
-    let import =
-        |pointer: *mut F, len| unsafe { device.import(pointer.cast(), Elem::Real, len) }.map_err(refused);
+    let import = |pointer: *mut F, len| {
+        // SAFETY: the memory outlives the buffers, which `launch` borrows, and nobody else uses it meanwhile but to read what
+        // is only read here too: candle holds the inputs' locks, and the outputs are new.
+        unsafe { device.import(pointer.cast(), Elem::Real, len) }.map_err(refused)
+    };
     let mut memory = outputs.map(|len| vec![F::zero(); len]);
     let read = inputs.iter().map(|(storage, layout)| {
         let slice = storage.as_slice::<F>()?;
