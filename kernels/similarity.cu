@@ -47,6 +47,7 @@
 extern "C" __global__ void __launch_bounds__(256, 2)
     similarity_fwd(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ y, SimilarityParams p) {
     extern __shared__ float4 fwd_memory[];
+    // By its first member: behind `as`, nvcc no longer knows which memory it is, and spills.
     forward(&fwd_memory[0].x, a, b, y, p);
 }
 

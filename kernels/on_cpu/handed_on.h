@@ -60,8 +60,6 @@ void begin_block(uint64_t number) {
     handed.acquired.clear();
 }
 
-void pass_barrier() { handed.barriers++; }
-
 void end_launch() {
     for (const auto& [to, word] : handed.words) *to = word.bits;
     handed.words.clear();

@@ -70,7 +70,6 @@ struct Machine {
     void** arguments = nullptr;
     bool newest_first = false; // whether a warp that was woken goes before the others
     unsigned threads = 0, at_barrier = 0, done = 0;
-    unsigned barriers = 0;
     int votes = 0, vote_result = 0;
     std::string fault;
 #ifdef ETUDE_ON_CPU_ASAN
@@ -436,7 +435,7 @@ void fail(const char* what, const char* file, int line) {
 int barrier(int vote, const char* file, int line) {
     Machine& m = machine;
     Fiber* me = self;
-    char* token = &barrier_tokens[set][m.barriers % 2];
+    char* token = &barrier_tokens[set][handed.barriers % 2];
     me->fenced = false;
     release(token);
     me->wait = Wait::barrier;
@@ -450,8 +449,7 @@ int barrier(int vote, const char* file, int line) {
             if (!same_place(*me, *m.fibers[i])) give_up(deadlock());
         }
         m.at_barrier = 0;
-        m.barriers++;
-        pass_barrier();
+        handed.barriers++;
         m.vote_result = m.votes;
         m.votes = 0;
         if (m.newest_first) {

@@ -33,7 +33,7 @@ const ONE_SUM: &str = "a sum of N terms of either sign, itself 1e-7 of the root 
 
 /// Every device, and every one again whose buffers begin one element after a multiple of 16 bytes.
 fn both() -> Vec<Box<dyn Device>> {
-    let unaligned = |device| Box::new(Shifted(device, 0)) as Box<dyn Device>;
+    let unaligned = |device| Box::new(Shifted::all(device, 0)) as Box<dyn Device>;
     gpu::cuda().into_iter().chain(gpu::cuda().into_iter().map(unaligned)).collect()
 }
 

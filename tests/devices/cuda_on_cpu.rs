@@ -1,7 +1,7 @@
 //! The case table through the CUDA sources, run on the CPU, against the f64 oracle, outputs poisoned first.
 
-use crate::shifted::{Shifted, ShiftedSome};
-use crate::table::{self, CUDA_ON_CPU, bits, fault, faults};
+use crate::shifted::Shifted;
+use crate::table::{self, CUDA_ON_CPU, bits, fault, faults, is_small};
 use crate::trained::{self, follow_the_cpu};
 use etude::device::cuda::{CudaOnCpu, LANE_SEED_VARIABLE};
 use etude::device::{Device, Launch};
@@ -26,13 +26,17 @@ fn every_case_matches_the_oracle() {
     faults(|i, _| fault(i, &outcomes[i]));
 }
 
+/// The device whose lanes, warps and blocks come in their natural order.
+fn natural() -> Box<dyn Device> {
+    Box::new(CudaOnCpu::with_seed(0).unwrap())
+}
+
 /// Small cases, all of whose buffers begin one element after a multiple of 16 bytes.
 #[test]
 fn windows_may_begin_between_alignments() {
     faults(|i, case| {
-        let size: usize = case.inputs.iter().map(|i| i.shape.iter().product::<usize>()).sum();
-        let device = Shifted(Box::new(CudaOnCpu::with_seed(0).unwrap()) as Box<dyn Device>, 0);
-        (!case.bench && size <= 4000).then(|| fault(i, &case.run(&device)))?
+        let device = Shifted::all(natural(), 0);
+        is_small(case, 4000).then(|| fault(i, &case.run(&device)))?
     });
 }
 
@@ -41,10 +45,8 @@ fn windows_may_begin_between_alignments() {
 fn some_windows_may_begin_between_alignments() {
     let some: [fn(usize) -> bool; 3] = [|i| i % 2 == 0, |i| i / 2 % 2 == 0, |i| i / 2 % 2 == 1];
     faults(|i, case| {
-        let size: usize = case.inputs.iter().map(|i| i.shape.iter().product::<usize>()).sum();
-        let shifted = |some| ShiftedSome(CudaOnCpu::with_seed(0).unwrap(), some, 0.into());
-        let fault = |some| fault(i, &case.run(&shifted(some)));
-        (!case.bench && size <= 1000).then(|| some.into_iter().find_map(fault))?
+        let fault = |some| fault(i, &case.run(&Shifted::some(natural(), some)));
+        is_small(case, 1000).then(|| some.into_iter().find_map(fault))?
     });
 }
 
@@ -74,7 +76,6 @@ mod planted {
     /// The row of a planted kernel.
     fn row(name: &'static str) -> &'static Kernel {
         let nothing = Twin { f32: |_| (), f64: |_| () };
-        let one_block = Cuda::new(N, |_| [1, 1, 1]).shared(|_| 4 * N);
         Box::leak(Box::new(Kernel {
             name,
             bindings: const { &[Binding::input("x"), Binding::output("y")] },
@@ -84,7 +85,7 @@ mod planted {
             cuda: if name.contains("ticket") {
                 Cuda::new(N, |_| [4, 1, 1]).tickets(|_| 1)
             } else {
-                one_block
+                Cuda::new(N, |_| [1, 1, 1]).shared(|_| 4 * N)
             },
             cost: |_| Cost::default(),
         }))

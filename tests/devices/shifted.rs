@@ -3,49 +3,45 @@
 use etude::device::{Buf, Device, Host, HostMut, Launch, Plan};
 use etude::kernel::Elem;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A device all of whose buffers begin so many bytes, and an element at least, after where one may.
-pub struct Shifted<D>(pub D, pub usize);
+/// A device of whose buffers, counted as they are made, some begin so many bytes, and an element at least, after where one may.
+pub struct Shifted<D> {
+    device: D,
+    bytes: usize,
+    which: fn(usize) -> bool,
+    made: AtomicUsize,
+}
 
-impl<'a, D: Deref<Target = dyn Device + 'a> + Send + Sync> Device for Shifted<D> {
-    fn name(&self) -> String {
-        format!("{}, shifted", self.0.name())
+impl<D> Shifted<D> {
+    /// All of them.
+    pub fn all(device: D, bytes: usize) -> Self {
+        Self { device, bytes, which: |_| true, made: AtomicUsize::new(0) }
     }
-    fn alloc(&self, elem: Elem, len: usize) -> etude::Result<Buf> {
-        let first = (self.1 / elem.bytes::<f32>()).max(1);
-        self.0.alloc(elem, len + first)?.window(first, len)
-    }
-    fn write(&self, dst: &Buf, src: Host<'_>) -> etude::Result<()> {
-        self.0.write(dst, src)
-    }
-    fn read(&self, src: &Buf, dst: HostMut<'_>) -> etude::Result<()> {
-        self.0.read(src, dst)
-    }
-    fn compile(&self, launches: Vec<Launch>) -> etude::Result<Box<dyn Plan>> {
-        self.0.compile(launches)
+
+    /// Those that `which` says, one element.
+    #[cfg(feature = "cuda-on-cpu")]
+    pub fn some(device: D, which: fn(usize) -> bool) -> Self {
+        Self { device, bytes: 0, which, made: AtomicUsize::new(0) }
     }
 }
 
-/// A device of whose buffers, counted as they are made, those begin one element after where one may that the function says.
-#[cfg(feature = "cuda-on-cpu")]
-pub struct ShiftedSome<D>(pub D, pub fn(usize) -> bool, pub std::sync::atomic::AtomicUsize);
-
-#[cfg(feature = "cuda-on-cpu")]
-impl<D: Device> Device for ShiftedSome<D> {
+impl<'a, D: Deref<Target = dyn Device + 'a> + Send + Sync> Device for Shifted<D> {
     fn name(&self) -> String {
-        format!("{}, some shifted", self.0.name())
+        format!("{}, shifted", self.device.name())
     }
     fn alloc(&self, elem: Elem, len: usize) -> etude::Result<Buf> {
-        let first = usize::from((self.1)(self.2.fetch_add(1, std::sync::atomic::Ordering::Relaxed)));
-        self.0.alloc(elem, len + first)?.window(first, len)
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let first = if (self.which)(number) { (self.bytes / elem.bytes::<f32>()).max(1) } else { 0 };
+        self.device.alloc(elem, len + first)?.window(first, len)
     }
     fn write(&self, dst: &Buf, src: Host<'_>) -> etude::Result<()> {
-        self.0.write(dst, src)
+        self.device.write(dst, src)
     }
     fn read(&self, src: &Buf, dst: HostMut<'_>) -> etude::Result<()> {
-        self.0.read(src, dst)
+        self.device.read(src, dst)
     }
     fn compile(&self, launches: Vec<Launch>) -> etude::Result<Box<dyn Plan>> {
-        self.0.compile(launches)
+        self.device.compile(launches)
     }
 }

@@ -18,6 +18,12 @@ pub static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
     cases
 });
 
+/// Whether a case's inputs have no more elements than so many, for runs of many kinds; none is one of a benchmark's.
+#[cfg(any(feature = "wgpu", feature = "cuda-on-cpu"))]
+pub fn is_small(case: &Case, most: usize) -> bool {
+    !case.bench && case.inputs.iter().map(|i| i.shape.iter().product::<usize>()).sum::<usize>() <= most
+}
+
 /// What each of [`CASES`] gives, in their order, or why it is refused.
 pub type Outcomes = Vec<etude::Result<Outcome>>;
 
@@ -52,9 +58,8 @@ pub struct OnWgpu {
 #[cfg(feature = "wgpu")]
 pub static WGPU: LazyLock<OnWgpu> = LazyLock::new(|| {
     let thrice = |case: &Case, device: &dyn Device| {
-        let size: usize = case.inputs.iter().map(|i| i.shape.iter().product::<usize>()).sum();
-        let odd = Shifted(device, 4);
-        let small = !case.bench && size <= 4000 && gpu::holds(&odd, case);
+        let odd = Shifted::all(device, 4);
+        let small = is_small(case, 4000) && gpu::holds(&odd, case);
         ((case.run(device), case.run(device)), small.then(|| case.run(&odd)))
     };
     let (runs, odd): (Vec<_>, _) = each(|| Box::new(gpu::wgpu()), thrice).into_iter().unzip();
