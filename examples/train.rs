@@ -17,7 +17,7 @@ fn main() -> Result<()> {
     let recordings = generate(&SynthOptions::default())?;
     let inputs = Inputs::build(&recordings, &InputOptions::default(), &|_, _| {})?;
     // A tenth of the takes to watch, a fifth to test on; no performer is in two parts.
-    let split = inputs.holdout(0.1, 0.2, 0)?;
+    let split = inputs.holdout(SplitBy::Performer, 0.1, 0.2, 0)?;
 
     let cpu = Cpu::<f32>::new(0)?; // every core; or Wgpu::new(&Select::Auto)?, or Cuda::new(0)?
     let options = TrainOptions::for_inputs(inputs.kind, Protocol::Mse, Scale::default().semitone());

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-const MODEL: TensorFile = TensorFile { name: "model", key: "etude", format: 2 };
+const MODEL: TensorFile = TensorFile { name: "model", key: "etude", format: 3 };
 
 /// What a model file says beside its weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,6 +63,8 @@ impl ModelInfo {
             false => Err(Error::config(format!("{what} {value} is out of range"))),
         };
         within(self.net.channels == self.input.channels(), "input channels:", &self.net.channels)?;
+        let features = self.net.notes.map_or(0, |notes| notes.features);
+        within(features == self.input.features(), "features of notes:", &features)?;
         within(self.hop > 0.0 && self.hop <= 1.0, "hop", &self.hop)?;
         let least = usize::from(self.input.needs_reference());
         within(self.max_references >= least, "references per take:", &self.max_references)?;

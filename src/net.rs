@@ -1,4 +1,9 @@
 //! The music performance assessment network (`PCConvNet`): its shape, its parameters, and how a graph records it.
+//!
+//! It has one head or two. The **path head** is the paper's network: an encoder of convolutions, the mean over time, two linear
+//! layers. The **note head** rates features of a take's notes ([`crate::audio::notes::FEATURES`]), standardised over the training
+//! takes, in three linear layers. Where there are both they share no parameter, each learns by its own error, and the rating is the
+//! mean of the two.
 
 use crate::device::Device;
 use crate::graph::{Graph, Var};
@@ -14,6 +19,18 @@ use serde::{Deserialize, Serialize};
 /// Most input frames: six minutes at the default hop. What a batch takes grows with them.
 const MAX_FRAMES: usize = 1 << 16;
 
+/// The linear layers of the note head.
+const NOTE_LAYERS: [&str; 3] = ["notes1", "notes2", "notes3"];
+
+/// The mean of each feature over the training takes.
+const NOTE_MEAN: &str = "notes.mean";
+
+/// The deviation of each feature over the training takes.
+const NOTE_DEVIATION: &str = "notes.deviation";
+
+/// Standardised features lie within this.
+const CLIP: f32 = 2.5;
+
 /// One layer of the encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,29 +43,52 @@ pub struct LayerConfig {
     pub stride: usize,
 }
 
+/// The note head: two hidden layers that end in a ReLU, then one to the rating.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoteHeadConfig {
+    /// Features of a take, F.
+    pub features: usize,
+    /// Width of each hidden layer.
+    pub hidden: usize,
+    /// Dropout of the features, while training.
+    pub feature_dropout: f32,
+    /// Dropout before each other layer, while training.
+    pub dropout: f32,
+}
+
+impl NoteHeadConfig {
+    /// Two layers of 32; dropout of 0.2 and 0.3.
+    pub fn new(features: usize) -> Self {
+        Self { features, hidden: 32, feature_dropout: 0.2, dropout: 0.3 }
+    }
+}
+
 /// What the network is made of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetConfig {
-    /// Input channels, C.
+    /// Input channels, C; 0 without a path head.
     pub channels: usize,
-    /// Input frames, T.
+    /// Input frames, T; 0 without a path head.
     pub frames: usize,
-    /// The encoder: Conv1d → BatchNorm → ReLU each, then the mean over time.
+    /// The encoder: Conv1d → BatchNorm → ReLU each, then the mean over time. None without a path head.
     pub layers: Vec<LayerConfig>,
-    /// Width of the head's hidden layer.
+    /// Width of the path head's hidden layer.
     pub hidden: usize,
     /// Whether the hidden layer ends in a ReLU.
     pub hidden_relu: bool,
-    /// Dropout before each layer of the head, while training.
+    /// Dropout before each layer of the path head, while training.
     pub dropout: f32,
+    /// The note head, if there is one.
+    pub notes: Option<NoteHeadConfig>,
 }
 
 impl NetConfig {
     /// The paper's network: 4, 8, 16 channels, 7 taps, stride 3; Linear 16→8→1.
     pub fn paper(channels: usize, frames: usize) -> Self {
         let layers = [4, 8, 16].map(|channels| LayerConfig { channels, taps: 7, stride: 3 }).to_vec();
-        Self { channels, frames, layers, hidden: 8, hidden_relu: false, dropout: 0.0 }
+        Self { channels, frames, layers, hidden: 8, hidden_relu: false, dropout: 0.0, notes: None }
     }
 
     /// The network for alignment paths: 32, 64, 64 channels, 7, 5, 3 taps, stride 2; head 64→32→1 with
@@ -56,12 +96,31 @@ impl NetConfig {
     pub fn alignment(channels: usize, frames: usize) -> Self {
         let layers =
             [(32, 7), (64, 5), (64, 3)].map(|(channels, taps)| LayerConfig { channels, taps, stride: 2 });
-        Self { channels, frames, layers: layers.to_vec(), hidden: 32, hidden_relu: true, dropout: 0.2 }
+        let layers = layers.to_vec();
+        Self { channels, frames, layers, hidden: 32, hidden_relu: true, dropout: 0.2, notes: None }
     }
 
-    /// Width of the embedding.
+    /// A note head alone.
+    pub fn notes(features: usize) -> Self {
+        let notes = Some(NoteHeadConfig::new(features));
+        Self { channels: 0, frames: 0, layers: Vec::new(), hidden: 0, hidden_relu: true, dropout: 0.0, notes }
+    }
+
+    /// Whether there is an encoder, and its head.
+    pub fn has_path(&self) -> bool {
+        !self.layers.is_empty()
+    }
+
+    /// Whether values are dropped in training.
+    pub fn drops(&self) -> bool {
+        let of_notes = self.notes.is_some_and(|notes| notes.feature_dropout.max(notes.dropout) > 0.0);
+        self.dropout > 0.0 || of_notes
+    }
+
+    /// Width of the embedding: the last layer's of the encoder, or of the note head's hidden layers where there is no other.
     pub fn embedding(&self) -> usize {
-        self.layers.last().map_or(self.channels, |l| l.channels)
+        let hidden = self.notes.map_or(self.channels, |notes| notes.hidden);
+        self.layers.last().map_or(hidden, |l| l.channels)
     }
 
     /// Frames that the mean over time sees when `frames` of the input are valid; at least 1.
@@ -69,7 +128,9 @@ impl NetConfig {
         self.layers.iter().fold(frames, |t, l| frames_after(t, l.taps, l.stride)).max(1)
     }
 
-    /// Name and shape of every tensor of the encoder, of the head, and of the running statistics.
+    /// Name and shape of every tensor of the encoder, of the head, and of the statistics.
+    ///
+    /// Without a path head the note head's hidden layers are the encoder: what makes the embedding.
     pub fn tensors(&self) -> [Vec<(String, Vec<usize>)>; 3] {
         let (mut encoder, mut running) = (Vec::new(), Vec::new());
         let mut cin = self.channels;
@@ -82,12 +143,22 @@ impl NetConfig {
             running.push((format!("norm{i}.running_var"), vec![l.channels]));
             cin = l.channels;
         }
-        let head = vec![
-            ("hidden.weight".to_string(), vec![self.hidden, cin]),
-            ("hidden.bias".to_string(), vec![self.hidden]),
-            ("out.weight".to_string(), vec![1, self.hidden]),
-            ("out.bias".to_string(), vec![1]),
-        ];
+        let mut head = Vec::new();
+        let linear = |name: &str, outputs: usize, inputs: usize| {
+            [(format!("{name}.weight"), vec![outputs, inputs]), (format!("{name}.bias"), vec![outputs])]
+        };
+        if self.has_path() {
+            head.extend(linear("hidden", self.hidden, cin));
+            head.extend(linear("out", 1, self.hidden));
+        }
+        if let Some(NoteHeadConfig { features, hidden, .. }) = self.notes {
+            let layers = if self.has_path() { &mut head } else { &mut encoder };
+            layers.extend(linear(NOTE_LAYERS[0], hidden, features));
+            layers.extend(linear(NOTE_LAYERS[1], hidden, hidden));
+            head.extend(linear(NOTE_LAYERS[2], 1, hidden));
+            running.push((NOTE_MEAN.to_string(), vec![features]));
+            running.push((NOTE_DEVIATION.to_string(), vec![features]));
+        }
         [encoder, head, running]
     }
 
@@ -97,10 +168,21 @@ impl NetConfig {
     /// # Errors
     /// Naming what does not fit.
     pub fn check(&self) -> Result<()> {
-        if self.layers.is_empty() || self.channels == 0 || self.hidden == 0 {
-            return Err(Error::config(
-                "the network needs input channels, at least one layer and a hidden width",
-            ));
+        if !self.has_path() && self.notes.is_none() {
+            return Err(Error::config("the network needs at least one layer, or a note head"));
+        }
+        if let Some(notes) = self.notes {
+            if notes.features == 0 || notes.hidden == 0 {
+                return Err(Error::config("the note head needs features and a hidden width"));
+            }
+            for dropout in [notes.feature_dropout, notes.dropout] {
+                if !(0.0..1.0).contains(&dropout) {
+                    return Err(Error::config(format!("dropout must be in [0, 1), is {dropout}")));
+                }
+            }
+        }
+        if self.has_path() && (self.channels == 0 || self.hidden == 0) {
+            return Err(Error::config("the network needs input channels and a hidden width"));
         }
         if self.frames > MAX_FRAMES {
             return Err(Error::config(format!(
@@ -155,9 +237,9 @@ pub struct PcConvNet {
     pub params: ParamSet,
     /// Convolutions and normalisations: `conv1.weight`, `norm1.gamma`, `norm1.beta`, ...
     pub encoder: ParamSet,
-    /// `hidden.weight`, `hidden.bias`, `out.weight`, `out.bias`.
+    /// `hidden.weight`, `hidden.bias`, `out.weight`, `out.bias`, and those of the note head.
     pub head: ParamSet,
-    /// Running statistics: `norm1.running_mean`, `norm1.running_var`, ...
+    /// Statistics: `norm1.running_mean`, `norm1.running_var`, ..., and `notes.mean`, `notes.deviation`.
     pub running: ParamSet,
 }
 
@@ -182,24 +264,23 @@ impl PcConvNet {
         let set = |tensors: &[(String, Vec<usize>)]| {
             ParamSet::new(device, &tensors.iter().map(|(n, s)| (n, s.as_slice())).collect::<Vec<_>>())
         };
-        let split = encoder.len();
+        let (split, all) = (encoder.len(), encoder.len() + head.len());
         let params = set(&[encoder, head].concat())?;
-        let (encoder, head) = (params.part(0..split)?, params.part(split..split + 4)?);
+        let (encoder, head) = (params.part(0..split)?, params.part(split..all)?);
         let net = Self { params, encoder, head, running: set(&running)?, config };
         // Drawn in the order of the tensors: a seed stands for one network.
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut fan_in = 1; // a bias has that of the weight before it
         for mut tensor in net.tensors(device)? {
-            let fan_in = match tensor.name.as_str() {
-                "hidden.bias" => net.config.embedding(),
-                "out.bias" => net.config.hidden,
-                _ => tensor.shape[1..].iter().product(),
-            };
-            let bound = 1.0 / (fan_in as f32).sqrt();
             let kind = tensor.name.rsplit('.').next().unwrap_or_default();
+            if kind == "weight" {
+                fan_in = tensor.shape[1..].iter().product();
+            }
+            let bound = 1.0 / (fan_in as f32).sqrt();
             for v in &mut tensor.values {
                 *v = match kind {
-                    "gamma" | "running_var" => 1.0,
-                    "beta" | "running_mean" => 0.0,
+                    "gamma" | "running_var" | "deviation" => 1.0,
+                    "beta" | "running_mean" | "mean" => 0.0,
                     _ => bound * (2.0 * rng.random::<f32>() - 1.0),
                 };
             }
@@ -213,7 +294,7 @@ impl PcConvNet {
     }
 
     fn set_of(&self, name: &str) -> &ParamSet {
-        if name.contains("running") { &self.running } else { &self.params }
+        if self.running.names().any(|known| known == name) { &self.running } else { &self.params }
     }
 
     /// How many numbers are learned.
@@ -232,11 +313,16 @@ impl PcConvNet {
     /// Overwrites every tensor with what [`PcConvNet::tensors`] gave.
     ///
     /// # Errors
-    /// When one is missing, unknown or of another shape, a running variance is NaN, infinite or negative, or the device fails.
+    /// When one is missing, unknown or of another shape, a variance or deviation is NaN, infinite or negative, or the device fails.
     pub fn load(&self, device: &dyn Device, tensors: &[Tensor]) -> Result<()> {
-        for tensor in tensors.iter().filter(|t| t.name.ends_with(".running_var")) {
+        for tensor in tensors {
+            let what = match &tensor.name {
+                name if name.ends_with(".running_var") => "variance",
+                name if name == NOTE_DEVIATION => "deviation",
+                _ => continue,
+            };
             if let Some(v) = tensor.values.iter().find(|v| !(v.is_finite() && **v >= 0.0)) {
-                let message = format!("{} holds {v}: a variance is finite and not negative", tensor.name);
+                let message = format!("{} holds {v}: a {what} is finite and not negative", tensor.name);
                 return Err(Error::config(message));
             }
         }
@@ -246,6 +332,51 @@ impl PcConvNet {
             set.write_all(device, &own)?;
         }
         Ok(())
+    }
+
+    /// Learns how features are standardised, from the rows `[n, F]` of training takes; nothing without a note head.
+    ///
+    /// # Errors
+    /// When there is no row, rows are of another width, a feature is not finite, or the device fails.
+    pub fn fit_standardisation(&self, device: &dyn Device, rows: &[&[f32]]) -> Result<()> {
+        let Some(NoteHeadConfig { features, .. }) = self.config.notes else { return Ok(()) };
+        if rows.is_empty() || rows.iter().any(|row| row.len() != features) {
+            return Err(Error::config(format!("the note head takes takes of {features} features")));
+        }
+        let n = rows.len() as f64;
+        let (mut means, mut deviations) = (Vec::with_capacity(features), Vec::with_capacity(features));
+        for feature in 0..features {
+            let values = || rows.iter().map(|row| f64::from(row[feature]));
+            let mean = values().sum::<f64>() / n;
+            let deviation = (values().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
+            if !deviation.is_finite() {
+                return Err(Error::config(format!("feature {feature} of a take is not a finite number")));
+            }
+            means.push(mean as f32);
+            deviations.push(deviation as f32);
+        }
+        self.running.write(device, NOTE_MEAN, &means)?;
+        self.running.write(device, NOTE_DEVIATION, &deviations)
+    }
+
+    /// Rows of features as the note head takes them: `(x − mean)/(deviation + 1e-6)`, clipped to ±2.5.
+    ///
+    /// # Errors
+    /// When there is no note head, rows are of another width, or the device fails.
+    pub fn standardise(&self, device: &dyn Device, rows: &[&[f32]]) -> Result<Vec<f32>> {
+        let read = |name| device.download(self.running.buf(name)?);
+        let (means, deviations) = (read(NOTE_MEAN)?, read(NOTE_DEVIATION)?);
+        if let Some(row) = rows.iter().find(|row| row.len() != means.len()) {
+            return Err(Error::config(format!(
+                "the note head takes {} features, a take has {}",
+                means.len(),
+                row.len()
+            )));
+        }
+        let standard = |(x, (mean, deviation)): (&f32, (&f32, &f32))| {
+            ((x - mean) / (deviation + 1e-6)).clamp(-CLIP, CLIP)
+        };
+        Ok(rows.iter().flat_map(|row| row.iter().zip(means.iter().zip(&deviations)).map(standard)).collect())
     }
 
     /// Binds the parameters in a graph; what does not learn is constant, and its normalisation uses
@@ -343,26 +474,53 @@ impl PcConvNet {
         mean_over_time(g, features, lengths)
     }
 
-    /// Records the head: ratings between 0 and 1, `[batch, 1]`, of an embedding. With `random`, the state that
+    /// Records the path head: ratings between 0 and 1, `[batch, 1]`, of an embedding. With `random`, the state that
     /// [`dropout`](crate::ops::dropout::dropout) takes, values are dropped as in training.
     ///
     /// # Errors
-    /// When shapes do not fit.
+    /// When shapes do not fit, or there is no path head.
     pub fn rate(&self, g: &mut Graph, vars: &NetVars, embedding: Var, random: Option<Var>) -> Result<Var> {
         let probability = self.config.dropout;
-        let dropped = |stream| {
-            random.filter(|_| probability > 0.0).map(|state| (state, DropoutOptions { probability, stream }))
-        };
-        let of = |layer: &str| -> Result<(Var, Option<Var>)> {
-            let (w, b) = (format!("{layer}.weight"), format!("{layer}.bias"));
-            Ok((vars.head.get(&w)?, Some(vars.head.get(&b)?)))
-        };
         let activation = if self.config.hidden_relu { Activation::Relu } else { Activation::None };
-        let (w, b) = of("hidden")?;
-        let x = dropped_linear(g, embedding, dropped(0), w, b, activation)?;
-        let (w, b) = of("out")?;
-        dropped_linear(g, x, dropped(1), w, b, Activation::Sigmoid)
+        let x = vars.linear(g, "hidden", embedding, dropped(random, probability, 0), activation)?;
+        vars.linear(g, "out", x, dropped(random, probability, 1), Activation::Sigmoid)
     }
+
+    /// Records the hidden layers of the note head, `[batch, hidden]`, of standardised features `[batch, F]`; `random` as in
+    /// [`PcConvNet::rate`].
+    ///
+    /// # Errors
+    /// When shapes do not fit, or there is no note head.
+    pub fn encode_notes(
+        &self,
+        g: &mut Graph,
+        vars: &NetVars,
+        features: Var,
+        random: Option<Var>,
+    ) -> Result<Var> {
+        let config = self.note_head()?;
+        let x = dropped(random, config.feature_dropout, 2);
+        let x = vars.linear(g, NOTE_LAYERS[0], features, x, Activation::Relu)?;
+        vars.linear(g, NOTE_LAYERS[1], x, dropped(random, config.dropout, 3), Activation::Relu)
+    }
+
+    /// Records the last layer of the note head: ratings between 0 and 1, `[batch, 1]`, of its hidden layers.
+    ///
+    /// # Errors
+    /// As [`PcConvNet::encode_notes`].
+    pub fn rate_notes(&self, g: &mut Graph, vars: &NetVars, hidden: Var, random: Option<Var>) -> Result<Var> {
+        let dropped = dropped(random, self.note_head()?.dropout, 4);
+        vars.linear(g, NOTE_LAYERS[2], hidden, dropped, Activation::Sigmoid)
+    }
+
+    fn note_head(&self) -> Result<NoteHeadConfig> {
+        self.config.notes.ok_or_else(|| Error::config("the network has no note head"))
+    }
+}
+
+/// How the input of a layer is dropped: each layer has a stream of its own.
+fn dropped(random: Option<Var>, probability: f32, stream: u32) -> Option<(Var, DropoutOptions)> {
+    random.filter(|_| probability > 0.0).map(|state| (state, DropoutOptions { probability, stream }))
 }
 
 /// The network's parameters in one graph.
@@ -375,4 +533,23 @@ pub struct NetVars {
     running: Leaves,
     /// Encoder and head.
     learn: [Learn; 2],
+}
+
+impl NetVars {
+    /// Records a linear layer, wherever its parameters are.
+    fn linear(
+        &self,
+        g: &mut Graph,
+        layer: &str,
+        x: Var,
+        dropped: Option<(Var, DropoutOptions)>,
+        activation: Activation,
+    ) -> Result<Var> {
+        let get = |part: &str| {
+            let name = format!("{layer}.{part}");
+            self.head.get(&name).or_else(|_| self.encoder.get(&name))
+        };
+        let (w, b) = (get("weight")?, get("bias")?);
+        dropped_linear(g, x, dropped, w, Some(b), activation)
+    }
 }

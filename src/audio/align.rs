@@ -8,9 +8,11 @@
 //! The **path is the time axis** of the features ([`CHANNELS`]): one column per step. Where a note is held
 //! too long or rushed, one of the two indices repeats, so rhythm is visible as well as pitch.
 
+use super::blocks::{Blocks, fold, median};
 use super::contour::{Contour, HOP};
 use super::warp::{self, OFFSETS};
 use crate::{Error, Result};
+use std::ops::Range;
 
 /// The channels of [`Alignment::columns`], in order, with what they hold.
 ///
@@ -67,9 +69,6 @@ impl Default for AlignOptions {
 
 impl AlignOptions {
     fn check(&self) -> Result<()> {
-        if !(self.block.is_finite() && self.block > 0.0) {
-            return Err(Error::config(format!("align block {}: expected seconds above 0", self.block)));
-        }
         if !(0.0..=1.0).contains(&self.band) || self.min_band > self.max_band {
             return Err(Error::config(format!(
                 "align band {}, at least {}, at most {}: expected a part in 0..=1, and the least no more \
@@ -83,45 +82,6 @@ impl AlignOptions {
     /// Blocks to each side of the diagonal for sequences of these lengths.
     fn half_width(&self, n: usize, m: usize) -> usize {
         ((self.band * n.max(m) as f64).ceil() as usize).clamp(self.min_band, self.max_band)
-    }
-}
-
-/// Median pitch per block, trimmed of its unvoiced ends.
-#[derive(Debug, Clone)]
-struct Blocks {
-    /// Frames per block.
-    frames: usize,
-    /// Blocks trimmed from the start.
-    start: usize,
-    /// MIDI pitch per block, 0.0 where unvoiced; the first and last are voiced.
-    pitch: Vec<f32>,
-    /// Median of the voiced blocks.
-    median: f32,
-}
-
-impl Blocks {
-    fn of(contour: &Contour, seconds: f64) -> Self {
-        let frames = ((seconds / contour.hop()).round().min(1e6) as usize).max(1);
-        let pitch_of = |enough: fn(voiced: usize, of: usize) -> bool| -> Vec<f32> {
-            let mut voiced = Vec::with_capacity(frames.min(contour.len()));
-            let block = |block: &[f32]| {
-                voiced.clear();
-                voiced.extend(block.iter().copied().filter(|&p| p > 0.0));
-                if enough(voiced.len(), block.len()) { median(&mut voiced) } else { 0.0 }
-            };
-            contour.pitch().chunks(frames).map(block).collect()
-        };
-        let mut pitch = pitch_of(|voiced, of| voiced > 0 && 2 * voiced >= of);
-        if pitch.iter().all(|&p| p == 0.0) {
-            // Only specks are voiced. A contour has at least one voiced frame, so this leaves a block.
-            pitch = pitch_of(|voiced, _| voiced > 0);
-        }
-        let start = pitch.iter().position(|&p| p > 0.0).unwrap_or(0);
-        let end = pitch.iter().rposition(|&p| p > 0.0).map_or(pitch.len(), |last| last + 1);
-        pitch.truncate(end);
-        pitch.drain(..start);
-        let mut voiced: Vec<f32> = pitch.iter().copied().filter(|&p| p > 0.0).collect();
-        Self { frames, start, median: median(&mut voiced), pitch }
     }
 }
 
@@ -141,7 +101,16 @@ pub struct Alignment {
     pub cost: f32,
 }
 
-/// Aligns `performance` to `reference`; see the module's description. The hops must agree.
+/// Which shifts an alignment tries beside the octave between the medians.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    /// Whole semitones from −6 to 6, then a fraction: a singer may choose the key.
+    Free,
+    /// A fraction of at most 1.5 semitones: two takes of one melody as it should be.
+    Same,
+}
+
+/// Aligns `performance` to `reference`, in any key; see the module's description. The hops must agree.
 ///
 /// Takes `O(T · band)` time and memory for `T` blocks of 23 ms; any two contours align, down to one frame.
 ///
@@ -149,8 +118,17 @@ pub struct Alignment {
 /// [`Error::Config`] if an option is out of its range, [`Error::Shape`] if the hops differ, or if the band over these lengths
 /// has more than 2^30 cells.
 pub fn align(performance: &Contour, reference: &Contour, options: &AlignOptions) -> Result<Alignment> {
+    let blocks = |contour| Blocks::of(contour, options.block);
+    align_blocks(&blocks(performance)?, &blocks(reference)?, Key::Free, options)
+}
+
+/// [`align`] of blocks at hand, which both must be as long as `options.block` says.
+///
+/// # Errors
+/// As [`align`].
+pub fn align_blocks(a: &Blocks, b: &Blocks, key: Key, options: &AlignOptions) -> Result<Alignment> {
     options.check()?;
-    let (hop, other) = (performance.hop(), reference.hop());
+    let (hop, other) = (a.hop(), b.hop());
     if (hop - other).abs() > 1e-9 * hop {
         return Err(Error::shape(
             "align",
@@ -158,13 +136,10 @@ pub fn align(performance: &Contour, reference: &Contour, options: &AlignOptions)
             format!("hop {other} s, the performance's is {hop} s"),
         ));
     }
-    let a = Blocks::of(performance, options.block);
-    let b = Blocks::of(reference, options.block);
-
-    let octave = 12.0 * ((a.median - b.median) / 12.0).round();
-    let half_width = options.half_width(a.pitch.len(), b.pitch.len());
-    let (n, m) = (a.pitch.len() as u64, b.pitch.len() as u64);
-    let cells = n * m.min(2 * half_width.min(b.pitch.len()) as u64 + m / n + 2);
+    let octave = 12.0 * ((a.median() - b.median()) / 12.0).round();
+    let half_width = options.half_width(a.pitch().len(), b.pitch().len());
+    let (n, m) = (a.pitch().len() as u64, b.pitch().len() as u64);
+    let cells = n * m.min(2 * half_width.min(b.pitch().len()) as u64 + m / n + 2);
     if cells > MAX_CELLS {
         return Err(Error::shape(
             "align",
@@ -174,10 +149,34 @@ pub fn align(performance: &Contour, reference: &Contour, options: &AlignOptions)
             ),
         ));
     }
+    let mut shift = match key {
+        Key::Free => key_shift(a, b, octave, half_width),
+        Key::Same => 0.0,
+    };
 
-    // The key: the cheapest whole semitone, on every second block.
-    let every_second = |blocks: &Blocks| -> Vec<f32> { blocks.pitch.iter().copied().step_by(2).collect() };
-    let (a_half, b_half) = (every_second(&a), every_second(&b));
+    // Its fraction: the median residual of the notes that are right.
+    let (_, path) = warp::path(a.pitch(), b.pitch(), octave + shift, half_width);
+    let mut residuals: Vec<f32> = path
+        .iter()
+        .map(|&[i, j]| (a.pitch()[i], b.pitch()[j]))
+        .filter(|&(a, b)| a > 0.0 && b > 0.0)
+        .map(|(a, b)| a - b - octave - shift)
+        .filter(|residual| residual.abs() < REFINE_BELOW)
+        .collect();
+    shift += median(&mut residuals);
+
+    let (cost, mut path) = warp::path(a.pitch(), b.pitch(), octave + shift, half_width);
+    for [i, j] in &mut path {
+        *i += a.start();
+        *j += b.start();
+    }
+    Ok(Alignment { performance: a.clone(), reference: b.clone(), octave, shift, path, cost })
+}
+
+/// The key: the cheapest whole semitone, on every second block.
+fn key_shift(a: &Blocks, b: &Blocks, octave: f32, half_width: usize) -> f32 {
+    let every_second = |blocks: &Blocks| -> Vec<f32> { blocks.pitch().iter().copied().step_by(2).collect() };
+    let (a_half, b_half) = (every_second(a), every_second(b));
     // From 0 outwards, so that of equal costs the smallest shift wins.
     let mut shifts: Vec<i32> = KEY_SHIFTS.collect();
     shifts.sort_by_key(|shift| shift.abs());
@@ -191,27 +190,23 @@ pub fn align(performance: &Contour, reference: &Contour, options: &AlignOptions)
             (least, shift) = (cost, candidate as f32);
         }
     }
-
-    // Its fraction: the median residual of the notes that are right.
-    let (_, path) = warp::path(&a.pitch, &b.pitch, octave + shift, half_width);
-    let mut residuals: Vec<f32> = path
-        .iter()
-        .map(|&[i, j]| (a.pitch[i], b.pitch[j]))
-        .filter(|&(a, b)| a > 0.0 && b > 0.0)
-        .map(|(a, b)| a - b - octave - shift)
-        .filter(|residual| residual.abs() < REFINE_BELOW)
-        .collect();
-    shift += median(&mut residuals);
-
-    let (cost, mut path) = warp::path(&a.pitch, &b.pitch, octave + shift, half_width);
-    for [i, j] in &mut path {
-        *i += a.start;
-        *j += b.start;
-    }
-    Ok(Alignment { performance: a, reference: b, octave, shift, path, cost })
+    shift
 }
 
 impl Alignment {
+    /// The blocks of the performance and the reference that were aligned.
+    pub fn blocks(&self) -> [&Blocks; 2] {
+        [&self.performance, &self.reference]
+    }
+
+    /// The steps that meet these blocks of the reference, counted from its first voiced one.
+    pub(super) fn steps(&self, blocks: Range<usize>) -> &[[usize; 2]] {
+        // Both indices rise along the path.
+        let at = |block| self.path.partition_point(|&[_, j]| j - self.reference.start() < block);
+        let from = at(blocks.start);
+        &self.path[from..at(blocks.end).max(from)]
+    }
+
     /// The features of [`CHANNELS`] along the path: `[14][path.len()]`, row-major.
     pub fn columns(&self) -> Vec<f32> {
         let (a, b, len) = (&self.performance, &self.reference, self.path.len());
@@ -239,16 +234,16 @@ impl Alignment {
         let tempo_trend = channel();
 
         key_shift.fill(fold(self.shift).abs() / 3.0);
-        length_ratio.fill(2.0 * (a.pitch.len() as f32 / b.pitch.len() as f32).ln());
+        length_ratio.fill(2.0 * (a.pitch().len() as f32 / b.pitch().len() as f32).ln());
         for (k, &[i, j]) in self.path.iter().enumerate() {
-            let (pa, pb) = (a.pitch[i - a.start], b.pitch[j - b.start]);
+            let (pa, pb) = (a.pitch()[i - a.start()], b.pitch()[j - b.start()]);
             if pa > 0.0 {
                 performance_voiced[k] = 1.0;
-                performance_pitch[k] = (pa - a.median) / 6.0;
+                performance_pitch[k] = (pa - a.median()) / 6.0;
             }
             if pb > 0.0 {
                 reference_voiced[k] = 1.0;
-                reference_pitch[k] = (pb - b.median) / 6.0;
+                reference_pitch[k] = (pb - b.median()) / 6.0;
             }
             if pa > 0.0 && pb > 0.0 {
                 let unshifted = pa - pb - self.octave;
@@ -280,7 +275,7 @@ impl Alignment {
     /// `performance` and `reference` must be the contours that were aligned. A block of the performance that
     /// meets several of the reference takes the middle one.
     pub fn reference_on_performance(&self, performance: &Contour, reference: &Contour) -> Vec<f32> {
-        let frames = self.performance.frames;
+        let frames = self.performance.frames();
         let mut aligned = vec![0.0; performance.len()];
         for steps in self.path.chunk_by(|step, next| step[0] == next[0]) {
             let [i, j] = steps[steps.len() / 2];
@@ -293,26 +288,6 @@ impl Alignment {
         }
         aligned
     }
-}
-
-/// `x` less whole octaves, in −6..=6.
-fn fold(x: f32) -> f32 {
-    x - 12.0 * (x / 12.0).round()
-}
-
-/// The median, the mean of the two middle values where the count is even; 0 of none. Reorders `values`.
-fn median(values: &mut [f32]) -> f32 {
-    let middle = values.len() / 2;
-    if values.is_empty() {
-        return 0.0;
-    }
-    let odd = values.len() % 2 == 1;
-    let (below, &mut upper, _) = values.select_nth_unstable_by(middle, f32::total_cmp);
-    if odd {
-        return upper;
-    }
-    let lower = below.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    0.5 * (lower + upper)
 }
 
 #[cfg(test)]
@@ -402,15 +377,6 @@ mod tests {
         // 15 repeats in one run give a full window of 15 in 21.
         let most = channel(&fast, "tempo_trend").iter().copied().fold(0.0, f32::min);
         assert!((most + 2.0 * 15.0 / 21.0).abs() < 1e-6);
-    }
-
-    #[test]
-    fn blocks_take_the_median_of_the_voiced_frames() {
-        let pitch = vec![0.0, 0.0, 0.0, 50.0, 60.0, 0.0, 62.0, 0.0, 0.0, 0.0, 0.0, 70.0, 64.0];
-        let blocks = Blocks::of(&Contour::from_pitch(pitch, HOP).unwrap(), 4.0 * HOP);
-        // One voiced frame of four is not enough; one of a last block of one is.
-        assert_eq!((blocks.start, blocks.pitch), (1, vec![61.0, 0.0, 64.0]));
-        assert_eq!(blocks.median, 62.5);
     }
 
     #[test]

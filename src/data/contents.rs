@@ -8,22 +8,19 @@ use crate::hash::Fnv1a;
 pub struct Contents {
     /// Of the take's pitch.
     pub contour: u64,
-    /// Of that of each reference it is compared with, in their order.
+    /// Of that of every reference of its melody, in their order: they tell together what the melody is.
     pub references: u64,
 }
 
 impl Contents {
-    /// Of a take, and of the references that it is compared with.
-    pub fn of(take: &Contour, references: &[&Contour]) -> Self {
-        let digest = |contours: &[&Contour]| {
-            let mut hash = Fnv1a::default();
-            for contour in contours {
-                hash.add(&contour.hop().to_bits().to_le_bytes());
-                hash.add(&(contour.len() as u64).to_le_bytes());
-                hash.add_words(bytemuck::cast_slice(contour.pitch()));
-            }
-            hash.get()
-        };
-        Self { contour: digest(&[take]), references: digest(references) }
+    /// The digest of some contours, in their order.
+    pub fn digest(contours: &[&Contour]) -> u64 {
+        let mut hash = Fnv1a::default();
+        for contour in contours {
+            hash.add(&contour.hop().to_bits().to_le_bytes());
+            hash.add(&(contour.len() as u64).to_le_bytes());
+            hash.add_words(bytemuck::cast_slice(contour.pitch()));
+        }
+        hash.get()
     }
 }

@@ -1,14 +1,16 @@
 //! Network inputs made of recordings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
+use super::comparison::{Comparison, Shown};
 use super::contents::Contents;
 use super::recordings::{Recordings, Reference, Take};
-use super::split::{self, Split, SplitIndices};
-use crate::audio::{AlignOptions, CHANNELS, Contour, Scale, align};
+use super::split::{self, Groups, Split, SplitBy, SplitIndices};
+use crate::audio::notes::FEATURES;
+use crate::audio::{AlignOptions, CHANNELS, Contour, Scale};
 use crate::names::{named, quoted};
 use crate::{Error, Result};
 
@@ -23,23 +25,42 @@ pub enum InputKind {
     /// The alignment of take and reference: the 14 channels of [`CHANNELS`], a column per step of the path.
     /// A row per reference.
     AlignmentPath,
+    /// The notes of the melody as the take sings them: the 59 numbers of [`FEATURES`], and no row.
+    Notes,
+    /// The alignment, and the notes beside it.
+    AlignmentPathNotes,
 }
 
-named!(InputKind, "input": Contour "contour", ContourReference "contour-reference", AlignmentPath "alignment-path");
+named!(
+    InputKind,
+    "input": Contour "contour", ContourReference "contour-reference", AlignmentPath "alignment-path", Notes "notes",
+    AlignmentPathNotes "alignment-path+notes"
+);
 
 impl InputKind {
-    /// The best kind these recordings allow: the alignment path if there are references, else the contour.
+    /// The best kind these recordings allow: alignment path and notes if there are references, else the contour.
     pub fn default_for(recordings: &Recordings) -> Self {
-        if recordings.references.is_empty() { Self::Contour } else { Self::AlignmentPath }
+        if recordings.references.is_empty() { Self::Contour } else { Self::AlignmentPathNotes }
     }
 
-    /// Rows of the input, C.
+    /// Channels of a row, C; 0 where there is none.
     pub fn channels(self) -> usize {
         match self {
             Self::Contour => 1,
             Self::ContourReference => 2,
-            Self::AlignmentPath => CHANNELS.len(),
+            Self::AlignmentPath | Self::AlignmentPathNotes => CHANNELS.len(),
+            Self::Notes => 0,
         }
+    }
+
+    /// Whether the network sees notes.
+    pub fn has_notes(self) -> bool {
+        matches!(self, Self::Notes | Self::AlignmentPathNotes)
+    }
+
+    /// Features of a take, F; 0 where the network sees no notes.
+    pub fn features(self) -> usize {
+        if self.has_notes() { FEATURES.len() } else { 0 }
     }
 
     /// Whether a take needs a reference.
@@ -57,7 +78,7 @@ pub struct InputOptions {
     pub criterion: Option<String>,
     /// How MIDI pitch becomes a number, for the kinds with a contour.
     pub scale: Scale,
-    /// At most this many references per take, and so rows per example.
+    /// Compare a take with at most this many references of its melody, the most typical.
     pub max_references: usize,
     /// How to align, for the kinds with a reference.
     pub align: AlignOptions,
@@ -90,8 +111,10 @@ pub struct Row {
 pub struct Example {
     /// The take's.
     pub id: String,
-    /// The take's; what splits go by.
+    /// The take's; what splits go by, unless they go by melody.
     pub performer: String,
+    /// The take's.
+    pub melody: Option<String>,
     /// The rating by the chosen criterion, in 0..=1.
     pub rating: f32,
     /// Whether the judges passed it, where the data says.
@@ -100,15 +123,17 @@ pub struct Example {
     pub split: Option<Split>,
     /// Digests of what the rows were made of.
     pub contents: Contents,
-    /// At least one, one per reference where the kind has references. Train on a random one and predict
-    /// the mean over all of them.
+    /// One per reference where the kind has references; none where it has notes alone. Train on a random one and predict the mean
+    /// over all of them.
     pub rows: Vec<Row>,
+    /// [`FEATURES`] where the kind has notes, else none.
+    pub features: Vec<f32>,
 }
 
 /// A data set as the network is trained on it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inputs {
-    /// Rows of each input, C.
+    /// Channels of each row, C.
     pub channels: usize,
     /// What the network sees.
     pub kind: InputKind,
@@ -123,10 +148,9 @@ pub struct Inputs {
 impl Inputs {
     /// Makes inputs of all takes, in parallel; the result does not depend on the number of threads.
     ///
-    /// A kind with a reference compares each take with the references of its melody, the first
-    /// `max_references` by id: the same ones for every take of a melody, so that what is particular to a
-    /// reference take is so for all (with one reference, choosing differently from take to take costs 0.03
-    /// of R² on MASTmelody; with six, nothing either way).
+    /// A kind with a reference compares each take with the `max_references` most typical references of its melody: the same
+    /// ones for every take of a melody, so that what is particular to a reference take is so for all. What the melody is, all of its
+    /// references tell together ([`crate::audio::notes`]).
     /// Takes that were not rated by the criterion and takes without a reference are dropped and counted in the notes.
     ///
     /// `progress` is called from any thread with the takes done and their number, once each.
@@ -138,7 +162,14 @@ impl Inputs {
         options: &InputOptions,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Self> {
-        let Chosen { kind, criterion, takes, notes } = Chosen::of(recordings, options)?;
+        let Chosen { kind, criterion, takes, references, notes } = Chosen::of(recordings, options)?;
+        let melodies: BTreeSet<&str> = takes.iter().map(|chosen| chosen.melody).collect();
+        let compare = |melody| {
+            let of_melody = references.get(melody).map_or(&[][..], Vec::as_slice);
+            Ok((melody, Comparison::of(kind, of_melody, options)?))
+        };
+        let comparisons: BTreeMap<&str, Comparison> =
+            melodies.into_par_iter().map(compare).collect::<Result<_>>()?;
         let total = recordings.takes.len();
         // Those that are left out are done.
         let done = AtomicUsize::new(0);
@@ -146,26 +177,33 @@ impl Inputs {
         (takes.len()..total).for_each(|_| count());
         let examples = takes
             .into_par_iter()
-            .map(|ChosenTake { take, rating, references }| {
-                let rows = rows(kind, &take.contour, &references, options)?;
+            .map(|ChosenTake { take, rating, melody }| {
+                let comparison = &comparisons[melody];
+                let Shown { rows, features } = comparison.show(&take.contour)?;
                 count();
                 Ok(Example {
                     id: take.id.clone(),
                     performer: take.performer.clone(),
+                    melody: take.melody.clone(),
                     rating,
                     pass: take.pass,
                     split: take.split,
-                    contents: Contents::of(&take.contour, &references),
+                    contents: comparison.contents(&take.contour),
                     rows,
+                    features,
                 })
             })
             .collect::<Result<_>>()?;
         Ok(Self { channels: kind.channels(), kind, criterion, examples, notes })
     }
 
-    /// The performer of each example, as [`split::k_folds`] takes it.
-    pub fn performers(&self) -> Vec<&str> {
-        self.examples.iter().map(|example| example.performer.as_str()).collect()
+    /// The group of each example that the parts of a split never share.
+    ///
+    /// # Errors
+    /// [`Error::Config`] by melody, where an example has none.
+    pub fn groups(&self, by: SplitBy) -> Result<Groups<'_>> {
+        let names = self.examples.iter().map(|e| group(by, &e.id, &e.performer, e.melody.as_deref()));
+        Ok(Groups { by, names: names.collect::<Result<_>>()? })
     }
 
     /// Checks, before anything is aligned, that the examples which [`Inputs::build`] will make of these recordings can be split
@@ -176,16 +214,18 @@ impl Inputs {
     pub fn check_split(
         recordings: &Recordings,
         options: &InputOptions,
+        by: SplitBy,
         folds: Option<usize>,
         (val_fraction, test_fraction): (f64, f64),
         seed: u64,
     ) -> Result<()> {
-        let chosen = Chosen::of(recordings, options)?.takes;
-        let performers: Vec<&str> = chosen.iter().map(|chosen| chosen.take.performer.as_str()).collect();
-        let parts: Vec<Option<Split>> = chosen.iter().map(|chosen| chosen.take.split).collect();
+        let takes: Vec<&Take> = Chosen::of(recordings, options)?.takes.iter().map(|c| c.take).collect();
+        let parts: Vec<Option<Split>> = takes.iter().map(|take| take.split).collect();
+        let names = takes.iter().map(|take| group(by, &take.id, &take.performer, take.melody.as_deref()));
+        let groups = Groups { by, names: names.collect::<Result<_>>()? };
         let splits = match folds {
-            Some(k) => split::k_folds(&performers, k, val_fraction, seed)?,
-            None => vec![one_split(&performers, &parts, val_fraction, test_fraction, seed)?],
+            Some(k) => split::k_folds(&groups, k, val_fraction, seed)?,
+            None => vec![one_split(&groups, &parts, val_fraction, test_fraction, seed)?],
         };
         match splits.iter().map(|split| split.train.len()).min() {
             Some(fewest) if fewest < 2 => {
@@ -197,23 +237,42 @@ impl Inputs {
     }
 
     /// One split: the one the data prescribes if every example has a part, else [`split::holdout`].
-    pub fn holdout(&self, val_fraction: f64, test_fraction: f64, seed: u64) -> Result<SplitIndices> {
+    pub fn holdout(
+        &self,
+        by: SplitBy,
+        val_fraction: f64,
+        test_fraction: f64,
+        seed: u64,
+    ) -> Result<SplitIndices> {
         let parts: Vec<Option<Split>> = self.examples.iter().map(|example| example.split).collect();
-        one_split(&self.performers(), &parts, val_fraction, test_fraction, seed)
+        one_split(&self.groups(by)?, &parts, val_fraction, test_fraction, seed)
+    }
+}
+
+/// The group of a take.
+fn group<'a>(by: SplitBy, id: &str, performer: &'a str, melody: Option<&'a str>) -> Result<&'a str> {
+    match by {
+        SplitBy::Performer => Ok(performer),
+        SplitBy::Melody => melody.ok_or_else(|| {
+            Error::config(format!(
+                "split by melody: take {} has none; a manifest says it in a column melody",
+                quoted(id)
+            ))
+        }),
     }
 }
 
 /// The split the data prescribes, else a random one.
 fn one_split(
-    performers: &[&str],
+    groups: &Groups<'_>,
     parts: &[Option<Split>],
     val_fraction: f64,
     test_fraction: f64,
     seed: u64,
 ) -> Result<SplitIndices> {
-    match split::preset(performers, parts)? {
+    match split::preset(groups, parts)? {
         Some(split) => Ok(split),
-        None => split::holdout(performers, val_fraction, test_fraction, seed),
+        None => split::holdout(groups, val_fraction, test_fraction, seed),
     }
 }
 
@@ -221,8 +280,8 @@ fn one_split(
 struct ChosenTake<'a> {
     take: &'a Take,
     rating: f32,
-    /// Those to align with; none where the kind has none.
-    references: Vec<&'a Contour>,
+    /// Whose references it is compared with; of a kind without references none is.
+    melody: &'a str,
 }
 
 /// What inputs are made of, before anything is aligned.
@@ -230,6 +289,8 @@ struct Chosen<'a> {
     kind: InputKind,
     criterion: String,
     takes: Vec<ChosenTake<'a>>,
+    /// Those of each melody, by id.
+    references: BTreeMap<&'a str, Vec<&'a Contour>>,
     notes: Vec<String>,
 }
 
@@ -265,15 +326,11 @@ impl<'a> Chosen<'a> {
                     take.id
                 )));
             }
-            let all = take.melody.as_deref().and_then(|melody| of_melody.get(melody));
-            let references = match all {
-                Some(all) if kind.needs_reference() => all[..all.len().min(options.max_references)].to_vec(),
-                _ => Vec::new(),
-            };
-            if kind.needs_reference() && references.is_empty() {
+            let melody = take.melody.as_deref().unwrap_or_default();
+            if kind.needs_reference() && (take.melody.is_none() || !of_melody.contains_key(melody)) {
                 alone += 1;
             } else {
-                takes.push(ChosenTake { take, rating, references });
+                takes.push(ChosenTake { take, rating, melody });
             }
         }
         if takes.is_empty() {
@@ -294,7 +351,7 @@ impl<'a> Chosen<'a> {
         if alone > 0 {
             notes.push(format!("{alone} takes dropped: no reference of their melody"));
         }
-        Ok(Self { kind, criterion: name.clone(), takes, notes })
+        Ok(Self { kind, criterion: name.clone(), takes, references: of_melody, notes })
     }
 }
 
@@ -309,32 +366,6 @@ fn criterion(recordings: &Recordings, name: Option<&str>) -> Result<usize> {
         let known = recordings.criteria.join(", ");
         Error::config(format!("criterion {}: the data has {known}", quoted(name.unwrap_or_default())))
     })
-}
-
-/// The rows of one take: one for [`InputKind::Contour`], else one per reference.
-pub fn rows(
-    kind: InputKind,
-    take: &Contour,
-    references: &[&Contour],
-    options: &InputOptions,
-) -> Result<Vec<Row>> {
-    let scaled = |pitch: &[f32]| -> Vec<f32> { pitch.iter().map(|&p| options.scale.apply(p)).collect() };
-    if kind == InputKind::Contour {
-        return Ok(vec![Row { len: take.len(), data: scaled(take.pitch()) }]);
-    }
-    references
-        .iter()
-        .map(|reference| {
-            let alignment = align(take, reference, &options.align)?;
-            Ok(if kind == InputKind::ContourReference {
-                let mut data = scaled(take.pitch());
-                data.extend(scaled(&alignment.reference_on_performance(take, reference)));
-                Row { len: take.len(), data }
-            } else {
-                Row { len: alignment.path.len(), data: alignment.columns() }
-            })
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -490,8 +521,15 @@ mod tests {
     fn a_split_is_checked_as_the_examples_will_be() {
         let mut recordings = set(1);
         let check = |recordings: &Recordings, folds, val| {
-            Inputs::check_split(recordings, &InputOptions::default(), folds, (val, 0.2), 1)
-                .map_err(|e| e.to_string())
+            Inputs::check_split(
+                recordings,
+                &InputOptions::default(),
+                SplitBy::Performer,
+                folds,
+                (val, 0.2),
+                1,
+            )
+            .map_err(|e| e.to_string())
         };
         assert_eq!(check(&recordings, Some(6), 0.1), Ok(()));
         assert!(check(&recordings, Some(7), 0.1).unwrap_err().contains("only 6 performers"));
@@ -537,7 +575,10 @@ mod tests {
     #[test]
     fn a_prescribed_split_is_honoured() {
         let mut recordings = set(1);
-        let free = build(&recordings, &InputOptions::default()).unwrap().holdout(0.2, 0.2, 1).unwrap();
+        let free = build(&recordings, &InputOptions::default())
+            .unwrap()
+            .holdout(SplitBy::Performer, 0.2, 0.2, 1)
+            .unwrap();
         assert!(!free.test.is_empty());
         let mut performers: Vec<String> =
             recordings.takes.iter().map(|take| take.performer.clone()).collect();
@@ -546,7 +587,10 @@ mod tests {
             let index = performers.iter().position(|performer| *performer == take.performer).unwrap();
             take.split = Some(Split::ALL[index % 3]);
         }
-        let split = build(&recordings, &InputOptions::default()).unwrap().holdout(0.2, 0.2, 1).unwrap();
+        let split = build(&recordings, &InputOptions::default())
+            .unwrap()
+            .holdout(SplitBy::Performer, 0.2, 0.2, 1)
+            .unwrap();
         assert_eq!(split.train, [0, 1, 6, 7]);
         assert_eq!(split.val, [2, 3, 8, 9]);
     }

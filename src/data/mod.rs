@@ -1,9 +1,10 @@
 //! Graded performances: loaders, the synthetic set, splits and network inputs.
 //!
 //! [`load()`] (or [`synth::generate`]) gives [`Recordings`]; [`Inputs::build`] turns them into what the network
-//! takes; [`split`] divides them by performer.
+//! takes; [`split`] divides them by performer or melody.
 
 mod columns;
+mod comparison;
 mod contents;
 mod f0_notes;
 pub mod fba;
@@ -22,6 +23,7 @@ pub mod split;
 pub mod synth;
 mod table;
 
+pub use comparison::{Comparison, Shown};
 pub use contents::Contents;
 pub use f0_notes::F0Notes;
 pub use inputs::{Example, InputKind, InputOptions, Inputs, Row};
@@ -29,4 +31,4 @@ pub use load::load;
 pub use load_options::LoadOptions;
 pub use rating_scale::RatingScale;
 pub use recordings::{OVERALL, Recordings, Reference, Take};
-pub use split::{Split, SplitIndices, holdout, k_folds};
+pub use split::{Groups, Split, SplitBy, SplitIndices, holdout, k_folds};

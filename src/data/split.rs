@@ -1,4 +1,4 @@
-//! Splits by performer, never by take: a model must not know a voice from training that it is tested on.
+//! Splits by performer or by melody, never by take: a model must not know a voice, or a tune, from training that it is tested on.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,39 @@ pub enum Split {
 
 named!(Split, "split": Train "train", Val "val", Test "test");
 
-/// Indices of the examples in each part of a split, ascending. No performer is in two parts.
+/// What the parts of a split never share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum SplitBy {
+    /// Who performs: how good is it on new performers?
+    #[default]
+    Performer,
+    /// What is performed: how good is it on new melodies? A performer may be in several parts.
+    Melody,
+}
+
+named!(SplitBy, "split by": Performer "performer", Melody "melody");
+
+impl SplitBy {
+    /// How a number of them is spoken of.
+    fn count(self, count: usize) -> String {
+        match (self, count) {
+            (_, 1) => format!("1 {self}"),
+            (Self::Performer, _) => format!("{count} performers"),
+            (Self::Melody, _) => format!("{count} melodies"),
+        }
+    }
+}
+
+/// The group of each example: parts of a split never share one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Groups<'a> {
+    /// What the groups are.
+    pub by: SplitBy,
+    /// That of each example, by name.
+    pub names: Vec<&'a str>,
+}
+
+/// Indices of the examples in each part of a split, ascending. No group is in two parts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SplitIndices {
     /// To train on.
@@ -41,19 +73,19 @@ impl SplitIndices {
     }
 }
 
-/// The examples of each performer, performers in a random order that depends on the names and the seed alone.
-fn shuffled<S: AsRef<str>>(performers: &[S], random: &mut Random) -> Vec<Vec<usize>> {
+/// The examples of each group, groups in a random order that depends on the names and the seed alone.
+fn shuffled(groups: &Groups<'_>, random: &mut Random) -> Vec<Vec<usize>> {
     let mut takes: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (index, performer) in performers.iter().enumerate() {
-        takes.entry(performer.as_ref()).or_default().push(index);
+    for (index, group) in groups.names.iter().enumerate() {
+        takes.entry(group).or_default().push(index);
     }
     let mut groups: Vec<_> = takes.into_values().collect();
     random.shuffle(&mut groups);
     groups
 }
 
-/// Moves performers from the end of `groups` until they make up about `wanted` examples: at least one
-/// performer, unless `wanted` is 0, and the last only if that comes nearer. As many as `left` stay.
+/// Moves groups from the end of `groups` until they make up about `wanted` examples: at least one
+/// group, unless `wanted` is 0, and the last only if that comes nearer. As many as `left` stay.
 fn take_about(groups: &mut Vec<Vec<usize>>, wanted: f64, left: usize) -> Vec<usize> {
     let mut taken = Vec::new();
     while groups.len() > left
@@ -107,96 +139,89 @@ fn check_numbers(folds: Option<usize>, val_fraction: f64, test_fraction: f64) ->
     }
 }
 
-/// Checks, before any work is done for it, that examples of these performers can be split: into `folds` by [`k_folds`], or
+/// Checks, before any work is done for it, that examples of these groups can be split: into `folds` by [`k_folds`], or
 /// where there are none by [`holdout`], whatever the seed.
 ///
 /// # Errors
-/// [`Error::Config`] where a number is out of range, or there are too few performers: that says what helps.
-pub fn check<S: AsRef<str>>(
-    performers: &[S],
-    folds: Option<usize>,
-    val_fraction: f64,
-    test_fraction: f64,
-) -> Result<()> {
+/// [`Error::Config`] where a number is out of range, or there are too few groups: that says what helps.
+pub fn check(groups: &Groups<'_>, folds: Option<usize>, val_fraction: f64, test_fraction: f64) -> Result<()> {
     check_numbers(folds, val_fraction, test_fraction)?;
     // The seed decides who goes where, never how many.
-    let groups = shuffled(performers, &mut Random::new(0, 0));
-    let count = groups.len();
+    let shuffled = shuffled(groups, &mut Random::new(0, 0));
+    let count = shuffled.len();
     match folds {
-        None => enough_for_holdout(count, val_fraction, test_fraction),
-        Some(k) => enough_for_folds(count, k, val_fraction, &dealt(groups, k)),
+        None => enough_for_holdout(groups.by, count, val_fraction, test_fraction),
+        Some(k) => enough_for_folds(groups.by, count, val_fraction, k, &dealt(shuffled, k)),
     }
 }
 
-/// How a number of performers is spoken of.
-fn people(count: usize) -> String {
-    if count == 1 { "1 performer".into() } else { format!("{count} performers") }
-}
-
-/// A part of a split has at least a performer.
-fn enough_for_holdout(performers: usize, val_fraction: f64, test_fraction: f64) -> Result<()> {
+/// A part of a split has at least a group.
+fn enough_for_holdout(by: SplitBy, groups: usize, val_fraction: f64, test_fraction: f64) -> Result<()> {
     let needs = |fraction: f64| usize::from(fraction > 0.0);
     let needed = 1 + needs(val_fraction) + needs(test_fraction);
-    if performers >= needed {
+    if groups >= needed {
         return Ok(());
     }
-    let help = if val_fraction > 0.0 && performers + 1 == needed && performers > 0 {
+    let help = if val_fraction > 0.0 && groups + 1 == needed && groups > 0 {
         "; validation fraction 0 trains without validation"
     } else {
         ""
     };
-    Err(Error::config(format!(
-        "a split into {needed} parts by performer, but only {}{help}",
-        people(performers)
-    )))
+    Err(Error::config(format!("a split into {needed} parts by {by}, but only {}{help}", by.count(groups))))
 }
 
-/// Each fold leaves a performer to train on, and another one to validate on where that is wanted.
-fn enough_for_folds(performers: usize, k: usize, val_fraction: f64, folds: &[Vec<Vec<usize>>]) -> Result<()> {
-    if performers < k {
-        return Err(Error::config(format!("{k} folds by performer, but only {}", people(performers))));
+/// Each fold leaves a group to train on, and another one to validate on where that is wanted.
+fn enough_for_folds(
+    by: SplitBy,
+    groups: usize,
+    val_fraction: f64,
+    k: usize,
+    folds: &[Vec<Vec<usize>>],
+) -> Result<()> {
+    if groups < k {
+        return Err(Error::config(format!("{k} folds by {by}, but only {}", by.count(groups))));
     }
     let needed = if val_fraction > 0.0 { 2 } else { 1 };
     let largest = folds.iter().map(Vec::len).max().unwrap_or(0);
-    if performers - largest >= needed {
+    if groups - largest >= needed {
         return Ok(());
     }
-    // With two performers or more, any number of folds leaves one to train on; of three folds each leaves two.
-    let more = if performers > 2 { "3 folds do, and " } else { "" };
+    // With two groups or more, any number of folds leaves one to train on; of three folds each leaves two.
+    let more = if groups > 2 { "3 folds do, and " } else { "" };
     Err(Error::config(format!(
-        "{k} folds of {}: one leaves {} who cannot be both trained on and validated on; {more}validation fraction 0 trains \
+        "{k} folds of {}: one leaves {} which cannot be both trained on and validated on; {more}validation fraction 0 trains \
          without validation",
-        people(performers),
-        people(performers - largest),
+        by.count(groups),
+        by.count(groups - largest),
     )))
 }
 
-/// One random split by performer, given the performer of each example.
+/// One random split, given the group of each example.
 ///
-/// The parts hold about these fractions of the examples, as near as whole performers allow, and at least
-/// one performer each where the fraction is above 0.
+/// The parts hold about these fractions of the examples, as near as whole groups allow, and at least
+/// one group each where the fraction is above 0.
 ///
 /// # Errors
 /// As [`check`].
-pub fn holdout<S: AsRef<str>>(
-    performers: &[S],
+pub fn holdout(
+    groups: &Groups<'_>,
     val_fraction: f64,
     test_fraction: f64,
     seed: u64,
 ) -> Result<SplitIndices> {
-    check(performers, None, val_fraction, test_fraction)?;
-    let mut groups = shuffled(performers, &mut Random::new(seed, 0));
-    let test =
-        take_about(&mut groups, test_fraction * performers.len() as f64, 1 + usize::from(val_fraction > 0.0));
-    let val = take_about(&mut groups, val_fraction * performers.len() as f64, 1);
+    check(groups, None, val_fraction, test_fraction)?;
+    let examples = groups.names.len() as f64;
+    let mut groups = shuffled(groups, &mut Random::new(seed, 0));
+    let test = take_about(&mut groups, test_fraction * examples, 1 + usize::from(val_fraction > 0.0));
+    let val = take_about(&mut groups, val_fraction * examples, 1);
     Ok(SplitIndices { train: rest(groups), val, test })
 }
 
-/// The examples of each performer in each of `k` folds of about equal size.
+/// The examples of each group in each of `k` folds of about equal size.
 fn dealt(mut groups: Vec<Vec<usize>>, k: usize) -> Vec<Vec<Vec<usize>>> {
     // The largest first, each into the fold that is smallest by now: nearly equal folds, none empty.
     groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
-    // No more than there are performers can be filled.
+    // No more than there are groups can be filled.
     let k = k.min(groups.len());
     let mut folds: Vec<Vec<Vec<usize>>> = vec![Vec::new(); k];
     let mut sizes = vec![0; k];
@@ -208,20 +233,15 @@ fn dealt(mut groups: Vec<Vec<usize>>, k: usize) -> Vec<Vec<Vec<usize>>> {
     folds
 }
 
-/// `k` splits by performer in which each example is tested exactly once, folds of about equal size.
+/// `k` splits in which each example is tested exactly once, folds of about equal size.
 ///
-/// In each, about `val_fraction` of what is not tested is validated on, at least one performer (none at 0).
+/// In each, about `val_fraction` of what is not tested is validated on, at least one group (none at 0).
 ///
 /// # Errors
 /// As [`check`].
-pub fn k_folds<S: AsRef<str>>(
-    performers: &[S],
-    k: usize,
-    val_fraction: f64,
-    seed: u64,
-) -> Result<Vec<SplitIndices>> {
-    check(performers, Some(k), val_fraction, 0.0)?;
-    let folds = dealt(shuffled(performers, &mut Random::new(seed, 0)), k);
+pub fn k_folds(groups: &Groups<'_>, k: usize, val_fraction: f64, seed: u64) -> Result<Vec<SplitIndices>> {
+    check(groups, Some(k), val_fraction, 0.0)?;
+    let folds = dealt(shuffled(groups, &mut Random::new(seed, 0)), k);
     let split = |fold: usize| {
         let mut others: Vec<Vec<usize>> =
             folds.iter().enumerate().filter(|&(i, _)| i != fold).flat_map(|(_, f)| f.clone()).collect();
@@ -237,22 +257,23 @@ pub fn k_folds<S: AsRef<str>>(
 
 /// The split that the data itself prescribes: `None` unless every example has a part.
 ///
-/// Errors where a part is empty or a performer is in two.
-pub fn preset<S: AsRef<str>>(performers: &[S], parts: &[Option<Split>]) -> Result<Option<SplitIndices>> {
-    if performers.len() != parts.len() {
-        return Err(Error::config(format!("{} performers for {} parts", performers.len(), parts.len())));
+/// Errors where a part is empty or a group is in two.
+pub fn preset(groups: &Groups<'_>, parts: &[Option<Split>]) -> Result<Option<SplitIndices>> {
+    let Groups { by, names } = groups;
+    if names.len() != parts.len() {
+        return Err(Error::config(format!("{} examples for {} parts", names.len(), parts.len())));
     }
     let Some(parts) = parts.iter().copied().collect::<Option<Vec<Split>>>().filter(|p| !p.is_empty()) else {
         return Ok(None);
     };
     let mut part_of: BTreeMap<&str, Split> = BTreeMap::new();
     let mut split = SplitIndices::default();
-    for (index, (performer, &part)) in performers.iter().zip(&parts).enumerate() {
-        let earlier = *part_of.entry(performer.as_ref()).or_insert(part);
+    for (index, (&name, &part)) in names.iter().zip(&parts).enumerate() {
+        let earlier = *part_of.entry(name).or_insert(part);
         if earlier != part {
             return Err(Error::config(format!(
-                "the data's split has performer {} in both {earlier} and {part}; a performer belongs in one",
-                quoted(performer.as_ref())
+                "the data's split has {by} {} in both {earlier} and {part}; a {by} belongs in one",
+                quoted(name)
             )));
         }
         match part {
@@ -277,6 +298,11 @@ mod tests {
         prop::collection::vec((0_u32..12).prop_map(|p| format!("p{p}")), 1..80)
     }
 
+    /// Examples by these performers.
+    fn by<S: AsRef<str>>(performers: &[S]) -> Groups<'_> {
+        Groups { by: SplitBy::Performer, names: performers.iter().map(AsRef::as_ref).collect() }
+    }
+
     /// Parts do not share a performer, and together are every example once.
     fn complete(performers: &[String], split: &SplitIndices) -> Result<(), TestCaseError> {
         let mut all: Vec<usize> = Vec::new();
@@ -297,13 +323,13 @@ mod tests {
         #[test]
         fn holdout_parts_performers(performers in performers(), val in 0.0..0.4, test in 0.0..0.5, seed: u64) {
             let count = performers.iter().collect::<BTreeSet<_>>().len();
-            match holdout(&performers, val, test, seed) {
+            match holdout(&by(&performers), val, test, seed) {
                 Ok(split) => {
                     complete(&performers, &split)?;
                     prop_assert!(!split.train.is_empty());
                     prop_assert_eq!(split.val.is_empty(), val == 0.0);
                     prop_assert_eq!(split.test.is_empty(), test == 0.0);
-                    prop_assert_eq!(&split, &holdout(&performers, val, test, seed).unwrap());
+                    prop_assert_eq!(&split, &holdout(&by(&performers), val, test, seed).unwrap());
                 }
                 Err(_) => prop_assert!(count < 1 + usize::from(val > 0.0) + usize::from(test > 0.0)),
             }
@@ -312,7 +338,7 @@ mod tests {
         #[test]
         fn folds_test_each_example_once(performers in performers(), k in 2_usize..6, seed: u64) {
             let count = performers.iter().collect::<BTreeSet<_>>().len();
-            match k_folds(&performers, k, 0.2, seed) {
+            match k_folds(&by(&performers), k, 0.2, seed) {
                 Ok(folds) => {
                     prop_assert_eq!(folds.len(), k);
                     let mut tested: Vec<usize> = Vec::new();
@@ -337,10 +363,10 @@ mod tests {
             test in prop_oneof![Just(0.0), 0.0..1.0],
             seed: u64,
         ) {
-            let checked = check(&performers, k, val, test);
+            let checked = check(&by(&performers), k, val, test);
             let splits = match k {
-                Some(k) => k_folds(&performers, k, val, seed),
-                None => holdout(&performers, val, test, seed).map(|split| vec![split]),
+                Some(k) => k_folds(&by(&performers), k, val, seed),
+                None => holdout(&by(&performers), val, test, seed).map(|split| vec![split]),
             };
             prop_assert_eq!(checked.is_ok(), splits.is_ok());
             for split in splits.unwrap_or_default() {
@@ -355,10 +381,10 @@ mod tests {
     #[test]
     fn fractions_are_met_and_the_seed_matters() {
         let performers: Vec<String> = (0..600).map(|i| format!("p{}", i / 3)).collect();
-        let split = holdout(&performers, 0.1, 0.2, 1).unwrap();
+        let split = holdout(&by(&performers), 0.1, 0.2, 1).unwrap();
         assert_eq!((split.train.len(), split.val.len(), split.test.len()), (420, 60, 120));
-        assert_ne!(split, holdout(&performers, 0.1, 0.2, 2).unwrap());
-        for fold in k_folds(&performers, 5, 0.1, 1).unwrap() {
+        assert_ne!(split, holdout(&by(&performers), 0.1, 0.2, 2).unwrap());
+        for fold in k_folds(&by(&performers), 5, 0.1, 1).unwrap() {
             assert_eq!((fold.test.len(), fold.val.len()), (120, 48));
         }
     }
@@ -367,26 +393,26 @@ mod tests {
     fn refuses_what_cannot_be_split() {
         let two = ["a", "b", "b"];
         let message = |result: Result<Vec<SplitIndices>>| result.unwrap_err().to_string();
-        assert!(message(k_folds(&two, 3, 0.1, 0)).contains("only 2 performers"));
-        assert!(message(k_folds(&two, 1, 0.1, 0)).contains("expected 2 or more"));
+        assert!(message(k_folds(&by(&two), 3, 0.1, 0)).contains("only 2 performers"));
+        assert!(message(k_folds(&by(&two), 1, 0.1, 0)).contains("expected 2 or more"));
         assert_eq!(
-            message(k_folds(&two, 2, 0.1, 0)),
-            "2 folds of 2 performers: one leaves 1 performer who cannot be both trained on and validated on; validation \
+            message(k_folds(&by(&two), 2, 0.1, 0)),
+            "2 folds of 2 performers: one leaves 1 performer which cannot be both trained on and validated on; validation \
              fraction 0 trains without validation"
         );
         // What a message says helps.
         let three = ["a", "b", "c"];
-        let said = message(k_folds(&three, 2, 0.1, 0));
+        let said = message(k_folds(&by(&three), 2, 0.1, 0));
         assert!(said.contains("3 folds do, and validation fraction 0"), "{said}");
-        assert!(k_folds(&three, 3, 0.1, 0).is_ok() && k_folds(&three, 2, 0.0, 0).is_ok());
-        assert!(k_folds(&two, 2, 0.0, 0).is_ok());
-        let said = holdout(&two, 0.1, 0.1, 0).unwrap_err().to_string();
+        assert!(k_folds(&by(&three), 3, 0.1, 0).is_ok() && k_folds(&by(&three), 2, 0.0, 0).is_ok());
+        assert!(k_folds(&by(&two), 2, 0.0, 0).is_ok());
+        let said = holdout(&by(&two), 0.1, 0.1, 0).unwrap_err().to_string();
         assert!(said.contains("only 2 performers; validation fraction 0"), "{said}");
-        assert!(holdout(&two, 0.0, 0.1, 0).is_ok());
-        assert!(holdout(&["a"], 0.0, 0.1, 0).is_err());
-        assert!(holdout::<&str>(&[], 0.1, 0.1, 0).is_err());
+        assert!(holdout(&by(&two), 0.0, 0.1, 0).is_ok());
+        assert!(holdout(&by(&["a"]), 0.0, 0.1, 0).is_err());
+        assert!(holdout(&by::<&str>(&[]), 0.1, 0.1, 0).is_err());
         for (val, test) in [(0.5, 0.5), (-0.1, 0.1), (f64::NAN, 0.1), (0.1, 1.0)] {
-            assert!(holdout(&two, val, test, 0).is_err(), "{val} {test}");
+            assert!(holdout(&by(&two), val, test, 0).is_err(), "{val} {test}");
         }
     }
 
@@ -394,12 +420,14 @@ mod tests {
     fn a_prescribed_split_is_followed_or_refused() {
         use Split::{Test, Train, Val};
         let performers = ["a", "b", "c", "a"];
-        let split = preset(&performers, &[Some(Train), Some(Val), Some(Test), Some(Train)]).unwrap().unwrap();
+        let split =
+            preset(&by(&performers), &[Some(Train), Some(Val), Some(Test), Some(Train)]).unwrap().unwrap();
         assert_eq!((split.train, split.val, split.test), (vec![0, 3], vec![1], vec![2]));
-        assert_eq!(preset(&performers, &[Some(Train), None, Some(Test), Some(Train)]).unwrap(), None);
-        let shared = preset(&performers, &[Some(Train), Some(Val), Some(Test), Some(Test)]).unwrap_err();
+        assert_eq!(preset(&by(&performers), &[Some(Train), None, Some(Test), Some(Train)]).unwrap(), None);
+        let shared = preset(&by(&performers), &[Some(Train), Some(Val), Some(Test), Some(Test)]).unwrap_err();
         assert!(shared.to_string().contains("\"a\" in both train and test"));
-        let empty = preset(&performers, &[Some(Train), Some(Test), Some(Test), Some(Train)]).unwrap_err();
+        let empty =
+            preset(&by(&performers), &[Some(Train), Some(Test), Some(Test), Some(Train)]).unwrap_err();
         assert!(empty.to_string().contains("no example in val"));
     }
 }

@@ -5,7 +5,7 @@ use crate::device::{Buf, Device};
 use crate::graph::{Graph, Var};
 use crate::kernel::Elem;
 use crate::net::NetConfig;
-use crate::ops::gather::{Layout, WindowOptions, gather_window};
+use crate::ops::gather::{Layout, WindowOptions, gather_rows, gather_window};
 use crate::{Error, Result};
 
 /// A batch in host memory.
@@ -32,6 +32,16 @@ pub struct BatchBufs {
     pub lengths: Option<Buf>,
     /// Samples, B.
     pub size: usize,
+}
+
+/// A batch in a graph.
+pub struct BatchVars {
+    /// The network's input `[blocks, C, T, 16]`, and the frames that the mean over time includes, for a path head.
+    pub path: Option<(Var, Option<Var>)>,
+    /// Standardised features `[B, F]`, for a note head.
+    pub features: Option<Var>,
+    /// `[B]`, indices of the examples.
+    pub examples: Var,
 }
 
 impl BatchBufs {
@@ -79,11 +89,28 @@ impl BatchBufs {
             _ => Ok(()),
         }
     }
-    /// Records the batch as the network's input `[blocks, C, T, 16]`, and the frames that the mean over time includes.
+
+    /// Records what the network is shown of the batch.
     ///
     /// # Errors
     /// When shapes do not fit.
-    pub fn record(&self, g: &mut Graph, data: &Resident, net: &NetConfig) -> Result<(Var, Option<Var>)> {
+    pub fn record(&self, g: &mut Graph, data: &Resident, net: &NetConfig) -> Result<BatchVars> {
+        let path = match net.has_path() {
+            true => Some(self.record_path(g, data, net)?),
+            false => None,
+        };
+        let examples = g.bind(&self.examples, &[self.size])?;
+        let features = match (&data.features, net.notes) {
+            (Some(table), Some(notes)) => {
+                let table = g.bind(table, &[data.ratings.len(), notes.features])?;
+                Some(gather_rows(g, table, examples)?)
+            }
+            _ => None,
+        };
+        Ok(BatchVars { path, features, examples })
+    }
+
+    fn record_path(&self, g: &mut Graph, data: &Resident, net: &NetConfig) -> Result<(Var, Option<Var>)> {
         let all = g.bind(&data.data, &[data.data.len()])?;
         let rows = g.bind(&self.rows, &[self.size, 4])?;
         let shift = g.bind(&self.shift, &[self.size])?;

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-const CHECKPOINT: TensorFile = TensorFile { name: "checkpoint", key: "etude-checkpoint", format: 3 };
+const CHECKPOINT: TensorFile = TensorFile { name: "checkpoint", key: "etude-checkpoint", format: 4 };
 
 /// The phases, epochs and losses that a run has behind it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -52,6 +52,7 @@ impl DataId {
                     d.add(&(row.len as u64).to_le_bytes());
                     d.add_words(bytemuck::cast_slice(&row.data));
                 }
+                d.add_words(bytemuck::cast_slice(&e.features));
             }),
         }
     }

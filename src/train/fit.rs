@@ -9,7 +9,7 @@ use super::options::TrainOptions;
 use super::phase::{Phase, phases};
 use super::predict::Predictor;
 use super::record::Training;
-use super::resident::{Resident, View};
+use super::resident::{Resident, View, check_examples};
 use super::validate::Validation;
 use crate::data::inputs::Inputs;
 use crate::data::random::Random;
@@ -112,9 +112,12 @@ impl<'a> Run<'a> {
         position: Position,
     ) -> Result<Self> {
         let net = PcConvNet::new(device, options.net.clone(), options.seed)?;
-        let data = Resident::new(device, inputs, options.windows, &net.config, options.contrast.bins)?;
-        data.check(&split.train)?;
-        data.check(&split.val)?;
+        check_examples(&split.train, inputs.examples.len())?;
+        check_examples(&split.val, inputs.examples.len())?;
+        let features: Vec<&[f32]> =
+            split.train.iter().map(|&e| inputs.examples[e].features.as_slice()).collect();
+        net.fit_standardisation(device, &features)?;
+        let data = Resident::new(device, inputs, options.windows, &net, options.contrast.bins)?;
         let predictor = Predictor::new(device, &net, &data)?;
         let batch = options.batch.min(split.train.len());
         let steps = split.train.len() / batch;

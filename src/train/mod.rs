@@ -9,6 +9,7 @@ mod data_id;
 mod feed;
 mod fit;
 mod fitted;
+mod heads;
 mod history;
 mod options;
 mod phase;

@@ -3,7 +3,7 @@
 use crate::data::inputs::InputKind;
 use crate::kernels::contrastive::Metric;
 use crate::names::named;
-use crate::net::NetConfig;
+use crate::net::{NetConfig, NoteHeadConfig};
 use crate::ops::optim::{Adam, Sgd};
 use crate::optim::{Method, Schedule};
 use crate::{Error, Result};
@@ -55,7 +55,7 @@ impl Rule {
     /// What suits a kind of input.
     pub fn of(kind: InputKind) -> Self {
         match kind {
-            InputKind::AlignmentPath => Self::AdamW,
+            InputKind::AlignmentPath | InputKind::Notes | InputKind::AlignmentPathNotes => Self::AdamW,
             InputKind::Contour | InputKind::ContourReference => Self::Sgd,
         }
     }
@@ -99,7 +99,7 @@ impl Windows {
     /// What suits a kind of input.
     pub fn of(kind: InputKind, semitone: f32) -> Self {
         match kind {
-            InputKind::AlignmentPath => Self::Resampled,
+            InputKind::AlignmentPath | InputKind::Notes | InputKind::AlignmentPathNotes => Self::Resampled,
             InputKind::Contour | InputKind::ContourReference => Self::Chunks { shift: 2.0 * semitone },
         }
     }
@@ -168,13 +168,20 @@ pub struct TrainOptions {
 }
 
 impl TrainOptions {
-    /// Defaults for a kind of input: for alignment paths AdamW on a cosine over 50 epochs; for bare
+    /// Defaults for a kind of input: for alignment paths and notes AdamW on a cosine over 50 epochs, a head for each; for bare
     /// contours the paper's network, SGD at 0.005 and early stopping.
     pub fn for_inputs(kind: InputKind, protocol: Protocol, semitone: f32) -> Self {
         let windows = Windows::of(kind, semitone);
-        let (net, epochs) = match windows {
-            Windows::Resampled => (NetConfig::alignment(kind.channels(), 128), 50),
-            Windows::Chunks { .. } => (NetConfig::paper(kind.channels(), 1000), 300),
+        let (net, epochs) = match kind {
+            InputKind::Contour | InputKind::ContourReference => {
+                (NetConfig::paper(kind.channels(), 1000), 300)
+            }
+            InputKind::AlignmentPath => (NetConfig::alignment(kind.channels(), 128), 50),
+            InputKind::Notes => (NetConfig::notes(kind.features()), 50),
+            InputKind::AlignmentPathNotes => {
+                let notes = Some(NoteHeadConfig::new(kind.features()));
+                (NetConfig { notes, ..NetConfig::alignment(kind.channels(), 128) }, 50)
+            }
         };
         let rule = Rule::of(kind);
         Self {

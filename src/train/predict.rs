@@ -1,7 +1,8 @@
 //! Predictions of a trained network.
 
 use super::batch::BatchBufs;
-use super::resident::{Resident, View};
+use super::heads::{Heads, mean_of};
+use super::resident::{Resident, View, check_examples};
 use crate::Result;
 use crate::device::Device;
 use crate::graph::{Graph, Step, Var};
@@ -36,9 +37,10 @@ impl Predictor {
         let mut g = Graph::new();
         let bufs = BatchBufs::new(device, BATCH, data.padded())?;
         let vars = net.bind(&mut g, Learn::No, Learn::No)?;
-        let (x, lengths) = bufs.record(&mut g, data, &net.config)?;
-        let embedding = net.encode(&mut g, &vars, x, BATCH, lengths)?;
-        let rating = net.rate(&mut g, &vars, embedding, None)?;
+        let batch = bufs.record(&mut g, data, &net.config)?;
+        let heads = Heads::record(&mut g, net, &vars, &batch, None, true)?;
+        let ratings = heads.rate(&mut g, net, &vars, None)?;
+        let (embedding, rating) = (heads.embedding, mean_of(&mut g, &ratings)?);
         let step = g.compile(device, &[embedding, rating])?;
         Ok(Self { step, bufs, rating, embedding })
     }
@@ -54,7 +56,7 @@ impl Predictor {
         data: &Resident,
         examples: &[usize],
     ) -> Result<Vec<Prediction>> {
-        data.check(examples)?;
+        check_examples(examples, data.ratings.len())?;
         let views: Vec<(usize, View)> = examples
             .iter()
             .enumerate()

@@ -1,6 +1,7 @@
 //! The training step of a phase, recorded.
 
 use super::feed::Feed;
+use super::heads::Heads;
 use super::options::{Contrast, Pairs};
 use super::phase::Phase;
 use super::resident::Resident;
@@ -42,32 +43,34 @@ impl Training {
         [steps, batch]: [usize; 2],
     ) -> Result<Self> {
         let mut g = Graph::new();
-        let dropout = phase.mse && net.config.dropout > 0.0;
+        // Without a path head the note head's hidden layers, which drop their inputs, make the embedding.
+        let dropout = net.config.drops() && (phase.mse || !net.config.has_path());
         let halves = phase.contrast.is_some_and(|c| c.pairs == Pairs::Halves);
         let feed = Feed::new(device, [steps, batch], data.padded(), dropout, halves)?;
         let vars = net.bind(&mut g, phase.encoder, phase.head)?;
-        let (x, lengths) = feed.batch.record(&mut g, data, &net.config)?;
-        let embedding = net.encode(&mut g, &vars, x, batch, lengths)?;
-        let examples = g.bind(&feed.batch.examples, &[batch])?;
+        let shown = feed.batch.record(&mut g, data, &net.config)?;
+        let random = feed.dropout.as_ref().map(|buf| g.bind(buf, &[3])).transpose()?;
+        let heads = Heads::record(&mut g, net, &vars, &shown, random, phase.mse)?;
         let mut losses = Vec::new();
         if phase.mse {
-            let state = feed.dropout.as_ref().map(|buf| g.bind(buf, &[3])).transpose()?;
-            let rating = net.rate(&mut g, &vars, embedding, state)?;
+            let ratings = heads.rate(&mut g, net, &vars, random)?;
             let table = g.bind(&data.ratings, &[data.ratings.len()])?;
-            let target = gather_rows(&mut g, table, examples)?;
-            losses.push(mse(&mut g, rating, target, LossOptions::default())?);
+            let target = gather_rows(&mut g, table, shown.examples)?;
+            // The mean over heads, as the validation loss is of their mean.
+            let options = LossOptions { weight: 1.0 / ratings.len() as f32 };
+            for rating in ratings {
+                losses.push(mse(&mut g, rating, target, options)?);
+            }
         }
         if let Some(c) = phase.contrast {
             let table = g.bind(&data.labels, &[data.labels.len()])?;
-            let labels = gather_rows(&mut g, table, examples)?;
+            let labels = gather_rows(&mut g, table, shown.examples)?;
             let pairing = feed.pairing.as_ref().map(|buf| g.bind(buf, &[batch])).transpose()?;
-            losses.push(contrast(&mut g, c, embedding, labels, pairing)?);
+            losses.push(contrast(&mut g, c, heads.embedding, labels, pairing)?);
         }
-        let loss = match losses[..] {
-            [a, b] => ops::add(&mut g, a, b)?,
-            [a] => a,
-            _ => return Err(Error::config("a phase without a loss")),
-        };
+        let mut losses = losses.into_iter();
+        let first = losses.next().ok_or_else(|| Error::config("a phase without a loss"))?;
+        let loss = losses.try_fold(first, |sum, loss| ops::add(&mut g, sum, loss))?;
         g.backward(loss)?;
         let optimizer = net.optimizer(device, &vars, method)?.with_hyper(&feed.hyper)?;
         net.update(&mut g, &vars, &optimizer)?;

@@ -4,7 +4,7 @@ use super::options::Windows;
 use crate::data::inputs::{Example, Inputs};
 use crate::data::random::Random;
 use crate::device::{Buf, Device};
-use crate::net::NetConfig;
+use crate::net::PcConvNet;
 use crate::ops::contrastive::bins;
 use crate::{Error, Result};
 
@@ -19,10 +19,30 @@ pub struct View {
     pub shift: f32,
 }
 
+impl View {
+    /// Of an example that is features alone.
+    fn of_no_row(example: usize) -> Self {
+        Self { example: example as u32, row: [0; 4], shift: 0.0 }
+    }
+}
+
+/// Checks that there are such examples among so many.
+///
+/// # Errors
+/// Naming the first that there is not.
+pub(super) fn check_examples(examples: &[usize], of: usize) -> Result<()> {
+    match examples.iter().find(|&&e| e >= of) {
+        Some(e) => Err(Error::config(format!("example {e} of {of}: the split is of other data"))),
+        None => Ok(()),
+    }
+}
+
 /// The data set on the device.
 pub struct Resident {
     /// All rows, one after the other.
     pub data: Buf,
+    /// The standardised features of each example, `[examples, F]`, for a note head.
+    pub features: Option<Buf>,
     /// The rating of each example.
     pub ratings: Buf,
     /// What the contrastive loss compares: bins, or the ratings themselves.
@@ -45,15 +65,22 @@ impl Resident {
         device: &dyn Device,
         inputs: &Inputs,
         windows: Windows,
-        net: &NetConfig,
+        net: &PcConvNet,
         label_bins: Option<usize>,
     ) -> Result<Self> {
-        if inputs.channels != net.channels {
+        if inputs.channels != net.config.channels {
             return Err(Error::config(format!(
                 "the network takes {} input channels, the data has {} ({})",
-                net.channels, inputs.channels, inputs.kind
+                net.config.channels, inputs.channels, inputs.kind
             )));
         }
+        let features = match net.config.notes {
+            Some(_) => {
+                let rows: Vec<&[f32]> = inputs.examples.iter().map(|e| e.features.as_slice()).collect();
+                Some(device.upload(&net.standardise(device, &rows)?)?)
+            }
+            None => None,
+        };
         let total: usize = inputs.examples.iter().flat_map(|e| &e.rows).map(|r| r.data.len()).sum();
         if u32::try_from(total).is_err() {
             return Err(Error::config(format!(
@@ -75,28 +102,20 @@ impl Resident {
             Some(k) => bins(&ratings, k)?,
             None => ratings.clone(),
         };
+        if flat.is_empty() {
+            // A note head reads no row, but a buffer has a value.
+            flat.push(0.0);
+        }
         Ok(Self {
             data: device.upload(&flat)?,
+            features,
             ratings: device.upload(&ratings)?,
             labels: device.upload(&label_values)?,
             label_values,
             rows,
             windows,
-            frames: net.frames,
+            frames: net.config.frames,
         })
-    }
-
-    /// Checks that there are such examples.
-    ///
-    /// # Errors
-    /// Naming the first that there is not.
-    pub fn check(&self, examples: &[usize]) -> Result<()> {
-        match examples.iter().find(|&&e| e >= self.rows.len()) {
-            Some(e) => {
-                Err(Error::config(format!("example {e} of {}: the split is of other data", self.rows.len())))
-            }
-            None => Ok(()),
-        }
     }
 
     /// Whether samples are padded, so that the mean over time needs their lengths.
@@ -104,10 +123,10 @@ impl Resident {
         matches!(self.windows, Windows::Chunks { .. })
     }
 
-    /// A random view of an example, as training sees it.
+    /// A random view of an example, as training sees it; of one without rows the same always.
     pub fn random_view(&self, example: usize, rng: &mut Random) -> View {
         let rows = &self.rows[example];
-        let [offset, len] = rows[rng.below(rows.len())];
+        let Some(&[offset, len]) = rows.get(rng.below(rows.len())) else { return View::of_no_row(example) };
         let (start, window, shift) = match self.windows {
             Windows::Resampled => {
                 let share = rng.between(0.8, 1.0);
@@ -126,6 +145,9 @@ impl Resident {
     /// All views of an example whose predictions are averaged in evaluation: each row whole, or cut
     /// into chunks that cover it, the last aligned with its end.
     pub fn views(&self, example: usize) -> Vec<View> {
+        if self.rows[example].is_empty() {
+            return vec![View::of_no_row(example)];
+        }
         let mut out = Vec::new();
         for &[offset, len] in &self.rows[example] {
             let mut push = |start, window| {

@@ -26,7 +26,7 @@ fn small() -> (Inputs, SplitIndices) {
     let options =
         SynthOptions { takes: 40, performers: 20, melodies: 2, references: 2, ..Default::default() };
     let inputs = Inputs::build(&generate(&options).unwrap(), &InputOptions::default(), &|_, _| {}).unwrap();
-    let split = inputs.holdout(0.2, 0.2, 1).unwrap();
+    let split = inputs.holdout(SplitBy::Performer, 0.2, 0.2, 1).unwrap();
     (inputs, split)
 }
 
@@ -527,7 +527,7 @@ fn another_split_of_the_same_data_is_refused() {
         let hooks = Hooks { resume: Some(back(&path)), ..Hooks::default() };
         fit(&cpu, inputs, split, &options, hooks).err().map(|e| e.to_string()).unwrap_or_default()
     };
-    let other = data.0.holdout(0.2, 0.2, 2).unwrap();
+    let other = data.0.holdout(SplitBy::Performer, 0.2, 0.2, 2).unwrap();
     assert!(resumed(&data.0, &other).contains("other parts of the data"));
     // What the network sees of the same files, in another way.
     let mut inputs = data.0.clone();

@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use etude::audio::{F0Options, F0Unit, Scale};
 use etude::contrastive::Metric;
 use etude::data::synth::SynthOptions;
-use etude::data::{InputKind, RatingScale, Split};
+use etude::data::{InputKind, RatingScale, Split, SplitBy};
 use etude::train::{Pairs, Protocol, Rule};
 use etude::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Train a network and test it on performers it never heard.
+    /// Train a network and test it on performers, or melodies, it never heard.
     ///
     /// Without --data it trains on a built-in synthetic set: melodies sung with graded errors of
     /// pitch, rhythm, hesitation, drift and octave.
@@ -148,7 +148,10 @@ pub struct RunArgs {
     /// Takes per step.
     #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=65536))]
     pub batch: u32,
-    /// Cross-validate over K folds of performers instead of holding one part out.
+    /// What training and test never share: performers, or melodies, which then may be sung by performers known from training.
+    #[arg(long, default_value_t = SplitBy::Performer, value_name = "WHAT", value_parser = one_of(SplitBy::ALL, SplitBy::name))]
+    pub split_by: SplitBy,
+    /// Cross-validate over K folds of performers, or melodies, instead of holding one part out.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(2..))]
     pub folds: Option<u32>,
     /// Share of the takes to validate on.
@@ -157,7 +160,7 @@ pub struct RunArgs {
     /// Share of the takes to test on, without folds.
     #[arg(long, default_value_t = 0.2, value_name = "SHARE", conflicts_with = "folds")]
     pub test_fraction: f64,
-    /// What the network sees [default: alignment-path where the data has references, else contour].
+    /// What the network sees [default: alignment-path+notes where the data has references, else contour].
     #[arg(long, value_name = "KIND", value_parser = one_of(InputKind::ALL, InputKind::name))]
     pub input: Option<InputKind>,
     /// Which rating to learn [default: the first of the data].
@@ -166,7 +169,7 @@ pub struct RunArgs {
     /// How MIDI pitch becomes a number.
     #[arg(long, default_value_t = Scale::Midi127, value_name = "NAME", value_parser = one_of(Scale::ALL, Scale::name))]
     pub scale: Scale,
-    /// Compare each take with at most this many references of its melody.
+    /// Compare each take with at most this many references of its melody, the most typical.
     #[arg(long, default_value_t = 6, value_name = "N")]
     pub references: usize,
     /// How parameters are updated [default: adamw with references, sgd without].

@@ -6,9 +6,8 @@ use crate::options::f0_options;
 use crate::out::{is_lost, print, say, tell};
 use crate::{device, load};
 use etude::audio::{Contour, F0Options};
-use etude::data::inputs::rows;
 use etude::data::listing::{self, Listed};
-use etude::data::{Contents, Example, F0Notes, InputOptions, Inputs};
+use etude::data::{Comparison, Example, F0Notes, InputOptions, Inputs, Shown};
 use etude::device::Device;
 use etude::model::{self, ModelInfo};
 use etude::names::shown;
@@ -151,12 +150,12 @@ struct Scorer<'a> {
     info: &'a ModelInfo,
     f0: F0Options,
     options: InputOptions,
-    /// References of all takes, in place of their own.
-    shared: Option<Vec<Contour>>,
+    /// What all takes are compared with, in place of their own references.
+    shared: Option<Comparison>,
     /// What files were read as.
     notes: F0Notes,
-    /// References of some, each read once.
-    read: BTreeMap<PathBuf, Result<Contour, String>>,
+    /// What takes with these references are compared with, each list of them read once.
+    read: BTreeMap<Vec<PathBuf>, Result<Comparison, String>>,
 }
 
 impl<'a> Scorer<'a> {
@@ -167,12 +166,17 @@ impl<'a> Scorer<'a> {
         let mut paths = args.references.clone();
         paths.sort();
         paths.dedup();
-        let shared = match info.input.needs_reference() && !paths.is_empty() {
-            true => Some(paths.iter().map(|path| notes.read(path, &f0)).collect::<Result<_>>()?),
-            false => None,
-        };
         let (kind, max_references) = (Some(info.input), info.max_references);
         let options = InputOptions { kind, scale: info.scale, max_references, ..InputOptions::default() };
+        let shared = match info.input.needs_reference() && paths.is_empty() {
+            true => None,
+            false if !info.input.needs_reference() => Some(Comparison::of(info.input, &[], &options)?),
+            false => {
+                let read = |path: &PathBuf| notes.read(path, &f0);
+                let contours: Vec<Contour> = paths.par_iter().map(read).collect::<Result<_>>()?;
+                Some(Comparison::of(info.input, &contours.iter().collect::<Vec<_>>(), &options)?)
+            }
+        };
         Ok(Self { info, f0, options, shared, notes, read: BTreeMap::new() })
     }
 
@@ -183,14 +187,13 @@ impl<'a> Scorer<'a> {
         net: PcConvNet,
         takes: &[Listed],
     ) -> Result<(Vec<Score>, PcConvNet)> {
-        if self.shared.is_none() && self.info.input.needs_reference() {
-            let mut paths: Vec<&PathBuf> = takes.iter().flat_map(|t| &t.references).collect();
-            paths.sort();
-            paths.dedup();
-            self.read.retain(|path, _| paths.binary_search(&path).is_ok());
-            let new: Vec<&PathBuf> = paths.into_iter().filter(|&p| !self.read.contains_key(p)).collect();
-            let read = |p: &&PathBuf| ((*p).clone(), self.contour(p));
-            let new: Vec<_> = new.par_iter().map(read).collect();
+        if self.shared.is_none() {
+            let mut lists: Vec<&Vec<PathBuf>> = takes.iter().map(|take| &take.references).collect();
+            lists.sort();
+            lists.dedup();
+            self.read.retain(|list, _| lists.binary_search(&list).is_ok());
+            lists.retain(|&list| !list.is_empty() && !self.read.contains_key(list));
+            let new: Vec<_> = lists.par_iter().map(|&list| (list.clone(), self.comparison(list))).collect();
             self.read.extend(new);
         }
         let made: Vec<Result<Example, String>> = takes.par_iter().map(|take| self.example(take)).collect();
@@ -235,31 +238,33 @@ impl<'a> Scorer<'a> {
         self.notes.read(path, &self.f0).map_err(|e| e.to_string())
     }
 
+    /// What takes with these references are compared with.
+    fn comparison(&self, references: &[PathBuf]) -> Result<Comparison, String> {
+        let contours: Vec<Contour> =
+            references.iter().map(|path| self.contour(path)).collect::<Result<_, _>>()?;
+        let contours: Vec<&Contour> = contours.iter().collect();
+        Comparison::of(self.info.input, &contours, &self.options).map_err(|e| e.to_string())
+    }
+
     /// What the network is shown of a take; its rating is not looked at.
     fn example(&self, take: &Listed) -> Result<Example, String> {
         let contour = self.contour(&take.path)?;
-        let references: Vec<&Contour> = match &self.shared {
-            _ if !self.info.input.needs_reference() => Vec::new(),
-            Some(shared) => shared.iter().collect(),
-            None => {
-                let read = |path| self.read[path].as_ref().map_err(String::clone);
-                take.references.iter().map(read).collect::<Result<_, _>>()?
-            }
+        let comparison = match (&self.shared, self.read.get(&take.references)) {
+            (Some(shared), _) => shared,
+            (None, Some(read)) => read.as_ref().map_err(String::clone)?,
+            (None, None) => return Err(format!("{}: no reference of its melody", take.id)),
         };
-        if self.info.input.needs_reference() && references.is_empty() {
-            return Err(format!("{}: no reference of its melody", take.id));
-        }
-        let references = &references[..references.len().min(self.info.max_references)];
-        let rows = rows(self.info.input, &contour, references, &self.options)
-            .map_err(|e| format!("{}: {e}", take.id))?;
+        let Shown { rows, features } = comparison.show(&contour).map_err(|e| format!("{}: {e}", take.id))?;
         Ok(Example {
             id: take.id.clone(),
             performer: String::new(),
+            melody: None,
             rating: 0.0,
             pass: None,
             split: None,
-            contents: Contents::of(&contour, references),
+            contents: comparison.contents(&contour),
             rows,
+            features,
         })
     }
 }

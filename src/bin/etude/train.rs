@@ -14,7 +14,7 @@ use crate::{device, load, outcome, print};
 use etude::Error;
 use etude::audio::HOP;
 use etude::data::split::k_folds;
-use etude::data::{Inputs, Recordings, SplitIndices};
+use etude::data::{Inputs, Recordings, SplitBy, SplitIndices};
 use etude::names::shown;
 use etude::report::files::{CHECKPOINT, OutDir};
 use etude::train::State;
@@ -56,10 +56,12 @@ pub fn train(args: &TrainArgs) -> Result<(), Failure> {
         outcome::write(out, &session, &run, &last, &report)?;
     }
     out.into_iter().for_each(OutDir::finish);
-    let heading = match args.folds {
-        Some(k) => format!("Test on performers never heard, mean and deviation over {k} folds"),
-        None => "Test on performers never heard".to_string(),
+    let never_heard = match args.split_by {
+        SplitBy::Performer => "performers",
+        SplitBy::Melody => "melodies",
     };
+    let over = args.folds.map_or(String::new(), |k| format!(", mean and deviation over {k} folds"));
+    let heading = format!("Test on {never_heard} never heard{over}");
     Ok(print::report(&report, &format!("{heading} ({:.1} s)", report.seconds), json)?)
 }
 
@@ -73,7 +75,10 @@ fn inputs(args: &RunArgs, files: &DataArgs) -> Result<Inputs, Failure> {
 /// Checks that the takes can be split as asked, before they are aligned.
 fn check_split(args: &RunArgs, recordings: &Recordings) -> Result<(), Failure> {
     let (options, folds) = (input_options(args), args.folds.map(|k| k as usize));
-    let check = |val| Inputs::check_split(recordings, &options, folds, (val, args.test_fraction), args.seed);
+    let check = |val| {
+        let fractions = (val, args.test_fraction);
+        Inputs::check_split(recordings, &options, args.split_by, folds, fractions, args.seed)
+    };
     check(args.val_fraction).map_err(|error| match check(0.0) {
         Ok(()) => Failure::hint("--val-fraction 0 trains without validation")(error),
         Err(_) => error.into(),
@@ -94,20 +99,23 @@ fn left(out: Option<&OutDir>) -> String {
 /// One split, or one a fold.
 fn splits(args: &RunArgs, inputs: &Inputs) -> etude::Result<Vec<SplitIndices>> {
     match args.folds {
-        Some(k) => k_folds(&inputs.performers(), k as usize, args.val_fraction, args.seed),
-        None => Ok(vec![inputs.holdout(args.val_fraction, args.test_fraction, args.seed)?]),
+        Some(k) => k_folds(&inputs.groups(args.split_by)?, k as usize, args.val_fraction, args.seed),
+        None => Ok(vec![inputs.holdout(args.split_by, args.val_fraction, args.test_fraction, args.seed)?]),
     }
 }
 
 /// Says what is about to be trained, and on what.
 fn announce(session: &Session<'_>, run: &Run, state: Option<&State>) {
     let inputs = session.inputs;
+    let sizes = [(inputs.channels, "channels"), (inputs.kind.features(), "features")];
+    let sizes: Vec<String> =
+        sizes.iter().filter(|s| s.0 > 0).map(|(n, what)| format!("{n} {what}")).collect();
     tell!(
-        "{} takes by {} performers, {} ({} channels), rated by {}; {} on {}",
+        "{} takes by {} performers, {} ({}), rated by {}; {} on {}",
         inputs.examples.len(),
-        inputs.performers().into_iter().collect::<BTreeSet<_>>().len(),
+        inputs.examples.iter().map(|example| &example.performer).collect::<BTreeSet<_>>().len(),
         inputs.kind,
-        inputs.channels,
+        sizes.join(", "),
         shown(&inputs.criterion, 80),
         session.options.protocol.name(),
         session.device.name(),

@@ -1,0 +1,85 @@
+//! What takes of one melody are compared with, and what the network is shown of them.
+
+use super::contents::Contents;
+use super::inputs::{InputKind, InputOptions, Row};
+use crate::Result;
+use crate::audio::notes::Guide;
+use crate::audio::{Alignment, Contour, Scale};
+
+/// What the network is shown of a take.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Shown {
+    /// One of a contour alone, else one per reference; none of notes alone.
+    pub rows: Vec<Row>,
+    /// [`crate::audio::notes::FEATURES`] where the kind has notes, else none.
+    pub features: Vec<f32>,
+}
+
+/// The references of a melody, ready for takes to be compared with.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    kind: InputKind,
+    scale: Scale,
+    /// Of a kind with references.
+    guide: Option<Guide>,
+    /// Those that takes are compared with, in the guide's order.
+    references: Vec<Contour>,
+    /// Digest of every reference that the guide was made of.
+    digest: u64,
+}
+
+impl Comparison {
+    /// Ranks `references` and keeps the `options.max_references` most typical, see [`Guide::of`]; of a kind without references none is
+    /// looked at.
+    ///
+    /// # Errors
+    /// As [`Guide::of`], of a kind with references.
+    pub fn of(kind: InputKind, references: &[&Contour], options: &InputOptions) -> Result<Self> {
+        let (scale, guide) = match kind.needs_reference() {
+            true => (options.scale, Some(Guide::of(references, options.max_references, &options.align)?)),
+            false => (options.scale, None),
+        };
+        let kept = guide
+            .iter()
+            .flat_map(|guide| &guide.references)
+            .map(|kept| references[kept.index].clone())
+            .collect();
+        let looked_at = if guide.is_some() { references } else { &[] };
+        Ok(Self { kind, scale, guide, references: kept, digest: Contents::digest(looked_at) })
+    }
+
+    /// Digests of a take and of all that it is compared with.
+    pub fn contents(&self, take: &Contour) -> Contents {
+        Contents { contour: Contents::digest(&[take]), references: self.digest }
+    }
+
+    /// What the network is shown of a take.
+    ///
+    /// # Errors
+    /// When it does not align: its hop is another, or it is too long.
+    pub fn show(&self, take: &Contour) -> Result<Shown> {
+        let scaled = |pitch: &[f32]| -> Vec<f32> { pitch.iter().map(|&p| self.scale.apply(p)).collect() };
+        let Some(guide) = &self.guide else {
+            let row = Row { len: take.len(), data: scaled(take.pitch()) };
+            return Ok(Shown { rows: vec![row], features: Vec::new() });
+        };
+        let heard = guide.hear(take)?;
+        let rows = match self.kind {
+            InputKind::Contour | InputKind::Notes => Vec::new(),
+            InputKind::ContourReference => {
+                let row = |(alignment, reference): (&Alignment, &Contour)| {
+                    let mut data = scaled(take.pitch());
+                    data.extend(scaled(&alignment.reference_on_performance(take, reference)));
+                    Row { len: take.len(), data }
+                };
+                heard.alignments.iter().zip(&self.references).map(row).collect()
+            }
+            InputKind::AlignmentPath | InputKind::AlignmentPathNotes => {
+                let row = |a: &Alignment| Row { len: a.path.len(), data: a.columns() };
+                heard.alignments.iter().map(row).collect()
+            }
+        };
+        let features = if self.kind.has_notes() { heard.features() } else { Vec::new() };
+        Ok(Shown { rows, features })
+    }
+}
