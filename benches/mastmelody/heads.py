@@ -13,17 +13,22 @@ RATE, DECAY = 2e-3, 1e-4
 
 
 class Heads(nn.Module):
+    """The path head's convolutions are 2D ones of height 1: as such they take (take, column, channel) as it lies.
+
+    torch.compile saves 0.8 ms of a step's 6 and costs 20 s: it is left out.
+    """
+
     def __init__(self, channels, features):
         super().__init__()
         layers, wide = [], channels
         for width, taps in ((32, 7), (64, 5), (64, 3)):
             layers += [
-                nn.Conv1d(wide, width, taps, stride=2, padding=taps // 2, bias=False),
-                nn.BatchNorm1d(width),
+                nn.Conv2d(wide, width, (1, taps), stride=(1, 2), padding=(0, taps // 2), bias=False),
+                nn.BatchNorm2d(width),
                 nn.ReLU(),
             ]
             wide = width
-        self.convolutions = nn.Sequential(*layers)
+        self.convolutions = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         self.grade = nn.Sequential(
             nn.Dropout(0.2), nn.Linear(wide, 32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 1), nn.Sigmoid()
         )
@@ -45,7 +50,7 @@ class Heads(nn.Module):
         self.mean, self.sd = features.mean(0), features.std(0, correction=0)
 
     def path(self, x):
-        return self.grade(self.convolutions(x).mean(2))[:, 0]
+        return self.grade(self.convolutions(x.transpose(1, 2)[:, :, None]).mean((2, 3)))[:, 0]
 
     def note(self, features):
         return self.notes(((features - self.mean) / (self.sd + 1e-6)).clamp(-2.5, 2.5))[:, 0]
@@ -59,11 +64,11 @@ class Takes:
         self.features, self.rating = features, rating
 
     def view(self, take, view, start, share):
-        """`WIDTH` columns, the nearest ones, of the `share` of each path from `start` on, both parts of 1."""
+        """(take, `WIDTH`, channel): the nearest columns of the `share` of each path from `start` on, parts of 1."""
         steps = self.steps[take, view]
         at = start[:, None] + share[:, None] * ((torch.arange(WIDTH) + 0.5) / WIDTH)
         index = (at * steps[:, None]).long().minimum(steps[:, None] - 1) + self.first[take, view, None]
-        return self.columns[index].transpose(1, 2)
+        return self.columns[index]
 
     def random_view(self, take):
         view = (torch.rand(len(take)) * self.views[take]).long()

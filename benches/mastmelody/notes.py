@@ -1,6 +1,7 @@
 """Notes of a melody and of its references, and what a take made of them: 47 note and 12 edit features."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from takes import median_of_rows
@@ -14,7 +15,7 @@ FEATURES = 47 + 12
 
 @dataclass
 class Melody:
-    """The best references (blocks) in order of their typicality, the consensus' notes, and each reference's own."""
+    """The best references (blocks) in order of typicality, the consensus' notes, and each reference's own."""
 
     ids: list
     typicality: list
@@ -35,12 +36,13 @@ def fold(x):
 
 
 def rank(references):
-    """Typicality of each: the median, over up to 12 others, of the cost of the path to the other per step."""
+    """Typicality of each: the median, over up to 12 others, of the cost of its path to the other per step."""
     count = len(references)
     others = min(OTHERS, count - 1)
     if not others:
         return np.zeros(count)
     pairs = [(k, (k + 1 + i * (count - 1) // others) % count) for k in range(count) for i in range(others)]
+    # Open in the recipe: which one is `a`. As in the steps after it, the one that is judged.
     found = align([references[k] for k, _ in pairs], [references[o] for _, o in pairs], key_search=False)
     return np.median(np.reshape([path.cost / len(path.i) for path in found], (count, others)), 1)
 
@@ -48,7 +50,9 @@ def rank(references):
 def consensus(ranked):
     """Blocks: medians over the references aligned to the best one, then over those aligned to these medians."""
     centre = ranked[0]
-    some = ranked[: max(int(0.75 * len(ranked)), 3)]
+    some = ranked[
+        : max(int(0.75 * len(ranked)), 3)
+    ]  # open in the recipe: rounded down, the best one among them
     for _ in range(2):
         paths = align(some, [centre] * len(some), key_search=False)
         block = np.concatenate([path.j for path in paths])
@@ -68,7 +72,8 @@ def runs(centre):
     """Notes of a consensus: runs of one rounded pitch, at least 4 blocks long."""
     pitch = whole(centre.astype(float))
     edges = np.flatnonzero(np.diff(pitch, prepend=-1, append=-1))
-    return [(int(pitch[s]), int(s), int(e)) for s, e in zip(edges, edges[1:]) if pitch[s] > 0 and e - s >= MIN_BLOCKS]
+    notes = [(int(pitch[s]), int(s), int(e)) for s, e in pairwise(edges)]
+    return [(p, s, e) for p, s, e in notes if p > 0 and e - s >= MIN_BLOCKS]
 
 
 def melody(ids, references):
@@ -83,11 +88,12 @@ def melody(ids, references):
     for k, path in enumerate(paths):
         for q, (p, s, e) in enumerate(notes):
             at, after = np.searchsorted(path.j, [s, e])
-            pitch[k, q], start[k, q], end[k, q] = p + path.octave + path.shift, path.i[at], path.i[after - 1] + 1
+            pitch[k, q] = p + path.octave + path.shift
+            start[k, q], end[k, q] = path.i[at], path.i[after - 1] + 1
             if q:
                 start[k, q] = max(start[k, q], start[k, q - 1] + 1)
                 end[k, q - 1] = max(min(end[k, q - 1], start[k, q]), start[k, q - 1] + 1)
-        if notes:  # no next note bounds the last one
+        if notes:  # open in the recipe: no next note bounds the last one
             end[k, -1] = max(end[k, -1], start[k, -1] + 1)
     typicality, references = [float(typicality[k]) for k in best], [references[k] for k in best]
     return Melody([ids[k] for k in best], typicality, references, notes, pitch, start, end)
@@ -141,7 +147,10 @@ def matched(take, path, start, end):
 
 
 def note_features(takes, paths, melody):
-    """The 47 features of each take, means over the references. `paths[t][k]` is of take t to reference k."""
+    """The 47 features of each take, means over the references. `paths[t][k]` is of take t to reference k.
+
+    Open in the recipe: the first half of an odd number of notes is the smaller one; the first note has index 0.
+    """
     count = len(melody.notes)
     references = len(melody.references)
     if not count:
@@ -159,7 +168,8 @@ def note_features(takes, paths, melody):
     for row, (take, _, _) in zip(padded, rows):
         row[: len(take)] = take
     block = np.arange(width)
-    heard = np.take_along_axis(padded, (onset[..., None] + block).reshape(len(rows), -1), 1).reshape(*size.shape, width)
+    at = (onset[..., None] + block).reshape(len(rows), -1)
+    heard = np.take_along_axis(padded, at, 1).reshape(*size.shape, width)
     voiced = (heard > 0) & (block < size[..., None])
     trim = np.where(size > 4, size // 5, 0)[..., None]
     core = voiced & (block >= trim) & (block < size[..., None] - trim)
@@ -194,7 +204,10 @@ def note_features(takes, paths, melody):
 
 
 def transcribe(take):
-    """Notes of a take, (pitch, blocks): a voiced block extends the note within .6 of the median of its last 8."""
+    """Notes of a take, (pitch, blocks): a voiced block within .6 of the median of its last 8 extends a note.
+
+    Open in the recipe: a note's pitch is the median of all of its blocks.
+    """
     notes, note = [], []
 
     def close():
@@ -245,7 +258,10 @@ def edits(notes, score):
 
 
 def edit_features(take, path, score):
-    """12 features of a take, `path` being its alignment to the best reference."""
+    """12 features of a take, `path` being its alignment to the best reference.
+
+    Open in the recipe: any other step of the edit, an insertion too, ends a run of matches.
+    """
     notes, m = transcribe(take), max(len(score), 1)
     raised = [[p + path.octave + path.shift + detuning for p, _, _ in score] for detuning in DETUNINGS]
     cost, steps = min((edits(notes, pitches) for pitches in raised), key=lambda found: found[0])
@@ -255,8 +271,8 @@ def edit_features(take, path, score):
     inserted, deleted = (sum(step[0] == kind for step in steps) for kind in ("insert", "delete"))
     ds.append(0.0)
     features = [cost / m, cost, sum(hits) / m, len(wrong), sum(d > 1 for d in wrong), inserted, deleted]
-    features += [longest([hits])[0] / m, sum(ds) / len(ds), middle_of(ds), len(notes) / m, len(notes) - len(score)]
-    return features
+    features += [longest([hits])[0] / m, sum(ds) / len(ds), middle_of(ds)]
+    return [*features, len(notes) / m, len(notes) - len(score)]
 
 
 def features(takes, paths, melody):

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""MASTmelody's takes graded, from f0 files on, in NumPy and PyTorch alone: the peer that `etude train` is timed against.
+"""MASTmelody's takes graded, from f0 files on, in NumPy and PyTorch alone: `etude train`'s peer.
 
-    python recipe.py --data MASTmelody_dataset --folds 5 --seed 1 [--split-by performer|melody] [--features OUT.csv] [--takes N]
+    python recipe.py --data MASTmelody_dataset [--folds 5] [--seed 1] [--split-by performer|melody]
+                     [--features OUT.csv] [--takes N]
 
-Prints R2, Pearson's r and the AUC of the file names' pass and fail, per fold and in the mean, and the seconds of each stage.
+Prints R2, Pearson's r and the AUC of the file names' pass and fail, per fold and in the mean, and the seconds
+of each stage.
 """
 
 import argparse
@@ -40,11 +42,15 @@ def listen(melody, sung):
     flat = warp.align([a for a, _ in pairs], [b for _, b in pairs], key_search=True)
     views = len(melody.references)
     found = [flat[k : k + views] for k in range(0, len(flat), views)]
-    return notes.features(sung, found, melody), [paths.columns(a, b, path) for (a, b), path in zip(pairs, flat)]
+    columns = [paths.columns(a, b, path) for (a, b), path in zip(pairs, flat)]
+    return notes.features(sung, found, melody), columns
 
 
 def read(data, count, pool, clock):
-    """Names of the takes that are graded and contours by id; of `count` takes if not None, spread over all."""
+    """Names of the graded takes (`count` of them, spread over all, if not None), blocks and ratings by id.
+
+    A reference needs no grade: those without one are kept.
+    """
     rating = takes.ratings(Path(data, "annotations", "annotations.csv"))
     files = takes.files(data)
     known = {name["id"] for name, _ in files}
@@ -52,7 +58,7 @@ def read(data, count, pool, clock):
     if count:
         sung = [sung[k] for k in np.linspace(0, len(sung) - 1, min(count, len(sung))).astype(int)]
     wanted, melodies = {name["id"] for name in sung}, {name["melody"] for name in sung}
-    files = [(n, path) for n, path in files if n["id"] in wanted or n["kind"] == "ref" and n["melody"] in melodies]
+    files = [f for f in files if f[0]["id"] in wanted or f[0]["kind"] == "ref" and f[0]["melody"] in melodies]
     blocks = pool.map(takes.read, [path for _, path in files], chunksize=64)
     blocks = {name["id"]: x for (name, _), x in zip(files, blocks)}
     clock.lap("read")
@@ -62,7 +68,7 @@ def read(data, count, pool, clock):
 
 
 def prepare(sung, blocks, pool, clock):
-    """Features (take, 59), columns of all paths end to end, and steps of each path by (take, view), 0 where there is none."""
+    """Features (take, 59), columns of all paths end to end, steps by (take, view), 0 where there is none."""
     references, by_melody = {}, {}
     for name in blocks:
         if "_ref" in name:
@@ -75,7 +81,9 @@ def prepare(sung, blocks, pool, clock):
     clock.lap("rank references, find notes")
 
     names, melodies = zip(*sorted(zip(names, melodies), key=lambda found: -len(by_melody[found[0]])))
-    work = [(melody, [blocks[sung[k]["id"]] for k in by_melody[name]]) for name, melody in zip(names, melodies)]
+    work = [
+        (melody, [blocks[sung[k]["id"]] for k in by_melody[name]]) for name, melody in zip(names, melodies)
+    ]
     features = np.empty((len(sung), notes.FEATURES))
     columns = [[] for _ in sung]
     for name, melody, (some, found) in zip(names, melodies, pool.starmap(listen, work, chunksize=1)):
@@ -120,13 +128,22 @@ def cross_validate(features, columns, steps, rating, fold, folds, seed):
 
     torch.set_num_threads(1)  # a process a core; also keeps the fork below safe
     first = np.concatenate([[0], steps.ravel().cumsum()[:-1]]).reshape(steps.shape)
-    tensors = [columns, first, steps, (steps > 0).sum(1), features.astype(np.float32), rating.astype(np.float32)]
+    tensors = [
+        columns,
+        first,
+        steps,
+        (steps > 0).sum(1),
+        features.astype(np.float32),
+        rating.astype(np.float32),
+    ]
     data = heads.Takes(*map(torch.from_numpy, tensors))
     global one_fold
 
     def one_fold(k):
         test = torch.from_numpy(fold == k)
-        return heads.train(data, torch.nonzero(~test)[:, 0], torch.nonzero(test)[:, 0], 1000 * seed + k).numpy()
+        return heads.train(
+            data, torch.nonzero(~test)[:, 0], torch.nonzero(test)[:, 0], 1000 * seed + k
+        ).numpy()
 
     predicted = np.empty(len(rating), np.float32)
     with multiprocessing.get_context("fork").Pool(PROCESSES) as pool:
@@ -136,7 +153,9 @@ def cross_validate(features, columns, steps, rating, fold, folds, seed):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", required=True, help="the folder MASTmelody_dataset")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
@@ -165,7 +184,9 @@ def main():
     for k in range(args.folds):
         test = fold == k
         found.append(measures(predicted[test], rating[test], passed[test]))
-        print(f"fold {k}: {test.sum():4} takes  R2 {found[-1][0]:.3f}  r {found[-1][1]:.3f}  AUC {found[-1][2]:.3f}")
+        print(
+            f"fold {k}: {test.sum():4} takes  R2 {found[-1][0]:.3f}  r {found[-1][1]:.3f}  AUC {found[-1][2]:.3f}"
+        )
     print("mean:              R2 {:.3f}  r {:.3f}  AUC {:.3f}".format(*np.mean(found, 0)))
     print(f"{'in all':<34}{time.perf_counter() - clock.start:7.2f} s")
 

@@ -13,7 +13,7 @@ EXPERTS = (("1Asli", "2Asli"), ("5Ozan",), ("3Cihan", "4Cihan"))
 
 
 def contour(path):
-    """MIDI pitch per frame of an f0 file, 0 where unvoiced: the row nearest in time, the later of two equally near."""
+    """MIDI pitch per frame of an f0 file, 0 where unvoiced: the row nearest in time, the later of two as near."""
     rows = np.fromstring(path.read_text(), sep=" ").reshape(-1, 2)
     times, f0 = rows[:, 0], rows[:, 1]
     at = times[0] + HOP * np.arange(int((times[-1] - times[0]) / HOP + 1e-3) + 1)
@@ -26,7 +26,7 @@ def contour(path):
 
 
 def blocks(pitch):
-    """Median of the voiced frames of each block where at least half are voiced, else 0; without the unvoiced ends."""
+    """Median of the voiced frames of a block of which at least half are voiced, else 0; without unvoiced ends."""
     count = -(-len(pitch) // FRAMES)
     frames = np.zeros((count, FRAMES), np.float32)
     frames.ravel()[: len(pitch)] = pitch
@@ -56,7 +56,7 @@ def read(path):
 
 
 def ratings(path):
-    """Mean grade by take in [0, 1]: of an expert's passes first, then of the experts. Rows of one take complement each other."""
+    """Mean grade by take in [0, 1]: of an expert's passes first, then of the experts. Rows of a take are merged."""
     cells = {}
     with open(path, newline="") as file:
         for row in csv.DictReader(file):
@@ -74,6 +74,7 @@ def ratings(path):
 
 
 def files(data):
-    """The f0 files by name's parts, in the order of their ids."""
-    found = [(NAME.fullmatch(path.name.removesuffix(".f0s.txt")), path) for path in Path(data, "f0data").iterdir()]
+    """(parts of the name, path) of the f0 files, in the order of their ids."""
+    paths = Path(data, "f0data").iterdir()
+    found = [(NAME.fullmatch(path.name.removesuffix(".f0s.txt")), path) for path in paths]
     return sorted(((name, path) for name, path in found if name), key=lambda file: file[0]["id"])

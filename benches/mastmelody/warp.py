@@ -1,7 +1,8 @@
-"""Dynamic time warping of many pairs at once, by anti-diagonals: NumPy arrays of (row, pair), so that a slice of rows is one run.
+"""Dynamic time warping of many pairs at once, by anti-diagonals.
 
-The cost of a cell is |a - b| up to 3 semitones, 1.5 of voiced against unvoiced, 0 of both unvoiced. With unvoiced blocks at a
-pitch out of reach it is min(|a - b|, cap a + cap b), each cap 1.5 if voiced and 0 if not.
+The arrays are of (row, pair), so that a slice of rows is one run of memory. The cost of a cell is |a - b| up to
+3 semitones, 1.5 of voiced against unvoiced, 0 of both unvoiced: with unvoiced blocks at a pitch out of reach it
+is min(|a - b|, cap a + cap b), each cap 1.5 if voiced and 0 if not.
 """
 
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def half_widths(n, m):
 
 
 class Band:
-    """Rows of each diagonal that lie in the band of a pair (`begin` to `end`), and in that of any (`low` to `high`)."""
+    """Rows of each diagonal in the band of a pair (`begin` to `end`), and in that of any (`low` to `high`)."""
 
     def __init__(self, n, m, half_width):
         self.n, self.m, self.pairs, rows = n, m, len(n), n.max()
@@ -122,7 +123,7 @@ class Table:
             np.minimum(up, left, out=least)
             np.add(least, OFF_DIAGONAL, out=least)
             if trace:
-                # A diagonal step wins ties; then one that advances a alone.
+                # A diagonal step wins ties; then, open in the recipe, one that advances a alone.
                 np.less_equal(diagonal, least, out=self.diagonal[d, : high - low])
                 np.less_equal(up, left, out=self.up[d, : high - low])
             np.minimum(diagonal, least, out=least)
@@ -138,7 +139,7 @@ class Table:
             before, ago, cell = cell, before, ago
 
     def paths(self):
-        """Indices of each step from the end of the path, (step, pair), and the number of steps of each pair."""
+        """The indices of each step, from the path's end, (step, pair), and the number of steps of each pair."""
         band, pairs = self.band, self.band.pairs
         count = len(band.low)
         start = (np.arange(count) * band.width - band.low) * pairs
@@ -159,7 +160,10 @@ class Table:
 
 
 def key_shifts(a, b, octaves, half_width):
-    """The integer shift of the cheapest path on every second block; the lowest of equally cheap ones."""
+    """The integer shift of the cheapest path on every second block, in half the band.
+
+    Open in the recipe: the band there, and which of equally cheap ones, the lowest.
+    """
     offsets = (octaves[:, None] + SHIFTS).ravel()
     a = [x[::2] for x in a for _ in SHIFTS]
     b = [x[::2] for x in b for _ in SHIFTS]
@@ -170,7 +174,10 @@ def key_shifts(a, b, octaves, half_width):
 
 
 def refinement(a, b, i, j, steps):
-    """The median of the residuals below 1.5 semitones along each path."""
+    """The median of the residuals below 1.5 semitones along each path, 0 without one.
+
+    Open in the recipe: they are not folded into an octave, as the cost is not.
+    """
     x, y = np.take_along_axis(a.values, i, 0), np.take_along_axis(b.values, j, 0)
     residual = x - y
     kept = (x < UNVOICED) & (y < UNVOICED) & (np.abs(residual) < REFINE_BELOW)
@@ -203,8 +210,7 @@ def align(a, b, key_search):
     """Aligns each of `a` to the one of `b` beside it, pairs of about one size together."""
     order = sorted(range(len(a)), key=lambda k: len(a[k]) + len(b[k]))
     result = [None] * len(a)
-    for start in range(0, len(order), PAIRS):
-        some = order[start : start + PAIRS]
+    for some in np.array_split(order, -(-len(order) // PAIRS)):
         for k, found in zip(some, align_some([a[k] for k in some], [b[k] for k in some], key_search)):
             result[k] = found
     return result
