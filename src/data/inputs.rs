@@ -371,6 +371,7 @@ fn criterion(recordings: &Recordings, name: Option<&str>) -> Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audio::align;
     use crate::data::synth::{self, SynthOptions};
     use std::sync::Mutex;
 
@@ -399,11 +400,17 @@ mod tests {
             for (example, take) in inputs.examples.iter().zip(&recordings.takes) {
                 assert_eq!((&example.id, &example.performer), (&take.id, &take.performer));
                 assert_eq!((Some(example.rating), example.pass), (take.ratings[0], take.pass));
-                assert_eq!(example.rows.len(), if kind.needs_reference() { 3 } else { 1 });
+                let rows = match kind {
+                    InputKind::Contour => 1,
+                    InputKind::Notes => 0,
+                    _ => 3,
+                };
+                assert_eq!((example.rows.len(), example.features.len()), (rows, kind.features()));
+                assert!(example.features.iter().all(|x| x.is_finite()));
                 for row in &example.rows {
                     assert_eq!(row.data.len(), kind.channels() * row.len);
                     assert!(row.data.iter().all(|x| x.is_finite()));
-                    if kind != InputKind::AlignmentPath {
+                    if matches!(kind, InputKind::Contour | InputKind::ContourReference) {
                         assert_eq!(row.len, take.contour.len());
                         let first = &row.data[..row.len];
                         assert!(first.iter().zip(take.contour.pitch()).all(|(x, p)| *x == p / 127.0));
@@ -455,8 +462,14 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_of_the_first_references_by_id() {
-        let mut recordings = set(3);
+    fn rows_are_of_the_most_typical_references() {
+        let mut recordings = set(4);
+        // The first by id has the melody wrong.
+        let sharp = |p: &f32| if *p > 0.0 { p + f32::from(*p > 60.0) * 3.0 } else { 0.0 };
+        let melody = recordings.takes[0].melody.clone().unwrap();
+        let first = recordings.references.iter_mut().find(|r| r.melody == melody).unwrap();
+        let wrong = first.contour.pitch().iter().map(sharp).collect();
+        first.contour = Contour::from_pitch(wrong, first.contour.hop()).unwrap();
         let options = InputOptions { max_references: 2, ..Default::default() };
         let inputs = build(&recordings, &options).unwrap();
         let take = &recordings.takes[0];
@@ -466,8 +479,14 @@ mod tests {
             .filter(|reference| Some(&reference.melody) == take.melody.as_ref())
             .map(|reference| &reference.contour)
             .collect();
-        let expected = rows(InputKind::AlignmentPath, &take.contour, &of_melody[..2], &options).unwrap();
-        assert_eq!(inputs.examples[0].rows, expected);
+        let row = |reference: &Contour| {
+            let alignment = align(&take.contour, reference, &options.align).unwrap();
+            Row { len: alignment.path.len(), data: alignment.columns() }
+        };
+        let rows: Vec<Row> = of_melody.into_iter().map(row).collect();
+        let of: Vec<_> =
+            inputs.examples[0].rows.iter().map(|row| rows.iter().position(|r| r == row)).collect();
+        assert!(of.len() == 2 && of[0] != of[1] && of.iter().all(|of| of.is_some_and(|k| k > 0)), "{of:?}");
         recordings.references.reverse();
         assert_eq!(build(&recordings, &options).unwrap(), inputs);
     }

@@ -3,6 +3,7 @@
 use crate::data::inputs::{Example, InputKind, Inputs};
 use crate::hash::Fnv1a;
 use crate::names::quoted;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// A digest for each thing that a run reads, so that a change has a name.
@@ -23,14 +24,15 @@ pub(super) struct DataId {
     rows: u64,
 }
 
-/// The digest of what `feed` feeds of each example.
-fn digest(inputs: &Inputs, feed: impl Fn(&mut Fnv1a, &Example)) -> u64 {
-    let mut digest = Fnv1a::default();
-    for example in &inputs.examples {
+/// The digest of the digests of what `feed` feeds of each example.
+fn digest(inputs: &Inputs, feed: impl Fn(&mut Fnv1a, &Example) + Sync) -> u64 {
+    let each = inputs.examples.par_iter().map(|example| {
+        let mut digest = Fnv1a::default();
         feed(&mut digest, example);
-        // Ends a text, so that `ab`, `c` is not `a`, `bc`.
-        digest.add(&[0xff]);
-    }
+        digest.get()
+    });
+    let mut digest = Fnv1a::default();
+    each.collect::<Vec<u64>>().into_iter().for_each(|part| digest.add(&part.to_le_bytes()));
     digest.get()
 }
 

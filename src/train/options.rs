@@ -72,6 +72,16 @@ impl Rule {
         }
     }
 
+    /// The share of the takes to validate on where nothing else is said. A constant rate has no end of its own: the lowest validation
+    /// loss ends it. A rate that falls to 0 does, and what validation takes from training costs more than its choice of an epoch
+    /// brings: 0.013 of R² on MASTmelody, with a tenth.
+    pub fn val_fraction(self) -> f64 {
+        match self {
+            Self::Sgd => 0.1,
+            Self::Adam | Self::AdamW => 0.0,
+        }
+    }
+
     /// Its usual schedule, whose warm-up counts epochs, with its usual highest rate, or this one.
     pub fn schedule(self, lr: Option<f64>) -> Schedule {
         match self {

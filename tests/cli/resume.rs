@@ -6,7 +6,7 @@ use assert_cmd::cargo::cargo_bin;
 use etude::audio::Scale;
 use etude::data::inputs::{InputKind, InputOptions, Inputs};
 use etude::data::known::KnownTakes;
-use etude::data::split::SplitIndices;
+use etude::data::split::{SplitBy, SplitIndices};
 use etude::data::synth::{SynthOptions, generate};
 use etude::device::{Cpu, Device};
 use etude::model::{ModelInfo, save};

@@ -12,11 +12,13 @@ pub fn inputs() -> (Inputs, SplitIndices) {
         Example {
             id: format!("take {i}"),
             performer: format!("p{i}"),
+            melody: None,
             rating: i as f32 / 5.0,
             pass: Some(i > 2),
             split: None,
             contents: Contents { contour: i as u64, references: 0 },
             rows: vec![Row { len: data.len(), data }],
+            features: Vec::new(),
         }
     };
     let inputs = Inputs {

@@ -1,7 +1,7 @@
 //! A small synthetic set, to train on for some epochs.
 
 use etude::data::inputs::{InputKind, InputOptions, Inputs};
-use etude::data::split::SplitIndices;
+use etude::data::split::{SplitBy, SplitIndices};
 use etude::data::synth::{SynthOptions, generate};
 
 /// So many takes of three melodies, seven tenths of them to train on.

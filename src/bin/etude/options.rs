@@ -13,7 +13,7 @@ pub fn check(args: &RunArgs) -> Result<()> {
     let kind = args.input.unwrap_or(InputKind::AlignmentPath);
     train_options(args, kind).check()?;
     let test_fraction = if args.folds.is_some() { 0.0 } else { args.test_fraction };
-    check_fractions(args.val_fraction, test_fraction)?;
+    check_fractions(args.val_fraction.unwrap_or(0.0), test_fraction)?;
     if args.references == 0 && args.input.is_none_or(InputKind::needs_reference) {
         return Err(Error::config("--references 0: at least 1, or --input contour, which takes none"));
     }
@@ -39,6 +39,11 @@ pub fn input_options(args: &RunArgs) -> InputOptions {
         max_references: args.references,
         ..InputOptions::default()
     }
+}
+
+/// The share of the takes to validate on, for inputs of this kind.
+pub fn val_fraction(args: &RunArgs, kind: InputKind) -> f64 {
+    args.val_fraction.unwrap_or(args.optimizer.unwrap_or(Rule::of(kind)).val_fraction())
 }
 
 /// How to train on inputs of this kind.

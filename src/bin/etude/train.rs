@@ -5,7 +5,7 @@ use crate::begin::begin;
 use crate::checkpoints::Checkpoints;
 use crate::failure::Failure;
 use crate::fold::{Fold, Trained};
-use crate::options::{check, input_options, train_options};
+use crate::options::{check, input_options, train_options, val_fraction};
 use crate::out::tell;
 use crate::run::{Clock, Run};
 use crate::session::Session;
@@ -14,7 +14,7 @@ use crate::{device, load, outcome, print};
 use etude::Error;
 use etude::audio::HOP;
 use etude::data::split::k_folds;
-use etude::data::{Inputs, Recordings, SplitBy, SplitIndices};
+use etude::data::{InputKind, Inputs, Recordings, SplitBy, SplitIndices};
 use etude::names::shown;
 use etude::report::files::{CHECKPOINT, OutDir};
 use etude::train::State;
@@ -79,7 +79,8 @@ fn check_split(args: &RunArgs, recordings: &Recordings) -> Result<(), Failure> {
         let fractions = (val, args.test_fraction);
         Inputs::check_split(recordings, &options, args.split_by, folds, fractions, args.seed)
     };
-    check(args.val_fraction).map_err(|error| match check(0.0) {
+    let kind = args.input.unwrap_or_else(|| InputKind::default_for(recordings));
+    check(val_fraction(args, kind)).map_err(|error| match check(0.0) {
         Ok(()) => Failure::hint("--val-fraction 0 trains without validation")(error),
         Err(_) => error.into(),
     })
@@ -98,9 +99,10 @@ fn left(out: Option<&OutDir>) -> String {
 
 /// One split, or one a fold.
 fn splits(args: &RunArgs, inputs: &Inputs) -> etude::Result<Vec<SplitIndices>> {
+    let val_fraction = val_fraction(args, inputs.kind);
     match args.folds {
-        Some(k) => k_folds(&inputs.groups(args.split_by)?, k as usize, args.val_fraction, args.seed),
-        None => Ok(vec![inputs.holdout(args.split_by, args.val_fraction, args.test_fraction, args.seed)?]),
+        Some(k) => k_folds(&inputs.groups(args.split_by)?, k as usize, val_fraction, args.seed),
+        None => Ok(vec![inputs.holdout(args.split_by, val_fraction, args.test_fraction, args.seed)?]),
     }
 }
 
