@@ -16,7 +16,7 @@ fn main() -> Result<()> {
     // Takes with their grades; `etude::data::load` reads those of a directory instead.
     let recordings = generate(&SynthOptions::default())?;
     let inputs = Inputs::build(&recordings, &InputOptions::default(), &|_, _| {})?;
-    // A fifth of the takes to test on, none to validate on: the rate falls to 0, which ends the training; no performer is in two parts.
+    // A fifth of the takes to test on, by other performers; none to validate on, as the falling rate ends the training.
     let split = inputs.holdout(SplitBy::Performer, 0.0, 0.2, 0)?;
 
     let cpu = Cpu::<f32>::new(0)?; // every core; or Wgpu::new(&Select::Auto)?, or Cuda::new(0)?

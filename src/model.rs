@@ -1,7 +1,7 @@
 //! A model file: safetensors with everything that is needed to grade again in its metadata.
 
 use crate::audio::Scale;
-use crate::data::inputs::InputKind;
+use crate::data::input_options::InputKind;
 use crate::data::known::KnownTakes;
 use crate::device::Device;
 use crate::names::quoted;

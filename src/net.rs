@@ -1,8 +1,8 @@
 //! The music performance assessment network (`PCConvNet`): its shape, its parameters, and how a graph records it.
 //!
 //! It has one head or two. The **path head** is the paper's network: an encoder of convolutions, the mean over time, two linear
-//! layers. The **note head** rates features of a take's notes ([`crate::audio::notes::FEATURES`]), standardised over the training
-//! takes, in three linear layers. Where there are both they share no parameter, each learns by its own error, and the rating is the
+//! layers. The **note head** rates features of a take's notes ([`crate::audio::notes::FEATURES`]), standardised over the
+//! training takes, in three linear layers. Where there are both they share no parameter, each learns by its own error, and the rating is the
 //! mean of the two.
 
 use crate::device::Device;
@@ -313,7 +313,8 @@ impl PcConvNet {
     /// Overwrites every tensor with what [`PcConvNet::tensors`] gave.
     ///
     /// # Errors
-    /// When one is missing, unknown or of another shape, a variance or deviation is NaN, infinite or negative, or the device fails.
+    /// When one is missing, unknown or of another shape, a variance or deviation is NaN, infinite or negative, or the device
+    /// fails.
     pub fn load(&self, device: &dyn Device, tensors: &[Tensor]) -> Result<()> {
         for tensor in tensors {
             let what = match &tensor.name {

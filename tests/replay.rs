@@ -5,7 +5,7 @@
 mod training;
 
 use etude::cases::{normal, uniform};
-use etude::data::inputs::InputKind;
+use etude::data::InputKind;
 use etude::device::{Cpu, Device};
 use etude::graph::Graph;
 use etude::net::{Learn, NetConfig, PcConvNet};

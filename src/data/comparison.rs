@@ -1,10 +1,19 @@
 //! What takes of one melody are compared with, and what the network is shown of them.
 
 use super::contents::Contents;
-use super::inputs::{InputKind, InputOptions, Row};
+use super::input_options::{InputKind, InputOptions};
 use crate::Result;
 use crate::audio::notes::Guide;
 use crate::audio::{Alignment, Contour, Scale};
+
+/// One view of a take, of any length.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// Columns.
+    pub len: usize,
+    /// `[channels][len]`, row-major.
+    pub data: Vec<f32>,
+}
 
 /// What the network is shown of a take.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -29,8 +38,8 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Ranks `references` and keeps the `options.max_references` most typical, see [`Guide::of`]; of a kind without references none is
-    /// looked at.
+    /// Ranks `references` and keeps the `options.max_references` most typical, see [`Guide::of`]; of a kind without references
+    /// none is looked at.
     ///
     /// # Errors
     /// As [`Guide::of`], of a kind with references.

@@ -5,106 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::comparison::{Comparison, Shown};
+use super::comparison::{Comparison, Row, Shown};
 use super::contents::Contents;
+use super::input_options::{InputKind, InputOptions};
 use super::recordings::{Recordings, Reference, Take};
 use super::split::{self, Groups, Split, SplitBy, SplitIndices};
-use crate::audio::notes::FEATURES;
-use crate::audio::{AlignOptions, CHANNELS, Contour, Scale};
-use crate::names::{named, quoted};
+use crate::audio::Contour;
+use crate::names::quoted;
 use crate::{Error, Result};
-
-/// What the network sees of a take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum InputKind {
-    /// The contour alone: 1 channel, a column per frame. One row.
-    Contour,
-    /// The contour, and the reference aligned to it and moved into its octave and key: 2 channels, a column
-    /// per frame of the take. A row per reference.
-    ContourReference,
-    /// The alignment of take and reference: the 14 channels of [`CHANNELS`], a column per step of the path.
-    /// A row per reference.
-    AlignmentPath,
-    /// The notes of the melody as the take sings them: the 59 numbers of [`FEATURES`], and no row.
-    Notes,
-    /// The alignment, and the notes beside it.
-    AlignmentPathNotes,
-}
-
-named!(
-    InputKind,
-    "input": Contour "contour", ContourReference "contour-reference", AlignmentPath "alignment-path", Notes "notes",
-    AlignmentPathNotes "alignment-path+notes"
-);
-
-impl InputKind {
-    /// The best kind these recordings allow: alignment path and notes if there are references, else the contour.
-    pub fn default_for(recordings: &Recordings) -> Self {
-        if recordings.references.is_empty() { Self::Contour } else { Self::AlignmentPathNotes }
-    }
-
-    /// Channels of a row, C; 0 where there is none.
-    pub fn channels(self) -> usize {
-        match self {
-            Self::Contour => 1,
-            Self::ContourReference => 2,
-            Self::AlignmentPath | Self::AlignmentPathNotes => CHANNELS.len(),
-            Self::Notes => 0,
-        }
-    }
-
-    /// Whether the network sees notes.
-    pub fn has_notes(self) -> bool {
-        matches!(self, Self::Notes | Self::AlignmentPathNotes)
-    }
-
-    /// Features of a take, F; 0 where the network sees no notes.
-    pub fn features(self) -> usize {
-        if self.has_notes() { FEATURES.len() } else { 0 }
-    }
-
-    /// Whether a take needs a reference.
-    pub fn needs_reference(self) -> bool {
-        self != Self::Contour
-    }
-}
-
-/// How to make inputs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct InputOptions {
-    /// What the network sees; `None` is [`InputKind::default_for`] the recordings.
-    pub kind: Option<InputKind>,
-    /// What to rate by; `None` is the first criterion of the recordings.
-    pub criterion: Option<String>,
-    /// How MIDI pitch becomes a number, for the kinds with a contour.
-    pub scale: Scale,
-    /// Compare a take with at most this many references of its melody, the most typical.
-    pub max_references: usize,
-    /// How to align, for the kinds with a reference.
-    pub align: AlignOptions,
-}
-
-impl Default for InputOptions {
-    /// The best kind, the first criterion, MIDI/127, at most 6 references.
-    fn default() -> Self {
-        Self {
-            kind: None,
-            criterion: None,
-            scale: Scale::default(),
-            max_references: 6,
-            align: AlignOptions::default(),
-        }
-    }
-}
-
-/// One view of a take, of any length.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Row {
-    /// Columns.
-    pub len: usize,
-    /// `[channels][len]`, row-major.
-    pub data: Vec<f32>,
-}
 
 /// A take as the network is trained on it.
 #[derive(Debug, Clone, PartialEq)]
@@ -149,8 +57,8 @@ impl Inputs {
     /// Makes inputs of all takes, in parallel; the result does not depend on the number of threads.
     ///
     /// A kind with a reference compares each take with the `max_references` most typical references of its melody: the same
-    /// ones for every take of a melody, so that what is particular to a reference take is so for all. What the melody is, all of its
-    /// references tell together ([`crate::audio::notes`]).
+    /// ones for every take of a melody, so that what is particular to a reference take is so for all. What the melody is, all of
+    /// its references tell together ([`crate::audio::notes`]).
     /// Takes that were not rated by the criterion and takes without a reference are dropped and counted in the notes.
     ///
     /// `progress` is called from any thread with the takes done and their number, once each.
@@ -371,7 +279,7 @@ fn criterion(recordings: &Recordings, name: Option<&str>) -> Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audio::align;
+    use crate::audio::{Scale, align};
     use crate::data::synth::{self, SynthOptions};
     use std::sync::Mutex;
 

@@ -4,11 +4,12 @@
 //! takes; [`split`] divides them by performer or melody.
 
 mod columns;
-mod comparison;
+pub(crate) mod comparison;
 mod contents;
 mod f0_notes;
 pub mod fba;
 mod files;
+pub(crate) mod input_options;
 pub mod inputs;
 pub mod known;
 pub mod listing;
@@ -23,10 +24,11 @@ pub mod split;
 pub mod synth;
 mod table;
 
-pub use comparison::{Comparison, Shown};
+pub use comparison::{Comparison, Row, Shown};
 pub use contents::Contents;
 pub use f0_notes::F0Notes;
-pub use inputs::{Example, InputKind, InputOptions, Inputs, Row};
+pub use input_options::{InputKind, InputOptions};
+pub use inputs::{Example, Inputs};
 pub use load::load;
 pub use load_options::LoadOptions;
 pub use rating_scale::RatingScale;

@@ -1,6 +1,7 @@
 //! What a run was fitted on, to tell when that has changed.
 
-use crate::data::inputs::{Example, InputKind, Inputs};
+use crate::data::input_options::InputKind;
+use crate::data::inputs::{Example, Inputs};
 use crate::hash::Fnv1a;
 use crate::names::quoted;
 use rayon::prelude::*;

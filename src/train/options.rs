@@ -1,6 +1,6 @@
 //! How to train.
 
-use crate::data::inputs::InputKind;
+use crate::data::input_options::InputKind;
 use crate::kernels::contrastive::Metric;
 use crate::names::named;
 use crate::net::{NetConfig, NoteHeadConfig};
@@ -72,9 +72,9 @@ impl Rule {
         }
     }
 
-    /// The share of the takes to validate on where nothing else is said. A constant rate has no end of its own: the lowest validation
-    /// loss ends it. A rate that falls to 0 does, and what validation takes from training costs more than its choice of an epoch
-    /// brings: 0.013 of R² on MASTmelody, with a tenth.
+    /// The share of the takes to validate on where nothing else is said. A constant rate has no end of its own: the lowest
+    /// validation loss ends it. A rate that falls to 0 does, and what validation takes from training costs more than its choice
+    /// of an epoch brings: 0.013 of R² on MASTmelody, with a tenth.
     pub fn val_fraction(self) -> f64 {
         match self {
             Self::Sgd => 0.1,

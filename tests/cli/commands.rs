@@ -1,6 +1,7 @@
 //! The command line as a user meets it: what works, what is refused, and what is left behind.
 
 use assert_cmd::Command;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
@@ -133,13 +134,44 @@ fn manifest(dir: &TempDir, header: &str, takes: &[&str]) -> String {
 }
 
 #[test]
+fn melodies_can_be_what_is_never_heard() {
+    let dir = TempDir::new().unwrap();
+    let (data, out) = (set(&dir), dir.path().join("run"));
+    let train = ["train", "--data", &data, "--epochs", "1", "--folds", "2", "--split-by", "melody"];
+    let more = ["--input", "notes", "--out", out.to_str().unwrap()];
+    let (code, said, err) = etude(&[&train[..], &more].concat());
+    assert_eq!(code, 0, "{err}");
+    assert!(said.contains("melodies never heard") && err.contains("notes (59 features)"), "{said}{err}");
+    // The fold that each melody is tested in.
+    let cells = |path: &Path, names: [&str; 2]| -> Vec<[String; 2]> {
+        let mut csv = csv::Reader::from_path(path).unwrap();
+        let header = csv.headers().unwrap().clone();
+        let at = names.map(|name| header.iter().position(|known| known == name).unwrap());
+        csv.records().map(|row| at.map(|i| row.as_ref().unwrap()[i].to_string())).collect()
+    };
+    let melodies: BTreeMap<String, String> =
+        cells(&Path::new(&data).join("manifest.csv"), ["path", "melody"])
+            .into_iter()
+            .map(|[a, b]| (a, b))
+            .collect();
+    let mut folds: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for [id, fold] in cells(&out.join("predictions.csv"), ["id", "fold"]) {
+        folds.entry(&melodies[&id]).or_default().insert(fold);
+    }
+    assert!(folds.len() > 4 && folds.values().all(|of| of.len() == 1), "{folds:?}");
+    let alone = manifest(&dir, "rating", &["a,0.1", "b,0.5", "c,0.9"]);
+    let words = ["split by melody", "has none", "column melody"];
+    refused(&["train", "--data", &alone, "--split-by", "melody"], &words);
+}
+
+#[test]
 fn a_small_group_is_told_what_helps_before_anything_is_aligned() {
     let dir = TempDir::new().unwrap();
     // The seventh take has no reference, which is told when the others have been aligned.
     let takes =
         ["a,0.1,0.txt", "a,0.3,0.txt", "b,0.5,0.txt", "b,0.7,0.txt", "c,0.9,0.txt", "c,1,0.txt", "c,1,"];
     let data = manifest(&dir, "rating,reference", &takes);
-    let two = ["train", "--data", &data, "--epochs", "1", "--folds", "2"];
+    let two = ["train", "--data", &data, "--epochs", "1", "--folds", "2", "--val-fraction", "0.1"];
     refused(&two, &["2 folds of 3 performers", "3 folds", "hint: --val-fraction 0"]);
     for more in [&["--folds", "3"][..], &["--folds", "2", "--val-fraction", "0"]] {
         let (code, _, err) = etude(&[&["train", "--data", &data, "--epochs", "1"], more].concat());

@@ -3,7 +3,7 @@
 use crate::seal::seal;
 use crate::tiny;
 use etude::audio::Scale;
-use etude::data::inputs::InputKind;
+use etude::data::InputKind;
 use etude::data::known::KnownTakes;
 use etude::device::Cpu;
 use etude::model::{self, ModelInfo};
@@ -147,8 +147,8 @@ fn a_record_that_cannot_be_is_refused() {
     with("\"fold\":[1,2]", "\"fold\":[3,2]", &["fold 3 of 2"]);
     with("\"seed\":1", "\"seed\":1,\"sead\":2", &["metadata", "sead"]);
     with("\"hidden_relu\":false", "\"hidden_relu\":false,\"width\":2", &["metadata", "width"]);
-    with("\"format\":2", "\"format\":1", &["older version"]);
-    with("\"format\":2", "\"format\":3", &["newer version"]);
+    with("\"format\":3", "\"format\":2", &["older version"]);
+    with("\"format\":3", "\"format\":4", &["newer version"]);
     with("\"checksum\":", "\"check\":", &["metadata", "check"]);
     let long = format!("\"version\":{}", "[".repeat(100_000));
     with("\"version\":\"0.1.0\"", &long, &["metadata"]);

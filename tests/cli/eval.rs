@@ -17,9 +17,8 @@ impl Run {
         let run = Self { dir: TempDir::new().unwrap() };
         run.synth("set", "0");
         let (set, out) = (run.at("set"), run.at("run"));
-        let args =
-            ["train", "--device", "cpu", "--epochs", "1", "--seed", "3", "--data", &set, "--out", &out];
-        let (code, _, err) = etude(&[&args[..], more].concat());
+        let args = ["train", "--device", "cpu", "--epochs", "1", "--seed", "3", "--val-fraction", "0.1"];
+        let (code, _, err) = etude(&[&args[..], &["--data", &set, "--out", &out], more].concat());
         assert_eq!(code, 0, "{err}");
         run
     }

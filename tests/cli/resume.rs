@@ -4,10 +4,10 @@ use crate::eval::sharpen;
 use crate::seal::seal;
 use assert_cmd::cargo::cargo_bin;
 use etude::audio::Scale;
-use etude::data::inputs::{InputKind, InputOptions, Inputs};
 use etude::data::known::KnownTakes;
 use etude::data::split::{SplitBy, SplitIndices};
 use etude::data::synth::{SynthOptions, generate};
+use etude::data::{InputKind, InputOptions, Inputs};
 use etude::device::{Cpu, Device};
 use etude::model::{ModelInfo, save};
 use etude::ops::optim::Sgd;
@@ -437,8 +437,8 @@ fn what_cannot_be_taken_up_says_why() {
     };
     with(&under("etude", &record), &["not a checkpoint", "etude-checkpoint"]);
     with(&under("etude-checkpoint", "{}"), &["metadata", "format"]);
-    for (format, words) in [(2, "older version"), (4, "newer version")] {
-        let other = record.replacen("\"format\":3", &format!("\"format\":{format}"), 1);
+    for (format, words) in [(3, "older version"), (5, "newer version")] {
+        let other = record.replacen("\"format\":4", &format!("\"format\":{format}"), 1);
         assert_ne!(other, record);
         with(&under("etude-checkpoint", &other), &[words]);
     }

@@ -1,7 +1,7 @@
 //! The smallest data and network that there is something to train with.
 
-use etude::data::inputs::{Example, InputKind, Inputs, Row};
 use etude::data::{Contents, SplitIndices};
+use etude::data::{Example, InputKind, Inputs, Row};
 use etude::net::{LayerConfig, NetConfig};
 use etude::train::{Protocol, TrainOptions};
 

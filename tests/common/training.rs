@@ -1,8 +1,8 @@
 //! A small synthetic set, to train on for some epochs.
 
-use etude::data::inputs::{InputKind, InputOptions, Inputs};
 use etude::data::split::{SplitBy, SplitIndices};
 use etude::data::synth::{SynthOptions, generate};
+use etude::data::{InputKind, InputOptions, Inputs};
 
 /// So many takes of three melodies, seven tenths of them to train on.
 pub fn small(takes: usize, kind: InputKind) -> (Inputs, SplitIndices) {

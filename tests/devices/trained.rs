@@ -1,7 +1,7 @@
 //! Short training runs on each device, run once for all tests of this program.
 
 use crate::training::small;
-use etude::data::inputs::InputKind;
+use etude::data::InputKind;
 #[cfg(feature = "wgpu")]
 use etude::device::Traffic;
 use etude::device::{Cpu, Device};
@@ -37,13 +37,15 @@ pub static CUDA_ON_CPU: LazyLock<Vec<Trained>> =
 #[cfg(feature = "wgpu")]
 pub static WGPU: LazyLock<Vec<Trained>> = LazyLock::new(|| train(&crate::gpu::wgpu()));
 
-/// Every protocol, and both numbers of channels.
+/// Every protocol, both numbers of channels, and each set of heads.
 pub fn train(device: &dyn Device) -> Vec<Trained> {
     let runs = [
         (InputKind::AlignmentPath, Protocol::Mse),
         (InputKind::AlignmentPath, Protocol::Joint),
         (InputKind::AlignmentPath, Protocol::TwoPhase),
         (InputKind::Contour, Protocol::Joint),
+        (InputKind::AlignmentPathNotes, Protocol::Joint),
+        (InputKind::Notes, Protocol::TwoPhase),
     ];
     let run = |(kind, protocol)| {
         let (inputs, split) = small(50, kind);

@@ -253,7 +253,7 @@ fn takes_meet_the_references_of_their_melody_alone() {
     let rows = [PLAIN[0], PLAIN[1], "2,510_mel2_per101.wav,1.0,1.0,1.0,1.0,1.0,True,1.0,1.0"];
     let files = [PLAIN_F0[0], PLAIN_F0[1], "510_mel2_per101_fail"];
     let recordings = load(layout(&rows, &files).path(), &LoadOptions::default()).unwrap();
-    assert_eq!(InputKind::default_for(&recordings), InputKind::AlignmentPath);
+    assert_eq!(InputKind::default_for(&recordings), InputKind::AlignmentPathNotes);
     let inputs = Inputs::build(&recordings, &InputOptions::default(), &|_, _| {}).unwrap();
     assert_eq!(inputs.examples.len(), 1);
     assert_eq!(inputs.examples[0].id, "510_mel1_per101");

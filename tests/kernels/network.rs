@@ -103,6 +103,100 @@ fn a_schedule_rises_then_falls_along_a_cosine() {
     assert_relative_eq!(Schedule::Constant { lr: 0.3, warm_up: 0 }.lr_at(1000, 10), 0.3);
 }
 
+/// The rating of the note head, its error, and the gradient of a weight of each layer; by plain ops too.
+#[test]
+fn the_note_head_is_three_linear_layers_and_shares_nothing() {
+    let cpu = Cpu::<f64>::new(1).unwrap();
+    let device: &dyn Device = &cpu;
+    let (batch, features, frames) = (21, 7, 220);
+    let rows = normal(3, batch * features);
+    let notes = NetConfig::notes(features);
+    let both = NetConfig { notes: notes.notes, ..NetConfig::paper(1, frames) };
+    let target = uniform(2, batch);
+    let run = |config: &NetConfig, plain: bool| -> Vec<Vec<f64>> {
+        let net = PcConvNet::new(device, config.clone(), 7).unwrap();
+        // The same weights whatever is beside them.
+        let alone = PcConvNet::new(device, notes.clone(), 9).unwrap().tensors(device).unwrap();
+        let mut tensors = net.tensors(device).unwrap();
+        for t in &mut tensors {
+            if let Some(same) = alone.iter().find(|other| other.name == t.name) {
+                t.values.clone_from(&same.values);
+            }
+        }
+        net.load(device, &tensors).unwrap();
+        let mut g = Graph::new();
+        let vars = net.bind(&mut g, Learn::Yes, Learn::Yes).unwrap();
+        let x = g.bind(&device.upload(&rows).unwrap(), &[batch, features]).unwrap();
+        let target = g.bind(&device.upload(&target).unwrap(), &[batch]).unwrap();
+        let of = |name: &str| vars.head.get(name).or_else(|_| vars.encoder.get(name)).unwrap();
+        let (hidden, rating) = if plain {
+            let mut a = x;
+            for (layer, activation) in
+                [("notes1", Activation::Relu), ("notes2", Activation::Relu), ("notes3", Activation::Sigmoid)]
+            {
+                let (w, b) = (of(&format!("{layer}.weight")), of(&format!("{layer}.bias")));
+                a = linear(&mut g, a, w, Some(b), activation).unwrap();
+            }
+            (a, a)
+        } else {
+            let hidden = net.encode_notes(&mut g, &vars, x, None).unwrap();
+            (hidden, net.rate_notes(&mut g, &vars, hidden, None).unwrap())
+        };
+        let mut loss = mse(&mut g, rating, target, LossOptions::default()).unwrap();
+        if config.has_path() {
+            let x = device.upload(&blocked(&normal(1, batch * frames), [batch, 1, frames])).unwrap();
+            let x = g.bind(&x, &[batch.div_ceil(16), 1, frames, 16]).unwrap();
+            let embedding = net.encode(&mut g, &vars, x, batch, None).unwrap();
+            let path = net.rate(&mut g, &vars, embedding, None).unwrap();
+            let path = mse(&mut g, path, target, LossOptions::default()).unwrap();
+            loss = etude::ops::add(&mut g, loss, path).unwrap();
+        }
+        g.backward(loss).unwrap();
+        let mut wanted = vec![rating];
+        for layer in ["notes1", "notes2", "notes3"] {
+            wanted.push(g.grad(of(&format!("{layer}.weight"))).unwrap());
+        }
+        let mut step = g.compile(device, &[&wanted[..], &[hidden]].concat()).unwrap();
+        step.run().unwrap();
+        wanted.iter().map(|&v| device.download_f64(step.buf(v).unwrap()).unwrap()).collect()
+    };
+    let expected = run(&notes, true);
+    assert!(expected.iter().all(|values| values.iter().any(|v| v.abs() > 1e-6)));
+    for (made, expected) in
+        run(&notes, false).iter().zip(&expected).chain(run(&both, false).iter().zip(&expected))
+    {
+        for (a, b) in made.iter().zip(expected) {
+            assert_relative_eq!(a, b, epsilon = 1e-12);
+        }
+    }
+}
+
+#[test]
+fn features_are_standardised_as_the_training_takes_were() {
+    let cpu = Cpu::<f32>::new(1).unwrap();
+    let net = PcConvNet::new(&cpu, NetConfig::notes(3), 7).unwrap();
+    // Untrained it leaves them, but for the clipping.
+    assert_eq!(net.standardise(&cpu, &[&[0.5, -9.0, 2.0]]).unwrap()[1], -2.5);
+    let rows: [&[f32]; 4] = [&[1.0, 5.0, 0.0], &[3.0, 5.0, 0.0], &[1.0, 5.0, 0.0], &[3.0, 5.0, 100.0]];
+    net.fit_standardisation(&cpu, &rows).unwrap();
+    // Means 2, 5 and 25, deviations 1, 0 and 43.3: what never differed stays 0, unless it does now.
+    let standard = net.standardise(&cpu, &[&[1.0, 5.0, 25.0], &[4.0, 5.1, 1000.0]]).unwrap();
+    for (a, b) in standard.into_iter().zip([-1.0, 0.0, 0.0, 2.0, 2.5, 2.5]) {
+        assert_abs_diff_eq!(a, b, epsilon = 1e-5);
+    }
+    let refused = |result: etude::Result<()>| result.unwrap_err().to_string();
+    assert!(refused(net.fit_standardisation(&cpu, &[])).contains("3 features"));
+    assert!(refused(net.fit_standardisation(&cpu, &[&[1.0]])).contains("3 features"));
+    assert!(refused(net.fit_standardisation(&cpu, &[&[f32::NAN, 0.0, 0.0]])).contains("feature 0"));
+    let narrow = net.standardise(&cpu, &[&[1.0, 2.0]]).unwrap_err().to_string();
+    assert!(narrow.contains("takes 3 features, a take has 2"), "{narrow}");
+    assert!(PcConvNet::new(&cpu, NetConfig::paper(1, 220), 0).unwrap().standardise(&cpu, &[]).is_err());
+    // Kept with the weights.
+    let other = PcConvNet::new(&cpu, NetConfig::notes(3), 8).unwrap();
+    other.load(&cpu, &net.tensors(&cpu).unwrap()).unwrap();
+    assert_eq!(other.standardise(&cpu, &rows).unwrap(), net.standardise(&cpu, &rows).unwrap());
+}
+
 #[test]
 fn a_training_step_takes_few_launches() {
     let cpu = Cpu::<f32>::new(1).unwrap();
@@ -170,4 +264,8 @@ fn a_variance_that_is_none_is_refused() {
     }
     // As it was before.
     net.load(&cpu, &tensors).unwrap();
+    let notes = PcConvNet::new(&cpu, NetConfig::notes(3), 7).unwrap();
+    let mut tensors = notes.tensors(&cpu).unwrap();
+    tensors.iter_mut().find(|t| t.name == "notes.deviation").unwrap().values[1] = -1.0;
+    assert!(notes.load(&cpu, &tensors).unwrap_err().to_string().contains("notes.deviation holds -1"));
 }

@@ -2,7 +2,7 @@
 
 use crate::source::{root, texts};
 use crate::training::small;
-use etude::data::inputs::InputKind;
+use etude::data::InputKind;
 use etude::device::Cpu;
 use etude::train::{Hooks, Protocol, TrainOptions, fit};
 

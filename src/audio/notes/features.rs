@@ -17,9 +17,9 @@ const OFF: f32 = 0.75;
 
 /// The features in order, [`NOTE_FEATURES`] and then [`EDIT_FEATURES`] of them, with what they are.
 ///
-/// Of a note, `a` is [`Sung::error`], `u` and `t` are [`Sung::voiced`] and [`Sung::in_tune`], `z` is its deviation (3 where there is
-/// none), `L` is [`Sung::length`]; of two neighbours, `v` is `min(|z − z′|, 4)`. Onsets are in blocks; `s` is where the note begins in
-/// the reference.
+/// Of a note, `a` is [`Sung::error`], `u` and `t` are [`Sung::voiced`] and [`Sung::in_tune`], `z` is its deviation (3 where there
+/// is none), `L` is [`Sung::length`]; of two neighbours, `v` is `min(|z − z′|, 4)`. Onsets are in blocks; `s` is where the note
+/// begins in the reference.
 pub const FEATURES: [(&str, &str); NOTE_FEATURES + EDIT_FEATURES] = [
     ("notes", "notes of the melody"),
     ("silent", "share of notes whose core is not voiced"),
@@ -194,7 +194,7 @@ pub fn edit_features(edits: &Edits) -> [f32; EDIT_FEATURES] {
 mod tests {
     use super::super::guide::tests::{TUNE, guide, sing};
     use super::*;
-    use crate::audio::Contour;
+    use crate::audio::contour::{Contour, HOP};
 
     fn of(take: &Contour) -> Vec<f32> {
         guide(1).hear(take).unwrap().features()
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn nothing_sung_gives_numbers() {
         assert!(note_features(&[]).into_iter().chain(edit_features(&Edits::default())).all(f32::is_finite));
-        let speck = Contour::from_pitch(vec![60.0], crate::audio::HOP).unwrap();
+        let speck = Contour::from_pitch(vec![60.0], HOP).unwrap();
         assert!(of(&speck).into_iter().all(f32::is_finite));
     }
 }

@@ -3,7 +3,7 @@
 use super::super::align::{AlignOptions, Alignment, Key, align_blocks};
 use super::super::blocks::Blocks;
 use super::super::contour::Contour;
-use super::edit::edits;
+use super::edit::{Edits, edits};
 use super::features::{NOTE_FEATURES, edit_features, note_features};
 use super::melody::Melody;
 use super::note::Note;
@@ -41,7 +41,7 @@ pub struct Heard {
     pub alignments: Vec<Alignment>,
     /// The notes as it sings them, beside each.
     pub notes: Vec<Vec<Sung>>,
-    edits: super::Edits,
+    edits: Edits,
 }
 
 impl Guide {
@@ -97,7 +97,7 @@ impl Guide {
 }
 
 impl Heard {
-    /// The numbers of [`super::FEATURES`]: those of the notes the mean over the references, and those of the edits.
+    /// The numbers of [`super::features::FEATURES`]: those of the notes the mean over the references, and those of the edits.
     pub fn features(&self) -> Vec<f32> {
         let mut sums = [0.0_f64; NOTE_FEATURES];
         for notes in &self.notes {
@@ -109,7 +109,7 @@ impl Heard {
     }
 
     /// How the take departs from the melody, note by note, as it was transcribed.
-    pub fn edits(&self) -> &super::Edits {
+    pub fn edits(&self) -> &Edits {
         &self.edits
     }
 }
@@ -117,7 +117,7 @@ impl Heard {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::audio::HOP;
+    use crate::audio::contour::HOP;
 
     /// Notes of (pitch, frames), pitch 0 a rest; in whole blocks of 4 frames.
     pub const TUNE: [(f32, usize); 6] =

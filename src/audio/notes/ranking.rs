@@ -11,8 +11,8 @@ const COMPARED: usize = 12;
 /// How far each reference is from the others: the median of cost per step of its alignments to up to 12 of them, in the same
 /// key; 0 where there is no other. The lower, the more typical. No grade is used.
 ///
-/// Reference `k` of `K` is compared with `(k + 1 + ⌊i·(K − 1)/c⌋) mod K`, `i` in `0..c`, `c = min(12, K − 1)`: spread over all, and
-/// others for each. Takes `24·K` alignments, on all threads; the result does not depend on their number.
+/// Reference `k` of `K` is compared with `(k + 1 + ⌊i·(K − 1)/c⌋) mod K`, `i` in `0..c`, `c = min(12, K − 1)`: spread over all,
+/// and others for each. Takes `24·K` alignments, on all threads; the result does not depend on their number.
 ///
 /// # Errors
 /// As [`align_blocks`].

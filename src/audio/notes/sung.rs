@@ -19,15 +19,15 @@ pub struct Sung {
     pub note: Note,
     /// The blocks of the take that met it, from the take's first voiced one; empty where none did.
     pub blocks: Range<usize>,
-    /// How far from the note it is sung, in semitones folded into −6..=6: the median of its core, its blocks without a fifth at each
-    /// end where they are more than 4. `None` where none of the core is voiced.
+    /// How far from the note it is sung, in semitones folded into −6..=6: the median of its core, its blocks without a fifth at
+    /// each end where they are more than 4. `None` where none of the core is voiced.
     pub deviation: Option<f32>,
     /// Share of its blocks that are within half a semitone of the note, in 0..=1.
     pub in_tune: f32,
     /// Share of its blocks that are voiced, in 0..=1.
     pub voiced: f32,
-    /// `ln((blocks sung + 1) / (blocks of the note + 1))`, less the median over the take's notes: 0 where it is as long as the take's
-    /// tempo makes it.
+    /// `ln((blocks sung + 1) / (blocks of the note + 1))`, less the median over the take's notes: 0 where it is as long as the
+    /// take's tempo makes it.
     pub length: f32,
 }
 
@@ -43,8 +43,8 @@ impl Sung {
     }
 }
 
-/// The `notes` of the reference of an alignment as its performance sings them; `notes` are in the reference's time, octave and key,
-/// as [`super::Melody::notes_in`] gives them.
+/// The `notes` of the reference of an alignment as its performance sings them; `notes` are in the reference's time, octave and
+/// key, as [`super::Melody::notes_in`] gives them.
 pub fn sung(alignment: &Alignment, notes: &[Note]) -> Vec<Sung> {
     let [take, _] = alignment.blocks();
     let by = alignment.octave + alignment.shift;
