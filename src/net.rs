@@ -2,8 +2,8 @@
 //!
 //! It has one head or two. The **path head** is the paper's network: an encoder of convolutions, the mean over time, two linear
 //! layers. The **note head** rates features of a take's notes ([`crate::audio::notes::FEATURES`]), standardised over the
-//! training takes, in three linear layers. Where there are both they share no parameter, each learns by its own error, and the rating is the
-//! mean of the two.
+//! training takes, in three linear layers. Where there are both they share no parameter, each learns by its own error, and the
+//! rating is the mean of the two.
 
 use crate::device::Device;
 use crate::graph::{Graph, Var};

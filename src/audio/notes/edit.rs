@@ -48,7 +48,8 @@ pub struct Edits {
 ///
 /// With `d` a distance in semitones folded into one octave, a note sung costs `min(max(d − 0.3, 0), 1.2)`, one inserted
 /// `0.6·(0.3 + 0.7·min(ℓ/8, 1))` for its length `ℓ` in blocks, one deleted 0.8; of equal costs they are preferred in this
-/// order. The cheapest of five offsets, `by` ± 0, 0.2 and 0.4, is kept, the lowest of equal ones. Takes `5·m·n` steps for `m` and `n` notes.
+/// order. The cheapest of five offsets, `by` ± 0, 0.2 and 0.4, is kept, the lowest of equal ones. Takes `5·m·n` steps for `m` and
+/// `n` notes.
 pub fn edits(melody: &[Note], take: &[Note], by: f32) -> Edits {
     let all = OFFSETS.map(|offset| at_offset(melody, take, by + offset));
     all.into_iter().reduce(|best, next| if next.cost < best.cost { next } else { best }).unwrap_or_default()

@@ -132,8 +132,8 @@ pub fn note_features(notes: &[Sung]) -> [f32; NOTE_FEATURES] {
     features
 }
 
-/// How evenly the notes are sung: the deviation of onsets from a line, the largest, and of the logarithm of the tempo from note to
-/// note the deviation, the largest and the median.
+/// How evenly the notes are sung: the deviation of onsets from a line, the largest, and of the logarithm of the tempo from note
+/// to note the deviation, the largest and the median.
 fn rhythm(notes: &[Sung]) -> [f32; 5] {
     let onsets: Vec<[f32; 2]> =
         notes.iter().filter_map(|s| s.onset().map(|onset| [s.note.start as f32, onset as f32])).collect();
@@ -192,7 +192,7 @@ pub fn edit_features(edits: &Edits) -> [f32; EDIT_FEATURES] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::guide::tests::{TUNE, guide, sing};
+    use super::super::tune::{TUNE, guide, sing};
     use super::*;
     use crate::audio::contour::{Contour, HOP};
 

@@ -131,7 +131,7 @@ impl Melody {
 
 #[cfg(test)]
 mod tests {
-    use super::super::guide::tests::{TUNE, blocks, sing};
+    use super::super::tune::{TUNE, blocks, sing};
     use super::*;
 
     fn note(pitch: f32, start: usize, end: usize) -> Note {

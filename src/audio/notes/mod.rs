@@ -1,8 +1,8 @@
 //! Notes: what a melody consists of, as its reference takes or a score tell it, and how a take sings each of them.
 //!
 //! [`rank`] orders the reference takes of a melody by how typical they are, [`Melody`] is what they agree on, [`Sung`] is a note
-//! of it in a take, [`features`] are the 59 numbers that a network is shown of a take, and [`Guide`] does all of it for takes of one
-//! melody. Times are in blocks ([`super::Blocks`]) unless a name says seconds, pitches in semitones (MIDI).
+//! of it in a take, [`FEATURES`] are the 59 numbers that a network is shown of a take, and [`Guide`] does all of it for takes of
+//! one melody. Times are in blocks ([`super::Blocks`]) unless a name says seconds, pitches in semitones (MIDI).
 //!
 //! ```
 //! use etude::audio::notes::Guide;
@@ -28,6 +28,8 @@ mod ranking;
 mod statistics;
 mod sung;
 mod transcription;
+#[cfg(test)]
+mod tune;
 
 pub use edit::{Edit, Edits, edits};
 pub use features::{EDIT_FEATURES, FEATURES, NOTE_FEATURES, edit_features, note_features};

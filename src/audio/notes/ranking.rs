@@ -43,7 +43,7 @@ pub fn rank(references: &[Blocks], options: &AlignOptions) -> Result<Vec<usize>>
 
 #[cfg(test)]
 mod tests {
-    use super::super::guide::tests::{TUNE, blocks, sing};
+    use super::super::tune::{TUNE, blocks, sing};
     use super::*;
 
     #[test]

@@ -11,8 +11,8 @@ const MEMORY: usize = 8;
 
 /// Transcribes pitches per block, 0.0 where unvoiced, to notes, from left to right.
 ///
-/// A voiced block goes on with a note if it is within 0.6 semitones of the median of the note's last 8 blocks, else it begins one;
-/// an unvoiced block ends it. Notes of fewer than 4 blocks are left out; a note's pitch is the median of its blocks.
+/// A voiced block goes on with a note if it is within 0.6 semitones of the median of the note's last 8 blocks, else it begins
+/// one; an unvoiced block ends it. Notes of fewer than 4 blocks are left out; a note's pitch is the median of its blocks.
 pub fn transcribe(pitch: &[f32]) -> Vec<Note> {
     let (mut notes, mut start) = (Vec::new(), 0);
     let mut end = |start: usize, end: usize| {
