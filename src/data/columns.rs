@@ -22,6 +22,8 @@ pub(super) struct Columns {
     pub path: usize,
     pub performer: usize,
     pub ratings: Vec<RatingColumn>,
+    /// What each grader gave, under the grader's name.
+    pub grades: Vec<RatingColumn>,
     pub reference: Option<usize>,
     pub melody: Option<usize>,
     pub pass: Option<usize>,
@@ -32,11 +34,17 @@ pub(super) struct Columns {
 }
 
 impl Columns {
+    /// Whether the grades' mean is the rating [`OVERALL`], which no column holds then.
+    pub fn mean_of_grades(&self) -> bool {
+        !self.grades.is_empty() && self.ratings.iter().all(|rating| rating.criterion != OVERALL)
+    }
+
     /// Finds the columns by their names, in any case and with any of space, `_`, `-` and `.` between their words.
     pub fn of(path: &Path, table: &Table) -> Result<Self> {
         let fail = |message: String| Err(Error::data(path, Some(table.header_line), message));
         let mut found: BTreeMap<&str, usize> = BTreeMap::new();
-        let (mut ratings, mut left_alone): (Vec<RatingColumn>, _) = (Vec::new(), Vec::new());
+        let (mut ratings, mut grades): (Vec<RatingColumn>, Vec<RatingColumn>) = (Vec::new(), Vec::new());
+        let mut left_alone = Vec::new();
         for (column, written) in table.header.iter().enumerate() {
             let (base, scale) = match without_scale(written) {
                 Ok(parts) => parts,
@@ -52,14 +60,16 @@ impl Columns {
                     let earlier = quoted(&table.header[earlier]);
                     return fail(format!("column {} appears twice, first as {earlier}", quoted(written)));
                 }
-            } else if let Some(criterion) = criterion(&name) {
-                if let Some(earlier) = ratings.iter().find(|rating| rating.criterion == criterion) {
+            } else if let Some((of, what)) = criterion(&name)
+                .map(|of| (of, "criterion"))
+                .or_else(|| grader(&name).map(|of| (of, "grader")))
+            {
+                let columns = if what == "grader" { &mut grades } else { &mut ratings };
+                if let Some(earlier) = columns.iter().find(|rating| rating.criterion == of) {
                     let earlier = quoted(&table.header[earlier.column]);
-                    let message =
-                        format!("{} and {earlier} are the same criterion; keep one", quoted(written));
-                    return fail(message);
+                    return fail(format!("{} and {earlier} are the same {what}; keep one", quoted(written)));
                 }
-                ratings.push(RatingColumn { column, criterion: criterion.to_owned(), scale });
+                columns.push(RatingColumn { column, criterion: of.to_owned(), scale });
             } else if !(name.is_empty()
                 && (column == 0 || table.rows.iter().all(|row| row.cells[column].is_empty())))
             {
@@ -72,6 +82,7 @@ impl Columns {
                 path,
                 performer,
                 ratings,
+                grades,
                 reference: found.get("reference").copied(),
                 melody: found.get("melody").copied(),
                 pass: found.get("pass").copied(),
@@ -84,7 +95,7 @@ impl Columns {
                 let missing = missing.iter().filter(|(_, column)| column.is_none()).map(|(name, _)| *name);
                 fail(format!(
                     "missing column {}; a manifest has path, performer, rating or rating_<criterion>, and may have reference, \
-                     melody, pass, split, scale; this header has {}",
+                     melody, pass, split, scale, grade_<grader>; this header has {}",
                     missing.collect::<Vec<_>>().join(", "),
                     quoted(&table.header.join(", "))
                 ))
@@ -101,12 +112,22 @@ fn criterion(name: &str) -> Option<&str> {
     }
 }
 
+/// Whether a column of this name holds ratings or grades.
+fn holds_ratings(name: &str) -> bool {
+    criterion(name).or_else(|| grader(name)).is_some()
+}
+
+/// Whose grades a column of this name holds.
+fn grader(name: &str) -> Option<&str> {
+    name.strip_prefix("grade_").filter(|grader| !grader.is_empty())
+}
+
 /// A name in two parts: what it names, and the scale in brackets behind a rating.
 fn without_scale(written: &str) -> Result<(&str, Option<RatingScale>), String> {
     let open = if written.ends_with(')') { '(' } else { '[' };
     let bracketed = written.strip_suffix([')', ']']).and_then(|rest| rest.rsplit_once(open));
     match bracketed {
-        Some((base, scale)) if criterion(&plain(base)).is_some() => match scale.parse() {
+        Some((base, scale)) if holds_ratings(&plain(base)) => match scale.parse() {
             Ok(scale) => Ok((base, Some(scale))),
             Err(error) => Err(format!("column {}: {error}", quoted(written))),
         },

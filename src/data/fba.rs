@@ -295,6 +295,7 @@ fn hear(student: &Student, options: &LoadOptions, f0: &F0Notes) -> Result<Heard>
             melody: None,
             contour,
             ratings,
+            grades: Vec::new(),
             pass: None,
             split: None,
         };
@@ -366,5 +367,5 @@ pub fn load(directory: impl AsRef<Path>, options: &LoadOptions) -> Result<Record
     takes.sort_by(|a, b| a.id.cmp(&b.id));
     let name =
         |(segment, category): &(usize, usize)| format!("{}.{}", SEGMENTS[*segment], CATEGORIES[*category]);
-    Ok(Recordings { criteria: criteria.iter().map(name).collect(), takes, references: Vec::new(), notes })
+    Ok(Recordings { criteria: criteria.iter().map(name).collect(), takes, notes, ..Default::default() })
 }

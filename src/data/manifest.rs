@@ -5,6 +5,7 @@
 //! | `path` | f0 file of the take, relative to the manifest |
 //! | `performer` | who performs; a split never parts one performer's takes |
 //! | `rating` or `rating_<criterion>`, one or more | a number on the scale; `rating` is the criterion `overall` |
+//! | `grade_<grader>` (optional) | what one grader gave it, on the same scale as the ratings |
 //! | `scale` or `rating_scale` (optional) | the scale of the row's ratings, such as `1..4` |
 //! | `reference` (optional) | f0 file of the same melody as it should be; several separated by `;`; may be empty |
 //! | `melody` (optional) | name of the melody; its takes share all their references |
@@ -18,6 +19,9 @@
 //! **The scale** is 0..1 unless the name of a column of ratings says another in brackets (`rating_rhythm (1..4)`), a column
 //! does, or [`LoadOptions::rating_scale`]; ratings are mapped to 0..=1 by it. An empty cell, `NA`, `NaN`, `-` and −1 (where −1
 //! is no rating) say that a take was not rated by that criterion. A manifest without ratings holds takes that nobody has graded.
+//!
+//! **Grades** of several graders ([`Take::grades`]) say how far they agree, and what most of them said. All are on one scale. Where
+//! there is no column `rating`, the rating `overall` is the mean of the grades that a take was given.
 //!
 //! **A path** may be written with `\` for `/`. A file is the same through links, and by its name in composed or decomposed
 //! Unicode; a take stands in one row alone.
@@ -35,7 +39,7 @@ use super::f0_notes::F0Notes;
 use super::files::{Files, Named};
 use super::load_options::LoadOptions;
 use super::rating_scale::RatingScale;
-use super::recordings::{Recordings, Reference, Take};
+use super::recordings::{Graders, OVERALL, Recordings, Reference, Take};
 use super::split::Split;
 use super::table::{self, Row, Table};
 use crate::names::{few, quoted};
@@ -45,6 +49,7 @@ use crate::{Error, Result, fs};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Manifest {
     criteria: Vec<String>,
+    graders: Option<Graders>,
     lines: Vec<Line>,
     notes: Vec<String>,
 }
@@ -58,6 +63,7 @@ struct Line {
     melody: Option<String>,
     references: Vec<String>,
     ratings: Vec<Option<f32>>,
+    grades: Vec<Option<f32>>,
     pass: Option<bool>,
     split: Option<Split>,
 }
@@ -83,17 +89,21 @@ impl Reader<'_> {
         };
         let references =
             filled(columns.reference).into_iter().flat_map(|cell| cell.split(';')).map(str::trim);
+        let read = |columns: &[RatingColumn]| -> Result<Vec<Option<f32>>> {
+            columns.iter().map(|column| self.rating(row, column).map_err(fail)).collect()
+        };
+        let (mut ratings, grades) = (read(&columns.ratings)?, read(&columns.grades)?);
+        if columns.mean_of_grades() {
+            ratings.push(mean(&grades));
+        }
         Ok(Line {
             number: row.line,
             path: required(columns.path, "path")?.to_owned(),
             performer: required(columns.performer, "performer")?.nfc().collect(),
             melody: filled(columns.melody).map(|melody| melody.nfc().collect()),
             references: references.filter(|name| !name.is_empty()).map(str::to_owned).collect(),
-            ratings: columns
-                .ratings
-                .iter()
-                .map(|rating| self.rating(row, rating).map_err(fail))
-                .collect::<Result<_>>()?,
+            ratings,
+            grades,
             pass: filled(columns.pass).map(|cell| pass(cell).map_err(fail)).transpose()?.flatten(),
             split: columns.split.map(|column| split(&row.cells[column]).map_err(fail)).transpose()?,
         })
@@ -128,6 +138,28 @@ impl Reader<'_> {
         })
     }
 
+    /// Who graded, and on which scale: that of every grade.
+    fn graders(&self) -> Result<Option<Graders>> {
+        let mut scale = None;
+        for (row, column) in
+            self.table.rows.iter().flat_map(|row| self.columns.grades.iter().map(move |c| (row, c)))
+        {
+            let fail = |message: String| Error::data(self.path, Some(row.line), message);
+            let own = self.scale(row, column).map_err(fail)?;
+            match *scale.get_or_insert(own) {
+                first if first == own => {}
+                first => {
+                    return Err(fail(format!(
+                        "grade by {} is on {own}, but others are on {first}",
+                        column.criterion
+                    )));
+                }
+            }
+        }
+        let experts = self.columns.grades.iter().map(|column| column.criterion.clone()).collect();
+        Ok(scale.map(|scale| Graders { scale, experts }))
+    }
+
     /// The scale that is said, by whomever; 0..1 where nobody says one.
     fn scale(&self, row: &Row, rating: &RatingColumn) -> Result<RatingScale, String> {
         let cell =
@@ -143,6 +175,12 @@ impl Reader<'_> {
             )),
         }
     }
+}
+
+/// The mean of the grades that there are.
+fn mean(grades: &[Option<f32>]) -> Option<f32> {
+    let given: Vec<f64> = grades.iter().flatten().map(|&grade| f64::from(grade)).collect();
+    (!given.is_empty()).then(|| (given.iter().sum::<f64>() / given.len() as f64) as f32)
 }
 
 fn pass(cell: &str) -> Result<Option<bool>, String> {
@@ -182,11 +220,12 @@ pub fn parse(path: &Path, bytes: &[u8], options: &LoadOptions) -> Result<Manifes
         let names = few(columns.left_alone.iter().map(String::as_str), 20);
         notes.push(format!("columns of the manifest left alone: {names}"));
     }
-    Ok(Manifest {
-        criteria: columns.ratings.into_iter().map(|rating| rating.criterion).collect(),
-        lines,
-        notes,
-    })
+    let graders = reader.graders()?;
+    let mut criteria: Vec<String> = columns.ratings.iter().map(|rating| rating.criterion.clone()).collect();
+    if columns.mean_of_grades() {
+        criteria.push(OVERALL.into());
+    }
+    Ok(Manifest { criteria, graders, lines, notes })
 }
 
 /// Whether a file begins as a manifest does.
@@ -252,7 +291,7 @@ fn find_files(manifest: &Path, lines: &mut [Line]) -> Result<(Vec<Named>, Vec<Wa
 /// [`Error::Data`] with file and line for everything malformed, [`Error::Io`] if the manifest cannot be read.
 pub fn load(manifest: impl AsRef<Path>, options: &LoadOptions) -> Result<Recordings> {
     let manifest = manifest.as_ref();
-    let Manifest { criteria, mut lines, mut notes } =
+    let Manifest { criteria, graders, mut lines, mut notes } =
         parse(manifest, &fs::read(manifest, table::MAX_BYTES)?, options)?;
     let (files, wanted) = find_files(manifest, &mut lines)?;
     let f0 = F0Notes::default();
@@ -277,6 +316,7 @@ pub fn load(manifest: impl AsRef<Path>, options: &LoadOptions) -> Result<Recordi
                 performer: line.performer,
                 melody: line.melody,
                 ratings: line.ratings,
+                grades: line.grades,
                 pass: line.pass,
                 split: line.split,
             })
@@ -284,5 +324,5 @@ pub fn load(manifest: impl AsRef<Path>, options: &LoadOptions) -> Result<Recordi
         .collect::<Result<Vec<_>>>()?;
     takes.sort_by(|a, b| a.id.cmp(&b.id));
     notes.extend(f0.lines());
-    Ok(Recordings { criteria, takes, references, notes })
+    Ok(Recordings { criteria, takes, references, graders, notes })
 }

@@ -9,7 +9,8 @@
 //!
 //! A grading pass is a column whose name is a number and an expert's name, such as `2Asli`: one expert may
 //! grade in several passes. Grades are 1 to 4; a cell that is empty, `NA`, `NaN`, `-` or −1 holds none. The rating is
-//! `(grade − 1)/3` of the expert-balanced mean grade: an expert's passes are averaged first, then the experts.
+//! `(grade − 1)/3` of the expert-balanced mean grade: an expert's passes are averaged first, then the experts. What each pass
+//! gave is kept beside it, as `(grade − 1)/3` too ([`Take::grades`]).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use rayon::prelude::*;
 use super::f0_notes::F0Notes;
 use super::load_options::LoadOptions;
 use super::rating_scale::RatingScale;
-use super::recordings::{OVERALL, Recordings, Reference, Take, plain};
+use super::recordings::{Graders, OVERALL, Recordings, Reference, Take, plain};
 use super::table::{self, Table};
 use crate::audio::Contour;
 use crate::names::quoted;
@@ -63,8 +64,8 @@ type Grades = Vec<Option<(f64, u64)>>;
 /// `annotations.csv`, with the rows of a stem merged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Annotations {
-    /// The index of the expert of each grading pass.
-    expert_of_pass: Vec<usize>,
+    /// The expert of each grading pass.
+    experts: Vec<String>,
     grades: BTreeMap<String, Grades>,
     merged: usize,
 }
@@ -82,19 +83,13 @@ impl Annotations {
         let file = file.ok_or_else(|| in_header("no column `file`"))?;
 
         // (column, expert) per grading pass
-        let mut experts: Vec<&str> = Vec::new();
-        let mut passes = Vec::new();
-        for (column, name) in header.iter().enumerate() {
-            let expert = name.trim_start_matches(|c: char| c.is_ascii_digit());
-            if expert.is_empty() || expert.len() == name.len() {
-                continue;
-            }
-            let index = experts.iter().position(|known| *known == expert).unwrap_or_else(|| {
-                experts.push(expert);
-                experts.len() - 1
-            });
-            passes.push((column, index));
-        }
+        let passes: Vec<(usize, &str)> = header
+            .iter()
+            .enumerate()
+            .map(|(column, name)| (column, &**name, name.trim_start_matches(|c: char| c.is_ascii_digit())))
+            .filter(|(_, name, expert)| !expert.is_empty() && expert.len() < name.len())
+            .map(|(column, _, expert)| (column, expert))
+            .collect();
         if passes.is_empty() {
             return Err(in_header(
                 "no grade columns; expected a number and an expert's name, such as `1Asli`",
@@ -129,21 +124,22 @@ impl Annotations {
                 }
             }
         }
-        let expert_of_pass = passes.into_iter().map(|(_, expert)| expert).collect();
-        Ok(Self { expert_of_pass, grades, merged })
+        let experts = passes.into_iter().map(|(_, expert)| expert.to_owned()).collect();
+        Ok(Self { experts, grades, merged })
     }
+}
 
-    /// The rating in 0..=1: passes averaged by expert, then the experts. `None` if no cell is filled.
-    fn rating(&self, grades: &Grades) -> Option<f32> {
-        let experts = self.expert_of_pass.iter().max().map_or(0, |last| last + 1);
-        let mean =
-            |values: Vec<f64>| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
-        let by_expert = (0..experts).filter_map(|expert| {
-            let passes = grades.iter().zip(&self.expert_of_pass).filter(|&(_, of)| *of == expert);
-            mean(passes.filter_map(|(cell, _)| cell.map(|(grade, _)| grade)).collect())
-        });
-        mean(by_expert.collect()).map(|grade| ((grade - 1.0) / 3.0) as f32)
-    }
+/// The rating in 0..=1: the passes of each expert averaged, then the experts. `None` if no cell is filled.
+fn rating(grades: &Grades, passes: &[Vec<usize>]) -> Option<f32> {
+    let mean =
+        |values: Vec<f64>| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
+    let of_expert = |own: &Vec<usize>| mean(own.iter().filter_map(|&pass| Some(grades[pass]?.0)).collect());
+    mean(passes.iter().filter_map(of_expert).collect()).map(unit)
+}
+
+/// A grade in 0..=1.
+fn unit(grade: f64) -> f32 {
+    ((grade - 1.0) / 3.0) as f32
 }
 
 /// The grade in a cell, if it holds one; the cell where it is neither.
@@ -186,12 +182,15 @@ fn f0_files(f0data: &Path) -> Result<(Vec<(String, PathBuf)>, usize)> {
 /// counted in [`Recordings::notes`]; anything malformed is an error that names the file and line.
 pub fn load(directory: impl AsRef<Path>, options: &LoadOptions) -> Result<Recordings> {
     let directory = directory.as_ref();
-    options.expect_scale("MASTmelody's grades", RatingScale::new(1.0, 4.0)?)?;
+    let scale = RatingScale::new(1.0, 4.0)?;
+    options.expect_scale("MASTmelody's grades", scale)?;
     let path = directory.join("annotations").join("annotations.csv");
     if !path.exists() {
         return Err(Error::data(path, None, "no such file; MASTmelody keeps its grades there"));
     }
     let annotations = Annotations::parse(&path, &fs::read(&path, table::MAX_BYTES)?)?;
+    let graders = Graders { scale, experts: annotations.experts.clone() };
+    let passes = graders.passes();
     let f0data = directory.join("f0data");
 
     let (files, other_names) = f0_files(&f0data)?;
@@ -210,10 +209,10 @@ pub fn load(directory: impl AsRef<Path>, options: &LoadOptions) -> Result<Record
         let Some(name) = Name::parse(file) else { continue };
         match annotations.grades.get(name.stem) {
             None => without_annotation[usize::from(name.reference)] += 1,
-            Some(grades) => match annotations.rating(grades) {
+            Some(grades) => match rating(grades, &passes) {
                 // A reference is played by a teacher to be sung back; its own grade says nothing more.
-                rating if name.reference => wanted.push((name, path, rating.unwrap_or(1.0))),
-                Some(rating) => wanted.push((name, path, rating)),
+                rating if name.reference => wanted.push((name, path, grades, rating.unwrap_or(1.0))),
+                Some(rating) => wanted.push((name, path, grades, rating)),
                 None => without_grade += 1,
             },
         }
@@ -226,10 +225,10 @@ pub fn load(directory: impl AsRef<Path>, options: &LoadOptions) -> Result<Record
 
     let f0 = F0Notes::default();
     let contours: Vec<Contour> =
-        wanted.par_iter().map(|(_, path, _)| f0.read(path, &options.f0)).collect::<Result<_>>()?;
-    let mut recordings =
-        Recordings { criteria: vec![OVERALL.into()], notes: f0.lines(), ..Default::default() };
-    for ((name, _, rating), contour) in wanted.into_iter().zip(contours) {
+        wanted.par_iter().map(|(_, path, ..)| f0.read(path, &options.f0)).collect::<Result<_>>()?;
+    let (criteria, notes) = (vec![OVERALL.into()], f0.lines());
+    let mut recordings = Recordings { criteria, graders: Some(graders), notes, ..Default::default() };
+    for ((name, _, grades, rating), contour) in wanted.into_iter().zip(contours) {
         let (id, melody) = (name.stem.to_owned(), name.melody.to_owned());
         if name.reference {
             recordings.references.push(Reference { id, melody, contour });
@@ -240,6 +239,7 @@ pub fn load(directory: impl AsRef<Path>, options: &LoadOptions) -> Result<Record
                 melody: Some(melody),
                 contour,
                 ratings: vec![Some(rating)],
+                grades: grades.iter().map(|cell| cell.map(|(grade, _)| unit(grade))).collect(),
                 pass: name.pass,
                 split: None,
             });

@@ -32,5 +32,5 @@ pub use inputs::{Example, Inputs};
 pub use load::load;
 pub use load_options::LoadOptions;
 pub use rating_scale::RatingScale;
-pub use recordings::{OVERALL, Recordings, Reference, Take};
+pub use recordings::{Graders, OVERALL, Recordings, Reference, Take};
 pub use split::{Groups, Split, SplitBy, SplitIndices, holdout, k_folds};

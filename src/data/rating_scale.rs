@@ -48,6 +48,13 @@ impl RatingScale {
         self.high
     }
 
+    /// How many grades it has where it counts in whole numbers, 4 of `1..4`; `None` where it does not, or has more than 101.
+    /// [`RatingScale::UNIT`] is a scale of shares, not of two grades.
+    pub fn levels(self) -> Option<u8> {
+        let whole = self.low.fract() == 0.0 && self.high.fract() == 0.0 && self.high - self.low <= 100.0;
+        (whole && self != Self::UNIT).then(|| (self.high - self.low) as u8 + 1)
+    }
+
     /// The rating in 0..=1; `None` for one that is not on the scale.
     pub fn unit(self, rating: f64) -> Option<f32> {
         let on_scale = (self.low..=self.high).contains(&rating);

@@ -2,6 +2,7 @@
 
 use unicode_normalization::UnicodeNormalization;
 
+use super::rating_scale::RatingScale;
 use super::split::Split;
 use crate::audio::Contour;
 
@@ -21,6 +22,9 @@ pub struct Take {
     pub contour: Contour,
     /// One rating in 0..=1 per criterion of the [`Recordings`], in their order; `None` where the take was not rated by it.
     pub ratings: Vec<Option<f32>>,
+    /// What each grading pass of [`Recordings::graders`] gave it for [`OVERALL`], in 0..=1; `None` where it gave nothing. Empty
+    /// where the data does not say who graded.
+    pub grades: Vec<Option<f32>>,
     /// Whether the judges passed it, where the data says.
     pub pass: Option<bool>,
     /// The part of the split the data itself puts it in, if it does.
@@ -38,6 +42,29 @@ pub struct Reference {
     pub contour: Contour,
 }
 
+/// Who graded, pass by pass. A *grading pass* is one expert going through the takes; an expert may do so more than once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Graders {
+    /// The scale of the grades, which lie in memory in 0..=1.
+    pub scale: RatingScale,
+    /// The expert behind each pass, by name: one who graded twice is there twice.
+    pub experts: Vec<String>,
+}
+
+impl Graders {
+    /// The passes of each expert, in the order of their first.
+    pub fn passes(&self) -> Vec<Vec<usize>> {
+        let mut of_expert: Vec<(&str, Vec<usize>)> = Vec::new();
+        for (pass, expert) in self.experts.iter().enumerate() {
+            match of_expert.iter_mut().find(|(known, _)| known == expert) {
+                Some((_, passes)) => passes.push(pass),
+                None => of_expert.push((expert, vec![pass])),
+            }
+        }
+        of_expert.into_iter().map(|(_, passes)| passes).collect()
+    }
+}
+
 /// A data set in memory.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Recordings {
@@ -47,6 +74,8 @@ pub struct Recordings {
     pub takes: Vec<Take>,
     /// The reference takes, by id.
     pub references: Vec<Reference>,
+    /// Who gave the takes their [`grades`](Take::grades), where the data says so.
+    pub graders: Option<Graders>,
     /// What was dropped or left alone on loading and why, with counts; for the log.
     pub notes: Vec<String>,
 }

@@ -278,13 +278,15 @@ pub fn generate(options: &SynthOptions) -> Result<Recordings> {
                 melody: Some(name_of(melody)),
                 contour,
                 ratings: ratings.map(|rating| Some(rating as f32)).to_vec(),
+                grades: Vec::new(),
                 pass: Some(ratings[0] >= PASS),
                 split: None,
             })
         })
         .collect::<Result<Vec<_>>>()?;
     takes.sort_by(|a, b| a.id.cmp(&b.id));
-    Ok(Recordings { criteria: CRITERIA.map(String::from).to_vec(), takes, references, notes: Vec::new() })
+    let criteria = CRITERIA.map(String::from).to_vec();
+    Ok(Recordings { criteria, takes, references, ..Recordings::default() })
 }
 
 /// Generates the set and writes it to `directory` as [`super::manifest`] reads it: `manifest.csv`, and an f0
