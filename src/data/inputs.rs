@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::comparison::{Comparison, Row, Shown};
 use super::contents::Contents;
 use super::input_options::{InputKind, InputOptions};
-use super::recordings::{Recordings, Reference, Take};
+use super::recordings::{Graders, OVERALL, Recordings, Reference, Take};
 use super::split::{self, Groups, Split, SplitBy, SplitIndices};
 use crate::audio::Contour;
 use crate::names::quoted;
@@ -25,6 +25,8 @@ pub struct Example {
     pub melody: Option<String>,
     /// The rating by the chosen criterion, in 0..=1.
     pub rating: f32,
+    /// The take's, see [`Take::grades`]; empty where [`Inputs::graders`] is none.
+    pub grades: Vec<Option<f32>>,
     /// Whether the judges passed it, where the data says.
     pub pass: Option<bool>,
     /// The part of the split the data itself puts it in, if it does.
@@ -47,6 +49,8 @@ pub struct Inputs {
     pub kind: InputKind,
     /// What the rating is for.
     pub criterion: String,
+    /// Who graded, where the data says so and the rating is [`OVERALL`].
+    pub graders: Option<Graders>,
     /// In the order of the takes.
     pub examples: Vec<Example>,
     /// What was dropped and why, with counts; for the log.
@@ -71,6 +75,7 @@ impl Inputs {
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Self> {
         let Chosen { kind, criterion, takes, references, notes } = Chosen::of(recordings, options)?;
+        let graders = recordings.graders.clone().filter(|_| criterion == OVERALL);
         let melodies: BTreeSet<&str> = takes.iter().map(|chosen| chosen.melody).collect();
         let compare = |melody| {
             let of_melody = references.get(melody).map_or(&[][..], Vec::as_slice);
@@ -94,6 +99,7 @@ impl Inputs {
                     performer: take.performer.clone(),
                     melody: take.melody.clone(),
                     rating,
+                    grades: if graders.is_some() { take.grades.clone() } else { Vec::new() },
                     pass: take.pass,
                     split: take.split,
                     contents: comparison.contents(&take.contour),
@@ -102,7 +108,7 @@ impl Inputs {
                 })
             })
             .collect::<Result<_>>()?;
-        Ok(Self { channels: kind.channels(), kind, criterion, examples, notes })
+        Ok(Self { channels: kind.channels(), kind, criterion, graders, examples, notes })
     }
 
     /// The group of each example that the parts of a split never share.

@@ -47,7 +47,10 @@ impl DataId {
             contours: digest(inputs, |d, e| d.add(&e.contents.contour.to_le_bytes())),
             references: digest(inputs, |d, e| d.add(&e.contents.references.to_le_bytes())),
             performers: digest(inputs, |d, e| d.add(e.performer.as_bytes())),
-            ratings: digest(inputs, |d, e| d.add(&e.rating.to_bits().to_le_bytes())),
+            ratings: digest(inputs, |d, e| {
+                d.add(&e.rating.to_bits().to_le_bytes());
+                e.grades.iter().for_each(|grade| d.add(&grade.map_or(u32::MAX, f32::to_bits).to_le_bytes()));
+            }),
             pass: digest(inputs, |d, e| d.add(&[e.pass.map_or(2, u8::from)])),
             split: digest(inputs, |d, e| d.add(e.split.map_or("", |part| part.name()).as_bytes())),
             rows: digest(inputs, |d, e| {

@@ -14,6 +14,7 @@ pub fn inputs() -> (Inputs, SplitIndices) {
             performer: format!("p{i}"),
             melody: None,
             rating: i as f32 / 5.0,
+            grades: Vec::new(),
             pass: Some(i > 2),
             split: None,
             contents: Contents { contour: i as u64, references: 0 },
@@ -25,6 +26,7 @@ pub fn inputs() -> (Inputs, SplitIndices) {
         channels: 1,
         kind: InputKind::Contour,
         criterion: "overall".into(),
+        graders: None,
         examples: (0..6).map(example).collect(),
         notes: Vec::new(),
     };

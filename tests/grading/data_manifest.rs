@@ -4,7 +4,7 @@ use std::path::Path;
 
 use etude::Error;
 use etude::data::synth::{self, SynthOptions};
-use etude::data::{LoadOptions, Recordings, Split, load};
+use etude::data::{InputOptions, Inputs, LoadOptions, Recordings, Split, load};
 use tempfile::TempDir;
 
 /// A manifest of these lines beside f0 files `a.txt`, `b.csv` and `ref/1.txt`, `ref/2.txt`.
@@ -69,6 +69,48 @@ fn all_columns_in_any_order() {
     let references: Vec<_> = recordings.references.iter().map(|reference| &*reference.id).collect();
     assert_eq!(references, ["ref/1.txt", "ref/2.txt"]);
     assert!(recordings.references.iter().all(|reference| Some(&reference.melody) == a.melody.as_ref()));
+}
+
+#[test]
+fn grades_of_several_make_a_rating_where_there_is_none() {
+    let header = "path,performer,grade_Ann (1..4),grade-B (1..4),Grade C (1..4)";
+    let recordings = read(&[header, "a.txt,x,1,4,NA", "b.csv,y,,-1,"]);
+    let graders = recordings.graders.as_ref().unwrap();
+    assert_eq!((graders.experts.join(" "), graders.scale.to_string()), ("ann b c".into(), "1..4".into()));
+    assert_eq!(recordings.criteria, ["overall"]);
+    let [a, b] = &recordings.takes[..] else { panic!("two takes") };
+    assert_eq!((&a.grades[..], &a.ratings[..]), (&[Some(0.0), Some(1.0), None][..], &[Some(0.5)][..]));
+    assert_eq!((&b.grades[..], &b.ratings[..]), (&[None; 3][..], &[None][..]));
+
+    // A rating of its own stays, and so does one by another criterion; then the mean is the last.
+    let rated = read(&["path,performer,rating,grade_a", "a.txt,x,0.25,1"]);
+    assert_eq!(
+        (&rated.takes[0].ratings[..], &rated.takes[0].grades[..]),
+        (&[Some(0.25)][..], &[Some(1.0)][..])
+    );
+    let rhythm = read(&["path,performer,grade_a,rating_rhythm", "a.txt,x,1,0.25"]);
+    assert_eq!(
+        (rhythm.criteria.join(" "), &rhythm.takes[0].ratings[..]),
+        ("rhythm overall".into(), &[Some(0.25), Some(1.0)][..])
+    );
+    let by = |criterion: &str| {
+        let options = InputOptions { criterion: Some(criterion.into()), ..InputOptions::default() };
+        let inputs = Inputs::build(&rhythm, &options, &|_, _| {}).unwrap();
+        (inputs.graders.is_some(), inputs.examples[0].grades.len())
+    };
+    assert_eq!([by("overall"), by("rhythm")], [(true, 1), (false, 0)], "nobody graded the rhythm");
+    assert_eq!(read(&["path,performer,rating", "a.txt,x,1"]).graders, None);
+
+    for (lines, words) in [
+        (["path,performer,grade_a,grade_b", "a.txt,x,1,4"], "rating for b is \"4\""),
+        (["path,performer,grade_a,grade a", "a.txt,x,1,1"], "are the same grader"),
+        (
+            ["path,performer,grade_a (1..4),grade_b (1..5)", "a.txt,x,1,4"],
+            "grade by b is on 1..5, but others are on 1..4",
+        ),
+    ] {
+        assert!(fault(&lines).1.contains(words), "{words}: {}", fault(&lines).1);
+    }
 }
 
 #[test]

@@ -86,6 +86,18 @@ fn an_experts_passes_are_averaged_before_the_experts() {
 }
 
 #[test]
+fn what_each_expert_gave_is_kept() {
+    let recordings = load(layout(PLAIN, PLAIN_F0).path(), &LoadOptions::default()).unwrap();
+    let graders = recordings.graders.as_ref().unwrap();
+    assert_eq!(graders.experts, ["Asli", "Ozan", "Asli", "Cihan", "Cihan"]);
+    assert_eq!((graders.passes(), graders.scale.levels()), (vec![vec![0, 2], vec![1], vec![3, 4]], Some(4)));
+    let grades = [Some(0.0), Some(1.0 / 3.0), None, Some(1.0), Some(1.0 / 3.0)];
+    assert_eq!(recordings.takes[0].grades, grades);
+    let inputs = Inputs::build(&recordings, &InputOptions::default(), &|_, _| {}).unwrap();
+    assert_eq!((&inputs.graders, &inputs.examples[0].grades[..]), (&recordings.graders, &grades[..]));
+}
+
+#[test]
 fn a_cell_may_say_that_there_is_no_grade() {
     for none in ["-1", "-1.0", "NaN", "NA", "-"] {
         let row = PLAIN[0].replace(",,4.0", &format!(",{none},4.0"));
