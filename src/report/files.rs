@@ -22,7 +22,7 @@ const METRICS: &str = "metrics.json";
 const HISTORY: &str = "history.csv";
 
 /// The files of an earlier run, which a new one may replace; with folds, `fold-<N>.safetensors` too.
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     CHECKPOINT,
     "model.safetensors",
     METRICS,
@@ -31,6 +31,7 @@ const OURS: [&str; 8] = [
     "history.svg",
     "scatter.svg",
     "embedding.svg",
+    "agreement.svg",
 ];
 
 /// How the file begins that tells whether a directory can be written.

@@ -1,5 +1,6 @@
 //! The metrics of one set of recordings, and their mean over folds.
 
+use super::ordinal;
 use super::scores::{accuracy, accuracy_11, auc, davies_bouldin, mae, pearson, r2, silhouette, spearman};
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,8 @@ pub struct Metric {
     pub name: &'static str,
     /// Its name as people write it.
     pub label: &'static str,
+    /// Whether it is one of grades on a scale of whole steps, which few data sets have.
+    pub on_scale: bool,
     /// Its value.
     pub value: fn(&Metrics) -> Option<f64>,
     place: fn(&mut Metrics) -> &mut Option<f64>,
@@ -16,7 +19,7 @@ pub struct Metric {
 
 /// Defines [`Metrics`] and the table of what it holds: a line of the table is all that a metric takes.
 macro_rules! metrics {
-    ($($(#[$doc:meta])* $name:ident $label:literal,)+) => {
+    ($($(#[$doc:meta])* $name:ident $label:literal $($on_scale:ident)?,)+) => {
         /// What `metrics.json` holds for one set of recordings. `None` is written as `null`.
         #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
         #[serde(default)]
@@ -31,6 +34,7 @@ macro_rules! metrics {
             pub const TABLE: [Metric; [$($label),+].len()] = [$(Metric {
                 name: stringify!($name),
                 label: $label,
+                on_scale: !concat!($(stringify!($on_scale))?).is_empty(),
                 value: |metrics| metrics.$name,
                 place: |metrics| &mut metrics.$name,
             }),+];
@@ -53,6 +57,18 @@ metrics! {
     accuracy_11 "accuracy of 11",
     /// See [`auc`]; only where the data has pass/fail.
     auc "AUC",
+    /// See [`ordinal::mae`]; this and the five below only where several graded on a scale of whole steps, see [`super::graded::Graded::measure`].
+    grade_mae "grade MAE" on_scale,
+    /// See [`ordinal::exact`].
+    grade_accuracy "grade exact" on_scale,
+    /// See [`ordinal::within_one`].
+    within_one "grade within 1" on_scale,
+    /// See [`ordinal::weighted_f1`].
+    weighted_f1 "weighted F1" on_scale,
+    /// See [`ordinal::balanced_accuracy`].
+    balanced_accuracy "balanced accuracy" on_scale,
+    /// See [`ordinal::krippendorff`].
+    krippendorff "Krippendorff α" on_scale,
     /// See [`silhouette`].
     silhouette "silhouette",
     /// See [`davies_bouldin`].
@@ -93,6 +109,25 @@ impl Metrics {
     pub fn with_embedding(mut self, embedding: &[f32], bins: &[usize]) -> Self {
         self.silhouette = silhouette(embedding, bins);
         self.davies_bouldin = davies_bouldin(embedding, bins);
+        self
+    }
+
+    /// Adds what is measured of levels on a scale, against labels, but for Krippendorff's α.
+    pub fn with_levels(mut self, predicted: &[u8], labels: &[u8]) -> Self {
+        self.grade_mae = ordinal::mae(predicted, labels);
+        self.grade_accuracy = ordinal::exact(predicted, labels);
+        self.within_one = ordinal::within_one(predicted, labels);
+        self.weighted_f1 = ordinal::weighted_f1(predicted, labels);
+        self.balanced_accuracy = ordinal::balanced_accuracy(predicted, labels);
+        self
+    }
+
+    /// These, and where one is undefined that of `other`.
+    pub fn or(mut self, other: &Self) -> Self {
+        for Metric { value, place, .. } in Self::TABLE {
+            let own = place(&mut self);
+            *own = own.or(value(other));
+        }
         self
     }
 

@@ -1,7 +1,11 @@
 //! Metrics, plots and the files a run leaves behind.
 
+pub mod calibration;
 pub mod files;
+pub mod graded;
+pub mod isotonic;
 pub mod metrics;
+pub mod ordinal;
 #[cfg(feature = "cli")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cli")))]
 pub mod plots;

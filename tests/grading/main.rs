@@ -12,6 +12,8 @@ mod data_mastmelody;
 mod f0_files;
 /// The directory of a run.
 mod report_files;
+/// Grades on a scale, of several graders, against scikit-learn and krippendorff.
+mod report_grades;
 /// Metrics against scikit-learn and scipy.
 mod report_metrics;
 /// The plots.

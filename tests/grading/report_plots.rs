@@ -1,7 +1,8 @@
 //! The plots: what they show, and that no input breaks them.
 
 use etude::report::files::EpochRow;
-use etude::report::plots::{embedding_svg, history_svg, scatter_svg};
+use etude::report::metrics::Metrics;
+use etude::report::plots::{agreement_svg, embedding_svg, history_svg, scatter_svg};
 use proptest::prelude::*;
 
 /// A row as the trainer writes it.
@@ -105,6 +106,29 @@ fn wide_losses_get_a_logarithmic_axis_and_lines_break_where_they_must() {
     let svg = history_svg(&phases).unwrap();
     assert_eq!(lines(&svg), lines(&base) + 1);
     assert!(svg.contains("head &lt;1&gt;"));
+}
+
+#[test]
+fn graders_and_network_are_shown_where_both_are_measured() {
+    let of = |r2, grade_mae| Metrics { r2, grade_mae, auc: Some(0.9), ..Metrics::default() };
+    let svg = agreement_svg(&of(Some(0.5), Some(1.0)), &Metrics { auc: None, ..of(Some(0.75), Some(0.25)) })
+        .unwrap();
+    assert!(is_whole(&svg));
+    for word in ["network", "graders", "R²", "grade MAE ↓"] {
+        assert!(svg.contains(word), "{word}");
+    }
+    assert!(!svg.contains("AUC"), "the network has none");
+    let p = points(&svg);
+    // The network's discs, behind that of the key: R² 0.75 right of MAE 0.25, and above it.
+    let [_, r2, mae] = p[..] else { panic!("{p:?}") };
+    assert!(r2[0] - mae[0] > 150 && mae[1] - r2[1] > 20, "{p:?}");
+    for (graders, network) in [
+        (Metrics::default(), Metrics::default()),
+        (of(Some(f64::NAN), None), of(Some(0.5), None)),
+        (of(Some(-1e30), None), of(Some(f64::MAX), None)),
+    ] {
+        assert!(is_whole(&agreement_svg(&graders, &network).unwrap()));
+    }
 }
 
 fn any_value() -> impl Strategy<Value = f32> {

@@ -3,6 +3,7 @@
 //! Values that are not finite are left out, never drawn somewhere made up. Colours are
 //! Okabe and Ito's and viridis, which colour-blind readers can tell apart.
 
+mod agreement;
 mod axis;
 mod canvas;
 mod embedding;
@@ -11,6 +12,7 @@ mod points;
 mod principal;
 mod scatter;
 
+pub use agreement::agreement_svg;
 pub use embedding::embedding_svg;
 pub use history::history_svg;
 pub use scatter::scatter_svg;
