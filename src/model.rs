@@ -7,6 +7,7 @@ use crate::device::Device;
 use crate::names::quoted;
 use crate::net::{NetConfig, PcConvNet};
 use crate::optim::Tensor;
+use crate::report::calibration::Calibration;
 use crate::tensor_file::TensorFile;
 use crate::train::{Protocol, Windows};
 use crate::{Error, Result};
@@ -39,6 +40,9 @@ pub struct ModelInfo {
     pub epochs: usize,
     /// Predicted rating from which on a take passes.
     pub threshold: Option<f32>,
+    /// What a prediction is worth on the graders' scale, where that was learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
     /// Label bins of the embedding's metrics.
     pub bins: usize,
     /// Seed of the run, and of the synthetic set where it was trained on that.
@@ -72,6 +76,7 @@ impl ModelInfo {
         if let Some(threshold) = self.threshold {
             within((0.0..=1.0).contains(&threshold), "threshold", &threshold)?;
         }
+        self.calibration.as_ref().map_or(Ok(()), Calibration::check)?;
         within((2..=1 << 24).contains(&self.bins), "bins:", &self.bins)?;
         if let Some((fold, folds)) = self.fold {
             within((1..=folds).contains(&fold), "fold", &format!("{fold} of {folds}"))?;

@@ -38,6 +38,12 @@ pub struct RunReport {
     /// One per fold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub folds: Vec<Metrics>,
+    /// How good the graders are by each other, on the same takes; with folds, the mean. See [`super::graded::Graded::agreement`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graders: Option<Metrics>,
+    /// How good the network is by the same labels: in the place of each grader, see [`super::graded::Graded::in_their_place`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_grader: Option<Metrics>,
 }
 
 /// JSON has no NaN: serde_json writes `null`, which this reads back.
@@ -46,16 +52,27 @@ fn null_as_nan<'de, D: serde::Deserializer<'de>>(d: D) -> Result<f64, D::Error> 
 }
 
 impl RunReport {
-    /// A table for people: one row per metric, `mean ± sd` with folds, `–` where undefined.
+    /// A table for people: one row per metric, `mean ± sd` with folds, `–` where undefined; in two more columns how good the graders
+    /// are by each other, and the network in their place. Metrics of grades on a scale are left out where there are none.
     pub fn table(&self) -> String {
         let cell = |v: Option<f64>| v.map_or_else(|| "–".to_owned(), |v| format!("{v:.4}"));
-        let mut out = format!("{:<16}{:>9}\n", "recordings", self.test.n);
-        for Metric { label, value, .. } in Metrics::TABLE {
-            out += &format!("{label:<16}{:>9}", cell(value(&self.test)));
-            if let Some(sd) = &self.test_sd {
-                out += &format!(" ± {}", cell(value(sd)));
+        let sd_width = if self.test_sd.is_some() { 9 } else { 0 };
+        let line = |label: &str, test: &str, sd: &str, [graders, likewise]: [&str; 2]| {
+            let line = format!("{label:<17}{test:>9}{sd:<sd_width$}{graders:>10}{likewise:>12}");
+            format!("{}\n", line.trim_end())
+        };
+        let beside = [&self.graders, &self.as_grader];
+        let headings = if self.graders.is_some() { ["graders", "as grader"] } else { [""; 2] };
+        let mut out = line("recordings", &self.test.n.to_string(), "", headings);
+        for Metric { label, value, on_scale, .. } in Metrics::TABLE {
+            let test = value(&self.test);
+            if on_scale && test.is_none() {
+                continue;
             }
-            out.push('\n');
+            let sd = self.test_sd.as_ref().map_or(String::new(), |sd| format!(" ± {}", cell(value(sd))));
+            let [graders, likewise] = beside
+                .map(|metrics| metrics.as_ref().and_then(value).map_or(String::new(), |v| cell(Some(v))));
+            out += &line(label, &cell(test), &sd, [&graders, &likewise]);
         }
         out
     }

@@ -39,6 +39,7 @@ fn files() -> (Vec<u8>, Vec<u8>) {
         protocol: Protocol::Mse,
         epochs: 1,
         threshold: Some(0.5),
+        calibration: None,
         bins: 5,
         seed: 1,
         fold: Some((1, 2)),
@@ -143,6 +144,11 @@ fn a_record_that_cannot_be_is_refused() {
     with("\"hop\":0.01", "\"hop\":1e9", &["hop"]);
     with("\"epochs\":1", "\"epochs\":0", &["epochs"]);
     with("\"threshold\":0.5", "\"threshold\":1e30", &["threshold"]);
+    let calibrated = |scale: &str, map: &str| {
+        format!("\"threshold\":0.5,\"calibration\":{{\"scale\":\"{scale}\",\"map\":{map}}}")
+    };
+    with("\"threshold\":0.5", &calibrated("1..4", r#"{"x":[0.5],"y":[2.0]}"#), &["knots of a calibration"]);
+    with("\"threshold\":0.5", &calibrated("0..1", r#"{"x":[0.5],"y":[1.0]}"#), &["without whole steps"]);
     with("\"bins\":5", "\"bins\":1", &["bins"]);
     with("\"fold\":[1,2]", "\"fold\":[3,2]", &["fold 3 of 2"]);
     with("\"seed\":1", "\"seed\":1,\"sead\":2", &["metadata", "sead"]);

@@ -11,6 +11,8 @@ mod damage;
 mod driver;
 /// Which takes a model is tested on.
 mod eval;
+/// Data that several graded.
+mod graders;
 /// Inputs that are no files, or no files of ours.
 mod inputs;
 /// What the machine brings.

@@ -54,6 +54,7 @@ fn outcome(
         protocol: options.protocol,
         epochs: fitted.epochs,
         threshold: None,
+        calibration: None,
         bins: 5,
         seed: 1,
         fold: None,

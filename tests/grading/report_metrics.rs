@@ -1,5 +1,5 @@
 //! Metrics against scikit-learn and scipy (values made by `tests/golden/sklearn/make.py`).
-use etude::report::metrics::Metrics;
+use etude::report::metrics::{Metric, Metrics};
 use etude::report::run::RunReport;
 use etude::report::scores::{accuracy, best_threshold};
 use serde_json::Value;
@@ -15,7 +15,8 @@ fn agrees_with_scikit_learn() {
         let b: Vec<usize> = c["b"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as usize).collect();
         let (y, p, z) = (f("y"), f("p"), f("z"));
         let m = Metrics::new(&p, &y).with_pass(&p, &q, best_threshold(&p, &q)).with_embedding(&z, &b);
-        for metric in Metrics::TABLE.iter().filter(|metric| !metric.name.starts_with("accuracy")) {
+        let among = |metric: &&Metric| !metric.on_scale && !metric.name.starts_with("accuracy");
+        for metric in Metrics::TABLE.iter().filter(among) {
             let (name, got) = (metric.name, (metric.value)(&m));
             let want = c[name].as_f64().unwrap();
             assert!((got.unwrap() - want).abs() < 1e-9, "{name}: {got:?}, want {want}");
@@ -78,11 +79,44 @@ fn the_table_lines_up() {
     let test_sd = Some(Metrics { r2: Some(0.25), ..Metrics::default() });
     let plain = RunReport { test: test.clone(), ..RunReport::default() }.table();
     let folds = RunReport { test, test_sd, ..RunReport::default() }.table();
-    assert!(plain.starts_with("recordings             12\nR²                -0.5000\n"), "{plain}");
-    assert!(folds.contains("\nR²                -0.5000 ± 0.2500\n"), "{folds}");
-    assert!(folds.contains("\nAUC                0.7500 ± –\n"), "{folds}");
+    assert!(plain.starts_with("recordings              12\nR²                 -0.5000\n"), "{plain}");
+    assert!(folds.contains("\nR²                 -0.5000 ± 0.2500\n"), "{folds}");
+    assert!(folds.contains("\nAUC                 0.7500 ± –\n"), "{folds}");
+    // Without those of grades on a scale, which nobody gave.
     assert_eq!(plain.lines().count(), 10);
-    assert!(plain.lines().all(|l| l.chars().count() == 25), "{plain}");
+    assert!(plain.lines().all(|l| l.chars().count() == 26), "{plain}");
+}
+
+#[test]
+fn the_graders_stand_beside_the_network() {
+    let test = Metrics { n: 12, r2: Some(-0.5), weighted_f1: Some(0.5), ..Metrics::default() };
+    let graders = Some(Metrics { r2: Some(0.75), weighted_f1: Some(0.625), ..Metrics::default() });
+    let as_grader = Some(Metrics { r2: Some(0.25), ..Metrics::default() });
+    let test_sd = Some(Metrics { r2: Some(0.25), ..Metrics::default() });
+    let plain = RunReport { test, graders, as_grader, ..RunReport::default() };
+    let folds = RunReport { test_sd, ..plain.clone() };
+    let expected = [
+        (
+            &plain,
+            "recordings              12   graders   as grader\nR²                 -0.5000    0.7500      0.2500\n",
+        ),
+        (&plain, "\nweighted F1         0.5000    0.6250\nsilhouette               –\n"),
+        (
+            &folds,
+            "recordings              12            graders   as grader\nR²                 -0.5000 ± 0.2500    0.7500      0.2500\n",
+        ),
+    ];
+    for (report, lines) in expected {
+        let table = report.table();
+        assert!(table.contains(lines), "{lines}{table}");
+        assert!(table.lines().all(|line| line.chars().count() <= 80 && line.trim_end() == line), "{table}");
+    }
+    // What earlier versions wrote has neither.
+    let mut json = serde_json::to_value(&plain).unwrap();
+    json.as_object_mut().unwrap().retain(|key, _| !["graders", "as_grader"].contains(&key.as_str()));
+    json["test"].as_object_mut().unwrap().retain(|key, _| ["n", "r2"].contains(&key.as_str()));
+    let old: RunReport = serde_json::from_value(json).unwrap();
+    assert_eq!((old.test.r2, old.test.weighted_f1, old.graders), (Some(-0.5), None, None));
 }
 
 #[test]

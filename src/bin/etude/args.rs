@@ -50,8 +50,9 @@ pub enum Command {
     Eval(EvalArgs),
     /// Grade takes that nobody has graded.
     ///
-    /// Prints a line for each take: its name, its grade on the data's scale from 0 to 1, and pass or fail where the judges of the
-    /// training data said which takes pass. A take that cannot be read is listed on standard error, the others are graded, and
+    /// Prints a line for each take: its name, its grade on the data's scale from 0 to 1, pass or fail where the judges of the
+    /// training data said which takes pass, and its mark on the scale of the graders where the model was trained with --calibrate.
+    /// A take that cannot be read is listed on standard error, the others are graded, and
     /// the exit code is 1.
     ///
     /// A model that was trained with references compares each take with references of its melody: those of --reference, for all
@@ -202,6 +203,11 @@ pub struct RunArgs {
     /// Let the encoder learn in the second phase of two-phase too.
     #[arg(long)]
     pub no_freeze: bool,
+    /// Learn what a prediction is worth on the scale of the graders, from the takes that the network is trained and validated on:
+    /// the grade that most of them gave. Measures on their scale, and `etude score`, then use it; ratings stay as they are.
+    #[arg(long)]
+    #[serde(default)]
+    pub calibrate: bool,
     /// Seconds between two checkpoints in --out; 0 writes one after each epoch.
     #[arg(long, default_value_t = 2, value_name = "SECONDS")]
     pub checkpoint_every: u64,
@@ -264,10 +270,10 @@ pub struct ScoreArgs {
     pub takes: Vec<PathBuf>,
     #[command(flatten)]
     pub f0: F0Args,
-    /// Print an object of JSON a line: id, grade, pass and error, null where there is none.
+    /// Print an object of JSON a line: id, grade, pass and error, null where there is none; mark too, of a calibrated model.
     #[arg(long, conflicts_with = "csv")]
     pub json: bool,
-    /// Print CSV with the columns id, grade, pass and error.
+    /// Print CSV with the columns id, grade, pass and error; mark too, of a calibrated model.
     #[arg(long)]
     pub csv: bool,
     /// Where to compute; see `etude train --help`.

@@ -22,8 +22,20 @@ pub fn begin(args: &TrainArgs) -> std::result::Result<(Run, Option<State>, Optio
             must_be_new(out)?;
         }
         let (args, files, folds, predictions) = (args.run.clone(), args.files.clone(), vec![], vec![]);
-        let (seconds, epochs, history) = (0.0, 0, 0);
-        let run = Run { args, files, device, threads, seconds, folds, epochs, history, predictions };
+        let (seconds, epochs, history, graders, as_grader) = (0.0, 0, 0, vec![], vec![]);
+        let run = Run {
+            args,
+            files,
+            device,
+            threads,
+            seconds,
+            folds,
+            graders,
+            as_grader,
+            epochs,
+            history,
+            predictions,
+        };
         return Ok((run, None, out));
     };
     let path = dir.join(CHECKPOINT);

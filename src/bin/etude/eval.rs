@@ -2,7 +2,7 @@
 
 use crate::args::{EvalArgs, Part};
 use crate::failure::Failure;
-use crate::grades::Grades;
+use crate::grades::{Grades, note_labels};
 use crate::out::tell;
 use crate::{device, load, print};
 use etude::data::{InputOptions, Inputs, Recordings};
@@ -22,9 +22,10 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let recordings = load::recordings(args.data.as_deref(), &args.files, info.hop, info.seed)?;
     let inputs = load::inputs(&recordings, &input_options(&args.model, &info, &recordings)?)?;
     let examples = select(args, &info, &inputs)?;
+    note_labels(&inputs, &examples);
     let parameters = net.parameters();
     let mut fitted = Fit::of(device, net, &inputs, info.windows())?;
-    let predictions = fitted.predict(device, &examples)?;
+    let grades = Grades::new(&inputs, &examples, &fitted.predict(device, &examples)?);
     let report = RunReport {
         device: device.name(),
         protocol: info.protocol.name().to_string(),
@@ -37,9 +38,11 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
         criterion: info.criterion.clone(),
         inputs: inputs.channels as u64,
         version: env!("CARGO_PKG_VERSION").to_string(),
-        test: Grades::new(&inputs, &examples, &predictions).metrics(info.bins, info.threshold)?,
+        test: grades.metrics(info.bins, info.threshold, info.calibration.as_ref())?,
         test_sd: None,
         folds: vec![],
+        graders: grades.agreement(None),
+        as_grader: grades.as_grader(info.calibration.as_ref()),
     };
     Ok(print::report(&report, &format!("{} takes", examples.len()), args.common.json)?)
 }

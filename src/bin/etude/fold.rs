@@ -51,19 +51,23 @@ impl Fold<'_> {
             print::profile(&fitted.profile(device)?);
             fitted.traffic.iter().for_each(|&(traffic, steps)| print::traffic(traffic, steps));
         }
-        let threshold = self.threshold(session, &mut fitted)?;
+        let known = self.known(session, &mut fitted)?;
+        let threshold = known.threshold();
+        let calibration = session.args.calibrate.then(|| known.calibration(inputs)).transpose()?;
         let tested = fitted.predict(device, &self.split.test)?;
         let grades = Grades::new(inputs, &self.split.test, &tested);
-        let metrics = grades.metrics(session.label_bins(), threshold)?;
+        let metrics = grades.metrics(session.label_bins(), threshold, calibration.as_ref())?;
         if let (Some((i, k)), Some(r2)) = (self.number, metrics.r2) {
             tell!("fold {i} of {k}: {} takes, R² {r2:.3}", self.split.test.len());
         }
         run.folds.push(metrics);
+        run.graders.extend(grades.agreement(known.grader_thresholds().as_deref()));
+        run.as_grader.extend(grades.as_grader(calibration.as_ref()));
         if let Some(out) = session.out {
             self.add_predictions(session, &mut fitted, &tested, run)?;
             let name =
                 self.number.map_or("model.safetensors".to_string(), |(i, _)| format!("fold-{i}.safetensors"));
-            let info = self.model_info(session, fitted.epochs, threshold);
+            let info = ModelInfo { calibration, ..self.model_info(session, fitted.epochs, threshold) };
             model::save(&out.path().join(name), device, &fitted.net, &info)?;
         }
         Ok(Some(Trained {
@@ -102,14 +106,11 @@ impl Fold<'_> {
         Ok(fitted)
     }
 
-    /// The decision between pass and fail is learned like the rest: never on the test part.
-    fn threshold(&self, session: &Session<'_>, fitted: &mut Fit) -> Result<Option<f32>> {
-        let inputs = session.inputs;
+    /// The takes that it was trained and validated on: what is decided from predictions, between pass and fail too, is learned
+    /// from these like the rest, never on the test part.
+    fn known(&self, session: &Session<'_>, fitted: &mut Fit) -> Result<Grades> {
         let known: Vec<usize> = self.split.train.iter().chain(&self.split.val).copied().collect();
-        if known.iter().any(|&e| inputs.examples[e].pass.is_none()) {
-            return Ok(None);
-        }
-        Ok(Grades::new(inputs, &known, &fitted.predict(session.device, &known)?).threshold())
+        Ok(Grades::new(session.inputs, &known, &fitted.predict(session.device, &known)?))
     }
 
     fn epoch_row(&self, epoch: &Epoch) -> EpochRow {
@@ -170,6 +171,7 @@ impl Fold<'_> {
             protocol: options.protocol,
             epochs,
             threshold,
+            calibration: None,
             bins: session.label_bins(),
             seed: args.seed,
             fold: self.number,

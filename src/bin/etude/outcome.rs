@@ -8,7 +8,7 @@ use etude::Result;
 use etude::data::Split;
 use etude::report::files::{CHECKPOINT, OutDir};
 use etude::report::metrics::Metrics;
-use etude::report::plots::{embedding_svg, history_svg, scatter_svg};
+use etude::report::plots::{agreement_svg, embedding_svg, history_svg, scatter_svg};
 use etude::report::run::RunReport;
 
 /// The report of a run whose folds are all done; `last` is the last of them.
@@ -30,7 +30,14 @@ pub fn report(session: &Session<'_>, run: &Run, last: &Trained, seconds: f64) ->
         test: if many { mean } else { run.folds[0].clone() },
         test_sd: many.then_some(sd),
         folds: if many { run.folds.clone() } else { vec![] },
+        graders: mean_of(&run.graders),
+        as_grader: mean_of(&run.as_grader),
     }
+}
+
+/// The mean over folds, where there is anything.
+fn mean_of(folds: &[Metrics]) -> Option<Metrics> {
+    (!folds.is_empty()).then(|| Metrics::mean_sd(folds).0)
 }
 
 /// Writes everything but the models, and then removes the checkpoint. The plots are of the first fold's epochs, of all
@@ -49,6 +56,9 @@ pub fn write(
     first.retain(|row| !folds || row.phase.ends_with("(fold 1)"));
     out.write("history.svg", history_svg(&first)?.as_bytes())?;
     out.write("scatter.svg", scatter(run)?.as_bytes())?;
+    if let (Some(graders), Some(network)) = (&report.graders, &report.as_grader) {
+        out.write("agreement.svg", agreement_svg(graders, network)?.as_bytes())?;
+    }
     let Grades { ratings, embedding, .. } = &last.grades;
     let svg = embedding_svg(embedding, ratings.len(), session.options.net.embedding(), ratings)?;
     out.write("embedding.svg", svg.as_bytes())?;

@@ -30,6 +30,9 @@ struct Score {
     grade: Option<f32>,
     /// Where the model has a threshold.
     pass: Option<bool>,
+    /// On the graders' scale, where the model is calibrated to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mark: Option<f64>,
     error: Option<String>,
 }
 
@@ -65,7 +68,7 @@ pub fn score(args: &ScoreArgs) -> Result<(), Failure> {
         _ => Form::Text,
     };
     if let Form::Csv = form {
-        say!("id,grade,pass,error");
+        say!("id,grade,pass,error{}", if info.calibration.is_some() { ",mark" } else { "" });
     }
     let progress = load::bar(takes.len(), "grading");
     let mut bad = 0;
@@ -73,7 +76,8 @@ pub fn score(args: &ScoreArgs) -> Result<(), Failure> {
         let (scores, back) = scorer.grade(device.as_ref(), net, chunk)?;
         net = back;
         bad += scores.iter().filter(|score| score.error.is_some()).count();
-        progress.suspend(|| scores.iter().try_for_each(|score| show(score, form)))?;
+        progress
+            .suspend(|| scores.iter().try_for_each(|score| show(score, form, info.calibration.is_some())))?;
         progress.inc(chunk.len() as u64);
         if is_lost() {
             // Nobody reads what is left to say.
@@ -114,12 +118,13 @@ fn takes(args: &ScoreArgs) -> Result<Vec<Listed>> {
     Ok(takes)
 }
 
-/// Prints a line; what is wrong with a take goes to standard error too.
-fn show(score: &Score, form: Form) -> Result<()> {
+/// Prints a line, with a mark on the graders' scale if it is `marked`; what is wrong with a take goes to standard error too.
+fn show(score: &Score, form: Form, marked: bool) -> Result<()> {
     let fault = |e: &dyn std::fmt::Display| Error::config(format!("cannot print a grade: {e}"));
     if let Some(error) = &score.error {
         tell!("not graded: {}", shown(error, 1000));
     }
+    let mark = score.mark.map(|mark| mark.to_string());
     let verdict = score.pass.map(|pass| if pass { "pass" } else { "fail" });
     let line = match (form, score.grade) {
         (Form::Text, None) => return Ok(()),
@@ -130,14 +135,16 @@ fn show(score: &Score, form: Form) -> Result<()> {
                 false => c.to_string(),
             };
             let id: String = score.id.chars().map(escaped).collect();
-            format!("{id}\t{grade:.4}{}\n", verdict.map_or(String::new(), |v| format!("\t{v}")))
+            let more = verdict.into_iter().chain(mark.as_deref()).map(|cell| format!("\t{cell}"));
+            format!("{id}\t{grade:.4}{}\n", more.collect::<String>())
         }
         (Form::Json, _) => serde_json::to_string(score).map_err(|e| fault(&e))? + "\n",
         (Form::Csv, grade) => {
             let grade = grade.map_or(String::new(), |grade| grade.to_string());
             let mut csv = csv::Writer::from_writer(Vec::new());
             let cells = [&score.id, &grade, verdict.unwrap_or(""), score.error.as_deref().unwrap_or("")];
-            csv.write_record(cells).map_err(|e| fault(&e))?;
+            let mark = marked.then(|| mark.as_deref().unwrap_or(""));
+            csv.write_record(cells.into_iter().chain(mark)).map_err(|e| fault(&e))?;
             String::from_utf8(csv.into_inner().map_err(|e| fault(&e))?).map_err(|e| fault(&e))?
         }
     };
@@ -207,10 +214,11 @@ impl<'a> Scorer<'a> {
             });
             let id = take.id.clone();
             scores.push(match grade {
-                Err(error) => Score { id, grade: None, pass: None, error: Some(error) },
+                Err(error) => Score { id, grade: None, pass: None, mark: None, error: Some(error) },
                 Ok(grade) => {
                     let pass = self.info.threshold.map(|threshold| grade >= threshold);
-                    Score { id, grade: Some(grade), pass, error: None }
+                    let mark = self.info.calibration.as_ref().and_then(|c| c.grade(grade));
+                    Score { id, grade: Some(grade), pass, mark, error: None }
                 }
             });
         }

@@ -5,6 +5,7 @@ use crate::begin::begin;
 use crate::checkpoints::Checkpoints;
 use crate::failure::Failure;
 use crate::fold::{Fold, Trained};
+use crate::grades::note_labels;
 use crate::options::{check, input_options, train_options, val_fraction};
 use crate::out::tell;
 use crate::run::{Clock, Run};
@@ -69,7 +70,14 @@ pub fn train(args: &TrainArgs) -> Result<(), Failure> {
 fn inputs(args: &RunArgs, files: &DataArgs) -> Result<Inputs, Failure> {
     let recordings = load::recordings(args.data.as_deref(), files, HOP, args.seed)?;
     check_split(args, &recordings)?;
-    Ok(load::inputs(&recordings, &input_options(args))?)
+    let inputs = load::inputs(&recordings, &input_options(args))?;
+    if args.calibrate && inputs.graders.as_ref().is_none_or(|graders| graders.scale.levels().is_none()) {
+        let message = "the data does not say what each grader gave on a scale of whole steps, such as 1..4";
+        return Err(Failure::hint("--calibrate needs that; without it ratings are learned all the same")(
+            Error::config(message),
+        ));
+    }
+    Ok(inputs)
 }
 
 /// Checks that the takes can be split as asked, before they are aligned.
@@ -122,6 +130,7 @@ fn announce(session: &Session<'_>, run: &Run, state: Option<&State>) {
         session.options.protocol.name(),
         session.device.name(),
     );
+    note_labels(inputs, &(0..inputs.examples.len()).collect::<Vec<_>>());
     if let Some(state) = state {
         let folds = session.args.folds;
         let fold = folds.map_or(String::new(), |k| format!(" of fold {} of {k}", run.folds.len() + 1));
