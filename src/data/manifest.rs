@@ -20,8 +20,8 @@
 //! does, or [`LoadOptions::rating_scale`]; ratings are mapped to 0..=1 by it. An empty cell, `NA`, `NaN`, `-` and −1 (where −1
 //! is no rating) say that a take was not rated by that criterion. A manifest without ratings holds takes that nobody has graded.
 //!
-//! **Grades** of several graders ([`Take::grades`]) say how far they agree, and what most of them said. All are on one scale. Where
-//! there is no column `rating`, the rating `overall` is the mean of the grades that a take was given.
+//! **Grades** of several graders ([`Take::grades`]) say how far they agree, and what most of them said. All are on one scale.
+//! Where there is no column `rating`, the rating `overall` is the mean of the grades that a take was given.
 //!
 //! **A path** may be written with `\` for `/`. A file is the same through links, and by its name in composed or decomposed
 //! Unicode; a take stands in one row alone.

@@ -81,11 +81,8 @@ impl Graded {
     /// takes, or one is no number.
     fn levels_of(&self, predictions: &[f32]) -> Option<Vec<Option<u8>>> {
         let levels = self.levels.filter(|_| predictions.len() == self.table.len())?;
-        predictions
-            .iter()
-            .map(|&p| Some(level(p, levels)))
-            .collect::<Option<Vec<_>>>()
-            .filter(|made| !made.contains(&None))
+        let made: Vec<Option<u8>> = predictions.iter().map(|&p| level(p, levels)).collect();
+        (!made.contains(&None)).then_some(made)
     }
 
     /// Adds to `metrics` how good predictions of these takes, in 0..=1, are on the graders' scale: against the [`Self::labels`],
@@ -115,8 +112,8 @@ impl Graded {
     /// - Of ratings, in 0..=1: what the expert gave, passes averaged, against the mean of the other experts.
     /// - On the scale: each pass against the majority of those of the *other* experts, never the expert's own other one; the mean
     ///   over the expert's passes.
-    /// - Between pass and fail, where `pass` says how the takes were judged: the expert's grades against that, by their own of the
-    ///   `thresholds`, which were chosen on other takes, where there are any.
+    /// - Between pass and fail, where `pass` says how the takes were judged: the expert's grades against that, by their own of
+    ///   the `thresholds`, which were chosen on other takes, where there are any.
     /// - Krippendorff's α of all passes.
     ///
     /// `None` where there are fewer than two experts. A label of fewer graders is a worse one: for what a network makes of the
@@ -137,8 +134,8 @@ impl Graded {
         Some(Metrics { krippendorff: krippendorff(&self.table), ..mean })
     }
 
-    /// How good predictions are in the place of each expert: against the others, of the takes that the expert graded; the mean over
-    /// the experts. What [`Self::agreement`] says of the experts, it says of the network, by the same labels.
+    /// How good predictions are in the place of each expert: against the others, of the takes that the expert graded; the mean
+    /// over the experts. What [`Self::agreement`] says of the experts, it says of the network, by the same labels.
     ///
     /// `on_scale` are the predictions that become grades, `predictions` those that are ratings.
     pub fn in_their_place(&self, predictions: &[f32], on_scale: &[f32]) -> Option<Metrics> {

@@ -28,8 +28,9 @@ impl Block {
 }
 
 impl Isotonic {
-    /// Fits `targets`, in 0..=1, by pooling adjacent violators: in the order of the predictions, equal ones together, a block that
-    /// lies below the one before is joined with it (Ayer et al. 1955). scikit-learn's `IsotonicRegression` makes the same map.
+    /// Fits `targets`, in 0..=1, by pooling adjacent violators: in the order of the predictions, equal ones together, a block
+    /// that lies below the one before is joined with it (Ayer et al. 1955). scikit-learn's `IsotonicRegression` makes the same
+    /// map.
     ///
     /// `None` where there is nothing to fit, or something is no number. Takes O(n·log n).
     pub fn fit(predictions: &[f32], targets: &[f32]) -> Option<Self> {

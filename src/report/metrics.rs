@@ -57,7 +57,8 @@ metrics! {
     accuracy_11 "accuracy of 11",
     /// See [`auc`]; only where the data has pass/fail.
     auc "AUC",
-    /// See [`ordinal::mae`]; this and the five below only where several graded on a scale of whole steps, see [`super::graded::Graded::measure`].
+    /// See [`ordinal::mae`]; this and the five below only where several graded on a scale of whole steps, see
+    /// [`super::graded::Graded::measure`].
     grade_mae "grade MAE" on_scale,
     /// See [`ordinal::exact`].
     grade_accuracy "grade exact" on_scale,

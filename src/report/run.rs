@@ -52,8 +52,8 @@ fn null_as_nan<'de, D: serde::Deserializer<'de>>(d: D) -> Result<f64, D::Error> 
 }
 
 impl RunReport {
-    /// A table for people: one row per metric, `mean ± sd` with folds, `–` where undefined; in two more columns how good the graders
-    /// are by each other, and the network in their place. Metrics of grades on a scale are left out where there are none.
+    /// A table for people: one row per metric, `mean ± sd` with folds, `–` where undefined; in two more columns how good the
+    /// graders are by each other, and the network in their place. Metrics of grades on a scale are left out where there are none.
     pub fn table(&self) -> String {
         let cell = |v: Option<f64>| v.map_or_else(|| "–".to_owned(), |v| format!("{v:.4}"));
         let sd_width = if self.test_sd.is_some() { 9 } else { 0 };

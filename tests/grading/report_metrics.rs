@@ -103,7 +103,8 @@ fn the_graders_stand_beside_the_network() {
         (&plain, "\nweighted F1         0.5000    0.6250\nsilhouette               –\n"),
         (
             &folds,
-            "recordings              12            graders   as grader\nR²                 -0.5000 ± 0.2500    0.7500      0.2500\n",
+            "recordings              12            graders   as grader\n\
+             R²                 -0.5000 ± 0.2500    0.7500      0.2500\n",
         ),
     ];
     for (report, lines) in expected {

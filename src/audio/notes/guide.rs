@@ -61,20 +61,11 @@ impl Guide {
         let order = rank(&blocks, options)?;
         let ranked: Vec<&Blocks> = order.iter().map(|&index| &blocks[index]).collect();
         let melody = Melody::consensus(&ranked, options)?;
-        Self::along(melody, order.into_iter().zip(ranked).take(most), options)
-    }
-
-    /// References and the melody that they are known to be of.
-    fn along<'a>(
-        melody: Melody,
-        references: impl Iterator<Item = (usize, &'a Blocks)>,
-        options: &AlignOptions,
-    ) -> Result<Self> {
         let reference = |(index, blocks): (usize, &Blocks)| {
             let notes = melody.notes_in(blocks, options)?;
             Ok(GuideReference { index, blocks: blocks.clone(), notes })
         };
-        let references = references.map(reference).collect::<Result<_>>()?;
+        let references = order.into_iter().zip(ranked).take(most).map(reference).collect::<Result<_>>()?;
         Ok(Self { references, melody, options: options.clone() })
     }
 

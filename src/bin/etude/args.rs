@@ -51,9 +51,8 @@ pub enum Command {
     /// Grade takes that nobody has graded.
     ///
     /// Prints a line for each take: its name, its grade on the data's scale from 0 to 1, pass or fail where the judges of the
-    /// training data said which takes pass, and its mark on the scale of the graders where the model was trained with --calibrate.
-    /// A take that cannot be read is listed on standard error, the others are graded, and
-    /// the exit code is 1.
+    /// training data said which takes pass, and its mark on the graders' scale where the model was trained with --calibrate.
+    /// A take that cannot be read is listed on standard error, the others are graded, and the exit code is 1.
     ///
     /// A model that was trained with references compares each take with references of its melody: those of --reference, for all
     /// takes, or those that the manifest names.
