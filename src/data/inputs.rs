@@ -36,7 +36,7 @@ pub struct Example {
     /// One per reference where the kind has references; none where it has notes alone. Train on a random one and predict the mean
     /// over all of them.
     pub rows: Vec<Row>,
-    /// [`FEATURES`] where the kind has notes, else none.
+    /// [`crate::audio::notes::FEATURES`] where the kind has notes, else none.
     pub features: Vec<f32>,
 }
 
