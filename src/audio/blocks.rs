@@ -3,7 +3,7 @@
 use super::contour::Contour;
 use crate::{Error, Result};
 
-/// Median pitch per block of a recording, trimmed of its unvoiced ends.
+/// Median pitch per block: of a recording, trimmed of its unvoiced ends, or of a melody ([`super::notes::Melody`]).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Blocks {
     /// Seconds per frame of the contour.
@@ -56,7 +56,7 @@ impl Blocks {
         voiced.then(|| Self { start: 0, median: voiced_median(&pitch), pitch, ..*self })
     }
 
-    /// MIDI pitch per block, 0.0 where unvoiced, from the first voiced block to the last.
+    /// MIDI pitch per block, 0.0 where unvoiced; of a recording from the first voiced block to the last.
     pub fn pitch(&self) -> &[f32] {
         &self.pitch
     }

@@ -26,7 +26,8 @@ pub struct RunReport {
     pub dispatches_per_step: Option<f64>,
     /// The criterion rated, e.g. `musicality`.
     pub criterion: String,
-    /// Channels of the network's input: 1 of a contour, 2 of a contour and its reference, 14 of an alignment path.
+    /// Channels of the network's input: 1 of a contour, 2 of a contour and its reference, 14 of an alignment path, 0 of notes
+    /// alone.
     pub inputs: u64,
     /// Version of this crate that made the run.
     pub version: String,

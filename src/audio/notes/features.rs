@@ -240,6 +240,23 @@ mod tests {
     }
 
     #[test]
+    fn another_tempo_and_a_slip_of_an_octave_are_no_errors() {
+        let slow = of(&sing(&TUNE.map(|(pitch, frames)| (pitch, frames * 3 / 2)), 0.0));
+        // Half as long again is a logarithm of 0.41; a block more or less of 10 is 0.1.
+        for (name, most) in
+            [("error_1", 1e-4), ("onset_worst", 1.0), ("length_1", 0.06), ("tempo_worst", 0.1)]
+        {
+            assert!(named(&slow, name) <= most, "{name}: {}", named(&slow, name));
+        }
+        let mut notes = TUNE;
+        notes[3].0 += 12.0;
+        let slipped = of(&sing(&notes, 0.0));
+        for name in ["error_1", "interval_1", "edit"] {
+            assert!(named(&slipped, name) < 1e-4, "{name}: {}", named(&slipped, name));
+        }
+    }
+
+    #[test]
     fn a_wrong_note_shows_as_one() {
         let mut notes = TUNE;
         notes[3].0 += 2.0; // the third note, after a rest

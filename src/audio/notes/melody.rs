@@ -35,8 +35,7 @@ impl Melody {
             return Err(Error::shape("consensus", "references", "needs 1 at least"));
         };
         let best = &references[..(3 * references.len()).div_ceil(4).max(3).min(references.len())];
-        let whole = |pitch: &[f32]| first.of_pitch(pitch.to_vec());
-        let mut blocks = whole(first.pitch()).unwrap_or_else(|| first.clone());
+        let mut blocks = first.clone();
         for _ in 0..ROUNDS {
             let aligned: Vec<_> = best
                 .par_iter()
@@ -47,7 +46,7 @@ impl Melody {
                 for &[i, j] in &alignment.path {
                     let pitch = reference.pitch()[i - reference.start()];
                     let moved = pitch - alignment.octave - alignment.shift;
-                    met[j].push(if pitch > 0.0 { moved } else { 0.0 });
+                    met[j - blocks.start()].push(if pitch > 0.0 { moved } else { 0.0 });
                 }
             }
             let agreed = met.into_iter().map(|met| {

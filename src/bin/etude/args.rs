@@ -205,7 +205,6 @@ pub struct RunArgs {
     /// Learn what a prediction is worth on the scale of the graders, from the takes that the network is trained and validated on:
     /// the grade that most of them gave. Measures on their scale, and `etude score`, then use it; ratings stay as they are.
     #[arg(long)]
-    #[serde(default)]
     pub calibrate: bool,
     /// Seconds between two checkpoints in --out; 0 writes one after each epoch.
     #[arg(long, default_value_t = 2, value_name = "SECONDS")]

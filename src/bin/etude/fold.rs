@@ -11,6 +11,7 @@ use etude::audio::HOP;
 use etude::data::known::KnownTakes;
 use etude::data::{Split, SplitIndices};
 use etude::model::{self, ModelInfo};
+use etude::report::calibration::Calibration;
 use etude::report::files::{EpochRow, PredictionRow};
 use etude::train::{Epoch, Fit, Hooks, Prediction, Snapshot, State, fit};
 use std::ops::ControlFlow;
@@ -52,8 +53,9 @@ impl Fold<'_> {
             fitted.traffic.iter().for_each(|&(traffic, steps)| print::traffic(traffic, steps));
         }
         let known = self.known(session, &mut fitted)?;
-        let threshold = known.threshold();
-        let calibration = session.args.calibrate.then(|| known.calibration(inputs)).transpose()?;
+        let threshold = known.as_ref().and_then(Grades::threshold);
+        let calibrated = known.as_ref().filter(|_| session.args.calibrate);
+        let calibration = calibrated.map(|known| known.calibration(inputs)).transpose()?;
         let tested = fitted.predict(device, &self.split.test)?;
         let grades = Grades::new(inputs, &self.split.test, &tested);
         let metrics = grades.metrics(session.label_bins(), threshold, calibration.as_ref())?;
@@ -61,13 +63,14 @@ impl Fold<'_> {
             tell!("fold {i} of {k}: {} takes, R² {r2:.3}", self.split.test.len());
         }
         run.folds.push(metrics);
-        run.graders.extend(grades.agreement(known.grader_thresholds().as_deref()));
+        let of_graders = known.as_ref().and_then(Grades::grader_thresholds);
+        run.graders.extend(grades.agreement(of_graders.as_deref()));
         run.as_grader.extend(grades.as_grader(calibration.as_ref()));
         if let Some(out) = session.out {
             self.add_predictions(session, &mut fitted, &tested, run)?;
             let name =
                 self.number.map_or("model.safetensors".to_string(), |(i, _)| format!("fold-{i}.safetensors"));
-            let info = ModelInfo { calibration, ..self.model_info(session, fitted.epochs, threshold) };
+            let info = self.model_info(session, fitted.epochs, threshold, calibration);
             model::save(&out.path().join(name), device, &fitted.net, &info)?;
         }
         Ok(Some(Trained {
@@ -107,10 +110,14 @@ impl Fold<'_> {
     }
 
     /// The takes that it was trained and validated on: what is decided from predictions, between pass and fail too, is learned
-    /// from these like the rest, never on the test part.
-    fn known(&self, session: &Session<'_>, fitted: &mut Fit) -> Result<Grades> {
+    /// from these like the rest, never on the test part. `None` where nothing is.
+    fn known(&self, session: &Session<'_>, fitted: &mut Fit) -> Result<Option<Grades>> {
+        let inputs = session.inputs;
         let known: Vec<usize> = self.split.train.iter().chain(&self.split.val).copied().collect();
-        Ok(Grades::new(session.inputs, &known, &fitted.predict(session.device, &known)?))
+        if !session.args.calibrate && known.iter().any(|&e| inputs.examples[e].pass.is_none()) {
+            return Ok(None);
+        }
+        Ok(Some(Grades::new(inputs, &known, &fitted.predict(session.device, &known)?)))
     }
 
     fn epoch_row(&self, epoch: &Epoch) -> EpochRow {
@@ -158,7 +165,13 @@ impl Fold<'_> {
         }));
     }
 
-    fn model_info(&self, session: &Session<'_>, epochs: usize, threshold: Option<f32>) -> ModelInfo {
+    fn model_info(
+        &self,
+        session: &Session<'_>,
+        epochs: usize,
+        threshold: Option<f32>,
+        calibration: Option<Calibration>,
+    ) -> ModelInfo {
         let Session { inputs, args, options, .. } = session;
         ModelInfo {
             version: env!("CARGO_PKG_VERSION").to_string(),
@@ -171,7 +184,7 @@ impl Fold<'_> {
             protocol: options.protocol,
             epochs,
             threshold,
-            calibration: None,
+            calibration,
             bins: session.label_bins(),
             seed: args.seed,
             fold: self.number,

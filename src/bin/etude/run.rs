@@ -18,10 +18,8 @@ pub struct Run {
     /// The test of each finished fold.
     pub folds: Vec<Metrics>,
     /// How good the graders are by each other on the takes of each, where several graded.
-    #[serde(default)]
     pub graders: Vec<Metrics>,
     /// How good the network is in their place.
-    #[serde(default)]
     pub as_grader: Vec<Metrics>,
     /// Epochs of all folds.
     pub epochs: u64,
