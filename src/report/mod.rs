@@ -4,8 +4,11 @@ pub mod calibration;
 pub mod files;
 pub mod graded;
 pub mod isotonic;
+pub mod measure;
 pub mod metrics;
+pub mod neighbours;
 pub mod ordinal;
+pub mod paired;
 #[cfg(feature = "cli")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cli")))]
 pub mod plots;

@@ -6,6 +6,7 @@ use crate::names::named;
 use crate::net::{NetConfig, NoteHeadConfig};
 use crate::ops::optim::{Adam, Sgd};
 use crate::optim::{Method, Schedule};
+use crate::report::neighbours::Distance;
 use crate::{Error, Result};
 
 /// Epochs of a phase at most: its steps are counted in 32 bits.
@@ -142,6 +143,16 @@ impl Default for Contrast {
             tau: 0.0,
             pairs: Pairs::All,
             weight: 0.1,
+        }
+    }
+}
+
+/// Neighbours are looked for as the loss measured.
+impl From<Metric> for Distance {
+    fn from(metric: Metric) -> Self {
+        match metric {
+            Metric::Euclidean => Self::Euclidean,
+            Metric::Cosine => Self::Cosine,
         }
     }
 }
