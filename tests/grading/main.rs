@@ -16,6 +16,8 @@ mod report_files;
 mod report_grades;
 /// Metrics against scikit-learn and scipy.
 mod report_metrics;
+/// Statistics of a study, against scikit-learn and scipy.
+mod report_paired;
 /// The plots.
 #[cfg(feature = "cli")]
 mod report_plots;
