@@ -308,7 +308,7 @@ impl Prepared {
     /// Every measure.
     pub(super) fn measures(&self, weighted: &Weighted) -> Values {
         let mut values = Values::default();
-        if !(weighted.total > 0.0) {
+        if weighted.total <= 0.0 {
             return values;
         }
         let mut set = |measure: Measure, value: Option<f64>| values[measure as usize] = value;

@@ -24,7 +24,7 @@ pub fn neighbours(
     asked: &[f32],
     width: usize,
     k: usize,
-    metric: impl Into<Distance>,
+    distance: Distance,
 ) -> Result<Vec<f32>> {
     let refuse = |argument, message: String| Err(Error::shape("neighbours", argument, message));
     if width == 0 || k == 0 {
@@ -37,7 +37,6 @@ pub fn neighbours(
     if !asked.len().is_multiple_of(width) {
         return refuse("asked", format!("{} values are no whole rows of {width}", asked.len()));
     }
-    let distance = metric.into();
     let squares: Vec<f64> = known.chunks_exact(width).map(|row| dot(row, row)).collect();
     let mut far: Vec<(f64, usize)> = Vec::with_capacity(ratings.len());
     let of_row = |row: &[f32]| {

@@ -58,7 +58,7 @@ fn neighbours_are_scikit_learns() {
         let (known, ratings, asked) =
             (numbers(&case["known"]), numbers(&case["ratings"]), numbers(&case["asked"]));
         let (width, k) = (case["width"].as_u64().unwrap() as usize, case["k"].as_u64().unwrap() as usize);
-        let found = neighbours(&known, &ratings, &asked, width, k, metric).unwrap();
+        let found = neighbours(&known, &ratings, &asked, width, k, metric.into()).unwrap();
         let wanted = numbers(&case["found"]);
         assert_eq!(found.len(), wanted.len());
         for (got, want) in found.iter().zip(&wanted) {
@@ -465,7 +465,7 @@ fn a_comparison_is_json_with_names() {
 #[test]
 fn the_first_of_equally_near_rows_count() {
     let near = |known: &[f32], ratings: &[f32], asked: &[f32], k: usize, metric: Metric| {
-        neighbours(known, ratings, asked, 2, k, metric).unwrap()
+        neighbours(known, ratings, asked, 2, k, metric.into()).unwrap()
     };
     // Four rows around the asked one, all at the same distance.
     let (known, ratings) = ([1.0, 0.0, 0.0, 1.0, -1.0, 0.0, 0.0, -1.0], [0.0, 1.0, 4.0, 9.0]);
@@ -496,7 +496,7 @@ fn the_first_of_equally_near_rows_count() {
 #[test]
 fn rows_that_do_not_fit_are_named() {
     let refused = |known: &[f32], ratings: &[f32], asked: &[f32], width: usize, k: usize| {
-        neighbours(known, ratings, asked, width, k, Metric::Euclidean).unwrap_err().to_string()
+        neighbours(known, ratings, asked, width, k, Metric::Euclidean.into()).unwrap_err().to_string()
     };
     assert!(refused(&[0.0; 5], &[0.0; 2], &[0.0; 2], 2, 1).contains("known: 5 values"));
     assert!(refused(&[], &[], &[0.0; 2], 2, 1).contains("known"));
@@ -525,6 +525,7 @@ mod picture {
         let rows = [
             ("first".into(), None),
             row("higher", 0.01, 0.03),
+            row("higher too", 0.02, 0.03),
             row("lower", -0.03, -0.01),
             row("both", -0.03, 0.04),
             ("none".into(), None),
@@ -537,8 +538,8 @@ mod picture {
         assert_eq!(svg.matches("\nno interval\n").count(), 2);
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
         // A disc of the keys is a filled circle and its outline.
-        for colour in ["#0072B2", "#D55E00", "#5C5C5C"] {
-            assert_eq!(marks(&svg, colour), 1, "{colour}");
+        for (colour, rows) in [("#0072B2", 2), ("#D55E00", 1), ("#5C5C5C", 1)] {
+            assert_eq!(marks(&svg, colour), rows, "{colour}");
         }
         for rows in [&rows[..0], &rows[..1], &[rows[1].clone()]] {
             intervals_svg("", "", "", rows).unwrap();

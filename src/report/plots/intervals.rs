@@ -13,7 +13,8 @@ const HEADING: usize = 110;
 /// A forest plot: of each row a dot at the mean difference and a line along its interval, of a measure that is better the higher
 /// it is. An interval without 0 is blue where it is better than the first row, vermilion where worse; one that holds 0 is grey.
 ///
-/// The first row, without a difference, is the baseline; others without one say so. `title` and `under` stand above, `axis` below.
+/// The first row, without a difference, is the baseline; others without one say so. `title` and `under` stand above, `axis`
+/// below.
 ///
 /// # Errors
 /// When the plot cannot be drawn.
