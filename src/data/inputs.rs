@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::comparison::{Comparison, Row, Shown};
 use super::contents::Contents;
 use super::input_options::{InputKind, InputOptions};
+use super::random::Random;
 use super::recordings::{Graders, OVERALL, Recordings, Reference, Take};
 use super::split::{self, Groups, Split, SplitBy, SplitIndices};
 use crate::audio::Contour;
@@ -56,6 +57,9 @@ pub struct Inputs {
     /// What was dropped and why, with counts; for the log.
     pub notes: Vec<String>,
 }
+
+/// The stream of [`Inputs::by_one_pass`].
+const ONE_PASS: u64 = 2 << 32;
 
 impl Inputs {
     /// Makes inputs of all takes, in parallel; the result does not depend on the number of threads.
@@ -109,6 +113,26 @@ impl Inputs {
             })
             .collect::<Result<_>>()?;
         Ok(Self { channels: kind.channels(), kind, criterion, graders, examples, notes })
+    }
+
+    /// The same, each rated by one grading pass alone: one of those that graded the take, at random. What is learned from one
+    /// opinion can be tested on what all said.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the data does not say what each pass gave a take.
+    pub fn by_one_pass(&self, seed: u64) -> Result<Self> {
+        let mut random = Random::new(seed, ONE_PASS);
+        let mut inputs = self.clone();
+        for example in &mut inputs.examples {
+            let given: Vec<f32> = example.grades.iter().copied().flatten().collect();
+            example.rating = *given.get(random.below(given.len())).ok_or_else(|| {
+                Error::config(format!(
+                    "ratings by one grading pass: the data does not say what each gave take {}",
+                    quoted(&example.id)
+                ))
+            })?;
+        }
+        Ok(inputs)
     }
 
     /// The group of each example that the parts of a split never share.

@@ -2,9 +2,11 @@
 
 use unicode_normalization::UnicodeNormalization;
 
+use super::contents::Contents;
 use super::rating_scale::RatingScale;
 use super::split::Split;
 use crate::audio::Contour;
+use crate::hash::Fnv1a;
 
 /// The criterion a data set with a single unnamed rating rates by.
 pub const OVERALL: &str = "overall";
@@ -85,6 +87,30 @@ impl Recordings {
     pub fn criterion(&self, name: &str) -> Option<usize> {
         let wanted = plain(name);
         self.criteria.iter().position(|known| plain(known) == wanted)
+    }
+
+    /// A digest of everything that was recorded and said of it: equal for equal data, and for hardly any other.
+    pub fn digest(&self) -> u64 {
+        let mut digest = Fnv1a::default();
+        let mut add = |bytes: &[u8]| {
+            digest.add(&(bytes.len() as u64).to_le_bytes());
+            digest.add(bytes);
+        };
+        let number = |v: &Option<f32>| v.map_or(u32::MAX, f32::to_bits).to_le_bytes();
+        self.criteria.iter().for_each(|name| add(name.as_bytes()));
+        for Take { id, performer, melody, contour, ratings, grades, pass, split } in &self.takes {
+            [id, performer].into_iter().chain(melody).for_each(|name| add(name.as_bytes()));
+            add(&Contents::digest(&[contour]).to_le_bytes());
+            add(&ratings.iter().chain(grades).flat_map(number).collect::<Vec<u8>>());
+            add(&[pass.map_or(2, u8::from)]);
+            add(split.map_or("", Split::name).as_bytes());
+        }
+        for Reference { id, melody, contour } in &self.references {
+            [id, melody].into_iter().for_each(|name| add(name.as_bytes()));
+            add(&Contents::digest(&[contour]).to_le_bytes());
+        }
+        self.graders.iter().flat_map(|graders| &graders.experts).for_each(|name| add(name.as_bytes()));
+        digest.get()
     }
 }
 

@@ -71,7 +71,20 @@ impl SplitIndices {
             Split::Test => &self.test,
         }
     }
+
+    /// The same with `count` of the training examples, or all if there are no more: what is learned from few labels. Which they
+    /// are depends on the seed; of one seed, few are among many.
+    pub fn with_few(&self, count: usize, seed: u64) -> Self {
+        let mut train = self.train.clone();
+        Random::new(seed, FEW).shuffle(&mut train);
+        train.truncate(count);
+        train.sort_unstable();
+        Self { train, ..self.clone() }
+    }
 }
+
+/// The stream of [`SplitIndices::with_few`]; folds have those from 1 on, a holdout 0.
+const FEW: u64 = 1 << 32;
 
 /// The examples of each group, groups in a random order that depends on the names and the seed alone.
 fn shuffled(groups: &Groups<'_>, random: &mut Random) -> Vec<Vec<usize>> {
@@ -387,6 +400,20 @@ mod tests {
         for fold in k_folds(&by(&performers), 5, 0.1, 1).unwrap() {
             assert_eq!((fold.test.len(), fold.val.len()), (120, 48));
         }
+    }
+
+    #[test]
+    fn few_are_among_many_of_the_same_training_part() {
+        let split = SplitIndices { train: (10..60).collect(), val: vec![1], test: vec![2, 3] };
+        let few = split.with_few(10, 7);
+        let more = split.with_few(20, 7);
+        assert_eq!((few.train.len(), more.train.len()), (10, 20));
+        assert!(few.train.is_sorted() && few.train.iter().all(|e| more.train.contains(e)));
+        assert!(more.train.iter().all(|e| split.train.contains(e)));
+        assert_eq!((&few.val, &few.test), (&split.val, &split.test));
+        assert_ne!(few, split.with_few(10, 8));
+        assert_eq!(split.with_few(50, 7), split);
+        assert_eq!(split.with_few(51, 7), split);
     }
 
     #[test]

@@ -92,6 +92,27 @@ impl Rule {
     }
 }
 
+/// The network of the path head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoder {
+    /// The paper's: [`NetConfig::paper`].
+    Paper,
+    /// That for alignment paths: [`NetConfig::alignment`].
+    Alignment,
+}
+
+named!(Encoder, "net": Paper "paper", Alignment "alignment");
+
+impl Encoder {
+    /// The network for rows of `channels`, resampled to or cut into `frames` columns; it has no note head.
+    pub fn config(self, channels: usize, frames: usize) -> NetConfig {
+        match self {
+            Self::Paper => NetConfig::paper(channels, frames),
+            Self::Alignment => NetConfig::alignment(channels, frames),
+        }
+    }
+}
+
 /// How a row of any length becomes the network's `frames` columns.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Windows {

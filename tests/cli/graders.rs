@@ -17,7 +17,7 @@ fn grades(row: usize, rating: f32) -> [Option<i32>; 3] {
 }
 
 /// Adds the columns of three graders to the manifest; what two of them or more gave each take, by path.
-fn grade(run: &Run) -> BTreeMap<String, i32> {
+pub fn grade(run: &Run) -> BTreeMap<String, i32> {
     let mut rows = run.manifest();
     let column = |name: &str| rows[0].iter().position(|cell| cell == name).unwrap();
     let (path, rating) = (column("path"), column("rating_overall"));

@@ -30,6 +30,8 @@ mod seal;
 /// Being asked to stop.
 #[cfg(unix)]
 mod signals;
+/// Ways to train, side by side.
+mod study;
 /// Something small to train.
 #[path = "../common/tiny.rs"]
 mod tiny;

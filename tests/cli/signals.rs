@@ -16,8 +16,12 @@ struct Run {
 
 impl Run {
     fn begin(args: &[&str]) -> Self {
+        Self::of(&[&["train", "--device", "cpu"], args].concat())
+    }
+
+    fn of(args: &[&str]) -> Self {
         let mut command = Command::new(cargo_bin("etude"));
-        command.args(["train", "--device", "cpu"]).args(args);
+        command.args(args);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let says = BufReader::new(child.stderr.take().unwrap());
         Self { child, says }
@@ -160,4 +164,40 @@ fn a_second_signal_ends_it_at_once() {
     assert!([Some(130), Some(143)].contains(&code), "{code:?}: {said}");
     assert!(!said.contains("stopped by"), "the epoch was over before the second signal came: {said}");
     assert!(!out.join("checkpoint.safetensors").exists());
+}
+
+#[test]
+fn a_study_that_is_asked_to_stop_keeps_what_was_made() {
+    let dir = TempDir::new().unwrap();
+    let data = set(&dir);
+    let [file, out] = ["study.toml", "out"].map(|name| dir.path().join(name).to_str().unwrap().to_string());
+    let args = ["study", &file, "--data", &data, "--out", &out, "--threads", "1"];
+    let table = "[[table]]\ntitle = \"Loss\"\narms = [{ protocol = [\"mse\", \"joint\"] }]";
+    let study =
+        |epochs: u32| format!("seeds = [1, 2, 3]\nfolds = 2\nwith = {{ epochs = {epochs} }}\n{table}");
+    let kept = || fs::read_to_string(dir.path().join("out/runs.jsonl")).unwrap().lines().count() - 1;
+
+    // Networks in training are given up.
+    fs::write(&file, study(900_000)).unwrap();
+    let mut run = Run::of(&args);
+    run.until(" runs at once");
+    run.signal("TERM");
+    let (code, said) = run.end();
+    assert_eq!(code, Some(143), "{said}");
+    assert!(said.contains("stopped by SIGTERM: 0 of 12 runs are in "), "{said}");
+    assert_eq!(kept(), 0);
+
+    fs::write(&file, study(20)).unwrap();
+    let mut run = Run::of(&args);
+    run.until(" of 12 runs, about ");
+    run.signal("INT");
+    let (code, said) = run.end();
+    assert_eq!(code, Some(130), "{said}");
+    let made = kept();
+    assert!((1..12).contains(&made), "{made}");
+    assert!(said.contains(&format!("{made} of 12 runs are in {out}; the same command goes on")), "{said}");
+    let mut run = Run::of(&args);
+    run.until(&format!("{made} of 12 runs were made before"));
+    assert_eq!(run.end().0, Some(0));
+    assert_eq!(kept(), 12);
 }

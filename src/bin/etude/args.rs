@@ -1,12 +1,13 @@
 //! What the command line takes.
 
 use crate::choice::one_of;
+use crate::study::records::Share;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use etude::audio::{F0Options, F0Unit, Scale};
 use etude::contrastive::Metric;
 use etude::data::synth::SynthOptions;
 use etude::data::{InputKind, RatingScale, Split, SplitBy};
-use etude::train::{Pairs, Protocol, Rule};
+use etude::train::{Encoder, Pairs, Protocol, Rule};
 use etude::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -62,6 +63,30 @@ pub enum Command {
                             etude score --model run/fold-1.safetensors --json ungraded.csv"
     )]
     Score(ScoreArgs),
+    /// Compare ways to train: many networks over seeds and folds, and how sure the differences are.
+    ///
+    /// A study's file, in TOML, says which options of `etude train` are tried, beside which others:
+    ///
+    ///   seeds = [1, 2, 3, 4, 5]
+    ///   folds = 5
+    ///
+    ///   [[table]]
+    ///   title = "Loss"
+    ///   arms = [
+    ///     { protocol = "mse" },
+    ///     { protocol = "joint", lambda = [0.03, 0.1, 0.3], pairs = ["all", "halves"] },
+    ///   ]
+    ///
+    /// A list makes an arm of each value, several lists one of each combination. The first arm of a table is what the others are
+    /// compared with. `with = { … }` at the top, or in a table, holds options that its arms share; lists there make a table of
+    /// each combination. Two options are a study's own: `labels = 100` trains on so many of the training takes, `one-pass = true`
+    /// learns from what one grading pass gave each take, and is tested on the mean.
+    ///
+    /// Networks are trained on the CPU, one a core. Each is recorded in --out as it is done: whatever ends a study, the same
+    /// command goes on with what is missing. Many machines share one by --shard 1/4 to 4/4; when their files lie in one folder,
+    /// the command without --shard makes the tables: study.md with pictures, and study.csv.
+    #[command(verbatim_doc_comment)]
+    Study(StudyArgs),
     /// List the devices, and why one cannot be used.
     Devices,
     /// Measure a device: whether every kernel is right on it, and how fast.
@@ -172,6 +197,10 @@ pub struct RunArgs {
     /// Compare each take with at most this many references of its melody, the most typical.
     #[arg(long, default_value_t = 6, value_name = "N")]
     pub references: usize,
+    /// The network that sees the contour or the path [default: alignment for alignment paths, else paper]. The paper's has 4, 8
+    /// and 16 channels at stride 3, that for alignment paths 32, 64 and 64 at stride 2.
+    #[arg(long, value_name = "NET", value_parser = one_of(Encoder::ALL, Encoder::name))]
+    pub net: Option<Encoder>,
     /// How parameters are updated [default: adamw with references, sgd without].
     #[arg(long, value_parser = one_of(Rule::ALL, Rule::name))]
     pub optimizer: Option<Rule>,
@@ -363,6 +392,30 @@ pub enum BenchPart {
     Large,
     /// Every workload of `kernels` once, for a profiler.
     Once,
+}
+
+#[derive(Args)]
+pub struct StudyArgs {
+    /// What is compared, in TOML; `etude study --help` has an example.
+    #[arg(value_name = "FILE.toml")]
+    pub file: PathBuf,
+    /// As in train. Absent: the synthetic set of seed 0.
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub files: DataArgs,
+    /// Directory for the records of the runs, and for the tables.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Make only every N-th run, beginning with the I-th, and no tables.
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Share>,
+    /// Networks that are trained at once; 0 takes every core. The result does not depend on it.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub threads: usize,
+    /// Print the tables as one JSON object, the last line of standard output.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args)]

@@ -45,7 +45,7 @@ pub fn cuda() -> Result<Cuda> {
 
 /// Has everything that is done on all threads done on `threads` of them: those that are asked for, or else RAYON_NUM_THREADS,
 /// or one a core; no more than can be of use.
-fn pool(threads: usize) -> Result<usize> {
+pub fn pool(threads: usize) -> Result<usize> {
     let asked = match threads {
         0 => std::env::var("RAYON_NUM_THREADS").ok().and_then(|n| n.trim().parse().ok()).unwrap_or(0),
         n => n,

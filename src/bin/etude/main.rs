@@ -1,4 +1,4 @@
-//! The command line: train, evaluate, make data, measure devices.
+//! The command line: train, evaluate, compare, make data, measure devices.
 
 mod args;
 mod begin;
@@ -20,6 +20,7 @@ mod run;
 mod score;
 mod session;
 mod signals;
+mod study;
 mod synth;
 mod train;
 
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Train(args) => train::train(&args),
         Command::Eval(args) => eval::eval(&args),
         Command::Score(args) => score::score(&args),
+        Command::Study(args) => study::command::study(&args),
         Command::Synth(args) => synth::synthesise(&args),
         Command::Devices => devices::list(),
         Command::Bench(args) => bench::command::bench(&args),

@@ -4,6 +4,7 @@ use crate::args::{DataArgs, F0Args, RunArgs};
 use etude::audio::F0Options;
 use etude::data::split::check_fractions;
 use etude::data::{InputKind, InputOptions, LoadOptions};
+use etude::net::NetConfig;
 use etude::train::{Rule, TrainOptions};
 use etude::{Error, Result};
 
@@ -16,6 +17,9 @@ pub fn check(args: &RunArgs) -> Result<()> {
     check_fractions(args.val_fraction.unwrap_or(0.0), test_fraction)?;
     if args.references == 0 && args.input.is_none_or(InputKind::needs_reference) {
         return Err(Error::config("--references 0: at least 1, or --input contour, which takes none"));
+    }
+    if args.net.is_some() && args.input == Some(InputKind::Notes) {
+        return Err(Error::config("--net: input notes has a note head alone, and no network of a path"));
     }
     Ok(())
 }
@@ -55,6 +59,9 @@ pub fn train_options(args: &RunArgs, kind: InputKind) -> TrainOptions {
     }
     if let Some(epochs) = args.encoder_epochs {
         o.encoder_epochs = epochs as usize;
+    }
+    if let Some(net) = args.net {
+        o.net = NetConfig { notes: o.net.notes, ..net.config(o.net.channels, o.net.frames) };
     }
     let rule = args.optimizer.unwrap_or(Rule::of(kind));
     o.method = rule.method(args.weight_decay);

@@ -1,0 +1,180 @@
+//! The tables of a study: for a terminal, as a page of Markdown with pictures, and as CSV.
+
+use super::results::{Results, Row, TableOfResults};
+use super::run::NEIGHBOURS;
+use etude::Result;
+use etude::data::SplitBy;
+use etude::fs::write_atomic;
+use etude::report::measure::Measure;
+use etude::report::paired::Difference;
+use etude::report::plots::intervals_svg;
+use std::fmt::Write;
+use std::path::Path;
+
+/// The page.
+pub const PAGE: &str = "study.md";
+
+/// Every mean, deviation, difference and interval.
+const VALUES: &str = "study.csv";
+
+/// Writes the page, its pictures and the values.
+///
+/// # Errors
+/// [`Error::Io`] where one cannot be written.
+pub fn write(folder: &Path, results: &Results) -> Result<()> {
+    for (i, table) in results.tables.iter().enumerate() {
+        write_atomic(&folder.join(picture(i)), svg(table)?.as_bytes())?;
+    }
+    write_atomic(&folder.join(VALUES), csv(results).as_bytes())?;
+    write_atomic(&folder.join(PAGE), markdown(results).as_bytes())
+}
+
+fn picture(table: usize) -> String {
+    format!("table-{}.svg", table + 1)
+}
+
+/// What a table is of.
+fn about(results: &Results, table: &TableOfResults) -> String {
+    let Results { seeds, folds, .. } = results;
+    let (by, takes, groups) = (table.by, table.takes, table.groups);
+    let plural = if *seeds == 1 { "" } else { "s" };
+    let groups_are = match by {
+        SplitBy::Performer => "performers",
+        SplitBy::Melody => "melodies",
+    };
+    format!("{seeds} seed{plural}, {folds} folds by {by}; {takes} takes, {groups} {groups_are}.")
+}
+
+/// What the columns are, in lines for a terminal.
+fn legend(results: &Results) -> String {
+    let draws = results.draws;
+    format!(
+        "Measures are of all takes of a seed together, each rated by the network that it was kept from: the\n\
+         mean over seeds, ± their deviation. Difference: to the first row, with the 95 % interval of a\n\
+         bootstrap over performers (or melodies) and seeds, {draws} draws, paired. ▲ ▼: better or worse than the\n\
+         first row, by such an interval without 0. ↓: lower is better. Order in melody: of two takes of one\n\
+         melody, how often the better rated is predicted higher. kNN R²: of the mean rating of the {NEIGHBOURS} training\n\
+         takes that lie nearest in the embedding. Calibration error: between mean prediction and mean rating,\n\
+         over tenths of the takes by prediction.\n"
+    )
+}
+
+/// The measures that a table has values of.
+fn measures(table: &TableOfResults) -> Vec<Measure> {
+    let has = |m: &Measure| table.rows.iter().any(|row| row.measures.of(*m).mean.is_some());
+    Measure::ALL.into_iter().filter(has).collect()
+}
+
+/// The head of a table: R² and its difference, then the rest.
+fn head(measures: &[Measure]) -> Vec<String> {
+    let mut head = vec!["arm".to_string()];
+    for &m in measures {
+        head.push(format!("{}{}", m.label(), if m.lower_is_better() { " ↓" } else { "" }));
+        if m == Measure::R2 {
+            head.push("difference".into());
+        }
+    }
+    head
+}
+
+fn cells(row: &Row, measures: &[Measure]) -> Vec<String> {
+    let mut cells = vec![row.arm.clone()];
+    let minus = |cell: String| cell.replace('-', "−");
+    for &m in measures {
+        let value = row.measures.of(m);
+        let (mean, difference) = (value.mean, value.difference.as_ref());
+        let sign = difference.map_or("", |d| sign(m, d));
+        if m != Measure::R2 {
+            cells.push(mean.map_or(String::new(), |mean| minus(format!("{mean:.3}{sign}"))));
+            continue;
+        }
+        let sd = value.sd.map_or(String::new(), |sd| format!(" ± {sd:.4}"));
+        cells.push(mean.map_or(String::new(), |mean| minus(format!("{mean:.4}{sd}"))));
+        let interval = |d: &Difference| format!("{:+.4} [{:+.4}, {:+.4}]{sign}", d.mean, d.low, d.high);
+        cells.push(difference.map_or(String::new(), |d| minus(interval(d))));
+    }
+    cells
+}
+
+fn sign(measure: Measure, difference: &Difference) -> &'static str {
+    match difference.excludes_zero() {
+        false => "",
+        true if (difference.mean > 0.0) != measure.lower_is_better() => " ▲",
+        true => " ▼",
+    }
+}
+
+/// For a terminal.
+pub fn text(results: &Results) -> String {
+    let mut text = String::new();
+    for table in &results.tables {
+        let measures = measures(table);
+        let mut rows = vec![head(&measures)];
+        rows.extend(table.rows.iter().map(|row| cells(row, &measures)));
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
+        let _ = writeln!(text, "{}\n", table.title);
+        for row in &rows {
+            let line: Vec<String> = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:<width$}", width = *width))
+                .collect();
+            let _ = writeln!(text, "{}", line.join("  ").trim_end());
+        }
+        let _ = writeln!(text, "\n{}\n", about(results, table));
+    }
+    text + &legend(results)
+}
+
+fn markdown(results: &Results) -> String {
+    let mut page = String::from("# Study\n");
+    for (i, table) in results.tables.iter().enumerate() {
+        let measures = measures(table);
+        let line = |cells: Vec<String>| {
+            format!("| {} |\n", cells.iter().map(|c| c.replace('|', "\\|")).collect::<Vec<_>>().join(" | "))
+        };
+        let head = head(&measures);
+        let rule = format!("|---|{}\n", "--:|".repeat(head.len() - 1));
+        let _ = write!(page, "\n## {}\n\n{}{rule}", table.title, line(head));
+        table.rows.iter().for_each(|row| page += &line(cells(row, &measures)));
+        let _ = write!(page, "\n{}\n\n![{}]({})\n", about(results, table), table.title, picture(i));
+    }
+    let _ = write!(
+        page,
+        "\n## What the columns are\n\n{}\nEvery value with its interval: [{VALUES}]({VALUES}).\n",
+        legend(results)
+    );
+    page
+}
+
+fn csv(results: &Results) -> String {
+    let mut text = String::from("table,arm,measure,mean,sd,difference,low,high\n");
+    for table in &results.tables {
+        for row in &table.rows {
+            for m in measures(table) {
+                let value = row.measures.of(m);
+                let number = |v: Option<f64>| v.map_or(String::new(), |v| format!("{v:.6}"));
+                let d = value.difference.as_ref();
+                let numbers = [value.mean, value.sd, d.map(|d| d.mean), d.map(|d| d.low), d.map(|d| d.high)];
+                let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+                let cells: Vec<String> = [quoted(&table.title), quoted(&row.arm), m.name().to_string()]
+                    .into_iter()
+                    .chain(numbers.map(number))
+                    .collect();
+                text += &(cells.join(",") + "\n");
+            }
+        }
+    }
+    text
+}
+
+/// The differences of R² as a picture.
+fn svg(table: &TableOfResults) -> Result<String> {
+    let rows: Vec<(String, Option<Difference>)> = table
+        .rows
+        .iter()
+        .map(|row| (row.arm.clone(), row.measures.of(Measure::R2).difference.clone()))
+        .collect();
+    intervals_svg(&table.title, "R² beside the first, 95 % intervals", "difference of R²", &rows)
+}
