@@ -55,6 +55,26 @@ fn the_c_that_is_shown_is_the_examples() {
     assert!(!shown.is_empty() && strange.is_empty(), "not in examples/c/contrastive.c: {strange:#?}");
 }
 
+/// What `docs/study.md` tells stands in the pages that the studies wrote: whole rows, and each number of three digits or more.
+#[test]
+fn what_is_told_of_the_studies_is_what_they_wrote() {
+    let both =
+        |file: &str| ["loss", "margin"].map(|study| read(&format!("docs/study/{study}{file}"))).concat();
+    let (told, wrote, file) = (read("docs/study.md"), both("/study.md"), both(".toml"));
+    let rows: Vec<&str> = told.lines().filter(|line| line.starts_with('|')).collect();
+    let strange: Vec<_> = rows.iter().filter(|row| !wrote.lines().any(|line| line == **row)).collect();
+    assert!(rows.len() > 10 && strange.is_empty(), "no rows of what the studies wrote: {strange:#?}");
+    let text = prose(&told);
+    let words = text.split(|c: char| !c.is_ascii_digit() && c != '.').map(|word| word.trim_end_matches('.'));
+    let numbers = words.filter(|word| word.split_once('.').is_some_and(|(_, digits)| digits.len() > 2));
+    let strange: Vec<_> = numbers.filter(|number| !wrote.contains(number)).collect();
+    assert!(strange.is_empty(), "numbers that no study wrote: {strange:?}");
+    let titles: Vec<_> = file.lines().filter_map(|line| line.strip_prefix("title = ")).collect();
+    let missing: Vec<_> =
+        titles.iter().filter(|title| !wrote.contains(&format!("\n## {}", title.trim_matches('"')))).collect();
+    assert!(!titles.is_empty() && missing.is_empty(), "no table of these titles: {missing:?}");
+}
+
 #[test]
 fn every_example_is_listed() {
     let listed = prose(&read("examples/README.md"));
