@@ -259,6 +259,7 @@ fn records_of_other_data_are_refused() {
     for (from, to, words) in [
         ("\"folds\":2", "\"folds\":3", "holds runs of 3 folds, the study has 2; name another directory"),
         ("\"format\":1", "\"format\":9", "holds runs of format 9"),
+        ("\"usual\":\"", "\"usual\":\"x", "holds runs of an etude whose usual options are others"),
         ("\"version\":\"", "\"version\":\"9", "holds runs of etude 9"),
         ("\"takes\":[", "\"takes\":[24,", ":2: a run that does not fit the data: remove the line"),
         ("\"predictions\":[", "\"predictions\":[null,", ":2: "),

@@ -1,9 +1,9 @@
 //! One way to train.
 
 use crate::args::RunArgs;
-use crate::options::{check, input_options};
+use crate::options::{check, input_options, train_options};
 use clap::Parser;
-use etude::data::InputOptions;
+use etude::data::{InputKind, InputOptions};
 use etude::train::Protocol;
 use etude::{Error, Result};
 use serde::Serialize;
@@ -90,6 +90,14 @@ fn id(args: &ArmArgs) -> Result<String> {
         .into_iter()
         .filter(|(key, value)| !unused.contains(&key.as_str()) && usual.get(key) != Some(value));
     Ok(own.map(|(key, value)| format!("{key} {value}")).collect::<Vec<_>>().join(", "))
+}
+
+/// What an arm that says nothing is, for every kind of input: the options that [`Arm::id`] leaves unsaid.
+pub fn usual() -> Result<String> {
+    let args = ArmArgs::parse_from(["arm"]);
+    let of_kind = |kind| format!("{:?}", train_options(&args.run, kind));
+    let options: Vec<String> = InputKind::ALL.into_iter().map(of_kind).collect();
+    Ok(format!("{:?} {:?} {}", settings(&args)?, input_options(&args.run), options.join(" ")))
 }
 
 /// By way of text: a number of 32 bits is as short there as somebody would write it.

@@ -1,5 +1,6 @@
 //! The command.
 
+use super::arm::usual;
 use super::file::Study;
 use super::prepared::Preparations;
 use super::records::{Header, Records};
@@ -30,6 +31,7 @@ pub fn study(args: &StudyArgs) -> Result<(), Failure> {
         version: env!("CARGO_PKG_VERSION").into(),
         data: format!("{:016x}", recordings.digest()),
         folds: study.folds,
+        usual: usual()?,
     };
     let mut records = Records::open(&args.out, args.shard, &header, recordings.takes.len())?;
     let takes = recordings.takes.len();

@@ -29,6 +29,8 @@ pub struct Header {
     /// The digest of the recordings.
     pub data: String,
     pub folds: u32,
+    /// The options that an arm has without saying so.
+    pub usual: String,
 }
 
 /// A network: which arm, seed and fold.
@@ -218,6 +220,8 @@ fn check(path: &Path, found: &Header, wanted: &Header) -> Result<()> {
         format!("etude {}, this is {}", found.version, wanted.version)
     } else if found.folds != wanted.folds {
         format!("{} folds, the study has {}", found.folds, wanted.folds)
+    } else if found.usual != wanted.usual {
+        "an etude whose usual options are others".into()
     } else if found.data != wanted.data {
         "other data, or data that has changed".into()
     } else {
