@@ -134,6 +134,28 @@ fn manifest(dir: &TempDir, header: &str, takes: &[&str]) -> String {
 }
 
 #[test]
+fn either_network_sees_any_rows() {
+    let dir = TempDir::new().unwrap();
+    let set = set(&dir);
+    // Weights of convolutions, scale and shift of each channel, two linear layers with a bias.
+    for (input, net, parameters) in [
+        (
+            "alignment-path",
+            "paper",
+            7 * (14 * 4 + 4 * 8 + 8 * 16) + 2 * (4 + 8 + 16) + (16 * 8 + 8) + (8 + 1),
+        ),
+        ("contour", "alignment", 7 * 32 + 5 * 32 * 64 + 3 * 64 * 64 + 2 * 160 + (64 * 32 + 32) + (32 + 1)),
+    ] {
+        let args = ["train", "--device", "cpu", "--data", &set, "--epochs", "1", "--json"];
+        let (code, out, err) = etude(&[&args[..], &["--input", input, "--net", net]].concat());
+        assert_eq!(code, 0, "{err}");
+        let report: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+        assert_eq!(report["parameters"], parameters, "{input} {net}");
+    }
+    refused(&["train", "--input", "notes", "--net", "paper"], &["--net: input notes has a note head alone"]);
+}
+
+#[test]
 fn melodies_can_be_what_is_never_heard() {
     let dir = TempDir::new().unwrap();
     let (data, out) = (set(&dir), dir.path().join("run"));

@@ -173,6 +173,13 @@ fn files_say_where_they_are_wrong() {
             "lambda = -1",
             "study.toml:10: weight of the contrastive loss -1: expected a number 0 or more",
         ),
+        ("lambda = [0.5, 2]", "split-by = \"melody\"", "study.toml:10: split-by and criterion are the same"),
+        ("lambda = [0.5, 2]", "criterion = \"pitch\"", "study.toml:10: split-by and criterion are the same"),
+        (
+            "lambda = [0.5, 2]",
+            "net = \"paper\", input = \"notes\"",
+            "study.toml:10: --net: input notes has a note head",
+        ),
         ("lambda = [0.5, 2]", "seed = 1", "study.toml:10: seed: is no setting of an arm"),
         ("lambda = [0.5, 2]", "labels = 1", "study.toml:10: invalid value '1' for '--labels"),
         ("seeds = [3, 5]", "", "missing field `seeds`"),
@@ -194,14 +201,19 @@ fn files_say_where_they_are_wrong() {
         assert!(!run.path("study").exists(), "{to}");
     }
     // What the data does not have.
-    for (setting, words) in [
-        ("one-pass = true", "the data does not say what each grading pass gave a take"),
-        ("criterion = \"poise\"", "criterion \"poise\": the data has"),
+    for (from, to, words, arm) in [
+        (
+            "lambda = [0.5, 2]",
+            "one-pass = true",
+            "the data does not say what each grading pass gave a take",
+            "joint",
+        ),
+        ("epochs = 2", "criterion = \"poise\"", "criterion \"poise\": the data has", "mse"),
     ] {
-        fs::write(run.path("study.toml"), STUDY.replacen("lambda = [0.5, 2]", setting, 1)).unwrap();
+        fs::write(run.path("study.toml"), STUDY.replacen(from, to, 1)).unwrap();
         let (code, _, err) = study(&run, "refused", &[]);
-        assert_eq!(code, 1, "{setting}: {err}");
-        says(&err, &[words, "hint: that is the arm \"Loss: joint"]);
+        assert_eq!(code, 1, "{to}: {err}");
+        says(&err, &[words, &format!("hint: that is the arm \"Loss: {arm}")]);
     }
     // What is in the way.
     fs::write(run.path("study.toml"), STUDY).unwrap();

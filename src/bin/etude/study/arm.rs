@@ -3,7 +3,7 @@
 use crate::args::RunArgs;
 use crate::options::{check, input_options, train_options};
 use clap::Parser;
-use etude::data::{InputKind, InputOptions};
+use etude::data::{InputKind, InputOptions, SplitBy};
 use etude::train::Protocol;
 use etude::{Error, Result};
 use serde::Serialize;
@@ -59,6 +59,11 @@ impl Arm {
         check(&args.run)?;
         let id = id(&args)?;
         Ok(Self { args, id, name })
+    }
+
+    /// What a test of its networks depends on: arms are compared where it is the same.
+    pub fn tested_by(&self) -> (SplitBy, Option<&str>) {
+        (self.args.run.split_by, self.args.run.criterion.as_deref())
     }
 
     /// What its inputs are made with.

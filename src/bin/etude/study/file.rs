@@ -16,6 +16,10 @@ const MOST_ARMS: usize = 1000;
 /// Seeds that a study has at most.
 const MOST_SEEDS: usize = 100;
 
+/// Why a table is refused whose arms are tested by different things.
+const ONE_TEST: &str = "split-by and criterion are the same in every arm of a table; a list of them in `with`, such as `with = { \
+                        split-by = [\"performer\", \"melody\"] }`, makes a table of each";
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StudyText {
@@ -93,6 +97,11 @@ impl Study {
                     };
                     let arm = Arm::new(&joined(&context, &settings), format!("{title}: {name}"));
                     let index = arm.and_then(|arm| self.place(arm)).map_err(|e| at(e.to_string()))?;
+                    if let Some((_, first)) = rows.first()
+                        && self.arms[*first].tested_by() != self.arms[index].tested_by()
+                    {
+                        return Err(at(ONE_TEST.into()));
+                    }
                     // A list may hold what makes no difference beside another setting: that is one arm.
                     if rows.iter().all(|row| row.1 != index) {
                         rows.push((name, index));

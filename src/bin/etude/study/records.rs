@@ -19,7 +19,7 @@ const MAX_BYTES: u64 = 1 << 32;
 const PREFIX: &str = "runs";
 
 /// What all runs of a study have in common.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
     /// Of these files.
@@ -34,7 +34,7 @@ pub struct Header {
 }
 
 /// A network: which arm, seed and fold.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Job {
     /// The arm's id.
     pub arm: String,
@@ -44,7 +44,7 @@ pub struct Job {
 }
 
 /// What it made of the takes it was tested on, in one order.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Outcome {
     /// Places among the recordings.
     pub takes: Vec<u32>,
@@ -104,11 +104,14 @@ impl Records {
         });
         let path = folder.join(&name);
         let lock = Lock::take(&folder.join(format!(".{name}.lock")), &path)?;
-        let mut known = BTreeMap::new();
+        let (mut known, mut length) = (BTreeMap::new(), 0);
         for file in files(folder)? {
-            read(&file, header, takes, &mut known)?;
+            let whole = read(&file, header, takes, &mut known)?;
+            if file == path {
+                length = whole;
+            }
         }
-        let file = open(&path, header)?;
+        let file = open(&path, header, length)?;
         Ok(Self { known, path, file, _lock: lock })
     }
 
@@ -132,7 +135,7 @@ impl Records {
 }
 
 /// A share of the runs: every `of`-th, beginning with the `number`-th.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy)]
 pub struct Share {
     /// From 1.
     pub number: u32,
@@ -191,9 +194,11 @@ fn whole(bytes: &[u8]) -> &[u8] {
     bytes.iter().rposition(|b| *b == b'\n').map_or(&[], |end| &bytes[..=end])
 }
 
-fn read(path: &Path, header: &Header, takes: usize, known: &mut BTreeMap<Job, Outcome>) -> Result<()> {
+/// Adds the runs of a file to those that are known; gives the bytes of its whole lines.
+fn read(path: &Path, header: &Header, takes: usize, known: &mut BTreeMap<Job, Outcome>) -> Result<u64> {
     let bytes = fs::read(path, MAX_BYTES)?;
-    for (number, line) in whole(&bytes).split(|b| *b == b'\n').enumerate().filter(|(_, l)| !l.is_empty()) {
+    let whole = whole(&bytes);
+    for (number, line) in whole.split(|b| *b == b'\n').enumerate().filter(|(_, l)| !l.is_empty()) {
         let damaged = |why: &str| {
             let message = format!("{why}: remove the line, or name another directory");
             Error::data(path, Some(number as u64 + 1), message)
@@ -209,7 +214,7 @@ fn read(path: &Path, header: &Header, takes: usize, known: &mut BTreeMap<Job, Ou
         }
         known.entry(job).or_insert(outcome);
     }
-    Ok(())
+    Ok(whole.len() as u64)
 }
 
 /// Checks that records are of the same data, folds and program.
@@ -230,14 +235,10 @@ fn check(path: &Path, found: &Header, wanted: &Header) -> Result<()> {
     Err(Error::data(path, None, format!("holds runs of {what}; name another directory for --out")))
 }
 
-/// Opens a file to add to, behind its last whole line.
-fn open(path: &Path, header: &Header) -> Result<File> {
+/// Opens a file to add to, behind its whole lines, which are so many bytes.
+fn open(path: &Path, header: &Header, length: u64) -> Result<File> {
     let mut file = File::options().create(true).append(true).open(path).map_err(Error::io(path, "create"))?;
-    let bytes = fs::read(path, MAX_BYTES)?;
-    let length = whole(&bytes).len();
-    if length < bytes.len() {
-        file.set_len(length as u64).map_err(Error::io(path, "write"))?;
-    }
+    file.set_len(length).map_err(Error::io(path, "write"))?;
     if length == 0 {
         let text = serde_json::to_string(header).map_err(|e| Error::data(path, None, e.to_string()))?;
         file.write_all((text + "\n").as_bytes()).map_err(Error::io(path, "write"))?;

@@ -45,7 +45,7 @@ pub struct Row {
 /// Fills the tables.
 ///
 /// # Errors
-/// [`Error::Config`] where a run is missing, or the arms of a table cannot be compared.
+/// [`Error::Config`] where a run is missing.
 pub fn results(study: &Study, prepared: &Preparations, records: &Records) -> Result<Results> {
     let progress = load::bar(study.tables.len(), "intervals");
     let tables = study.tables.iter().map(|table| {
@@ -69,11 +69,6 @@ fn fill(
     records: &Records,
 ) -> Result<TableOfResults> {
     let arms = || table.rows.iter().map(|(_, arm)| *arm);
-    let criteria: BTreeSet<&str> = arms().map(|arm| &*prepared.of(arm).inputs.criterion).collect();
-    if criteria.len() > 1 {
-        let criteria = criteria.into_iter().collect::<Vec<_>>().join(" and ");
-        return Err(Error::config(format!("table {}: arms by {criteria} cannot be compared", table.title)));
-    }
     let made = |arm: usize| study.seeds.iter().map(move |&seed| by_take(study, arm, seed, records));
     let ways: Vec<Vec<BTreeMap<u32, Made>>> = arms().map(|arm| made(arm).collect()).collect::<Result<_>>()?;
     let mut shared: BTreeSet<u32> = ways[0][0].keys().copied().collect();

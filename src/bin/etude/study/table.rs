@@ -2,12 +2,12 @@
 
 use super::results::{Results, Row, TableOfResults};
 use super::run::NEIGHBOURS;
-use etude::Result;
 use etude::data::SplitBy;
 use etude::fs::write_atomic;
 use etude::report::measure::Measure;
 use etude::report::paired::Difference;
 use etude::report::plots::intervals_svg;
+use etude::{Error, Result};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -25,7 +25,9 @@ pub fn write(folder: &Path, results: &Results) -> Result<()> {
     for (i, table) in results.tables.iter().enumerate() {
         write_atomic(&folder.join(picture(i)), svg(table)?.as_bytes())?;
     }
-    write_atomic(&folder.join(VALUES), csv(results).as_bytes())?;
+    let values = folder.join(VALUES);
+    let bytes = csv(results).map_err(|e| Error::data(&values, None, e.to_string()))?;
+    write_atomic(&values, &bytes)?;
     write_atomic(&folder.join(PAGE), markdown(results).as_bytes())
 }
 
@@ -148,25 +150,23 @@ fn markdown(results: &Results) -> String {
     page
 }
 
-fn csv(results: &Results) -> String {
-    let mut text = String::from("table,arm,measure,mean,sd,difference,low,high\n");
+/// A row for each measure of each arm.
+fn csv(results: &Results) -> csv::Result<Vec<u8>> {
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    csv.write_record(["table", "arm", "measure", "mean", "sd", "difference", "low", "high"])?;
+    let number = |v: Option<f64>| v.map_or(String::new(), |v| format!("{v:.6}"));
     for table in &results.tables {
         for row in &table.rows {
             for m in measures(table) {
                 let value = row.measures.of(m);
-                let number = |v: Option<f64>| v.map_or(String::new(), |v| format!("{v:.6}"));
                 let d = value.difference.as_ref();
                 let numbers = [value.mean, value.sd, d.map(|d| d.mean), d.map(|d| d.low), d.map(|d| d.high)];
-                let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-                let cells: Vec<String> = [quoted(&table.title), quoted(&row.arm), m.name().to_string()]
-                    .into_iter()
-                    .chain(numbers.map(number))
-                    .collect();
-                text += &(cells.join(",") + "\n");
+                let names = [&*table.title, &*row.arm, m.name()].map(String::from);
+                csv.write_record(names.into_iter().chain(numbers.map(number)))?;
             }
         }
     }
-    text
+    csv.into_inner().map_err(|e| e.into_error().into())
 }
 
 /// The differences of R² as a picture.
