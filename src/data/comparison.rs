@@ -1,10 +1,12 @@
 //! What takes of one melody are compared with, and what the network is shown of them.
 
 use super::contents::Contents;
+use super::degrade::degrade;
 use super::input_options::{InputKind, InputOptions};
-use crate::Result;
-use crate::audio::notes::Guide;
+use super::random::Random;
+use crate::audio::notes::{Guide, Note};
 use crate::audio::{Alignment, Contour, Scale};
+use crate::{Error, Result};
 
 /// One view of a take, of any length.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,8 +46,22 @@ impl Comparison {
     /// # Errors
     /// As [`Guide::of`], of a kind with references.
     pub fn of(kind: InputKind, references: &[&Contour], options: &InputOptions) -> Result<Self> {
+        Self::of_scored(kind, references, options, None)
+    }
+
+    /// The same; where there is a score, it says what the melody is.
+    ///
+    /// # Errors
+    /// As [`Comparison::of`].
+    pub fn of_scored(
+        kind: InputKind,
+        references: &[&Contour],
+        options: &InputOptions,
+        score: Option<&Vec<Note>>,
+    ) -> Result<Self> {
+        let guide = |most| Guide::of_scored(references, most, &options.align, score.map(Vec::as_slice));
         let (scale, guide) = match kind.needs_reference() {
-            true => (options.scale, Some(Guide::of(references, options.max_references, &options.align)?)),
+            true => (options.scale, Some(guide(options.max_references)?)),
             false => (options.scale, None),
         };
         let kept = guide
@@ -55,6 +71,20 @@ impl Comparison {
             .collect();
         let looked_at = if guide.is_some() { references } else { &[] };
         Ok(Self { kind, scale, guide, references: kept, digest: Contents::digest(looked_at) })
+    }
+
+    /// One of the references with planted errors, and its rating by them.
+    pub(super) fn degrade(
+        &self,
+        references: &[&Contour],
+        fall: f32,
+        random: &mut Random,
+    ) -> Result<(Contour, f32)> {
+        let guide = self.guide.as_ref().ok_or_else(|| Error::config("degraded takes need references"))?;
+        let of = references[random.below(references.len())];
+        let blocks = guide.blocks_of(of)?;
+        let notes = guide.notes_in(&blocks)?;
+        degrade(of, &blocks, &notes, fall, random)
     }
 
     /// Digests of a take and of all that it is compared with.

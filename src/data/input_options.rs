@@ -1,9 +1,10 @@
 //! What the network is to see of takes.
 
 use super::recordings::Recordings;
-use crate::audio::notes::FEATURES;
+use crate::audio::notes::{FEATURES, Note};
 use crate::audio::{AlignOptions, CHANNELS, Scale};
 use crate::names::named;
+use std::collections::BTreeMap;
 
 /// What the network sees of a take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,6 +74,19 @@ pub struct InputOptions {
     pub max_references: usize,
     /// How to align, for the kinds with a reference.
     pub align: AlignOptions,
+    /// The notes of melodies that have a score, in blocks: they are the melody then. On trial.
+    pub scores: BTreeMap<String, Vec<Note>>,
+    /// Degraded reference takes. On trial.
+    pub degraded: Option<Degraded>,
+}
+
+/// Which degraded reference takes are made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Degraded {
+    /// Takes of each melody.
+    pub takes: usize,
+    /// What their rating falls by from 1 for errors that cost a note each, per note of the melody.
+    pub fall: f32,
 }
 
 impl Default for InputOptions {
@@ -84,6 +98,8 @@ impl Default for InputOptions {
             scale: Scale::default(),
             max_references: 6,
             align: AlignOptions::default(),
+            scores: BTreeMap::new(),
+            degraded: None,
         }
     }
 }

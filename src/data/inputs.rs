@@ -56,6 +56,8 @@ pub struct Inputs {
     pub examples: Vec<Example>,
     /// What was dropped and why, with counts; for the log.
     pub notes: Vec<String>,
+    /// Reference takes with planted errors, rated by them; to train on, never to test on. On trial.
+    pub degraded: Vec<Example>,
 }
 
 /// The stream of [`Inputs::by_one_pass`].
@@ -83,7 +85,7 @@ impl Inputs {
         let melodies: BTreeSet<&str> = takes.iter().map(|chosen| chosen.melody).collect();
         let compare = |melody| {
             let of_melody = references.get(melody).map_or(&[][..], Vec::as_slice);
-            Ok((melody, Comparison::of(kind, of_melody, options)?))
+            Ok((melody, Comparison::of_scored(kind, of_melody, options, options.scores.get(melody))?))
         };
         let comparisons: BTreeMap<&str, Comparison> =
             melodies.into_par_iter().map(compare).collect::<Result<_>>()?;
@@ -112,7 +114,13 @@ impl Inputs {
                 })
             })
             .collect::<Result<_>>()?;
-        Ok(Self { channels: kind.channels(), kind, criterion, graders, examples, notes })
+        let degraded = degraded(&comparisons, &references, options)?;
+        Ok(Self { channels: kind.channels(), kind, criterion, graders, examples, notes, degraded })
+    }
+
+    /// The examples, and after them the degraded takes.
+    pub fn with_degraded(&self) -> impl Iterator<Item = &Example> {
+        self.examples.iter().chain(&self.degraded)
     }
 
     /// The same, each rated by one grading pass alone: one of those that graded the take, at random. What is learned from one
@@ -185,6 +193,38 @@ impl Inputs {
         let parts: Vec<Option<Split>> = self.examples.iter().map(|example| example.split).collect();
         one_split(&self.groups(by)?, &parts, val_fraction, test_fraction, seed)
     }
+}
+
+/// The degraded takes of each melody.
+fn degraded(
+    comparisons: &BTreeMap<&str, Comparison>,
+    references: &BTreeMap<&str, Vec<&Contour>>,
+    options: &InputOptions,
+) -> Result<Vec<Example>> {
+    let Some(how) = options.degraded else { return Ok(Vec::new()) };
+    let wanted = |(&melody, comparison)| (0..how.takes).map(move |number| (melody, comparison, number));
+    let wanted: Vec<(&str, &Comparison, usize)> = comparisons.iter().flat_map(wanted).collect();
+    let make = |(melody, comparison, number): (&str, &Comparison, usize)| {
+        let mut name = crate::hash::Fnv1a::default();
+        name.add(melody.as_bytes());
+        let stream = name.get() ^ ((number as u64) << 20);
+        let (contour, rating) =
+            comparison.degrade(&references[melody], how.fall, &mut Random::new(0, stream))?;
+        let Shown { rows, features } = comparison.show(&contour)?;
+        Ok(Example {
+            id: format!("{melody} degraded {number}"),
+            performer: String::new(),
+            melody: Some(melody.to_string()),
+            rating,
+            grades: Vec::new(),
+            pass: None,
+            split: None,
+            contents: comparison.contents(&contour),
+            rows,
+            features,
+        })
+    };
+    wanted.into_par_iter().map(make).collect()
 }
 
 /// The group of a take.

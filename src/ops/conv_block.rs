@@ -258,3 +258,44 @@ pub fn mean_over_time(g: &mut Graph, x: Features, lengths: Option<Var>) -> Resul
     });
     Ok(embedding)
 }
+
+/// The mean over time of a layer's activation, each frame weighted by attention to `query [channels]`: `[batch, channels]`. On
+/// trial, on the CPU alone.
+///
+/// # Errors
+/// When `x` is the network's input itself, or `query` is of another shape.
+pub fn attention_over_time(g: &mut Graph, x: Features, query: Var) -> Result<Var> {
+    const OP: &str = "conv_block::attention_over_time";
+    let norm =
+        x.norm.ok_or_else(|| Error::shape(OP, "x", "is the network's input: pool a layer's output"))?;
+    expect_shape(g, OP, "query", query, &[x.channels], ("a map", x.map))?;
+    let p = k::ConvBlockParams {
+        batch: x.batch as u32,
+        cin: 0,
+        t: 0,
+        cout: x.channels as u32,
+        tout: x.frames as u32,
+        k: 0,
+        stride: 1,
+        affine: 0,
+        train: 0,
+        eps: 0.0,
+        momentum: 0.0,
+    };
+    let embedding = g.temp(&[x.batch, x.channels]);
+    g.launch(&k::ATTENTION_FWD, &p, &[x.map, norm.values, query, embedding])?;
+    g.on_backward(embedding, &[x.map, query], move |g, d_embedding| {
+        if let Some(da) = g.grad_target(x.map) {
+            let train = norm.train()?;
+            let (part, [dgamma, dbeta]) = (g.temp(&[p.part_pool()]), train.targets(g));
+            let dq = g.grad_target(query).unwrap_or_else(|| g.temp_like(query));
+            let io = [d_embedding, x.map, norm.values, query, da, part, dgamma, dbeta, train.back, dq];
+            g.launch(&k::ATTENTION_BWD, &p, &io)?;
+            g.give_grad(x.map, da)?;
+            g.give_grad(query, dq)?;
+            train.give(g, [dgamma, dbeta])?;
+        }
+        Ok(())
+    });
+    Ok(embedding)
+}

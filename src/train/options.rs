@@ -3,7 +3,7 @@
 use crate::data::input_options::InputKind;
 use crate::kernels::contrastive::Metric;
 use crate::names::named;
-use crate::net::{NetConfig, NoteHeadConfig};
+use crate::net::{LayerConfig, NetConfig, NoteHeadConfig};
 use crate::ops::optim::{Adam, Sgd};
 use crate::optim::{Method, Schedule};
 use crate::report::neighbours::Distance;
@@ -99,9 +99,15 @@ pub enum Encoder {
     Paper,
     /// That for alignment paths: [`NetConfig::alignment`].
     Alignment,
+    /// The same with a fourth layer. On trial.
+    Deep,
+    /// The same with 15, 9 and 5 taps. On trial.
+    Wide,
+    /// Both. On trial.
+    WideDeep,
 }
 
-named!(Encoder, "net": Paper "paper", Alignment "alignment");
+named!(Encoder, "net": Paper "paper", Alignment "alignment", Deep "deep", Wide "wide", WideDeep "wide-deep");
 
 impl Encoder {
     /// The network for rows of `channels`, resampled to or cut into `frames` columns; it has no note head.
@@ -109,6 +115,16 @@ impl Encoder {
         match self {
             Self::Paper => NetConfig::paper(channels, frames),
             Self::Alignment => NetConfig::alignment(channels, frames),
+            Self::Deep | Self::Wide | Self::WideDeep => {
+                let mut net = NetConfig::alignment(channels, frames);
+                if self != Self::Deep {
+                    net.layers.iter_mut().zip([15, 9, 5]).for_each(|(layer, taps)| layer.taps = taps);
+                }
+                if self != Self::Wide {
+                    net.layers.push(LayerConfig { channels: 64, taps: 3, stride: 2 });
+                }
+                net
+            }
         }
     }
 }
@@ -207,6 +223,21 @@ pub struct TrainOptions {
     pub seed: u64,
     /// Run launch by launch and stop at the first NaN.
     pub checked: bool,
+    /// What is on trial.
+    pub trial: Trial,
+}
+
+/// What is on trial.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Trial {
+    /// Degraded takes of an epoch, as a share of the training takes.
+    pub degraded_share: f64,
+    /// Epochs on degraded takes alone, before all others.
+    pub degraded_epochs: usize,
+    /// Takes count as `1/(this + variance of their mean grade)`.
+    pub weigh: Option<f64>,
+    /// A vector for each melody of the training takes.
+    pub melody: bool,
 }
 
 impl TrainOptions {
@@ -240,6 +271,7 @@ impl TrainOptions {
             schedule: rule.schedule(None),
             seed: 0,
             checked: false,
+            trial: Trial::default(),
         }
     }
 

@@ -43,7 +43,9 @@ pub struct Resident {
     pub data: Buf,
     /// The standardised features of each example, `[examples, F]`, for a note head.
     pub features: Option<Buf>,
-    /// The rating of each example.
+    /// The melody of each example, `[examples, melodies]`, 1 at its own; of one that nobody sang in training none.
+    pub melodies: Option<Buf>,
+    /// The rating of each example, and of each degraded take.
     pub ratings: Buf,
     /// What the contrastive loss compares: bins, or the ratings themselves.
     pub labels: Buf,
@@ -67,6 +69,7 @@ impl Resident {
         windows: Windows,
         net: &PcConvNet,
         label_bins: Option<usize>,
+        melodies: &[&str],
     ) -> Result<Self> {
         if inputs.channels != net.config.channels {
             return Err(Error::config(format!(
@@ -76,12 +79,12 @@ impl Resident {
         }
         let features = match net.config.notes {
             Some(_) => {
-                let rows: Vec<&[f32]> = inputs.examples.iter().map(|e| e.features.as_slice()).collect();
+                let rows: Vec<&[f32]> = inputs.with_degraded().map(|e| e.features.as_slice()).collect();
                 Some(device.upload(&net.standardise(device, &rows)?)?)
             }
             None => None,
         };
-        let total: usize = inputs.examples.iter().flat_map(|e| &e.rows).map(|r| r.data.len()).sum();
+        let total: usize = inputs.with_degraded().flat_map(|e| &e.rows).map(|r| r.data.len()).sum();
         if u32::try_from(total).is_err() {
             return Err(Error::config(format!(
                 "the data set has {total} values, more than 32-bit offsets reach: use fewer references or takes"
@@ -89,7 +92,7 @@ impl Resident {
         }
         let mut flat = Vec::with_capacity(total);
         let mut rows = Vec::with_capacity(inputs.examples.len());
-        for Example { rows: views, .. } in &inputs.examples {
+        for Example { rows: views, .. } in inputs.with_degraded() {
             let mut places = Vec::with_capacity(views.len());
             for row in views {
                 places.push([flat.len() as u32, row.len as u32]);
@@ -97,11 +100,16 @@ impl Resident {
             }
             rows.push(places);
         }
-        let ratings: Vec<f32> = inputs.examples.iter().map(|e| e.rating).collect();
+        let ratings: Vec<f32> = inputs.with_degraded().map(|e| e.rating).collect();
         let label_values = match label_bins {
             Some(k) => bins(&ratings, k)?,
             None => ratings.clone(),
         };
+        let own = |e: &Example| -> Vec<f32> {
+            melodies.iter().map(|melody| f32::from(e.melody.as_deref() == Some(*melody))).collect()
+        };
+        let of_melody: Vec<f32> = inputs.with_degraded().flat_map(own).collect();
+        let melodies = if of_melody.is_empty() { None } else { Some(device.upload(&of_melody)?) };
         if flat.is_empty() {
             // A note head reads no row, but a buffer has a value.
             flat.push(0.0);
@@ -109,6 +117,7 @@ impl Resident {
         Ok(Self {
             data: device.upload(&flat)?,
             features,
+            melodies,
             ratings: device.upload(&ratings)?,
             labels: device.upload(&label_values)?,
             label_values,

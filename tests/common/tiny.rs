@@ -29,6 +29,7 @@ pub fn inputs() -> (Inputs, SplitIndices) {
         graders: None,
         examples: (0..6).map(example).collect(),
         notes: Vec::new(),
+        degraded: Vec::new(),
     };
     (inputs, SplitIndices { train: vec![0, 2, 3, 5], val: vec![1], test: vec![4] })
 }

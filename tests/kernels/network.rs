@@ -269,3 +269,48 @@ fn a_variance_that_is_none_is_refused() {
     tensors.iter_mut().find(|t| t.name == "notes.deviation").unwrap().values[1] = -1.0;
     assert!(notes.load(&cpu, &tensors).unwrap_err().to_string().contains("notes.deviation holds -1"));
 }
+
+/// The gradient of every parameter of a network with attention, against central differences.
+#[test]
+fn attention_has_the_gradient_of_its_mean() {
+    let cpu = Cpu::<f64>::new(1).unwrap();
+    let device: &dyn Device = &cpu;
+    let dims @ [batch, channels, frames] = [19, 2, 220];
+    let (x, y) = (normal(1, batch * channels * frames), uniform(2, batch));
+    let config = NetConfig { attention: true, ..NetConfig::paper(channels, frames) };
+    let net = PcConvNet::new(device, config, 7).unwrap();
+    net.encoder
+        .write(device, "attention.query", &uniform(3, 16).iter().map(|v| *v as f32).collect::<Vec<_>>())
+        .unwrap();
+    let mut g = Graph::new();
+    let vars = net.bind(&mut g, Learn::Yes, Learn::Yes).unwrap();
+    let target = g.bind(&device.upload(&y).unwrap(), &[batch]).unwrap();
+    let x = device.upload(&blocked(&x, dims)).unwrap();
+    let x = g.bind(&x, &[batch.div_ceil(16), channels, frames, 16]).unwrap();
+    let embedding = net.encode(&mut g, &vars, x, batch, None).unwrap();
+    let rating = net.rate(&mut g, &vars, embedding, None).unwrap();
+    let loss = mse(&mut g, rating, target, LossOptions::default()).unwrap();
+    g.backward(loss).unwrap();
+    let mut step = g.compile(device, &[loss]).unwrap();
+    step.run().unwrap();
+    let theta = device.download_f64(net.params.theta()).unwrap();
+    let gradient = device.download_f64(net.params.gradient()).unwrap();
+    let mut at = |theta: &[f64]| {
+        device.write(net.params.theta(), theta.into()).unwrap();
+        step.run().unwrap();
+        device.download_f64(step.buf(loss).unwrap()).unwrap()[0]
+    };
+    let mut wrong = 0;
+    for i in (0..theta.len()).filter(|&i| gradient[i] != 0.0) {
+        let mut moved = theta.clone();
+        moved[i] += 1e-6;
+        let up = at(&moved);
+        moved[i] -= 2e-6;
+        let slope = (up - at(&moved)) / 2e-6;
+        wrong += usize::from((slope - gradient[i]).abs() > 1e-6 * gradient[i].abs().max(1e-2));
+    }
+    // A ReLU at its kink.
+    assert!(wrong <= theta.len() / 100, "{wrong} of {}", theta.len());
+    let moving = gradient.iter().filter(|v| **v != 0.0).count();
+    assert_eq!(moving, net.parameters(), "the query's 16 too");
+}

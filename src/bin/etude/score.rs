@@ -236,7 +236,15 @@ impl<'a> Scorer<'a> {
         }
         let all: Vec<usize> = (0..examples.len()).collect();
         let (channels, kind, criterion) = (net.config.channels, self.info.input, self.info.criterion.clone());
-        let inputs = Inputs { channels, kind, criterion, graders: None, examples, notes: Vec::new() };
+        let inputs = Inputs {
+            channels,
+            kind,
+            criterion,
+            graders: None,
+            examples,
+            notes: Vec::new(),
+            degraded: Vec::new(),
+        };
         let mut fitted = Fit::of(device, net, &inputs, self.info.windows())?;
         let ratings: Vec<f32> = fitted.predict(device, &all)?.into_iter().map(|p| p.rating).collect();
         Ok((ratings.into_iter(), fitted.net))

@@ -7,5 +7,6 @@ mod prepared;
 pub mod records;
 mod results;
 mod run;
+mod scores;
 mod table;
 mod work;
