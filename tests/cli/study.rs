@@ -213,6 +213,7 @@ fn files_say_where_they_are_wrong() {
         fs::write(run.path("study.toml"), STUDY.replacen(from, to, 1)).unwrap();
         let (code, _, err) = study(&run, "refused", &[]);
         assert_eq!(code, 1, "{to}: {err}");
+        assert!(!run.path("refused").exists(), "{to}: nothing was begun");
         says(&err, &[words, &format!("hint: that is the arm \"Loss: {arm}")]);
     }
     // What is in the way.

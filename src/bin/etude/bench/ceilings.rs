@@ -24,7 +24,7 @@ const ROUNDS: u32 = 512;
 /// Measures them.
 pub fn measure(target: &Target, quick: bool, sink: &Sink) -> Result<Ceilings> {
     sink.begin("ceilings", 3);
-    if let Target::Cpu(device) = target {
+    if let Some(device) = target.cpu() {
         let one = peak::measure(Simd::best());
         // Cores add up in arithmetic, and share the memory.
         let flops = one.flops * device.threads() as f64;

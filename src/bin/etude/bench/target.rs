@@ -59,6 +59,17 @@ impl Target {
         }
     }
 
+    /// The CPU, if it is that.
+    pub fn cpu(&self) -> Option<&Cpu<f32>> {
+        match self {
+            Self::Cpu(device) => Some(device),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(_) => None,
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu(..) => None,
+        }
+    }
+
     /// Whether it is a GPU, and no program that plays one.
     pub fn is_card(&self) -> bool {
         match self {

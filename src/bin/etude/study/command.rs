@@ -2,7 +2,7 @@
 
 use super::arm::usual;
 use super::file::Study;
-use super::prepared::Preparations;
+use super::prepared::{Preparations, check};
 use super::records::{Header, Records};
 use super::results::results;
 use super::table;
@@ -26,6 +26,7 @@ pub fn study(args: &StudyArgs) -> Result<(), Failure> {
     let (data, files) = (args.data.clone(), args.files.clone());
     let left = "nothing was trained yet";
     let recordings = until_asked(left, move || load::recordings(data.as_deref(), &files, HOP, 0))?;
+    check(&study, &recordings)?;
     let header = Header {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").into(),

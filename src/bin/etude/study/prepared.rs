@@ -36,12 +36,8 @@ pub struct Preparations {
 
 impl Preparations {
     /// # Errors
-    /// Where the takes cannot be split as an arm asks, which is checked before anything is aligned, or no inputs can be made.
+    /// Where no inputs can be made.
     pub fn new(study: &Study, recordings: &Recordings) -> Result<Self, Failure> {
-        for arm in &study.arms {
-            check(arm, study, recordings)
-                .map_err(Failure::hint(format!("that is the arm {}", quoted(&arm.name))))?;
-        }
         let mut options: Vec<InputOptions> = Vec::new();
         let mut made = Vec::new();
         let mut of_arm = Vec::new();
@@ -62,8 +58,19 @@ impl Preparations {
     }
 }
 
-/// Checks that the arm can be trained on this data.
-fn check(arm: &Arm, study: &Study, recordings: &Recordings) -> Result<()> {
+/// Checks that every arm can be trained on this data, before anything is aligned or written.
+///
+/// # Errors
+/// Where the takes cannot be split as an arm asks, or the data does not say what it needs.
+pub fn check(study: &Study, recordings: &Recordings) -> Result<(), Failure> {
+    for arm in &study.arms {
+        check_arm(arm, study, recordings)
+            .map_err(Failure::hint(format!("that is the arm {}", quoted(&arm.name))))?;
+    }
+    Ok(())
+}
+
+fn check_arm(arm: &Arm, study: &Study, recordings: &Recordings) -> Result<()> {
     let (args, options) = (&arm.args.run, arm.input_options()?);
     let kind = args.input.unwrap_or_else(|| InputKind::default_for(recordings));
     let fractions = (val_fraction(args, kind), 0.0);
