@@ -7,11 +7,8 @@
 
 use crate::device::Device;
 use crate::graph::{Graph, Var};
-use crate::ops::conv_block::{
-    ConvBlock, Features, Mode, attention_over_time, conv_block, frames_after, mean_over_time,
-};
+use crate::ops::conv_block::{ConvBlock, Features, Mode, conv_block, frames_after, mean_over_time};
 use crate::ops::dropout::DropoutOptions;
-use crate::ops::elementwise::add;
 use crate::ops::linear::{Activation, dropped_linear};
 use crate::optim::{Leaves, Method, Optimizer, ParamSet, Tensor};
 use crate::{Error, Result};
@@ -85,35 +82,13 @@ pub struct NetConfig {
     pub dropout: f32,
     /// The note head, if there is one.
     pub notes: Option<NoteHeadConfig>,
-    /// Melodies that have a vector of their own, which is added to what each head makes its rating of; 0 for none. On trial.
-    #[serde(default)]
-    pub melodies: usize,
-    /// Whether time is averaged by attention instead of evenly. On trial.
-    #[serde(default)]
-    pub attention: bool,
 }
-
-/// What is learned of melodies, for each head.
-const MELODY: [&str; 2] = ["melody.path", "melody.notes"];
-
-/// What attention asks of a frame.
-const QUERY: &str = "attention.query";
 
 impl NetConfig {
     /// The paper's network: 4, 8, 16 channels, 7 taps, stride 3; Linear 16→8→1.
     pub fn paper(channels: usize, frames: usize) -> Self {
         let layers = [4, 8, 16].map(|channels| LayerConfig { channels, taps: 7, stride: 3 }).to_vec();
-        Self {
-            channels,
-            frames,
-            layers,
-            hidden: 8,
-            hidden_relu: false,
-            dropout: 0.0,
-            notes: None,
-            melodies: 0,
-            attention: false,
-        }
+        Self { channels, frames, layers, hidden: 8, hidden_relu: false, dropout: 0.0, notes: None }
     }
 
     /// The network for alignment paths: 32, 64, 64 channels, 7, 5, 3 taps, stride 2; head 64→32→1 with
@@ -122,33 +97,13 @@ impl NetConfig {
         let layers =
             [(32, 7), (64, 5), (64, 3)].map(|(channels, taps)| LayerConfig { channels, taps, stride: 2 });
         let layers = layers.to_vec();
-        Self {
-            channels,
-            frames,
-            layers,
-            hidden: 32,
-            hidden_relu: true,
-            dropout: 0.2,
-            notes: None,
-            melodies: 0,
-            attention: false,
-        }
+        Self { channels, frames, layers, hidden: 32, hidden_relu: true, dropout: 0.2, notes: None }
     }
 
     /// A note head alone.
     pub fn notes(features: usize) -> Self {
         let notes = Some(NoteHeadConfig::new(features));
-        Self {
-            channels: 0,
-            frames: 0,
-            layers: Vec::new(),
-            hidden: 0,
-            hidden_relu: true,
-            dropout: 0.0,
-            notes,
-            melodies: 0,
-            attention: false,
-        }
+        Self { channels: 0, frames: 0, layers: Vec::new(), hidden: 0, hidden_relu: true, dropout: 0.0, notes }
     }
 
     /// Whether there is an encoder, and its head.
@@ -188,9 +143,6 @@ impl NetConfig {
             running.push((format!("norm{i}.running_var"), vec![l.channels]));
             cin = l.channels;
         }
-        if self.attention {
-            encoder.push((QUERY.to_string(), vec![cin]));
-        }
         let mut head = Vec::new();
         let linear = |name: &str, outputs: usize, inputs: usize| {
             [(format!("{name}.weight"), vec![outputs, inputs]), (format!("{name}.bias"), vec![outputs])]
@@ -206,12 +158,6 @@ impl NetConfig {
             head.extend(linear(NOTE_LAYERS[2], 1, hidden));
             running.push((NOTE_MEAN.to_string(), vec![features]));
             running.push((NOTE_DEVIATION.to_string(), vec![features]));
-        }
-        if self.melodies > 0 && self.has_path() {
-            head.push((MELODY[0].to_string(), vec![cin, self.melodies]));
-        }
-        if let (1.., Some(NoteHeadConfig { hidden, .. })) = (self.melodies, self.notes) {
-            head.push((MELODY[1].to_string(), vec![hidden, self.melodies]));
         }
         [encoder, head, running]
     }
@@ -335,7 +281,6 @@ impl PcConvNet {
                 *v = match kind {
                     "gamma" | "running_var" | "deviation" => 1.0,
                     "beta" | "running_mean" | "mean" => 0.0,
-                    "query" | "path" | "notes" => 0.0,
                     _ => bound * (2.0 * rng.random::<f32>() - 1.0),
                 };
             }
@@ -527,28 +472,7 @@ impl PcConvNet {
             };
             features = conv_block(g, features, &layer, mode)?;
         }
-        if self.config.attention {
-            return attention_over_time(g, features, vars.encoder.get(QUERY)?);
-        }
         mean_over_time(g, features, lengths)
-    }
-
-    /// Adds what is learned of each sample's melody, `melody [batch, melodies]` being 1 at its own, to what head 0 (path) or 1
-    /// (notes) makes its rating of.
-    ///
-    /// # Errors
-    /// When shapes do not fit.
-    pub fn with_melody(
-        &self,
-        g: &mut Graph,
-        vars: &NetVars,
-        head: usize,
-        x: Var,
-        melody: Var,
-    ) -> Result<Var> {
-        let of_melody =
-            dropped_linear(g, melody, None, vars.head.get(MELODY[head])?, None, Activation::None)?;
-        add(g, x, of_melody)
     }
 
     /// Records the path head: ratings between 0 and 1, `[batch, 1]`, of an embedding. With `random`, the state that

@@ -73,7 +73,7 @@ fn training_gives_the_same_bits_on_one_and_on_three_threads() {
     for protocol in [Protocol::Mse, Protocol::Joint, Protocol::TwoPhase] {
         let run = |threads| {
             let cpu = Cpu::<f32>::new(threads).unwrap();
-            let mut options = TrainOptions::for_inputs(inputs.kind, protocol, 1.0 / 127.0);
+            let mut options = TrainOptions { protocol, ..TrainOptions::for_inputs(inputs.kind, 1.0 / 127.0) };
             (options.epochs, options.encoder_epochs, options.batch, options.seed) = (2, 2, 24, 5);
             let mut losses = Vec::new();
             let mut watch = |e: &Epoch, _: &Snapshot<'_>| {

@@ -4,7 +4,7 @@ use super::contents::Contents;
 use super::degrade::degrade;
 use super::input_options::{InputKind, InputOptions};
 use super::random::Random;
-use crate::audio::notes::{Guide, Note};
+use crate::audio::notes::Guide;
 use crate::audio::{Alignment, Contour, Scale};
 use crate::{Error, Result};
 
@@ -46,22 +46,8 @@ impl Comparison {
     /// # Errors
     /// As [`Guide::of`], of a kind with references.
     pub fn of(kind: InputKind, references: &[&Contour], options: &InputOptions) -> Result<Self> {
-        Self::of_scored(kind, references, options, None)
-    }
-
-    /// The same; where there is a score, it says what the melody is.
-    ///
-    /// # Errors
-    /// As [`Comparison::of`].
-    pub fn of_scored(
-        kind: InputKind,
-        references: &[&Contour],
-        options: &InputOptions,
-        score: Option<&Vec<Note>>,
-    ) -> Result<Self> {
-        let guide = |most| Guide::of_scored(references, most, &options.align, score.map(Vec::as_slice));
         let (scale, guide) = match kind.needs_reference() {
-            true => (options.scale, Some(guide(options.max_references)?)),
+            true => (options.scale, Some(Guide::of(references, options.max_references, &options.align)?)),
             false => (options.scale, None),
         };
         let kept = guide
@@ -73,18 +59,22 @@ impl Comparison {
         Ok(Self { kind, scale, guide, references: kept, digest: Contents::digest(looked_at) })
     }
 
-    /// One of the references with planted errors, and its rating by them.
+    /// One of `references`, those that this was made of, with planted errors, and its rating by them; nothing where no note of
+    /// the melody is known, or what is left has no voiced frame.
+    ///
+    /// # Errors
+    /// As [`Guide::notes_in`]; of a kind without references.
     pub(super) fn degrade(
         &self,
         references: &[&Contour],
-        fall: f32,
         random: &mut Random,
-    ) -> Result<(Contour, f32)> {
-        let guide = self.guide.as_ref().ok_or_else(|| Error::config("degraded takes need references"))?;
+    ) -> Result<Option<(Contour, f32)>> {
+        let guide = self.guide.as_ref().ok_or_else(|| {
+            Error::config(format!("degraded takes are made of references, which input {} has not", self.kind))
+        })?;
         let of = references[random.below(references.len())];
-        let blocks = guide.blocks_of(of)?;
-        let notes = guide.notes_in(&blocks)?;
-        degrade(of, &blocks, &notes, fall, random)
+        let (blocks, notes) = guide.notes_in(of)?;
+        Ok(degrade(of, &blocks, &notes, random))
     }
 
     /// Digests of a take and of all that it is compared with.

@@ -1,10 +1,9 @@
 //! What the network is to see of takes.
 
 use super::recordings::Recordings;
-use crate::audio::notes::{FEATURES, Note};
+use crate::audio::notes::FEATURES;
 use crate::audio::{AlignOptions, CHANNELS, Scale};
 use crate::names::named;
-use std::collections::BTreeMap;
 
 /// What the network sees of a take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,32 +73,20 @@ pub struct InputOptions {
     pub max_references: usize,
     /// How to align, for the kinds with a reference.
     pub align: AlignOptions,
-    /// The notes of melodies that have a score, in blocks: they are the melody then. On trial.
-    pub scores: BTreeMap<String, Vec<Note>>,
-    /// Degraded reference takes. On trial.
-    pub degraded: Option<Degraded>,
-}
-
-/// Which degraded reference takes are made.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Degraded {
-    /// Takes of each melody.
-    pub takes: usize,
-    /// What their rating falls by from 1 for errors that cost a note each, per note of the melody.
-    pub fall: f32,
+    /// Whether to make takes with planted errors of the references, for the kinds with one: [`super::Inputs::degraded`].
+    pub degraded: bool,
 }
 
 impl Default for InputOptions {
-    /// The best kind, the first criterion, MIDI/127, at most 6 references.
+    /// The best kind, the first criterion, MIDI/127, at most 24 references, no degraded takes.
     fn default() -> Self {
         Self {
             kind: None,
             criterion: None,
             scale: Scale::default(),
-            max_references: 6,
+            max_references: 24,
             align: AlignOptions::default(),
-            scores: BTreeMap::new(),
-            degraded: None,
+            degraded: false,
         }
     }
 }

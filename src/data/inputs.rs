@@ -12,6 +12,7 @@ use super::random::Random;
 use super::recordings::{Graders, OVERALL, Recordings, Reference, Take};
 use super::split::{self, Groups, Split, SplitBy, SplitIndices};
 use crate::audio::Contour;
+use crate::hash::Fnv1a;
 use crate::names::quoted;
 use crate::{Error, Result};
 
@@ -56,9 +57,13 @@ pub struct Inputs {
     pub examples: Vec<Example>,
     /// What was dropped and why, with counts; for the log.
     pub notes: Vec<String>,
-    /// Reference takes with planted errors, rated by them; to train on, never to test on. On trial.
+    /// Reference takes with planted errors, rated by these: to learn from beside the examples, never to test on. Of each melody
+    /// that an example has, where [`InputOptions::degraded`] asks for them; nobody performs them.
     pub degraded: Vec<Example>,
 }
+
+/// Degraded takes of each melody.
+const DEGRADED: u64 = 32;
 
 /// The stream of [`Inputs::by_one_pass`].
 const ONE_PASS: u64 = 2 << 32;
@@ -85,7 +90,7 @@ impl Inputs {
         let melodies: BTreeSet<&str> = takes.iter().map(|chosen| chosen.melody).collect();
         let compare = |melody| {
             let of_melody = references.get(melody).map_or(&[][..], Vec::as_slice);
-            Ok((melody, Comparison::of_scored(kind, of_melody, options, options.scores.get(melody))?))
+            Ok((melody, Comparison::of(kind, of_melody, options)?))
         };
         let comparisons: BTreeMap<&str, Comparison> =
             melodies.into_par_iter().map(compare).collect::<Result<_>>()?;
@@ -114,7 +119,10 @@ impl Inputs {
                 })
             })
             .collect::<Result<_>>()?;
-        let degraded = degraded(&comparisons, &references, options)?;
+        let degraded = match options.degraded {
+            true => degraded(&comparisons, &references)?,
+            false => Vec::new(),
+        };
         Ok(Self { channels: kind.channels(), kind, criterion, graders, examples, notes, degraded })
     }
 
@@ -195,24 +203,22 @@ impl Inputs {
     }
 }
 
-/// The degraded takes of each melody.
+/// The degraded takes of each melody, the same whatever other melodies there are; those that do not align are left out.
 fn degraded(
     comparisons: &BTreeMap<&str, Comparison>,
     references: &BTreeMap<&str, Vec<&Contour>>,
-    options: &InputOptions,
 ) -> Result<Vec<Example>> {
-    let Some(how) = options.degraded else { return Ok(Vec::new()) };
-    let wanted = |(&melody, comparison)| (0..how.takes).map(move |number| (melody, comparison, number));
-    let wanted: Vec<(&str, &Comparison, usize)> = comparisons.iter().flat_map(wanted).collect();
-    let make = |(melody, comparison, number): (&str, &Comparison, usize)| {
-        let mut name = crate::hash::Fnv1a::default();
-        name.add(melody.as_bytes());
-        let stream = name.get() ^ ((number as u64) << 20);
-        let (contour, rating) =
-            comparison.degrade(&references[melody], how.fall, &mut Random::new(0, stream))?;
-        let Shown { rows, features } = comparison.show(&contour)?;
-        Ok(Example {
-            id: format!("{melody} degraded {number}"),
+    let all = comparisons.iter().flat_map(|(&melody, comparison)| {
+        let mut seed = Fnv1a::default();
+        seed.add(melody.as_bytes());
+        (0..DEGRADED).map(move |number| (melody, comparison, Random::new(seed.get(), number)))
+    });
+    let all: Vec<(&str, &Comparison, Random)> = all.collect();
+    let make = |(melody, comparison, mut random): (&str, &Comparison, Random)| {
+        let references = references.get(melody).map_or(&[][..], Vec::as_slice);
+        let Some((contour, rating)) = comparison.degrade(references, &mut random)? else { return Ok(None) };
+        let example = |Shown { rows, features }| Example {
+            id: String::new(),
             performer: String::new(),
             melody: Some(melody.to_string()),
             rating,
@@ -222,9 +228,11 @@ fn degraded(
             contents: comparison.contents(&contour),
             rows,
             features,
-        })
+        };
+        Ok(comparison.show(&contour).ok().map(example))
     };
-    wanted.into_par_iter().map(make).collect()
+    let made = all.into_par_iter().map(make).collect::<Result<Vec<_>>>()?;
+    Ok(made.into_iter().flatten().collect())
 }
 
 /// The group of a take.

@@ -28,7 +28,7 @@ mod table;
 pub use comparison::{Comparison, Row, Shown};
 pub use contents::Contents;
 pub use f0_notes::F0Notes;
-pub use input_options::{Degraded, InputKind, InputOptions};
+pub use input_options::{InputKind, InputOptions};
 pub use inputs::{Example, Inputs};
 pub use load::load;
 pub use load_options::LoadOptions;

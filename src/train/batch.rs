@@ -42,8 +42,6 @@ pub struct BatchVars {
     pub features: Option<Var>,
     /// `[B]`, indices of the examples.
     pub examples: Var,
-    /// `[B, melodies]`, 1 at each sample's.
-    pub melody: Option<Var>,
 }
 
 impl BatchBufs {
@@ -109,14 +107,7 @@ impl BatchBufs {
             }
             _ => None,
         };
-        let melody = match &data.melodies {
-            Some(table) => {
-                let table = g.bind(table, &[data.ratings.len(), net.melodies])?;
-                Some(gather_rows(g, table, examples)?)
-            }
-            None => None,
-        };
-        Ok(BatchVars { path, features, examples, melody })
+        Ok(BatchVars { path, features, examples })
     }
 
     fn record_path(&self, g: &mut Graph, data: &Resident, net: &NetConfig) -> Result<(Var, Option<Var>)> {

@@ -12,6 +12,7 @@ use crate::tensor_file::TensorFile;
 use crate::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::cell::OnceCell;
 use std::path::Path;
 
 const CHECKPOINT: TensorFile = TensorFile { name: "checkpoint", key: "etude-checkpoint", format: 4 };
@@ -191,7 +192,8 @@ fn misfit(what: String) -> Error {
 /// A run between two epochs, as whoever watches it sees it.
 pub struct Snapshot<'a> {
     pub(super) device: &'a dyn Device,
-    pub(super) data: &'a DataId,
+    pub(super) inputs: &'a Inputs,
+    pub(super) data: &'a OnceCell<DataId>,
     pub(super) split: &'a SplitIndices,
     pub(super) net: &'a PcConvNet,
     pub(super) optimizer: &'a Optimizer,
@@ -217,7 +219,7 @@ impl Snapshot<'_> {
         Ok(State {
             position: self.position.clone(),
             steps: self.optimizer.steps(),
-            data: self.data.clone(),
+            data: self.data.get_or_init(|| DataId::of(self.inputs)).clone(),
             split: split_digest(self.split),
             tensors,
         })

@@ -11,8 +11,7 @@ use super::predict::Predictor;
 use super::record::Training;
 use super::resident::{Resident, View, check_examples};
 use super::validate::Validation;
-use crate::data::inputs::Example;
-use crate::data::inputs::Inputs;
+use crate::data::inputs::{Example, Inputs};
 use crate::data::random::Random;
 use crate::data::split::SplitIndices;
 use crate::device::{Device, Traffic};
@@ -20,6 +19,7 @@ use crate::graph::Step;
 use crate::net::PcConvNet;
 use crate::optim::{Schedule, Tensor};
 use crate::{Error, Result};
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
@@ -60,10 +60,10 @@ pub fn fit(
         return Err(Error::config(format!("{} training takes: at least 2 are needed", split.train.len())));
     }
     let phases = phases(options);
-    let data_id = DataId::of(inputs);
+    let data_id = OnceCell::new();
     let position = match &resume {
         Some(state) => {
-            state.check_data(&data_id)?;
+            state.check_data(data_id.get_or_init(|| DataId::of(inputs)))?;
             state.position(split, &phases)?.clone()
         }
         None => Position::default(),
@@ -82,30 +82,12 @@ pub fn fit(
     Ok(run.end(last, stopped))
 }
 
-/// What each take counts: `1/(tau + variance of its mean grade)`, on average 1. The variance of the grades is shrunk half-way
-/// to its mean over the takes: of a handful it is hardly known.
-fn weights(inputs: &Inputs, takes: &[usize], tau: f64) -> Vec<f64> {
-    let of = |e: usize| {
-        let given: Vec<f64> = inputs.examples[e].grades.iter().flatten().map(|&g| f64::from(g)).collect();
-        let (n, mean) = (given.len() as f64, given.iter().sum::<f64>() / given.len().max(1) as f64);
-        (given.len() > 1).then(|| (given.iter().map(|g| (g - mean).powi(2)).sum::<f64>() / (n - 1.0), n))
-    };
-    let known: Vec<f64> = takes.iter().filter_map(|&e| of(e)).map(|(variance, _)| variance).collect();
-    let usual = known.iter().sum::<f64>() / known.len().max(1) as f64;
-    let weight = |&e: &usize| {
-        let (variance, n) = of(e).unwrap_or((usual, 1.0));
-        1.0 / (tau + 0.5 * (variance + usual) / n)
-    };
-    let all: Vec<f64> = takes.iter().map(weight).collect();
-    let mean = all.iter().sum::<f64>() / all.len().max(1) as f64;
-    all.into_iter().map(|w| w / mean).collect()
-}
-
 /// A run between two epochs.
 struct Run<'a> {
     device: &'a dyn Device,
     inputs: &'a Inputs,
-    data_id: DataId,
+    /// Made when a checkpoint asks for it: it reads every row.
+    data_id: OnceCell<DataId>,
     split: &'a SplitIndices,
     options: &'a TrainOptions,
     net: PcConvNet,
@@ -114,10 +96,10 @@ struct Run<'a> {
     /// Samples of a step, and steps of an epoch.
     batch: usize,
     steps: usize,
-    /// Degraded takes of the melodies that were sung in training.
+    /// The degraded takes of the melodies that are sung in training: others would tell of the test's.
     degraded: Vec<usize>,
-    /// What each training take counts, on average 1.
-    weights: Option<Vec<f64>>,
+    /// How many of them an epoch has.
+    beside: usize,
     /// Most epochs that all phases together may take.
     most_epochs: usize,
     position: Position,
@@ -130,37 +112,31 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(
         device: &'a dyn Device,
-        (inputs, data_id): (&'a Inputs, DataId),
+        (inputs, data_id): (&'a Inputs, OnceCell<DataId>),
         split: &'a SplitIndices,
         options: &'a TrainOptions,
         most_epochs: usize,
         position: Position,
     ) -> Result<Self> {
-        let mut config = options.net.clone();
-        let mut melodies: Vec<&str> = Vec::new();
-        if options.trial.melody {
-            melodies = split.train.iter().filter_map(|&e| inputs.examples[e].melody.as_deref()).collect();
-            melodies.sort_unstable();
-            melodies.dedup();
-            config.melodies = melodies.len();
-        }
-        let net = PcConvNet::new(device, config, options.seed)?;
+        let net = PcConvNet::new(device, options.net.clone(), options.seed)?;
         check_examples(&split.train, inputs.examples.len())?;
         check_examples(&split.val, inputs.examples.len())?;
         let features: Vec<&[f32]> =
             split.train.iter().map(|&e| inputs.examples[e].features.as_slice()).collect();
         net.fit_standardisation(device, &features)?;
-        let data = Resident::new(device, inputs, options.windows, &net, options.contrast.bins, &melodies)?;
+        let data = Resident::new(device, inputs, options.windows, &net, options.contrast.bins)?;
         let predictor = Predictor::new(device, &net, &data)?;
         let batch = options.batch.min(split.train.len());
-        let steps = split.train.len() / batch;
         let sung: BTreeSet<&str> =
             split.train.iter().filter_map(|&e| inputs.examples[e].melody.as_deref()).collect();
-        let of_sung =
-            |(_, take): &(usize, &Example)| take.melody.as_deref().is_some_and(|m| sung.contains(m));
-        let degraded =
-            (inputs.examples.len()..).zip(&inputs.degraded).filter(of_sung).map(|(e, _)| e).collect();
-        let weights = options.trial.weigh.map(|tau| weights(inputs, &split.train, tau));
+        let of_sung = |take: &Example| take.melody.as_deref().is_some_and(|melody| sung.contains(melody));
+        let degraded = (inputs.examples.len()..).zip(&inputs.degraded);
+        let degraded: Vec<usize> = degraded.filter(|(_, take)| of_sung(take)).map(|(e, _)| e).collect();
+        let beside = (options.degraded * split.train.len() as f64).round() as usize;
+        if beside > 0 && degraded.is_empty() {
+            return Err(Error::config("degraded takes to learn from: the inputs have none"));
+        }
+        let steps = (split.train.len() + beside) / batch;
         let (best, traffic) = (Vec::new(), None);
         Ok(Self {
             device,
@@ -174,7 +150,7 @@ impl<'a> Run<'a> {
             batch,
             steps,
             degraded,
-            weights,
+            beside,
             most_epochs,
             position,
             best,
@@ -184,7 +160,6 @@ impl<'a> Run<'a> {
 
     /// Records a phase's step; the phase begins anew, or where `state` left it.
     fn begin(&mut self, number: usize, phase: &Phase, state: Option<State>) -> Result<Training> {
-        self.steps = self.examples_of(phase) / self.batch;
         let sizes = [self.steps, self.batch];
         let method = self.options.method;
         let mut training = Training::record(self.device, &self.net, &self.data, phase, method, sizes)?;
@@ -281,7 +256,9 @@ impl<'a> Run<'a> {
         *warm_up *= steps;
         // A stream of its own for each epoch, so that the order depends on nothing before it.
         let mut rng = Random::new(seed, 1 + ((number as u64) << 32) + epoch as u64);
-        let order = self.order(phase, &mut rng);
+        let mut order = self.split.train.clone();
+        order.extend((0..self.beside).map(|_| self.degraded[rng.below(self.degraded.len())]));
+        rng.shuffle(&mut order);
         let (mut inputs, mut lr) = (EpochInputs::default(), 0.0);
         for (step, examples) in (epoch as u64 * steps..).zip(order.chunks_exact(self.batch)) {
             let views: Vec<View> = examples.iter().map(|&e| self.data.random_view(e, &mut rng)).collect();
@@ -298,47 +275,6 @@ impl<'a> Run<'a> {
             inputs.push(&batch, dropout, pairing.as_deref(), training.optimizer.next_hyper(lr)?);
         }
         Ok((inputs, lr))
-    }
-
-    /// Examples of an epoch.
-    fn examples_of(&self, phase: &Phase) -> usize {
-        match phase.degraded {
-            true => self.degraded.len(),
-            false => self.split.train.len() + self.shared(),
-        }
-    }
-
-    /// Degraded takes among them.
-    fn shared(&self) -> usize {
-        (self.options.trial.degraded_share * self.split.train.len() as f64).round() as usize
-    }
-
-    /// The examples of an epoch, in order.
-    fn order(&self, phase: &Phase, rng: &mut Random) -> Vec<usize> {
-        let mut order = match (&self.weights, phase.degraded) {
-            (_, true) => self.degraded.clone(),
-            (None, false) => self.split.train.clone(),
-            (Some(weights), false) => {
-                // Each as often as it counts, on average.
-                let often = |(&e, &w): (&usize, &f64)| vec![e; (w + rng.unit()) as usize];
-                let mut order: Vec<usize> = self.split.train.iter().zip(weights).flat_map(often).collect();
-                rng.shuffle(&mut order);
-                // To as many takes as there are, so that an epoch has its steps.
-                let all = &self.split.train;
-                while order.len() < all.len() {
-                    order.push(all[rng.below(all.len())]);
-                }
-                order.truncate(all.len());
-                order
-            }
-        };
-        if !phase.degraded {
-            for _ in 0..self.shared() {
-                order.push(self.degraded[rng.below(self.degraded.len())]);
-            }
-        }
-        rng.shuffle(&mut order);
-        order
     }
 
     fn validate(&mut self, phase: &Phase) -> Result<Validation> {
@@ -384,6 +320,7 @@ impl<'a> Run<'a> {
     fn snapshot<'b>(&'b self, training: &'b Training) -> Snapshot<'b> {
         Snapshot {
             device: self.device,
+            inputs: self.inputs,
             data: &self.data_id,
             split: self.split,
             net: &self.net,

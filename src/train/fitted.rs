@@ -38,7 +38,7 @@ impl Fit {
     /// # Errors
     /// When the network does not take the inputs, or the device refuses.
     pub fn of(device: &dyn Device, net: PcConvNet, inputs: &Inputs, windows: Windows) -> Result<Self> {
-        let data = Resident::new(device, inputs, windows, &net, None, &[])?;
+        let data = Resident::new(device, inputs, windows, &net, None)?;
         let predictor = Predictor::new(device, &net, &data)?;
         let (epochs, launches_per_step, traffic, stopped, step) = (0, 0, None, false, None);
         Ok(Self { net, epochs, launches_per_step, traffic, stopped, data, predictor, step })

@@ -12,7 +12,6 @@ pub(super) struct Heads {
     pub embedding: Var,
     path: Option<Var>,
     notes: Option<Var>,
-    melody: Option<Var>,
 }
 
 impl Heads {
@@ -36,7 +35,7 @@ impl Heads {
         };
         let embedding =
             path.or(notes).ok_or_else(|| Error::config("the network has no head for this data"))?;
-        Ok(Self { embedding, path, notes, melody: batch.melody })
+        Ok(Self { embedding, path, notes })
     }
 
     /// Records the ratings, `[B, 1]`, of each head that there is.
@@ -47,13 +46,8 @@ impl Heads {
         vars: &NetVars,
         random: Option<Var>,
     ) -> Result<Vec<Var>> {
-        let with_melody = |g: &mut Graph, head, x: Option<Var>| match (x, self.melody) {
-            (Some(x), Some(melody)) => net.with_melody(g, vars, head, x, melody).map(Some),
-            _ => Ok(x),
-        };
-        let (path, notes) = (with_melody(g, 0, self.path)?, with_melody(g, 1, self.notes)?);
-        let path = path.map(|path| net.rate(g, vars, path, random)).transpose()?;
-        let notes = notes.map(|notes| net.rate_notes(g, vars, notes, random)).transpose()?;
+        let path = self.path.map(|path| net.rate(g, vars, path, random)).transpose()?;
+        let notes = self.notes.map(|notes| net.rate_notes(g, vars, notes, random)).transpose()?;
         Ok(path.into_iter().chain(notes).collect())
     }
 }

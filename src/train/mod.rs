@@ -22,5 +22,5 @@ pub use checkpoint::{Snapshot, State};
 pub use fit::{Hooks, Progress, fit};
 pub use fitted::Fit;
 pub use history::Epoch;
-pub use options::{Contrast, Encoder, Pairs, Protocol, Rule, TrainOptions, Trial, Windows};
+pub use options::{Contrast, Encoder, Pairs, Protocol, Rule, TrainOptions, Windows};
 pub use predict::{Prediction, Predictor};

@@ -3,7 +3,7 @@
 use crate::data::input_options::InputKind;
 use crate::kernels::contrastive::Metric;
 use crate::names::named;
-use crate::net::{LayerConfig, NetConfig, NoteHeadConfig};
+use crate::net::{NetConfig, NoteHeadConfig};
 use crate::ops::optim::{Adam, Sgd};
 use crate::optim::{Method, Schedule};
 use crate::report::neighbours::Distance;
@@ -11,6 +11,9 @@ use crate::{Error, Result};
 
 /// Epochs of a phase at most: its steps are counted in 32 bits.
 const MOST_EPOCHS: usize = 1_000_000;
+
+/// Degraded takes for each training take at most.
+const MOST_DEGRADED: f64 = 1000.0;
 
 /// Samples of a step at most.
 const MOST_SAMPLES: usize = 1 << 24;
@@ -27,6 +30,17 @@ pub enum Protocol {
 }
 
 named!(Protocol, "protocol": Mse "mse", TwoPhase "two-phase", Joint "joint");
+
+impl Protocol {
+    /// What suits a kind of input: the squared error with the contrastive loss where the network sees an alignment path, the
+    /// squared error alone elsewhere, where the other gained nothing (docs/study.md).
+    pub fn of(kind: InputKind) -> Self {
+        match kind {
+            InputKind::AlignmentPath | InputKind::AlignmentPathNotes => Self::Joint,
+            InputKind::Contour | InputKind::ContourReference | InputKind::Notes => Self::Mse,
+        }
+    }
+}
 
 /// Which pairs of a batch the contrastive loss compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,15 +113,9 @@ pub enum Encoder {
     Paper,
     /// That for alignment paths: [`NetConfig::alignment`].
     Alignment,
-    /// The same with a fourth layer. On trial.
-    Deep,
-    /// The same with 15, 9 and 5 taps. On trial.
-    Wide,
-    /// Both. On trial.
-    WideDeep,
 }
 
-named!(Encoder, "net": Paper "paper", Alignment "alignment", Deep "deep", Wide "wide", WideDeep "wide-deep");
+named!(Encoder, "net": Paper "paper", Alignment "alignment");
 
 impl Encoder {
     /// The network for rows of `channels`, resampled to or cut into `frames` columns; it has no note head.
@@ -115,16 +123,6 @@ impl Encoder {
         match self {
             Self::Paper => NetConfig::paper(channels, frames),
             Self::Alignment => NetConfig::alignment(channels, frames),
-            Self::Deep | Self::Wide | Self::WideDeep => {
-                let mut net = NetConfig::alignment(channels, frames);
-                if self != Self::Deep {
-                    net.layers.iter_mut().zip([15, 9, 5]).for_each(|(layer, taps)| layer.taps = taps);
-                }
-                if self != Self::Wide {
-                    net.layers.push(LayerConfig { channels: 64, taps: 3, stride: 2 });
-                }
-                net
-            }
         }
     }
 }
@@ -184,6 +182,17 @@ impl Default for Contrast {
     }
 }
 
+impl Contrast {
+    /// The margin that suits a kind of input: 2 in Euclidean embeddings of alignment paths, where it gains what the paper's 0.5
+    /// does not (docs/study.md), else 0.5.
+    pub fn margin(kind: InputKind, metric: Metric) -> f32 {
+        match (kind, metric) {
+            (InputKind::AlignmentPath | InputKind::AlignmentPathNotes, Metric::Euclidean) => 2.0,
+            _ => Self::default().margin,
+        }
+    }
+}
+
 /// Neighbours are looked for as the loss measured.
 impl From<Metric> for Distance {
     fn from(metric: Metric) -> Self {
@@ -219,31 +228,18 @@ pub struct TrainOptions {
     pub method: Method,
     /// Learning rate; warm-up counts epochs.
     pub schedule: Schedule,
+    /// Degraded takes ([`crate::data::Inputs::degraded`]) in an epoch, for each training take.
+    pub degraded: f64,
     /// Seed of initial weights, batches and dropout.
     pub seed: u64,
     /// Run launch by launch and stop at the first NaN.
     pub checked: bool,
-    /// What is on trial.
-    pub trial: Trial,
-}
-
-/// What is on trial.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Trial {
-    /// Degraded takes of an epoch, as a share of the training takes.
-    pub degraded_share: f64,
-    /// Epochs on degraded takes alone, before all others.
-    pub degraded_epochs: usize,
-    /// Takes count as `1/(this + variance of their mean grade)`.
-    pub weigh: Option<f64>,
-    /// A vector for each melody of the training takes.
-    pub melody: bool,
 }
 
 impl TrainOptions {
     /// Defaults for a kind of input: for alignment paths and notes AdamW on a cosine over 50 epochs, a head for each; for bare
-    /// contours the paper's network, SGD at 0.005 and early stopping.
-    pub fn for_inputs(kind: InputKind, protocol: Protocol, semitone: f32) -> Self {
+    /// contours the paper's network, SGD at 0.005 and early stopping; [`Protocol::of`] and [`Contrast::margin`] say the rest.
+    pub fn for_inputs(kind: InputKind, semitone: f32) -> Self {
         let windows = Windows::of(kind, semitone);
         let (net, epochs) = match kind {
             InputKind::Contour | InputKind::ContourReference => {
@@ -258,20 +254,20 @@ impl TrainOptions {
         };
         let rule = Rule::of(kind);
         Self {
-            protocol,
+            protocol: Protocol::of(kind),
             net,
             windows,
             epochs,
             encoder_epochs: Self::encoder_epochs(epochs),
             patience: 100,
             batch: 64,
-            contrast: Contrast::default(),
+            contrast: Contrast { margin: Contrast::margin(kind, Metric::Euclidean), ..Contrast::default() },
             freeze_encoder: true,
             method: rule.method(None),
             schedule: rule.schedule(None),
+            degraded: 0.0,
             seed: 0,
             checked: false,
-            trial: Trial::default(),
         }
     }
 
@@ -295,6 +291,12 @@ impl TrainOptions {
                     if *range.end() == usize::MAX { "or more" } else { &format!("to {}", range.end()) };
                 return Err(Error::config(format!("{name} {value}: expected {} {most}", range.start())));
             }
+        }
+        if !(0.0..=MOST_DEGRADED).contains(&self.degraded) {
+            return Err(Error::config(format!(
+                "{} degraded takes for each training take: expected 0 to {MOST_DEGRADED}",
+                self.degraded
+            )));
         }
         let (Schedule::Constant { lr, .. } | Schedule::Cosine { lr, .. }) = *schedule;
         let (Method::Sgd(Sgd { weight_decay, .. }) | Method::Adam(Adam { weight_decay, .. })) = *method;

@@ -4,6 +4,7 @@ use super::options::Windows;
 use crate::data::inputs::{Example, Inputs};
 use crate::data::random::Random;
 use crate::device::{Buf, Device};
+use crate::kernel::Elem;
 use crate::net::PcConvNet;
 use crate::ops::contrastive::bins;
 use crate::{Error, Result};
@@ -37,15 +38,64 @@ pub(super) fn check_examples(examples: &[usize], of: usize) -> Result<()> {
     }
 }
 
+/// Values at a time from the host to the device: what rows are gathered in stays in the cache.
+const PIECE: usize = 1 << 18;
+
+/// A buffer on its way to the device, piece by piece: a copy of all rows on the host would be a third of what a run takes, and a
+/// third of the time between two folds.
+struct Upload<'a> {
+    device: &'a dyn Device,
+    to: Buf,
+    piece: Vec<f32>,
+    /// Values that are there.
+    done: usize,
+}
+
+impl<'a> Upload<'a> {
+    fn new(device: &'a dyn Device, len: usize) -> Result<Self> {
+        Ok(Self { device, to: device.alloc(Elem::Real, len)?, piece: Vec::with_capacity(PIECE), done: 0 })
+    }
+
+    /// Values so far.
+    fn len(&self) -> usize {
+        self.done + self.piece.len()
+    }
+
+    fn push(&mut self, mut values: &[f32]) -> Result<()> {
+        while !values.is_empty() {
+            let (now, rest) = values.split_at(values.len().min(PIECE - self.piece.len()));
+            self.piece.extend_from_slice(now);
+            values = rest;
+            if self.piece.len() == PIECE {
+                self.write()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<()> {
+        let window = self.to.window(self.done, self.piece.len())?;
+        self.device.write(&window, (&self.piece).into())?;
+        self.done += self.piece.len();
+        self.piece.clear();
+        Ok(())
+    }
+
+    fn end(mut self) -> Result<Buf> {
+        if !self.piece.is_empty() {
+            self.write()?;
+        }
+        Ok(self.to)
+    }
+}
+
 /// The data set on the device.
 pub struct Resident {
     /// All rows, one after the other.
     pub data: Buf,
     /// The standardised features of each example, `[examples, F]`, for a note head.
     pub features: Option<Buf>,
-    /// The melody of each example, `[examples, melodies]`, 1 at its own; of one that nobody sang in training none.
-    pub melodies: Option<Buf>,
-    /// The rating of each example, and of each degraded take.
+    /// The rating of each example, and of each degraded take after them.
     pub ratings: Buf,
     /// What the contrastive loss compares: bins, or the ratings themselves.
     pub labels: Buf,
@@ -69,7 +119,6 @@ impl Resident {
         windows: Windows,
         net: &PcConvNet,
         label_bins: Option<usize>,
-        melodies: &[&str],
     ) -> Result<Self> {
         if inputs.channels != net.config.channels {
             return Err(Error::config(format!(
@@ -90,13 +139,14 @@ impl Resident {
                 "the data set has {total} values, more than 32-bit offsets reach: use fewer references or takes"
             )));
         }
-        let mut flat = Vec::with_capacity(total);
-        let mut rows = Vec::with_capacity(inputs.examples.len());
+        let mut rows = Vec::with_capacity(inputs.examples.len() + inputs.degraded.len());
+        // A note head reads no row, but a buffer has a value.
+        let mut upload = Upload::new(device, total.max(1))?;
         for Example { rows: views, .. } in inputs.with_degraded() {
             let mut places = Vec::with_capacity(views.len());
             for row in views {
-                places.push([flat.len() as u32, row.len as u32]);
-                flat.extend_from_slice(&row.data);
+                places.push([upload.len() as u32, row.len as u32]);
+                upload.push(&row.data)?;
             }
             rows.push(places);
         }
@@ -105,19 +155,9 @@ impl Resident {
             Some(k) => bins(&ratings, k)?,
             None => ratings.clone(),
         };
-        let own = |e: &Example| -> Vec<f32> {
-            melodies.iter().map(|melody| f32::from(e.melody.as_deref() == Some(*melody))).collect()
-        };
-        let of_melody: Vec<f32> = inputs.with_degraded().flat_map(own).collect();
-        let melodies = if of_melody.is_empty() { None } else { Some(device.upload(&of_melody)?) };
-        if flat.is_empty() {
-            // A note head reads no row, but a buffer has a value.
-            flat.push(0.0);
-        }
         Ok(Self {
-            data: device.upload(&flat)?,
+            data: upload.end()?,
             features,
-            melodies,
             ratings: device.upload(&ratings)?,
             labels: device.upload(&label_values)?,
             label_values,

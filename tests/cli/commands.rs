@@ -288,6 +288,9 @@ fn numbers_are_checked_before_anything_is_read() {
             number(option, value, &[name, value, "0 or more"]);
         }
     }
+    for value in ["-1", "NaN", "inf", "1e9"] {
+        number("degraded", value, &["degraded takes for each training take", "0 to 1000"]);
+    }
     for option in ["val-fraction", "test-fraction"] {
         for value in ["-0.1", "1", "NaN", "inf", "7"] {
             number(option, value, &["fraction", value, "expected 0"]);
@@ -408,4 +411,26 @@ fn bench_checks_a_software_adapter() {
     let (page, err) = (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
     assert!(out.status.success(), "{err}");
     assert!(page.contains("GB/s") && page.contains("GFLOP/s in f32"), "{page}");
+}
+
+#[test]
+fn degraded_takes_are_learned_from_where_asked_for_and_offered_where_takes_are_few() {
+    let dir = TempDir::new().unwrap();
+    let set = set(&dir);
+    let train = |more: &[&str]| {
+        let (code, out, err) =
+            etude(&[&["train", "--device", "cpu", "--data", &set, "--epochs", "2", "--json"], more].concat());
+        assert_eq!(code, 0, "{more:?}: {err}");
+        let report: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+        (report["test"]["r2"].as_f64().unwrap(), err)
+    };
+    let (without, told) = train(&[]);
+    assert!(told.contains("takes to learn from are few: --degraded 1"), "{told}");
+    let (with, told) = train(&["--degraded", "1"]);
+    assert!(told.contains("reference takes with planted errors, 1 for each training take"), "{told}");
+    assert!(!told.contains("are few"), "{told}");
+    assert_ne!(with, without);
+    let (_, told) = train(&["--input", "contour"]);
+    assert!(!told.contains("are few"), "nothing to make them of: {told}");
+    refused(&["train", "--data", &set, "--input", "contour", "--degraded", "1"], &["made of references"]);
 }

@@ -31,7 +31,8 @@ fn small() -> (Inputs, SplitIndices) {
 }
 
 fn options(protocol: Protocol) -> TrainOptions {
-    let mut options = TrainOptions::for_inputs(InputKind::AlignmentPath, protocol, 1.0 / 127.0);
+    let mut options =
+        TrainOptions { protocol, ..TrainOptions::for_inputs(InputKind::AlignmentPath, 1.0 / 127.0) };
     (options.epochs, options.encoder_epochs, options.batch, options.seed) = (3, 3, 10, 7);
     options
 }
@@ -373,7 +374,8 @@ fn a_killed_process_is_taken_up_by_another() {
     refused(&out, &["finished run"]);
 
     // Killed in a later fold: the folds before it are not trained again.
-    let args = ["--epochs", "25", "--folds", "3", "--protocol", "two-phase", "--seed", "2"];
+    let args =
+        ["--epochs", "25", "--folds", "3", "--protocol", "two-phase", "--degraded", "0.5", "--seed", "2"];
     let folds = whole("folds", &args);
     let out = kill_at(dir.path(), &args, "fold-2.safetensors");
     fs::remove_file(out.join("fold-1.safetensors")).unwrap();

@@ -62,7 +62,7 @@ fn every_arm_is_trained_once_as_train_trains_it() {
     says(&text, &["Loss\n", "Again: batch 64\n", "Again: batch 8\n", "joint, lambda 0.5", "R²  "]);
     let lines = records(&run.path("study/runs.jsonl"));
     assert_eq!(lines.len(), 1 + 5 * 2 * 2);
-    let mse = |line: &&Value| line["arm"] == r#"epochs 2, input "contour""#;
+    let mse = |line: &&Value| line["arm"] == r#"epochs 2, input "contour", protocol "mse""#;
     let mut studied = BTreeMap::new();
     for line in lines.iter().skip(1).filter(mse).filter(|line| line["seed"] == 5) {
         for (take, made) in

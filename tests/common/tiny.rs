@@ -3,7 +3,7 @@
 use etude::data::{Contents, SplitIndices};
 use etude::data::{Example, InputKind, Inputs, Row};
 use etude::net::{LayerConfig, NetConfig};
-use etude::train::{Protocol, TrainOptions};
+use etude::train::TrainOptions;
 
 /// Six takes of some frames by as many performers, four of them to train on.
 pub fn inputs() -> (Inputs, SplitIndices) {
@@ -36,7 +36,7 @@ pub fn inputs() -> (Inputs, SplitIndices) {
 
 /// Two epochs of two steps.
 pub fn options() -> TrainOptions {
-    let mut options = TrainOptions::for_inputs(InputKind::Contour, Protocol::Mse, 1.0 / 127.0);
+    let mut options = TrainOptions::for_inputs(InputKind::Contour, 1.0 / 127.0);
     let layers = vec![LayerConfig { channels: 3, taps: 5, stride: 2 }];
     options.net = NetConfig { layers, hidden: 2, ..NetConfig::paper(1, 16) };
     (options.epochs, options.batch) = (2, 2);

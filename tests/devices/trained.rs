@@ -6,7 +6,7 @@ use etude::data::InputKind;
 use etude::device::Traffic;
 use etude::device::{Cpu, Device};
 use etude::optim::Tensor;
-use etude::train::{Epoch, Hooks, Pairs, Protocol, Snapshot, TrainOptions, fit};
+use etude::train::{Contrast, Epoch, Hooks, Pairs, Protocol, Snapshot, TrainOptions, fit};
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
@@ -73,7 +73,8 @@ pub fn train(device: &dyn Device) -> Vec<Trained> {
 
 /// Three epochs of few batches.
 pub fn options(kind: InputKind, protocol: Protocol) -> TrainOptions {
-    let mut options = TrainOptions::for_inputs(kind, protocol, 1.0 / 127.0);
+    let mut options = TrainOptions { protocol, ..TrainOptions::for_inputs(kind, 1.0 / 127.0) };
+    options.contrast = Contrast::default();
     (options.epochs, options.encoder_epochs, options.batch, options.seed) = (3, 2, 12, 5);
     if protocol == Protocol::TwoPhase {
         options.contrast.pairs = Pairs::Halves;

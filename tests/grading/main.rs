@@ -1,4 +1,4 @@
-//! Graded recordings in, reports out: what knows no device.
+//! Graded recordings in, reports out.
 
 /// The corpora of the fuzz targets.
 mod data_corpus;
@@ -8,6 +8,8 @@ mod data_fba;
 mod data_manifest;
 /// MASTmelody's layout.
 mod data_mastmelody;
+/// Takes with planted errors.
+mod degraded;
 /// f0 files of every format.
 mod f0_files;
 /// The directory of a run.

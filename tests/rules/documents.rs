@@ -58,9 +58,12 @@ fn the_c_that_is_shown_is_the_examples() {
 /// What `docs/study.md` tells stands in the pages that the studies wrote: whole rows, and each number of three digits or more.
 #[test]
 fn what_is_told_of_the_studies_is_what_they_wrote() {
-    let both =
-        |file: &str| ["loss", "margin"].map(|study| read(&format!("docs/study/{study}{file}"))).concat();
-    let (told, wrote, file) = (read("docs/study.md"), both("/study.md"), both(".toml"));
+    let all = |file: &str| {
+        ["loss", "margin", "past", "few", "kept"]
+            .map(|study| read(&format!("docs/study/{study}{file}")))
+            .concat()
+    };
+    let (told, wrote, file) = (read("docs/study.md"), all("/study.md"), all(".toml"));
     let rows: Vec<&str> = told.lines().filter(|line| line.starts_with('|')).collect();
     let strange: Vec<_> = rows.iter().filter(|row| !wrote.lines().any(|line| line == **row)).collect();
     assert!(rows.len() > 10 && strange.is_empty(), "no rows of what the studies wrote: {strange:#?}");
@@ -117,7 +120,7 @@ fn versions_are_those_of_the_manifests() {
 fn architecture_says_how_many_launches_a_step_takes() {
     let (inputs, split) = small(50, InputKind::AlignmentPath);
     let launches = |protocol| {
-        let mut options = TrainOptions::for_inputs(inputs.kind, protocol, 1.0 / 127.0);
+        let mut options = TrainOptions { protocol, ..TrainOptions::for_inputs(inputs.kind, 1.0 / 127.0) };
         (options.epochs, options.batch) = (1, 12);
         let device = Cpu::<f32>::new(1).unwrap();
         fit(&device, &inputs, &split, &options, Hooks::default()).unwrap().launches_per_step

@@ -9,7 +9,7 @@ const FREE: f32 = 0.3;
 /// A wrong note costs at most this.
 const WRONG: f32 = 1.2;
 /// A note of the melody that was left out.
-const DELETION: f32 = 0.8;
+pub(crate) const DELETION: f32 = 0.8;
 /// A note nearer than this, in semitones, is the melody's.
 const MATCH: f32 = 0.5;
 /// What may be added to all pitches of the melody, in semitones: the shift was estimated from blocks.
@@ -55,11 +55,19 @@ pub fn edits(melody: &[Note], take: &[Note], by: f32) -> Edits {
     all.into_iter().reduce(|best, next| if next.cost < best.cost { next } else { best }).unwrap_or_default()
 }
 
+/// The cost of a note that is sung so far off, in semitones.
+pub(crate) fn substitution(distance: f32) -> f32 {
+    (distance - FREE).clamp(0.0, WRONG)
+}
+
+/// The cost of a note of so many blocks that is not in the melody.
+pub(crate) fn insertion(blocks: usize) -> f32 {
+    0.6 * (0.3 + 0.7 * (blocks as f32 / 8.0).min(1.0))
+}
+
 fn at_offset(melody: &[Note], take: &[Note], by: f32) -> Edits {
     let (m, n) = (melody.len(), take.len());
     let distance = |i: usize, j: usize| fold(take[j].pitch - melody[i].pitch - by).abs();
-    let sung = |distance: f32| (distance - FREE).clamp(0.0, WRONG);
-    let insertion = |j: usize| 0.6 * (0.3 + 0.7 * (take[j].blocks() as f32 / 8.0).min(1.0));
     // The cheapest edits of the first i notes and the first j, and the last of these.
     let mut table = vec![(0.0, Edit::Deleted); (m + 1) * (n + 1)];
     for i in 0..=m {
@@ -68,10 +76,10 @@ fn at_offset(melody: &[Note], take: &[Note], by: f32) -> Edits {
             let mut best = (f32::INFINITY, Edit::Deleted);
             if i > 0 && j > 0 {
                 let d = distance(i - 1, j - 1);
-                best = (table[at - n - 2].0 + sung(d), Edit::Sung(d));
+                best = (table[at - n - 2].0 + substitution(d), Edit::Sung(d));
             }
-            if j > 0 && table[at - 1].0 + insertion(j - 1) < best.0 {
-                best = (table[at - 1].0 + insertion(j - 1), Edit::Inserted);
+            if j > 0 && table[at - 1].0 + insertion(take[j - 1].blocks()) < best.0 {
+                best = (table[at - 1].0 + insertion(take[j - 1].blocks()), Edit::Inserted);
             }
             if i > 0 && table[at - n - 1].0 + DELETION < best.0 {
                 best = (table[at - n - 1].0 + DELETION, Edit::Deleted);

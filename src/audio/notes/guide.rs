@@ -51,19 +51,6 @@ impl Guide {
     /// # Errors
     /// [`Error::Shape`] where there is no reference, or the hops differ; [`Error::Config`] for `most` of 0; as [`align_blocks`].
     pub fn of(references: &[&Contour], most: usize, options: &AlignOptions) -> Result<Self> {
-        Self::of_scored(references, most, options, None)
-    }
-
-    /// The same of a melody whose score is known: its notes are the melody, moved into the key of the most typical reference.
-    ///
-    /// # Errors
-    /// As [`Guide::of`].
-    pub fn of_scored(
-        references: &[&Contour],
-        most: usize,
-        options: &AlignOptions,
-        score: Option<&[Note]>,
-    ) -> Result<Self> {
         if most == 0 {
             return Err(Error::config("0 references to compare with: expected 1 at least"));
         }
@@ -73,16 +60,7 @@ impl Guide {
             .collect::<Result<_>>()?;
         let order = rank(&blocks, options)?;
         let ranked: Vec<&Blocks> = order.iter().map(|&index| &blocks[index]).collect();
-        let melody = match score {
-            None => Melody::consensus(&ranked, options)?,
-            Some(score) => {
-                let written = Melody::score(score, ranked[0])?;
-                let moved = align_blocks(ranked[0], &written.blocks, Key::Free, options)?;
-                let by = (moved.octave + moved.shift).round();
-                let score: Vec<Note> = score.iter().map(|n| Note { pitch: n.pitch + by, ..*n }).collect();
-                Melody::score(&score, ranked[0])?
-            }
-        };
+        let melody = Melody::consensus(&ranked, options)?;
         let reference = |(index, blocks): (usize, &Blocks)| {
             let notes = melody.notes_in(blocks, options)?;
             Ok(GuideReference { index, blocks: blocks.clone(), notes })
@@ -91,20 +69,14 @@ impl Guide {
         Ok(Self { references, melody, options: options.clone() })
     }
 
-    /// A take in blocks as long as the guide's.
-    ///
-    /// # Errors
-    /// As [`Blocks::of`].
-    pub fn blocks_of(&self, take: &Contour) -> Result<Blocks> {
-        Blocks::of(take, self.options.block)
-    }
-
-    /// The melody's notes in a reference.
+    /// The melody's notes in any reference of it, and the blocks that they are in.
     ///
     /// # Errors
     /// As [`align_blocks`].
-    pub fn notes_in(&self, reference: &Blocks) -> Result<Vec<Note>> {
-        self.melody.notes_in(reference, &self.options)
+    pub fn notes_in(&self, reference: &Contour) -> Result<(Blocks, Vec<Note>)> {
+        let blocks = Blocks::of(reference, self.options.block)?;
+        let notes = self.melody.notes_in(&blocks, &self.options)?;
+        Ok((blocks, notes))
     }
 
     /// Aligns a take, in whatever key, to each reference, and finds the melody's notes in it.

@@ -31,6 +31,7 @@ mod transcription;
 #[cfg(test)]
 mod tune;
 
+pub(crate) use edit::{DELETION, insertion, substitution};
 pub use edit::{Edit, Edits, edits};
 pub use features::{EDIT_FEATURES, FEATURES, NOTE_FEATURES, edit_features, note_features};
 pub use guide::{Guide, GuideReference, Heard};

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use etude::audio::{F0Options, F0Unit, Scale};
 use etude::contrastive::Metric;
 use etude::data::synth::SynthOptions;
-use etude::data::{InputKind, RatingScale, Split, SplitBy};
+use etude::data::{InputKind, InputOptions, RatingScale, Split, SplitBy};
 use etude::train::{Encoder, Pairs, Protocol, Rule};
 use etude::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,7 @@ pub enum Command {
     #[command(
         allow_negative_numbers = true,
         after_help = "Examples:\n  etude train\n  etude train --data MASTmelody_dataset --folds 5 --out run\n  \
-                            etude train --data takes.csv --protocol joint --lambda 0.1 --out run\n  \
+                            etude train --data takes.csv --protocol mse --out run\n  \
                             etude train --resume run"
     )]
     Train(Box<TrainArgs>),
@@ -155,9 +155,10 @@ pub struct RunArgs {
     /// synthetic set.
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
-    /// What is minimised.
-    #[arg(long, default_value_t = Protocol::Mse, value_parser = one_of(Protocol::ALL, Protocol::name))]
-    pub protocol: Protocol,
+    /// What is minimised: the squared error, with the contrastive loss beside it (joint) or before it (two-phase), or alone (mse)
+    /// [default: joint where the network sees an alignment path, else mse].
+    #[arg(long, value_name = "PROTOCOL", value_parser = one_of(Protocol::ALL, Protocol::name))]
+    pub protocol: Option<Protocol>,
     /// Seed of the data set, the split, the weights and the batches.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub seed: u64,
@@ -195,8 +196,13 @@ pub struct RunArgs {
     #[arg(long, default_value_t = Scale::Midi127, value_name = "NAME", value_parser = one_of(Scale::ALL, Scale::name))]
     pub scale: Scale,
     /// Compare each take with at most this many references of its melody, the most typical.
-    #[arg(long, default_value_t = 6, value_name = "N")]
+    #[arg(long, default_value_t = InputOptions::default().max_references, value_name = "N")]
     pub references: usize,
+    /// Learn from reference takes with planted errors too, rated by these: so many in an epoch for each training take. With 50
+    /// graded takes or fewer to learn from, 1 helps much.
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    #[serde(default)]
+    pub degraded: f64,
     /// The network that sees the contour or the path [default: alignment for alignment paths, else paper]. The paper's has 4, 8
     /// and 16 channels at stride 3, that for alignment paths 32, 64 and 64 at stride 2.
     #[arg(long, value_name = "NET", value_parser = one_of(Encoder::ALL, Encoder::name))]
@@ -213,9 +219,10 @@ pub struct RunArgs {
     /// Weight of the contrastive loss beside the squared error, in joint.
     #[arg(long, default_value_t = 0.1, value_name = "WEIGHT")]
     pub lambda: f32,
-    /// Margin of the contrastive loss per unit of label distance.
-    #[arg(long, default_value_t = 0.5, value_name = "DISTANCE")]
-    pub margin: f32,
+    /// Margin of the contrastive loss per unit of label distance [default: 2 where the network sees an alignment path and the
+    /// metric is euclidean, else the paper's 0.5].
+    #[arg(long, value_name = "DISTANCE")]
+    pub margin: Option<f32>,
     /// Distance between embeddings.
     #[arg(long, default_value_t = Metric::Euclidean, value_parser = one_of(Metric::ALL, Metric::name))]
     pub metric: Metric,

@@ -5,7 +5,7 @@ use etude::audio::F0Options;
 use etude::data::split::check_fractions;
 use etude::data::{InputKind, InputOptions, LoadOptions};
 use etude::net::NetConfig;
-use etude::train::{Rule, TrainOptions};
+use etude::train::{Contrast, Rule, TrainOptions};
 use etude::{Error, Result};
 
 /// Checks every number, before anything is read: what takes minutes to load should not fail on a typing error.
@@ -17,6 +17,11 @@ pub fn check(args: &RunArgs) -> Result<()> {
     check_fractions(args.val_fraction.unwrap_or(0.0), test_fraction)?;
     if args.references == 0 && args.input.is_none_or(InputKind::needs_reference) {
         return Err(Error::config("--references 0: at least 1, or --input contour, which takes none"));
+    }
+    if args.degraded > 0.0 && args.input == Some(InputKind::Contour) {
+        return Err(Error::config(
+            "--degraded: such takes are made of references, which input contour has not",
+        ));
     }
     if args.net.is_some() && args.input == Some(InputKind::Notes) {
         return Err(Error::config("--net: input notes has a note head alone, and no network of a path"));
@@ -41,6 +46,7 @@ pub fn input_options(args: &RunArgs) -> InputOptions {
         criterion: args.criterion.clone(),
         scale: args.scale,
         max_references: args.references,
+        degraded: args.degraded > 0.0,
         ..InputOptions::default()
     }
 }
@@ -52,7 +58,8 @@ pub fn val_fraction(args: &RunArgs, kind: InputKind) -> f64 {
 
 /// How to train on inputs of this kind.
 pub fn train_options(args: &RunArgs, kind: InputKind) -> TrainOptions {
-    let mut o = TrainOptions::for_inputs(kind, args.protocol, args.scale.semitone());
+    let mut o = TrainOptions::for_inputs(kind, args.scale.semitone());
+    o.protocol = args.protocol.unwrap_or(o.protocol);
     if let Some(epochs) = args.epochs {
         o.epochs = epochs as usize;
         o.encoder_epochs = TrainOptions::encoder_epochs(o.epochs);
@@ -68,13 +75,14 @@ pub fn train_options(args: &RunArgs, kind: InputKind) -> TrainOptions {
     o.schedule = rule.schedule(args.lr);
     o.patience = args.patience;
     o.batch = args.batch as usize;
-    o.contrast.margin = args.margin;
+    o.contrast.margin = args.margin.unwrap_or(Contrast::margin(kind, args.metric));
     o.contrast.weight = args.lambda;
     o.contrast.metric = args.metric;
     o.contrast.bins = args.tau.is_none().then_some(args.bins);
     o.contrast.tau = args.tau.unwrap_or(0.0);
     o.contrast.pairs = args.pairs;
     o.freeze_encoder = !args.no_freeze;
+    o.degraded = args.degraded;
     o.seed = args.seed;
     o.checked = std::env::var_os("ETUDE_DEBUG").is_some_and(|v| v != "0");
     o

@@ -43,7 +43,7 @@ pub fn train(args: &TrainArgs) -> Result<(), Failure> {
     let splits = splits(&args, &inputs)?;
     let (inputs, args, options, out_dir) = (&inputs, &args, &options, out.as_ref());
     let session = Session { device: device.as_ref(), inputs, args, options, out: out_dir };
-    announce(&session, &run, state.as_ref());
+    announce(&session, &run, &splits, state.as_ref());
     if let (None, Some(out)) = (&state, session.out) {
         // From here on what an earlier run left is no more: it could be taken for this one's.
         out.clear()?;
@@ -65,6 +65,9 @@ pub fn train(args: &TrainArgs) -> Result<(), Failure> {
     let heading = format!("Test on {never_heard} never heard{over}");
     Ok(print::report(&report, &format!("{heading} ({:.1} s)", report.seconds), json)?)
 }
+
+/// Where so many takes or fewer are learned from, degraded ones beside them helped (docs/study.md).
+const FEW: usize = 50;
 
 /// What is trained on.
 fn inputs(args: &RunArgs, files: &DataArgs) -> Result<Inputs, Failure> {
@@ -115,7 +118,7 @@ fn splits(args: &RunArgs, inputs: &Inputs) -> etude::Result<Vec<SplitIndices>> {
 }
 
 /// Says what is about to be trained, and on what.
-fn announce(session: &Session<'_>, run: &Run, state: Option<&State>) {
+fn announce(session: &Session<'_>, run: &Run, splits: &[SplitIndices], state: Option<&State>) {
     let inputs = session.inputs;
     let sizes = [(inputs.channels, "channels"), (inputs.kind.features(), "features")];
     let sizes: Vec<String> =
@@ -131,6 +134,18 @@ fn announce(session: &Session<'_>, run: &Run, state: Option<&State>) {
         session.device.name(),
     );
     note_labels(inputs, &(0..inputs.examples.len()).collect::<Vec<_>>());
+    let learned = splits.iter().map(|split| split.train.len()).min().unwrap_or(0);
+    if session.args.degraded > 0.0 {
+        tell!(
+            "{} reference takes with planted errors, {} for each training take",
+            inputs.degraded.len(),
+            session.args.degraded
+        );
+    } else if learned <= FEW && inputs.kind.needs_reference() {
+        tell!(
+            "note: {learned} takes to learn from are few: --degraded 1 adds reference takes with planted errors to them"
+        );
+    }
     if let Some(state) = state {
         let folds = session.args.folds;
         let fold = folds.map_or(String::new(), |k| format!(" of fold {} of {k}", run.folds.len() + 1));

@@ -39,7 +39,6 @@
 //!
 //! Cost, with M = B·Tout·Cout·Cin·K: forward 2·M flops, backward 4·M (2·M for the first layer).
 
-mod attention;
 mod fast;
 mod grid;
 mod norm;
@@ -47,6 +46,5 @@ mod oracle;
 mod params;
 mod rows;
 
-pub use attention::{ATTENTION_BWD, ATTENTION_FWD};
 pub use params::ConvBlockParams;
 pub use rows::{BWD, BWD_W, FWD, KERNELS, POOL_BWD, POOL_FWD};

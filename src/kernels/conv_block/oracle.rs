@@ -6,7 +6,7 @@ use crate::kernel::{Args, Real};
 use crate::simd::LANES;
 
 /// Address of (sample, channel, frame) in a map of `c` channels and `t` frames.
-pub(super) fn at(c: usize, t: usize, [b, ch, f]: [usize; 3]) -> usize {
+fn at(c: usize, t: usize, [b, ch, f]: [usize; 3]) -> usize {
     (((b / LANES) * c + ch) * t + f) * LANES + b % LANES
 }
 
@@ -120,14 +120,7 @@ pub fn pool_bwd<F: Real>(args: Args<'_, F>) {
 }
 
 /// `Σ dz` and `Σ dz·(y − μ)` of each block.
-pub(super) fn sums<F: Real>(
-    p: &ConvBlockParams,
-    [c, t]: [usize; 2],
-    da: &[F],
-    y: &[F],
-    norm: &[F],
-    part: &mut [F],
-) {
+fn sums<F: Real>(p: &ConvBlockParams, [c, t]: [usize; 2], da: &[F], y: &[F], norm: &[F], part: &mut [F]) {
     part[..p.blocks() * 2 * c].fill(F::zero());
     for b in 0..p.batch as usize {
         for ch in 0..c {
@@ -140,12 +133,6 @@ pub(super) fn sums<F: Real>(
             }
         }
     }
-}
-
-/// The activation of sample `b`, `[c][t]`.
-pub(super) fn activation<F: Real>([b, c, t]: [usize; 3], y: &[F], norm: &[F]) -> Vec<F> {
-    let one = |i: usize| relu(norm[i / t] * y[at(c, t, [b, i / t, i % t])] + norm[c + i / t]);
-    (0..c * t).map(one).collect()
 }
 
 /// The gradient with respect to the convolution's output.

@@ -2,13 +2,12 @@
 
 use crate::args::RunArgs;
 use crate::options::{check, input_options, train_options};
-use clap::{Args, Parser};
-use etude::data::{Degraded, InputKind, InputOptions, SplitBy};
-use etude::train::{Protocol, TrainOptions, Trial};
+use clap::Parser;
+use etude::data::{InputKind, InputOptions, SplitBy};
+use etude::train::Protocol;
 use etude::{Error, Result};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::path::PathBuf;
 
 /// Options of `etude train` that a study sets itself, or that make nothing of its tables.
 const NOT_HERE: [&str; 7] =
@@ -27,38 +26,6 @@ pub struct ArmArgs {
     /// Learn from what one grading pass gave each take, chosen at random, and be tested on what all gave.
     #[arg(long)]
     pub one_pass: bool,
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub trial: TrialArgs,
-}
-
-/// What is on trial.
-#[derive(Clone, Args, Serialize)]
-pub struct TrialArgs {
-    /// Reference takes of each melody with planted errors.
-    #[arg(long, default_value_t = 32)]
-    pub degraded: usize,
-    /// What the rating of such a take falls by, for a cost of one a note.
-    #[arg(long, default_value_t = 2.5)]
-    pub degraded_fall: f32,
-    /// Such takes in an epoch, as a share of the training takes.
-    #[arg(long, default_value_t = 0.0)]
-    pub degraded_share: f64,
-    /// Epochs on such takes alone, before the others.
-    #[arg(long, default_value_t = 0)]
-    pub degraded_epochs: usize,
-    /// A directory of scores, `<melody>.mid`, that say what a melody is.
-    #[arg(long)]
-    pub scores: Option<PathBuf>,
-    /// Takes count as 1/(this + the variance of their mean grade).
-    #[arg(long)]
-    pub weigh: Option<f64>,
-    /// A vector of its own for each melody of the training takes.
-    #[arg(long)]
-    pub of_melody: bool,
-    /// Attention instead of the mean over time.
-    #[arg(long)]
-    pub attention: bool,
 }
 
 /// A setting: the name of an option, and its value; without one it is given as it is.
@@ -100,35 +67,8 @@ impl Arm {
     }
 
     /// What its inputs are made with.
-    ///
-    /// # Errors
-    /// Where a score cannot be read.
-    pub fn input_options(&self) -> Result<InputOptions> {
-        let trial = &self.args.trial;
-        let mut options = input_options(&self.args.run);
-        if trial.degraded_share > 0.0 || trial.degraded_epochs > 0 {
-            options.degraded = Some(Degraded { takes: trial.degraded, fall: trial.degraded_fall });
-        }
-        if let Some(scores) = &trial.scores {
-            options.scores = super::scores::read(scores)?;
-        }
-        Ok(options)
-    }
-
-    /// How it is trained on inputs of this kind.
-    pub fn train_options(&self, kind: InputKind, seed: u64) -> TrainOptions {
-        let trial = &self.args.trial;
-        let mut args = self.args.run.clone();
-        args.seed = seed;
-        let mut options = train_options(&args, kind);
-        options.net.attention = trial.attention;
-        options.trial = Trial {
-            degraded_share: trial.degraded_share,
-            degraded_epochs: trial.degraded_epochs,
-            weigh: trial.weigh,
-            melody: trial.of_melody,
-        };
-        options
+    pub fn input_options(&self) -> InputOptions {
+        input_options(&self.args.run)
     }
 }
 
@@ -146,9 +86,10 @@ fn plain(e: &clap::Error) -> String {
 fn id(args: &ArmArgs) -> Result<String> {
     // The metric does always: neighbours in the embedding are found by it.
     let unused: &[&str] = match args.run.protocol {
-        Protocol::Mse => &["encoder_epochs", "lambda", "margin", "bins", "tau", "pairs", "no_freeze"],
-        Protocol::Joint => &["encoder_epochs", "no_freeze"],
-        Protocol::TwoPhase => &["lambda"],
+        None => &[],
+        Some(Protocol::Mse) => &["encoder_epochs", "lambda", "margin", "bins", "tau", "pairs", "no_freeze"],
+        Some(Protocol::Joint) => &["encoder_epochs", "no_freeze"],
+        Some(Protocol::TwoPhase) => &["lambda"],
     };
     let (usual, own) = (settings(&ArmArgs::parse_from(["arm"]))?, settings(args)?);
     let own = own

@@ -7,6 +7,5 @@ mod prepared;
 pub mod records;
 mod results;
 mod run;
-mod scores;
 mod table;
 mod work;

@@ -42,7 +42,7 @@ impl Preparations {
         let mut made = Vec::new();
         let mut of_arm = Vec::new();
         for arm in &study.arms {
-            let wanted = arm.input_options()?;
+            let wanted = arm.input_options();
             let known = options.iter().position(|known| *known == wanted);
             of_arm.push(known.unwrap_or(made.len()));
             if known.is_none() {
@@ -71,7 +71,7 @@ pub fn check(study: &Study, recordings: &Recordings) -> Result<(), Failure> {
 }
 
 fn check_arm(arm: &Arm, study: &Study, recordings: &Recordings) -> Result<()> {
-    let (args, options) = (&arm.args.run, arm.input_options()?);
+    let (args, options) = (&arm.args.run, arm.input_options());
     let kind = args.input.unwrap_or_else(|| InputKind::default_for(recordings));
     let fractions = (val_fraction(args, kind), 0.0);
     for &seed in &study.seeds {
