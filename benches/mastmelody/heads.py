@@ -7,9 +7,10 @@ from torch import nn
 from torch.nn import functional
 
 WIDTH = 128  # columns of a path
-VIEWS = 6
+VIEWS = 24
 EPOCHS, WARM_UP, BATCH = 50, 2, 64
 RATE, DECAY = 2e-3, 1e-4
+WEIGHT, MARGIN, BINS = 0.1, 2.0, 5  # of the contrastive loss; without weight it is left out
 
 
 class Heads(nn.Module):
@@ -49,11 +50,24 @@ class Heads(nn.Module):
     def standardise(self, features):
         self.mean, self.sd = features.mean(0), features.std(0, correction=0)
 
-    def path(self, x):
-        return self.grade(self.convolutions(x.transpose(1, 2)[:, :, None]).mean((2, 3)))[:, 0]
+    def embed(self, x):
+        return self.convolutions(x.transpose(1, 2)[:, :, None]).mean((2, 3))
+
+    def path(self, embedding):
+        return self.grade(embedding)[:, 0]
 
     def note(self, features):
         return self.notes(((features - self.mean) / (self.sd + 1e-6)).clamp(-2.5, 2.5))[:, 0]
+
+
+def contrastive(embedding, rating):
+    """Over the pairs of takes: half the squared distance where they are of one bin, else half the square of what it falls
+    short of the margin, which is per bin that they are apart."""
+    bins = (BINS * rating + 1e-6).floor().clamp(max=BINS - 1)
+    apart = functional.pdist(bins[:, None], p=1)
+    distance = functional.pdist(embedding)
+    cost = torch.where(apart == 0, distance, (MARGIN * apart - distance).relu())
+    return 0.5 * cost.square().mean()
 
 
 class Takes:
@@ -76,7 +90,7 @@ class Takes:
         return self.view(take, view, torch.rand(len(take)) * (1 - share), share)
 
 
-def train(takes, train_set, test_set, seed):
+def train(takes, train_set, test_set, seed, weight=WEIGHT):
     """Predictions of the test takes. Nothing is set aside: the model is the last epoch's, at learning rate 0."""
     torch.manual_seed(seed)
     model = Heads(takes.columns.shape[1], takes.features.shape[1])
@@ -95,8 +109,11 @@ def train(takes, train_set, test_set, seed):
         # Batches of nearly one size: batch norm sees no rest of a few takes.
         for batch in train_set[torch.randperm(len(train_set))].tensor_split(batches):
             rating = takes.rating[batch]
-            loss = functional.mse_loss(model.path(takes.random_view(batch)), rating)
-            loss = loss + functional.mse_loss(model.note(takes.features[batch]), rating)
+            embedding = model.embed(takes.random_view(batch))
+            loss = 0.5 * functional.mse_loss(model.path(embedding), rating)
+            loss = loss + 0.5 * functional.mse_loss(model.note(takes.features[batch]), rating)
+            if weight > 0:
+                loss = loss + weight * contrastive(embedding, rating)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -109,6 +126,6 @@ def predict(model, takes, test_set):
     model.eval()
     take, view = torch.nonzero(torch.arange(VIEWS) < takes.views[test_set, None], as_tuple=True)
     whole = torch.ones(len(take))
-    one = model.path(takes.view(test_set[take], view, 0 * whole, whole))
+    one = model.path(model.embed(takes.view(test_set[take], view, 0 * whole, whole)))
     path = torch.zeros(len(test_set)).index_add(0, take, one) / takes.views[test_set]
     return (path + model.note(takes.features[test_set])) / 2

@@ -7,7 +7,7 @@ import numpy as np
 from takes import median_of_rows
 from warp import align
 
-OTHERS, BEST = 12, 6  # references that one is ranked by; that serve both heads
+OTHERS, BEST = 12, 24  # references that one is ranked by; that serve both heads
 MIN_BLOCKS = 4  # of a note
 DETUNINGS = (-0.4, -0.2, 0.0, 0.2, 0.4)
 FEATURES = 47 + 12

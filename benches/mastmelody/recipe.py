@@ -2,7 +2,7 @@
 """MASTmelody's takes graded, from f0 files on, in NumPy and PyTorch alone: `etude train`'s peer.
 
     python recipe.py --data MASTmelody_dataset [--folds 5] [--seed 1] [--split-by performer|melody]
-                     [--features OUT.csv] [--takes N]
+                     [--weight 0.1] [--features OUT.csv] [--takes N]
 
 Prints R2, Pearson's r and the AUC of the file names' pass and fail, per fold and in the mean, and the seconds
 of each stage.
@@ -120,7 +120,7 @@ def measures(predicted, rating, passed):
     return r2, np.corrcoef(predicted, rating)[0, 1], auc(predicted, passed)
 
 
-def cross_validate(features, columns, steps, rating, fold, folds, seed):
+def cross_validate(features, columns, steps, rating, fold, folds, seed, weight):
     """Prediction of each take by the model that did not see its group."""
     # Not at the top: the processes above were forked without it.
     import heads
@@ -142,7 +142,7 @@ def cross_validate(features, columns, steps, rating, fold, folds, seed):
     def one_fold(k):
         test = torch.from_numpy(fold == k)
         return heads.train(
-            data, torch.nonzero(~test)[:, 0], torch.nonzero(test)[:, 0], 1000 * seed + k
+            data, torch.nonzero(~test)[:, 0], torch.nonzero(test)[:, 0], 1000 * seed + k, weight
         ).numpy()
 
     predicted = np.empty(len(rating), np.float32)
@@ -160,6 +160,7 @@ def main():
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--split-by", choices=("performer", "melody"), default="performer")
+    parser.add_argument("--weight", type=float, default=0.1, help="of the contrastive loss; 0 leaves it out")
     parser.add_argument("--features", metavar="OUT.csv", help="write the 59 features of each take")
     parser.add_argument("--takes", type=int, metavar="N", help="N takes spread over the data, for a try")
     args = parser.parse_args()
@@ -178,7 +179,7 @@ def main():
     passed = np.array([name["grade"] == "pass" for name in sung])
     groups = [name["who"] if args.split_by == "performer" else name["melody"] for name in sung]
     fold = split(groups, args.folds, args.seed)
-    predicted = cross_validate(features, columns, steps, rating, fold, args.folds, args.seed)
+    predicted = cross_validate(features, columns, steps, rating, fold, args.folds, args.seed, args.weight)
     clock.lap("train and test")
     found = []
     for k in range(args.folds):
