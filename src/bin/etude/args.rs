@@ -199,7 +199,7 @@ pub struct RunArgs {
     #[arg(long, default_value_t = InputOptions::default().max_references, value_name = "N")]
     pub references: usize,
     /// Learn from reference takes with planted errors too, rated by these: so many in an epoch for each training take. With 50
-    /// graded takes or fewer to learn from, 1 helps much.
+    /// graded takes or fewer to learn from, 1 helps much, and so do more epochs, such as 500.
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     #[serde(default)]
     pub degraded: f64,
