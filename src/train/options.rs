@@ -15,6 +15,9 @@ const MOST_EPOCHS: usize = 1_000_000;
 /// Degraded takes for each training take at most.
 const MOST_DEGRADED: f64 = 1000.0;
 
+/// Steps of a phase whose learning rate falls, at least, where [`TrainOptions::for_takes`] says: 50 epochs of 384 takes.
+const LEAST_STEPS: usize = 300;
+
 /// Samples of a step at most.
 const MOST_SAMPLES: usize = 1 << 24;
 
@@ -269,6 +272,19 @@ impl TrainOptions {
             seed: 0,
             checked: false,
         }
+    }
+
+    /// The same with more epochs where so few training takes need them: where the learning rate falls to 0 a phase has 300 steps
+    /// at least. An epoch of 25 takes is one step, and 50 of these leave 0.02 of R² unlearned on MASTmelody.
+    #[must_use]
+    pub fn for_takes(mut self, takes: usize) -> Self {
+        if let Schedule::Cosine { .. } = self.schedule {
+            let steps = takes / self.batch.min(takes).max(1);
+            let least = LEAST_STEPS.div_ceil(steps.max(1));
+            self.epochs = self.epochs.max(least);
+            self.encoder_epochs = self.encoder_epochs.max(least);
+        }
+        self
     }
 
     /// Checks every number by itself; what depends on data is checked with it.

@@ -1,4 +1,5 @@
-//! Takes with planted errors, made of references: what they are rated, and who learns from them.
+//! Where few takes are graded: takes with planted errors, made of references, what they are rated and who learns from them; and
+//! more epochs.
 
 use etude::data::synth::{self, SynthOptions};
 use etude::data::{InputKind, InputOptions, Inputs, Recordings, SplitIndices};
@@ -94,5 +95,16 @@ fn an_epoch_has_as_many_as_asked_for_of_the_melodies_that_are_sung_in_training()
     for share in [-1.0, f64::NAN, f64::INFINITY, 1e9] {
         let refused = last(&inputs, share).unwrap_err().to_string();
         assert!(refused.contains("degraded takes"), "{refused}");
+    }
+}
+
+#[test]
+fn few_takes_are_gone_through_more_often() {
+    let of = |kind| TrainOptions::for_inputs(kind, 1.0 / 127.0);
+    for (takes, epochs) in [(1, 300), (25, 300), (127, 300), (128, 150), (383, 60), (384, 50), (5000, 50)] {
+        assert_eq!(of(InputKind::AlignmentPathNotes).for_takes(takes).epochs, epochs, "{takes}");
+        assert_eq!(of(InputKind::AlignmentPathNotes).for_takes(takes).encoder_epochs, epochs, "{takes}");
+        // A constant rate ends by validation.
+        assert_eq!(of(InputKind::Contour).for_takes(takes), of(InputKind::Contour));
     }
 }

@@ -8,7 +8,7 @@ mod data_fba;
 mod data_manifest;
 /// MASTmelody's layout.
 mod data_mastmelody;
-/// Takes with planted errors.
+/// Where few takes are graded.
 mod degraded;
 /// f0 files of every format.
 mod f0_files;

@@ -162,7 +162,8 @@ pub struct RunArgs {
     /// Seed of the data set, the split, the weights and the batches.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub seed: u64,
-    /// Most epochs; of the second phase, in two-phase [default: 50 with references, 300 without].
+    /// Most epochs; of the second phase, in two-phase [default: 50 with references, more where takes
+    /// are so few that these make fewer than 300 steps; 300 without].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub epochs: Option<u32>,
     /// Most epochs of the encoder's phase, in two-phase [default: the same, at most 150].
@@ -199,7 +200,7 @@ pub struct RunArgs {
     #[arg(long, default_value_t = InputOptions::default().max_references, value_name = "N")]
     pub references: usize,
     /// Learn from reference takes with planted errors too, rated by these: so many in an epoch for each training take. With 50
-    /// graded takes or fewer to learn from, 1 helps much, and so do more epochs, such as 500.
+    /// graded takes or fewer to learn from, 1 helps much.
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     #[serde(default)]
     pub degraded: f64,

@@ -2,6 +2,7 @@
 
 use crate::checkpoints::Checkpoints;
 use crate::grades::Grades;
+use crate::options::options_for;
 use crate::out::tell;
 use crate::run::Run;
 use crate::session::Session;
@@ -104,7 +105,8 @@ impl Fold<'_> {
             Ok(if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         };
         let hooks = Hooks { resume, progress: Some(&mut watch) };
-        let fitted = fit(session.device, session.inputs, self.split, session.options, hooks)?;
+        let options = options_for(self.split.train.len(), session.options, session.args);
+        let fitted = fit(session.device, session.inputs, self.split, &options, hooks)?;
         progress.finish_and_clear();
         Ok(fitted)
     }

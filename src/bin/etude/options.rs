@@ -56,6 +56,16 @@ pub fn val_fraction(args: &RunArgs, kind: InputKind) -> f64 {
     args.val_fraction.unwrap_or(args.optimizer.unwrap_or(Rule::of(kind)).val_fraction())
 }
 
+/// How to train on so many takes: with as many epochs as they need, where none are given.
+pub fn options_for(takes: usize, options: &TrainOptions, args: &RunArgs) -> TrainOptions {
+    if args.epochs.is_some() {
+        return options.clone();
+    }
+    let TrainOptions { encoder_epochs, .. } = *options;
+    let more = options.clone().for_takes(takes);
+    if args.encoder_epochs.is_some() { TrainOptions { encoder_epochs, ..more } } else { more }
+}
+
 /// How to train on inputs of this kind.
 pub fn train_options(args: &RunArgs, kind: InputKind) -> TrainOptions {
     let mut o = TrainOptions::for_inputs(kind, args.scale.semitone());

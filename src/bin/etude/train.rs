@@ -143,8 +143,7 @@ fn announce(session: &Session<'_>, run: &Run, splits: &[SplitIndices], state: Op
         );
     } else if learned <= FEW && inputs.kind.needs_reference() {
         tell!(
-            "note: {learned} takes to learn from are few: --degraded 1 adds reference takes with planted errors, and \
-             --epochs 500 goes through them more often"
+            "note: {learned} takes to learn from are few: --degraded 1 adds reference takes with planted errors to them"
         );
     }
     if let Some(state) = state {

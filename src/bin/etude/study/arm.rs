@@ -1,7 +1,7 @@
 //! One way to train.
 
 use crate::args::RunArgs;
-use crate::options::{check, input_options, train_options};
+use crate::options::{check, input_options, options_for, train_options};
 use clap::Parser;
 use etude::data::{InputKind, InputOptions, SplitBy};
 use etude::train::Protocol;
@@ -101,7 +101,10 @@ fn id(args: &ArmArgs) -> Result<String> {
 /// What an arm that says nothing is, for every kind of input: the options that [`Arm::id`] leaves unsaid.
 pub fn usual() -> Result<String> {
     let args = ArmArgs::parse_from(["arm"]);
-    let of_kind = |kind| format!("{:?}", train_options(&args.run, kind));
+    let of_kind = |kind| {
+        let options = train_options(&args.run, kind);
+        format!("{options:?} {}", options_for(1, &options, &args.run).epochs)
+    };
     let options: Vec<String> = InputKind::ALL.into_iter().map(of_kind).collect();
     Ok(format!("{:?} {:?} {}", settings(&args)?, input_options(&args.run), options.join(" ")))
 }

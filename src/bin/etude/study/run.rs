@@ -4,7 +4,7 @@ use super::arm::Arm;
 use super::prepared::Prepared;
 use super::records::Outcome;
 use crate::grades::Grades;
-use crate::options::{train_options, val_fraction};
+use crate::options::{options_for, train_options, val_fraction};
 use crate::signals;
 use etude::Result;
 use etude::data::k_folds;
@@ -24,7 +24,6 @@ pub fn run(arm: &Arm, prepared: &Prepared, seed: u32, fold: u32, folds: u32) -> 
     let mut args = arm.args.run.clone();
     args.seed = seed.into();
     let told = &prepared.inputs;
-    let options = train_options(&args, told.kind);
     let by_one_pass = if arm.args.one_pass { Some(told.by_one_pass(args.seed)?) } else { None };
     let inputs = by_one_pass.as_ref().unwrap_or(told);
     let groups = inputs.groups(args.split_by)?;
@@ -38,6 +37,7 @@ pub fn run(arm: &Arm, prepared: &Prepared, seed: u32, fold: u32, folds: u32) -> 
         None => Ok(ControlFlow::Continue(())),
     };
     let hooks = Hooks { progress: Some(&mut watch), ..Hooks::default() };
+    let options = options_for(split.train.len(), &train_options(&args, told.kind), &args);
     let mut fitted = fit(&device, inputs, &split, &options, hooks)?;
     if fitted.stopped {
         return Ok(None);
