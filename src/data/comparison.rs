@@ -4,9 +4,9 @@ use super::contents::Contents;
 use super::degrade::degrade;
 use super::input_options::{InputKind, InputOptions};
 use super::random::Random;
+use crate::Result;
 use crate::audio::notes::Guide;
 use crate::audio::{Alignment, Contour, Scale};
-use crate::{Error, Result};
 
 /// One view of a take, of any length.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,19 +59,17 @@ impl Comparison {
         Ok(Self { kind, scale, guide, references: kept, digest: Contents::digest(looked_at) })
     }
 
-    /// One of `references`, those that this was made of, with planted errors, and its rating by them; nothing where no note of
-    /// the melody is known, or what is left has no voiced frame.
+    /// One of `references`, those that this was made of, with planted errors, and its rating by them; nothing of a kind without
+    /// references, where no note of the melody is known, or where what is left has no voiced frame.
     ///
     /// # Errors
-    /// As [`Guide::notes_in`]; of a kind without references.
+    /// As [`Guide::notes_in`].
     pub(super) fn degrade(
         &self,
         references: &[&Contour],
         random: &mut Random,
     ) -> Result<Option<(Contour, f32)>> {
-        let guide = self.guide.as_ref().ok_or_else(|| {
-            Error::config(format!("degraded takes are made of references, which input {} has not", self.kind))
-        })?;
+        let Some(guide) = &self.guide else { return Ok(None) };
         let of = references[random.below(references.len())];
         let (blocks, notes) = guide.notes_in(of)?;
         Ok(degrade(of, &blocks, &notes, random))

@@ -42,6 +42,28 @@ pub struct Example {
     pub features: Vec<f32>,
 }
 
+impl Example {
+    /// What the network is shown of a take, of which nothing is said: no name, no melody, no grade, and a rating of 0.
+    ///
+    /// # Errors
+    /// As [`Comparison::show`].
+    pub fn ungraded(comparison: &Comparison, take: &Contour) -> Result<Self> {
+        let Shown { rows, features } = comparison.show(take)?;
+        Ok(Self {
+            id: String::new(),
+            performer: String::new(),
+            melody: None,
+            rating: 0.0,
+            grades: Vec::new(),
+            pass: None,
+            split: None,
+            contents: comparison.contents(take),
+            rows,
+            features,
+        })
+    }
+}
+
 /// A data set as the network is trained on it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inputs {
@@ -76,7 +98,7 @@ impl Inputs {
     /// its references tell together ([`crate::audio::notes`]).
     /// Takes that were not rated by the criterion and takes without a reference are dropped and counted in the notes.
     ///
-    /// `progress` is called from any thread with the takes done and their number, once each.
+    /// `progress` is called from any thread with the takes done and their number, once each, degraded ones too.
     ///
     /// # Errors
     /// [`Error::Config`] where the options ask for what the recordings don't have, or no take is left.
@@ -94,16 +116,17 @@ impl Inputs {
         };
         let comparisons: BTreeMap<&str, Comparison> =
             melodies.into_par_iter().map(compare).collect::<Result<_>>()?;
-        let total = recordings.takes.len();
+        let made = if options.degraded { comparisons.len() * DEGRADED as usize } else { 0 };
+        let total = recordings.takes.len() + made;
         // Those that are left out are done.
         let done = AtomicUsize::new(0);
         let count = || progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
-        (takes.len()..total).for_each(|_| count());
+        (takes.len()..recordings.takes.len()).for_each(|_| count());
         let examples = takes
             .into_par_iter()
             .map(|ChosenTake { take, rating, melody }| {
                 let comparison = &comparisons[melody];
-                let Shown { rows, features } = comparison.show(&take.contour)?;
+                let shown = Example::ungraded(comparison, &take.contour)?;
                 count();
                 Ok(Example {
                     id: take.id.clone(),
@@ -113,21 +136,19 @@ impl Inputs {
                     grades: if graders.is_some() { take.grades.clone() } else { Vec::new() },
                     pass: take.pass,
                     split: take.split,
-                    contents: comparison.contents(&take.contour),
-                    rows,
-                    features,
+                    ..shown
                 })
             })
             .collect::<Result<_>>()?;
         let degraded = match options.degraded {
-            true => degraded(&comparisons, &references)?,
+            true => degraded(&comparisons, &references, &count)?,
             false => Vec::new(),
         };
         Ok(Self { channels: kind.channels(), kind, criterion, graders, examples, notes, degraded })
     }
 
     /// The examples, and after them the degraded takes.
-    pub fn with_degraded(&self) -> impl Iterator<Item = &Example> {
+    pub(crate) fn with_degraded(&self) -> impl Iterator<Item = &Example> {
         self.examples.iter().chain(&self.degraded)
     }
 
@@ -207,6 +228,7 @@ impl Inputs {
 fn degraded(
     comparisons: &BTreeMap<&str, Comparison>,
     references: &BTreeMap<&str, Vec<&Contour>>,
+    done: &(dyn Fn() + Sync),
 ) -> Result<Vec<Example>> {
     let all = comparisons.iter().flat_map(|(&melody, comparison)| {
         let mut seed = Fnv1a::default();
@@ -216,20 +238,13 @@ fn degraded(
     let all: Vec<(&str, &Comparison, Random)> = all.collect();
     let make = |(melody, comparison, mut random): (&str, &Comparison, Random)| {
         let references = references.get(melody).map_or(&[][..], Vec::as_slice);
-        let Some((contour, rating)) = comparison.degrade(references, &mut random)? else { return Ok(None) };
-        let example = |Shown { rows, features }| Example {
-            id: String::new(),
-            performer: String::new(),
-            melody: Some(melody.to_string()),
-            rating,
-            grades: Vec::new(),
-            pass: None,
-            split: None,
-            contents: comparison.contents(&contour),
-            rows,
-            features,
-        };
-        Ok(comparison.show(&contour).ok().map(example))
+        let made = comparison.degrade(references, &mut random)?;
+        let example = made.and_then(|(contour, rating)| {
+            let shown = Example::ungraded(comparison, &contour).ok()?;
+            Some(Example { melody: Some(melody.to_string()), rating, ..shown })
+        });
+        done();
+        Ok(example)
     };
     let made = all.into_par_iter().map(make).collect::<Result<Vec<_>>>()?;
     Ok(made.into_iter().flatten().collect())
@@ -285,6 +300,11 @@ impl<'a> Chosen<'a> {
         let kind = options.kind.unwrap_or_else(|| InputKind::default_for(recordings));
         if options.max_references == 0 && kind.needs_reference() {
             return Err(Error::config(format!("max references 0: input {kind} needs at least 1")));
+        }
+        if options.degraded && !kind.needs_reference() {
+            return Err(Error::config(format!(
+                "degraded takes are made of references, which input {kind} has not"
+            )));
         }
         let total = recordings.takes.len();
         if total == 0 {

@@ -162,11 +162,11 @@ pub struct RunArgs {
     /// Seed of the data set, the split, the weights and the batches.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub seed: u64,
-    /// Most epochs; of the second phase, in two-phase [default: 50 with references, more where takes
-    /// are so few that these make fewer than 300 steps; 300 without].
+    /// Most epochs; of the second phase, in two-phase [default: 50 with references, more where takes are so few that these make
+    /// fewer than 300 steps; 300 without].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub epochs: Option<u32>,
-    /// Most epochs of the encoder's phase, in two-phase [default: the same, at most 150].
+    /// Most epochs of the encoder's phase, in two-phase [default: the same, at most 150 unless takes are few].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub encoder_epochs: Option<u32>,
     /// Epochs without a better validation loss before a phase stops.
@@ -199,8 +199,8 @@ pub struct RunArgs {
     /// Compare each take with at most this many references of its melody, the most typical.
     #[arg(long, default_value_t = InputOptions::default().max_references, value_name = "N")]
     pub references: usize,
-    /// Learn from reference takes with planted errors too, rated by these: so many in an epoch for each training take. With 50
-    /// graded takes or fewer to learn from, 1 helps much.
+    /// Learn from reference takes with planted errors too: so many in an epoch for each training take. They are rated by wrong
+    /// notes and times, whatever the criterion. With 50 graded takes or fewer to learn from, 1 helps much.
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     #[serde(default)]
     pub degraded: f64,
@@ -220,8 +220,8 @@ pub struct RunArgs {
     /// Weight of the contrastive loss beside the squared error, in joint.
     #[arg(long, default_value_t = 0.1, value_name = "WEIGHT")]
     pub lambda: f32,
-    /// Margin of the contrastive loss per unit of label distance [default: 2 where the network sees an alignment path and the
-    /// metric is euclidean, else the paper's 0.5].
+    /// Margin of the contrastive loss per unit of label distance: a bin, or with --tau the whole scale [default: 2 where the
+    /// network sees an alignment path and the metric is euclidean, else the paper's 0.5].
     #[arg(long, value_name = "DISTANCE")]
     pub margin: Option<f32>,
     /// Distance between embeddings.

@@ -55,7 +55,10 @@ fn note(notes: &[String]) {
 /// What the network sees of them.
 pub fn inputs(recordings: &Recordings, options: &InputOptions) -> Result<Inputs> {
     let progress = bar(recordings.takes.len(), "aligning");
-    let inputs = Inputs::build(recordings, options, &|done, _| progress.set_position(done as u64));
+    let inputs = Inputs::build(recordings, options, &|done, of| {
+        progress.set_length(of as u64);
+        progress.set_position(done as u64);
+    });
     progress.finish_and_clear();
     let inputs = inputs?;
     note(&inputs.notes);

@@ -7,7 +7,7 @@ use crate::out::{is_lost, print, say, tell};
 use crate::{device, load};
 use etude::audio::{Contour, F0Options};
 use etude::data::listing::{self, Listed};
-use etude::data::{Comparison, Example, F0Notes, InputOptions, Inputs, Shown};
+use etude::data::{Comparison, Example, F0Notes, InputOptions, Inputs};
 use etude::device::Device;
 use etude::model::{self, ModelInfo};
 use etude::names::shown;
@@ -270,18 +270,7 @@ impl<'a> Scorer<'a> {
             (None, Some(read)) => read.as_ref().map_err(String::clone)?,
             (None, None) => return Err(format!("{}: no reference of its melody", take.id)),
         };
-        let Shown { rows, features } = comparison.show(&contour).map_err(|e| format!("{}: {e}", take.id))?;
-        Ok(Example {
-            id: take.id.clone(),
-            performer: String::new(),
-            melody: None,
-            rating: 0.0,
-            grades: Vec::new(),
-            pass: None,
-            split: None,
-            contents: comparison.contents(&contour),
-            rows,
-            features,
-        })
+        let shown = Example::ungraded(comparison, &contour).map_err(|e| format!("{}: {e}", take.id))?;
+        Ok(Example { id: take.id.clone(), ..shown })
     }
 }
