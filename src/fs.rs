@@ -15,6 +15,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// [`Error::Data`] if `path` is no regular file or is larger than `limit`, [`Error::Io`] if it cannot be read.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let io = |source| Error::io(path, "read")(source);
+    let file = open(path)?;
+    let too_large = |size: u64| {
+        let message =
+            format!("is {size} bytes long; a file of this kind has at most {limit}: is it the right one?");
+        Error::data(path, None, message)
+    };
+    let length = file.metadata().map_err(io)?.len();
+    if length > limit {
+        return Err(too_large(length));
+    }
+    let mut bytes = Vec::with_capacity(length as usize);
+    // It may grow meanwhile, and files of /proc say that they are empty.
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > limit {
+        return Err(too_large(bytes.len() as u64));
+    }
+    Ok(bytes)
+}
+
+/// The regular file at `path`, open for reading; others are refused as [`read`] does.
+pub(crate) fn open(path: &Path) -> Result<File> {
+    let io = |source| Error::io(path, "read")(source);
     let about = fs::metadata(path).map_err(io)?;
     if about.is_dir() {
         return Err(io(ErrorKind::IsADirectory.into()));
@@ -22,21 +44,7 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     if !about.is_file() {
         return Err(irregular(path));
     }
-    let too_large = |size: u64| {
-        let message =
-            format!("is {size} bytes long; a file of this kind has at most {limit}: is it the right one?");
-        Error::data(path, None, message)
-    };
-    if about.len() > limit {
-        return Err(too_large(about.len()));
-    }
-    let mut bytes = Vec::with_capacity(about.len() as usize);
-    // It may grow meanwhile, and files of /proc say that they are empty.
-    File::open(path).map_err(io)?.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
-    if bytes.len() as u64 > limit {
-        return Err(too_large(bytes.len() as u64));
-    }
-    Ok(bytes)
+    File::open(path).map_err(io)
 }
 
 /// The text of UTF-16 without its byte order mark; `unit` reads a unit's two bytes. Nothing if it is none, or is cut short.

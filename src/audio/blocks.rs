@@ -56,6 +56,11 @@ impl Blocks {
         voiced.then(|| Self { start: 0, median: voiced_median(&pitch), pitch, ..*self })
     }
 
+    /// The same, so many blocks later.
+    pub(super) fn later(self, by: usize) -> Self {
+        Self { start: self.start + by, ..self }
+    }
+
     /// MIDI pitch per block, 0.0 where unvoiced; of a recording from the first voiced block to the last.
     pub fn pitch(&self) -> &[f32] {
         &self.pitch

@@ -1,4 +1,4 @@
-//! Pitch contours: MIDI pitch per frame at a fixed hop, 0 where unvoiced.
+//! Pitch contours: MIDI pitch per frame at a fixed hop, 0 where unvoiced; of a score with its notes.
 
 use crate::names::named;
 use crate::{Error, Result};
@@ -32,13 +32,26 @@ pub fn midi_to_hz(midi: f64) -> f64 {
     440.0 * ((midi - 69.0) / 12.0).exp2()
 }
 
-/// The fundamental frequency of one recording over time.
+/// The fundamental frequency of one recording, or the melody of one score, over time.
 ///
 /// At least one frame is voiced and every voiced pitch is finite and above 0: the constructors see to it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Contour {
     hop: f64,
     pitch: Vec<f32>,
+    /// Of a score; in order, none overlapping another, each of a frame at least, the last ending with the contour.
+    notes: Vec<Span>,
+}
+
+/// A note of a score: its pitch, and the frames `start..end` of a contour that it sounds in.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Span {
+    /// MIDI pitch, above 0.
+    pub pitch: f32,
+    /// Its first frame.
+    pub start: usize,
+    /// The frame after its last.
+    pub end: usize,
 }
 
 impl Contour {
@@ -57,7 +70,41 @@ impl Contour {
         if pitch.iter().all(|&p| p == 0.0) {
             return Err(error(if pitch.is_empty() { "no frames" } else { "no voiced frame" }));
         }
-        Ok(Self { hop, pitch })
+        Ok(Self { hop, pitch, notes: Vec::new() })
+    }
+
+    /// The contour of a score's notes, `hop` seconds apart, which keeps where each begins: two of one pitch stay two. Rests are
+    /// unvoiced.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for an impossible hop; [`Error::Shape`] where there is no note, one has no frame or a pitch that is not
+    /// above 0 and at most 128, they overlap or are not in order, or they reach beyond 2^24 frames.
+    pub fn from_notes(notes: Vec<Span>, hop: f64) -> Result<Self> {
+        check_hop(hop)?;
+        let wrong = |i: usize, what: &str| {
+            let Span { pitch, start, end } = notes[i];
+            let message = format!("note {i} of pitch {pitch}, frames {start} to {end}, {what}");
+            Err(Error::shape("contour", "notes", message))
+        };
+        let mut pitch = Vec::new();
+        for (i, note) in notes.iter().enumerate() {
+            if note.end <= note.start || !(note.pitch > 0.0 && note.pitch <= 128.0) {
+                return wrong(i, "has no frame, or a pitch outside 0..=128");
+            }
+            if note.start < pitch.len() {
+                return wrong(i, "begins before the one before it ends");
+            }
+            if note.end > MAX_FRAMES {
+                let message = format!("ends beyond {MAX_FRAMES} frames ({:.0} s)", MAX_FRAMES as f64 * hop);
+                return wrong(i, &message);
+            }
+            pitch.resize(note.start, 0.0);
+            pitch.resize(note.end, note.pitch);
+        }
+        if notes.is_empty() {
+            return Err(Error::shape("contour", "notes", "needs 1 at least"));
+        }
+        Ok(Self { hop, pitch, notes })
     }
 
     /// A contour from f0 in Hz (0 is unvoiced) at `times` in seconds, resampled to `hop` by nearest time.
@@ -146,7 +193,7 @@ impl Contour {
         if pitch.iter().all(|&p| p == 0.0) {
             return Err((None, "no voiced frame: every f0 is 0".into()));
         }
-        Ok(Self { hop, pitch })
+        Ok(Self { hop, pitch, notes: Vec::new() })
     }
 
     /// Seconds from one frame to the next.
@@ -157,6 +204,11 @@ impl Contour {
     /// MIDI pitch per frame, 0.0 where unvoiced; never empty, never all unvoiced.
     pub fn pitch(&self) -> &[f32] {
         &self.pitch
+    }
+
+    /// The notes of a score, in order, none overlapping another; none of a recording.
+    pub fn notes(&self) -> &[Span] {
+        &self.notes
     }
 
     /// The number of frames.
@@ -277,6 +329,23 @@ mod tests {
         assert!(Contour::from_pitch(vec![0.0], HOP).is_err());
         assert!(Contour::from_pitch(vec![60.0, f32::NAN], HOP).is_err());
         assert!(Contour::from_pitch(vec![60.0, -1.0], HOP).is_err());
+    }
+
+    #[test]
+    fn notes_of_a_score_stay_apart() {
+        let span = |pitch, start, end| Span { pitch, start, end };
+        let notes = vec![span(60.0, 0, 2), span(60.0, 2, 3), span(62.5, 5, 6)];
+        let contour = Contour::from_notes(notes.clone(), HOP).unwrap();
+        assert_eq!(contour.pitch(), [60.0, 60.0, 60.0, 0.0, 0.0, 62.5]);
+        assert_eq!(contour.notes(), notes);
+        assert!(Contour::from_pitch(vec![60.0], HOP).unwrap().notes().is_empty());
+        let refused = |notes: &[Span]| Contour::from_notes(notes.to_vec(), HOP).unwrap_err().to_string();
+        assert!(refused(&[]).contains("needs 1 at least"));
+        assert!(refused(&[span(60.0, 1, 1)]).contains("note 0 of pitch 60, frames 1 to 1, has no frame"));
+        assert!(refused(&[span(f32::NAN, 0, 1)]).contains("pitch"));
+        assert!(refused(&[span(60.0, 0, 3), span(60.0, 2, 4)]).contains("note 1"));
+        assert!(refused(&[span(60.0, 0, usize::MAX)]).contains("beyond 16777216 frames (97392 s)"));
+        assert!(Contour::from_notes(notes, 0.0).is_err());
     }
 
     #[test]

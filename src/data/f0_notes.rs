@@ -17,7 +17,7 @@ impl F0Notes {
     /// # Errors
     /// As [`read_f0`].
     pub fn read(&self, path: impl AsRef<Path>, options: &F0Options) -> Result<Contour> {
-        let F0File { contour, format, notes } = read_f0(path, options)?;
+        let F0File { contour, format, notes, .. } = read_f0(path, options)?;
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A blank sorts before a colon, so that what the files are comes first.
         *counts.entry(format!(" read as {format}")).or_default() += 1;

@@ -12,6 +12,14 @@ mod data_mastmelody;
 mod degraded;
 /// f0 files of every format.
 mod f0_files;
+/// Pitch tracking.
+#[cfg(feature = "audio")]
+mod pitch;
+/// Two trackers on one melody.
+mod pitch_agreement;
+/// Recordings of every format.
+#[cfg(feature = "audio")]
+mod recordings;
 /// The directory of a run.
 mod report_files;
 /// Grades on a scale, of several graders, against scikit-learn and krippendorff.
@@ -23,3 +31,6 @@ mod report_paired;
 /// The plots.
 #[cfg(feature = "cli")]
 mod report_plots;
+/// Scores against pretty_midi and music21, and what is refused.
+#[cfg(feature = "audio")]
+mod scores;

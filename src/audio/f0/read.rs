@@ -6,6 +6,7 @@ use super::rows::{Fault, Rows};
 use super::table::{Table, unexpected};
 use super::{praat, text, times};
 use crate::audio::contour::{Contour, midi_to_hz};
+use crate::audio::track::Track;
 use crate::{Error, Result, fs};
 use std::fmt;
 use std::path::Path;
@@ -52,6 +53,8 @@ impl fmt::Display for F0Format {
 pub struct F0File {
     /// What it holds.
     pub contour: Contour,
+    /// Its rows, f0 in Hz: what the contour was made of.
+    pub track: Track,
     /// What it was read as.
     pub format: F0Format,
     /// What else was found out or done: units, decimal commas, rows without confidence.
@@ -108,7 +111,8 @@ fn parse(bytes: &[u8], options: &F0Options) -> Result<F0File, Fault> {
     notes.extend(done.notes);
     let contour = Contour::resample(&rows.times, &rows.hz, options.hop, done.rounding)
         .map_err(|fault| at(&rows.lines, fault))?;
-    Ok(F0File { contour, format, notes })
+    let track = Track { times: rows.times, f0: rows.hz, probability: Vec::new() };
+    Ok(F0File { contour, track, format, notes })
 }
 
 /// The rows of a table; times are still in the file's unit.

@@ -2,7 +2,7 @@
 //! costs of this module's own.
 
 use super::super::blocks::fold;
-use super::note::Note;
+use super::note::{Note, SHORTEST};
 
 /// A note this near, in semitones, costs nothing.
 const FREE: f32 = 0.3;
@@ -51,7 +51,17 @@ pub struct Edits {
 /// order. The cheapest of five offsets, `by` ± 0, 0.2 and 0.4, is kept, the lowest of equal ones. Takes `5·m·n` steps for `m` and
 /// `n` notes.
 pub fn edits(melody: &[Note], take: &[Note], by: f32) -> Edits {
-    let all = OFFSETS.map(|offset| at_offset(melody, take, by + offset));
+    cheapest(melody, take, by, false)
+}
+
+/// As [`edits`], of a score: notes of one pitch that follow each other at once, or after less than 4 blocks, may be one of the
+/// take, which then has 4 blocks or more for each. A transcription cannot tell where one is sung after the other without a break.
+pub(super) fn edits_of_score(melody: &[Note], take: &[Note], by: f32) -> Edits {
+    cheapest(melody, take, by, true)
+}
+
+fn cheapest(melody: &[Note], take: &[Note], by: f32, joined: bool) -> Edits {
+    let all = OFFSETS.map(|offset| at_offset(melody, take, by + offset, joined));
     all.into_iter().reduce(|best, next| if next.cost < best.cost { next } else { best }).unwrap_or_default()
 }
 
@@ -65,24 +75,34 @@ pub(crate) fn insertion(blocks: usize) -> f32 {
     0.6 * (0.3 + 0.7 * (blocks as f32 / 8.0).min(1.0))
 }
 
-fn at_offset(melody: &[Note], take: &[Note], by: f32) -> Edits {
+fn at_offset(melody: &[Note], take: &[Note], by: f32, joined: bool) -> Edits {
     let (m, n) = (melody.len(), take.len());
+    let repeats = |i: usize| {
+        joined && melody[i].pitch == melody[i - 1].pitch && melody[i].start < melody[i - 1].end + SHORTEST
+    };
     let distance = |i: usize, j: usize| fold(take[j].pitch - melody[i].pitch - by).abs();
-    // The cheapest edits of the first i notes and the first j, and the last of these.
-    let mut table = vec![(0.0, Edit::Deleted); (m + 1) * (n + 1)];
+    // The cheapest edits of the first i notes and the first j, the last of these, and how many notes of the melody it ends.
+    let mut table = vec![(0.0, Edit::Deleted, 1_u32); (m + 1) * (n + 1)];
     for i in 0..=m {
         for j in 0..=n {
             let at = i * (n + 1) + j;
-            let mut best = (f32::INFINITY, Edit::Deleted);
+            let mut best = (f32::INFINITY, Edit::Deleted, 1);
             if i > 0 && j > 0 {
                 let d = distance(i - 1, j - 1);
-                best = (table[at - n - 2].0 + substitution(d), Edit::Sung(d));
+                best = (table[at - n - 2].0 + substitution(d), Edit::Sung(d), 1);
+                let most = take[j - 1].blocks() / SHORTEST;
+                for of in (2..=most.min(i)).take_while(|of| repeats(i + 1 - of)) {
+                    let cost = table[(i - of) * (n + 1) + j - 1].0 + substitution(d);
+                    if cost < best.0 {
+                        best = (cost, Edit::Sung(d), of as u32);
+                    }
+                }
             }
             if j > 0 && table[at - 1].0 + insertion(take[j - 1].blocks()) < best.0 {
-                best = (table[at - 1].0 + insertion(take[j - 1].blocks()), Edit::Inserted);
+                best = (table[at - 1].0 + insertion(take[j - 1].blocks()), Edit::Inserted, 1);
             }
             if i > 0 && table[at - n - 1].0 + DELETION < best.0 {
-                best = (table[at - n - 1].0 + DELETION, Edit::Deleted);
+                best = (table[at - n - 1].0 + DELETION, Edit::Deleted, 1);
             }
             if i + j > 0 {
                 table[at] = best;
@@ -92,9 +112,10 @@ fn at_offset(melody: &[Note], take: &[Note], by: f32) -> Edits {
     let (mut i, mut j) = (m, n);
     let mut steps = Vec::new();
     while i + j > 0 {
-        let step = table[i * (n + 1) + j].1;
-        steps.push(step);
-        i -= usize::from(step != Edit::Inserted);
+        let (_, step, of) = table[i * (n + 1) + j];
+        let of = of as usize;
+        steps.extend(std::iter::repeat_n(step, of));
+        i -= if step == Edit::Inserted { 0 } else { of };
         j -= usize::from(step != Edit::Deleted);
     }
     steps.reverse();
@@ -129,6 +150,24 @@ mod tests {
         assert_eq!((missing.steps[1], missing.cost), (Edit::Deleted, 0.8));
         assert_eq!((missing.notes, edits(&melody, &[], 0.0).cost), ([4, 3], 3.2));
         assert_eq!(edits(&[], &[], 0.0), Edits::default());
+    }
+
+    #[test]
+    fn notes_of_a_score_at_one_pitch_may_be_sung_without_a_break() {
+        let melody = notes(&[60.0, 60.0, 60.0, 64.0]);
+        let held = [Note { pitch: 60.0, start: 0, end: 24 }, Note { pitch: 64.0, start: 24, end: 32 }];
+        let right = edits_of_score(&melody, &held, 0.0);
+        assert_eq!((right.cost, right.steps.len(), right.notes), (0.0, 4, [4, 2]));
+        assert!(right.steps.iter().all(|step| step.matches()));
+        // Sung apart they are right too; takes agree on no such notes, and one too short for three is not three.
+        assert_eq!(edits_of_score(&melody, &melody, 0.0).cost, 0.0);
+        assert_eq!(edits(&melody, &held, 0.0).cost, 1.6);
+        let short = [Note { end: 11, ..held[0] }, held[1]];
+        assert_eq!(edits_of_score(&melody, &short, 0.0).cost, 0.8);
+        // A pause between them is a break.
+        let mut apart = melody.clone();
+        apart.iter_mut().skip(1).for_each(|note| (note.start, note.end) = (note.start + 4, note.end + 4));
+        assert_eq!(edits_of_score(&apart, &held, 0.0).cost, 0.8);
     }
 
     #[test]

@@ -89,7 +89,10 @@ impl Melody {
                 return Err(wrong(i, "begins before the one before it ends"));
             }
             if end > LONGEST {
-                return Err(wrong(i, &format!("ends beyond {LONGEST} blocks")));
+                let seconds = LONGEST as f64 * like.frames() as f64 * like.hop();
+                let message =
+                    format!("ends beyond {LONGEST} blocks ({seconds:.0} s): cut the score to what is sung");
+                return Err(wrong(i, &message));
             }
             pitch.resize(start, 0.0);
             pitch.resize(end, note.pitch);
