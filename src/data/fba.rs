@@ -23,9 +23,9 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::f0_notes::F0Notes;
 use super::load_options::LoadOptions;
 use super::rating_scale::RatingScale;
+use super::reader::ContourReader;
 use super::recordings::{Recordings, Take};
 use super::table::{decode, is_missing};
 use crate::audio::Contour;
@@ -261,7 +261,7 @@ enum Heard {
     OtherNumber,
 }
 
-fn hear(student: &Student, options: &LoadOptions, f0: &F0Notes) -> Result<Heard> {
+fn hear(student: &Student, reader: &ContourReader<'_>) -> Result<Heard> {
     let path = student.file("assessments");
     let assessments = Assessments::parse(&path, &fs::read(&path, MAX_BYTES)?)?;
     let (segments, track) = (student.file("segment"), student.file("pyin_pitchtrack"));
@@ -278,7 +278,7 @@ fn hear(student: &Student, options: &LoadOptions, f0: &F0Notes) -> Result<Heard>
     if !track.exists() {
         return Ok(Heard::NoTrack);
     }
-    let track = f0.read(&track, &options.f0)?;
+    let track = reader.read(&track)?;
     let (mut takes, mut without) = (Vec::new(), [0; 2]);
     for (index, (segment, ratings)) in segments.into_iter().zip(assessments.0).enumerate() {
         if ratings.iter().all(Option::is_none) {
@@ -310,13 +310,17 @@ fn hear(student: &Student, options: &LoadOptions, f0: &F0Notes) -> Result<Heard>
 ///
 /// # Errors
 /// [`Error::Data`] with file and line for everything malformed, [`Error::Io`] where a file cannot be read.
-pub fn load(directory: impl AsRef<Path>, options: &LoadOptions) -> Result<Recordings> {
+pub(super) fn load(
+    directory: impl AsRef<Path>,
+    options: &LoadOptions,
+    reader: &ContourReader<'_>,
+) -> Result<Recordings> {
     let directory = directory.as_ref();
     options.expect_scale("the assessments of FBA's auditions", RatingScale::UNIT)?;
     let students = students(directory, usize::MAX, usize::MAX)?;
-    let f0 = F0Notes::default();
+    reader.expect(students.len());
     let heard: Vec<Heard> =
-        students.par_iter().map(|student| hear(student, options, &f0)).collect::<Result<_>>()?;
+        students.par_iter().map(|student| hear(student, reader)).collect::<Result<_>>()?;
 
     let (mut takes, mut without, mut dropped) = (Vec::new(), [0; 2], [0; 4]);
     for heard in heard {
@@ -332,7 +336,7 @@ pub fn load(directory: impl AsRef<Path>, options: &LoadOptions) -> Result<Record
             Heard::OtherNumber => dropped[3] += 1,
         }
     }
-    let mut notes = f0.lines();
+    let mut notes = Vec::new();
     for (count, what) in [
         (dropped[0], "students dropped: no segment file"),
         (dropped[1], "students dropped: no pitch track"),
@@ -346,7 +350,8 @@ pub fn load(directory: impl AsRef<Path>, options: &LoadOptions) -> Result<Record
         }
     }
     if takes.is_empty() {
-        let message = format!("no assessed take of {} students: {}", students.len(), notes.join("; "));
+        let all = [reader.lines(), notes].concat();
+        let message = format!("no assessed take of {} students: {}", students.len(), all.join("; "));
         return Err(Error::data(directory, None, message));
     }
 

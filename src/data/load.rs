@@ -4,7 +4,9 @@ use super::fba;
 use super::load_options::LoadOptions;
 use super::manifest;
 use super::mastmelody;
+use super::reader::{ContourReader, ReadProgress};
 use super::recordings::Recordings;
+use super::scores;
 use super::table;
 use crate::{Error, Result, fs};
 use std::path::{Path, PathBuf};
@@ -21,17 +23,41 @@ use std::path::{Path, PathBuf};
 /// [`Error::Data`] with file and line for everything malformed, and where `path` is none of these; [`Error::Io`] where a file
 /// cannot be read.
 pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Recordings> {
+    load_with_progress(path, options, &|_, _| {})
+}
+
+/// As [`load`], and `progress` is called from any thread with the files read so far, and how many are known to be read: listening
+/// to recordings takes its time.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with_progress(
+    path: impl AsRef<Path>,
+    options: &LoadOptions,
+    progress: ReadProgress<'_>,
+) -> Result<Recordings> {
     let path = path.as_ref();
+    let reader = &ContourReader::new(&options.contours, options.keep.as_deref(), progress);
+    let mut recordings = recordings(path, options, reader)?;
+    if let Some(scores) = &options.scores {
+        scores::add(&mut recordings, scores, reader)?;
+    }
+    recordings.notes.splice(0..0, reader.lines());
+    Ok(recordings)
+}
+
+/// What is at `path`.
+fn recordings(path: &Path, options: &LoadOptions, reader: &ContourReader<'_>) -> Result<Recordings> {
     let about = std::fs::metadata(path).map_err(Error::io(path, "open"))?;
     if about.is_dir() {
         if let Some(manifest) = manifest_in(path)? {
-            return manifest::load(manifest, options);
+            return manifest::load(manifest, options, reader);
         }
         if path.join("annotations").exists() || path.join("f0data").exists() {
-            return mastmelody::load(path, options);
+            return mastmelody::load(path, options, reader);
         }
         if fba::is_fba(path) {
-            return fba::load(path, options);
+            return fba::load(path, options, reader);
         }
         return Err(Error::data(
             path,
@@ -47,7 +73,7 @@ pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Recordings>
     let named =
         path.extension().is_some_and(|e| ["csv", "tsv"].iter().any(|known| e.eq_ignore_ascii_case(known)));
     if named || manifest::is_manifest(path, &fs::read(path, table::MAX_BYTES)?) {
-        return manifest::load(path, options);
+        return manifest::load(path, options, reader);
     }
     Err(Error::data(
         path,

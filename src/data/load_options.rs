@@ -1,14 +1,20 @@
 //! How data sets are read.
 
 use super::rating_scale::RatingScale;
-use crate::audio::F0Options;
+use super::scores::Scores;
+use crate::audio::SourceOptions;
 use crate::{Error, Result};
+use std::path::PathBuf;
 
 /// How a data set is read.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct LoadOptions {
-    /// How its f0 files are read.
-    pub f0: F0Options,
+    /// How its contours are read.
+    pub contours: SourceOptions,
+    /// The directory where the f0 of recordings is kept, so that each is listened to once; `None`: nothing is kept.
+    pub keep: Option<PathBuf>,
+    /// Scores of the melodies.
+    pub scores: Option<Scores>,
     /// The scale of its ratings. `None`: what the data itself says, else 0..1. An error where the data says another.
     pub rating_scale: Option<RatingScale>,
 }

@@ -2,12 +2,12 @@
 //!
 //! | column | holds |
 //! |---|---|
-//! | `path` | f0 file of the take, relative to the manifest |
+//! | `path` | the take, relative to the manifest: an f0 file, or with feature `audio` a recording |
 //! | `performer` | who performs; a split never parts one performer's takes |
 //! | `rating` or `rating_<criterion>`, one or more | a number on the scale; `rating` is the criterion `overall` |
 //! | `grade_<grader>` (optional) | what one grader gave it, on the same scale as the ratings |
 //! | `scale` or `rating_scale` (optional) | the scale of the row's ratings, such as `1..4` |
-//! | `reference` (optional) | f0 file of the same melody as it should be; several separated by `;`; may be empty |
+//! | `reference` (optional) | the melody as it should be: f0 file, recording or score; several separated by `;`; may be empty |
 //! | `melody` (optional) | name of the melody; its takes share all their references |
 //! | `pass` (optional) | `1`/`0`, `yes`/`no`, `true`/`false` or `pass`/`fail`; may be empty |
 //! | `split` (optional) | `train`, `val` or `test`, in every row |
@@ -35,10 +35,10 @@ use rayon::prelude::*;
 use unicode_normalization::UnicodeNormalization;
 
 use super::columns::{Columns, RatingColumn};
-use super::f0_notes::F0Notes;
 use super::files::{Files, Named};
 use super::load_options::LoadOptions;
 use super::rating_scale::RatingScale;
+use super::reader::ContourReader;
 use super::recordings::{Graders, OVERALL, Recordings, Reference, Take};
 use super::split::Split;
 use super::table::{self, Row, Table};
@@ -289,13 +289,17 @@ fn find_files(manifest: &Path, lines: &mut [Line]) -> Result<(Vec<Named>, Vec<Wa
 ///
 /// # Errors
 /// [`Error::Data`] with file and line for everything malformed, [`Error::Io`] if the manifest cannot be read.
-pub fn load(manifest: impl AsRef<Path>, options: &LoadOptions) -> Result<Recordings> {
+pub(super) fn load(
+    manifest: impl AsRef<Path>,
+    options: &LoadOptions,
+    reader: &ContourReader<'_>,
+) -> Result<Recordings> {
     let manifest = manifest.as_ref();
-    let Manifest { criteria, graders, mut lines, mut notes } =
+    let Manifest { criteria, graders, mut lines, notes } =
         parse(manifest, &fs::read(manifest, table::MAX_BYTES)?, options)?;
     let (files, wanted) = find_files(manifest, &mut lines)?;
-    let f0 = F0Notes::default();
-    let read = |path: &Path, line: u64| match f0.read(path, &options.f0) {
+    reader.expect(files.len() + wanted.len());
+    let read = |path: &Path, line: u64| match reader.read(path) {
         // The manifest is where a missing file is to be put right.
         Err(Error::Io { path, source, .. }) => {
             Err(Error::data(manifest, Some(line), format!("{}: {source}", path.display())))
@@ -323,6 +327,5 @@ pub fn load(manifest: impl AsRef<Path>, options: &LoadOptions) -> Result<Recordi
         })
         .collect::<Result<Vec<_>>>()?;
     takes.sort_by(|a, b| a.id.cmp(&b.id));
-    notes.extend(f0.lines());
     Ok(Recordings { criteria, takes, references, graders, notes })
 }

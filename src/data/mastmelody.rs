@@ -17,9 +17,9 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::f0_notes::F0Notes;
 use super::load_options::LoadOptions;
 use super::rating_scale::RatingScale;
+use super::reader::ContourReader;
 use super::recordings::{Graders, OVERALL, Recordings, Reference, Take, plain};
 use super::table::{self, Table};
 use crate::audio::Contour;
@@ -180,7 +180,11 @@ fn f0_files(f0data: &Path) -> Result<(Vec<(String, PathBuf)>, usize)> {
 ///
 /// One criterion, `overall`. Recordings without annotation, without f0 or without any grade are dropped and
 /// counted in [`Recordings::notes`]; anything malformed is an error that names the file and line.
-pub fn load(directory: impl AsRef<Path>, options: &LoadOptions) -> Result<Recordings> {
+pub(super) fn load(
+    directory: impl AsRef<Path>,
+    options: &LoadOptions,
+    reader: &ContourReader<'_>,
+) -> Result<Recordings> {
     let directory = directory.as_ref();
     let scale = RatingScale::new(1.0, 4.0)?;
     options.expect_scale("MASTmelody's grades", scale)?;
@@ -223,11 +227,11 @@ pub fn load(directory: impl AsRef<Path>, options: &LoadOptions) -> Result<Record
         without_f0[usize::from(reference)] += 1;
     }
 
-    let f0 = F0Notes::default();
+    reader.expect(wanted.len());
     let contours: Vec<Contour> =
-        wanted.par_iter().map(|(_, path, ..)| f0.read(path, &options.f0)).collect::<Result<_>>()?;
-    let (criteria, notes) = (vec![OVERALL.into()], f0.lines());
-    let mut recordings = Recordings { criteria, graders: Some(graders), notes, ..Default::default() };
+        wanted.par_iter().map(|(_, path, ..)| reader.read(path)).collect::<Result<_>>()?;
+    let criteria = vec![OVERALL.into()];
+    let mut recordings = Recordings { criteria, graders: Some(graders), ..Default::default() };
     for ((name, _, grades, rating), contour) in wanted.into_iter().zip(contours) {
         let (id, melody) = (name.stem.to_owned(), name.melody.to_owned());
         if name.reference {

@@ -20,6 +20,8 @@ mod machine;
 /// Closed pipes and full disks.
 #[cfg(unix)]
 mod pipes;
+/// Recordings and scores.
+mod recordings;
 /// Runs that were cut short and taken up again.
 mod resume;
 /// Grades of takes that nobody has graded.

@@ -3,7 +3,8 @@
 use crate::choice::one_of;
 use crate::study::records::Share;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use etude::audio::{F0Options, F0Unit, Scale};
+use etude::audio::pitch::Voice;
+use etude::audio::{F0Options, F0Unit, Scale, TrackFormat};
 use etude::contrastive::Metric;
 use etude::data::synth::SynthOptions;
 use etude::data::{InputKind, InputOptions, RatingScale, Split, SplitBy};
@@ -59,10 +60,20 @@ pub enum Command {
     /// takes, or those that the manifest names.
     #[command(
         allow_negative_numbers = true,
-        after_help = "Examples:\n  etude score --model run/model.safetensors --reference melody.f0.txt takes/*.txt\n  \
+        after_help = "Examples:\n  etude score --model run/model.safetensors --reference melody.mid takes/*.wav\n  \
                             etude score --model run/fold-1.safetensors --json ungraded.csv"
     )]
     Score(ScoreArgs),
+    /// Listen to recordings: their pitch as a file and a picture.
+    ///
+    /// Takes recordings (WAV, AIFF, FLAC, MP3, Ogg, M4A), whose f0 is found by pYIN, scores (MIDI, MusicXML), and f0 files, which
+    /// are converted. `etude train` and `etude score` take recordings themselves; this shows what they hear.
+    #[command(
+        allow_negative_numbers = true,
+        after_help = "Examples:\n  etude contour take.wav > take.csv\n  etude contour --voice alto --out contours takes/*.m4a\n  \
+                            etude contour --against annotated.csv take.wav"
+    )]
+    Contour(ContourArgs),
     /// Compare ways to train: many networks over seeds and folds, and how sure the differences are.
     ///
     /// A study's file, in TOML, says which options of `etude train` are tried, beside which others:
@@ -257,6 +268,14 @@ pub struct DataArgs {
     /// The lowest and the highest rating there can be, where the data does not say so itself [default: 0..1].
     #[arg(long, value_name = "LOW..HIGH", allow_hyphen_values = true)]
     pub rating_scale: Option<RatingScale>,
+    /// Compare takes with scores too: a directory with <melody>.mid, .midi, .musicxml, .xml or .mxl for each melody.
+    #[arg(long, value_name = "DIR")]
+    #[serde(default)]
+    pub scores: Option<PathBuf>,
+    /// Compare takes with scores alone: reference takes, and takes of melodies without a score, are left out.
+    #[arg(long, requires = "scores")]
+    #[serde(default)]
+    pub score_only: bool,
     #[command(flatten)]
     pub f0: F0Args,
 }
@@ -273,6 +292,11 @@ pub struct F0Args {
     /// What f0 is counted in, where a file does not say.
     #[arg(long, default_value_t = F0Unit::Hz, value_name = "UNIT", value_parser = one_of(F0Unit::ALL, F0Unit::name))]
     pub f0_unit: F0Unit,
+    /// Who sings or plays in recordings: which f0 is looked for.
+    #[arg(long, visible_alias = "instrument", default_value_t = Voice::Any, value_name = "VOICE")]
+    #[arg(value_parser = one_of(Voice::ALL, Voice::name))]
+    #[serde(default)]
+    pub voice: Voice,
 }
 
 #[derive(Args)]
@@ -297,10 +321,12 @@ pub struct ScoreArgs {
     /// A model that `etude train --out` wrote: model.safetensors, or that of one fold.
     #[arg(long, value_name = "FILE")]
     pub model: PathBuf,
-    /// A pitch track of the melody as it should be, for all takes and in place of a manifest's own. May be given several times.
+    /// The melody as it should be, for all takes and in place of a manifest's own: a score (MIDI, MusicXML), a recording, a pitch
+    /// track. May be given several times.
     #[arg(long = "reference", value_name = "FILE")]
     pub references: Vec<PathBuf>,
-    /// Pitch tracks, or a manifest: a CSV file with a column `path` and, where the model needs them, `reference` and `melody`.
+    /// Recordings (WAV, FLAC, MP3, Ogg, M4A), pitch tracks, or a manifest: a CSV file with a column `path` and, where the model
+    /// needs them, `reference` and `melody`.
     #[arg(required = true, value_name = "TAKE")]
     pub takes: Vec<PathBuf>,
     #[command(flatten)]
@@ -424,6 +450,29 @@ pub struct StudyArgs {
     /// Print the tables as one JSON object, the last line of standard output.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args)]
+pub struct ContourArgs {
+    /// Recordings, scores, f0 files.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Directory for a file and a picture of each, NAME.csv and NAME.svg. Absent: one file's f0 goes to standard output.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Whose files it is written like: etude's have time, f0 (0 where unvoiced) and the probability that it is voiced.
+    #[arg(long, default_value_t = TrackFormat::Etude, value_name = "NAME")]
+    #[arg(value_parser = one_of(TrackFormat::ALL, TrackFormat::name))]
+    pub format: TrackFormat,
+    /// Compare each with this f0, recording or score, by the five measures of mir_eval.melody (voicing recall, voicing false
+    /// alarm, raw pitch, raw chroma and overall accuracy), and print them instead.
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+    #[command(flatten)]
+    pub f0: F0Args,
+    /// CPU threads; 0 takes every core. The result does not depend on it.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub threads: usize,
 }
 
 #[derive(Args)]

@@ -19,7 +19,8 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let device = device.as_ref();
     let (info, net) = model::load(&args.model, device)
         .map_err(Failure::hint("--model takes what `etude train --out` left: model.safetensors"))?;
-    let recordings = load::recordings(args.data.as_deref(), &args.files, info.hop, info.seed)?;
+    let keep = load::kept_for(&args.model);
+    let recordings = load::recordings(args.data.as_deref(), &args.files, keep, info.hop, info.seed)?;
     let inputs = load::inputs(&recordings, &input_options(&args.model, &info, &recordings)?)?;
     let examples = select(args, &info, &inputs)?;
     note_labels(&inputs, &examples);

@@ -10,7 +10,7 @@ use etude::data::{self, InputOptions, Inputs, RatingScale, Recordings};
 use etude::names::shown;
 use etude::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A progress bar on standard error; silent where that is no terminal.
 pub fn bar(length: usize, what: &str) -> ProgressBar {
@@ -19,15 +19,42 @@ pub fn bar(length: usize, what: &str) -> ProgressBar {
     ProgressBar::new(length as u64).with_style(style).with_prefix(what.to_string())
 }
 
+/// Where runs in the directory `out` keep the f0 of recordings: beside it, so that other runs find it.
+pub fn kept_beside(out: &Path) -> PathBuf {
+    out.parent().unwrap_or(Path::new("")).join("etude-contours")
+}
+
+/// Where the runs that left `model` kept the f0 of recordings, if they did.
+pub fn kept_for(model: &Path) -> Option<PathBuf> {
+    let run = std::path::absolute(model.parent()?).ok()?;
+    Some(kept_beside(&run)).filter(|directory| directory.is_dir())
+}
+
 /// The recordings at `data`, their contours of frames `hop` seconds apart, or the synthetic set of a seed; says what was read and
-/// dropped.
-pub fn recordings(data: Option<&Path>, files: &DataArgs, hop: f64, seed: u64) -> Result<Recordings, Failure> {
-    let options = load_options(files, hop);
-    options.f0.check()?;
-    let recordings = match data {
-        Some(path) => data::load(path, &options).map_err(with_option)?,
-        None => synth::generate(&SynthOptions { seed, ..SynthOptions::default() })?,
+/// dropped. The f0 of recordings is kept in `keep`.
+pub fn recordings(
+    data: Option<&Path>,
+    files: &DataArgs,
+    keep: Option<PathBuf>,
+    hop: f64,
+    seed: u64,
+) -> Result<Recordings, Failure> {
+    let options = load_options(files, hop, keep);
+    options.contours.check()?;
+    let Some(path) = data else {
+        if files.scores.is_some() {
+            let error = Error::config("--scores: the synthetic set has references of its own");
+            return Err(Failure::hint("--data names recordings to compare with scores")(error));
+        }
+        return Ok(synth::generate(&SynthOptions { seed, ..SynthOptions::default() })?);
     };
+    let progress = bar(0, "reading");
+    let recordings = data::load_with_progress(path, &options, &|done, of| {
+        progress.set_length(of as u64);
+        progress.set_position(done as u64);
+    });
+    progress.finish_and_clear();
+    let recordings = recordings.map_err(with_option)?;
     note(&recordings.notes);
     Ok(recordings)
 }

@@ -5,6 +5,7 @@ mod begin;
 mod bench;
 mod checkpoints;
 mod choice;
+mod contour;
 mod device;
 mod devices;
 mod eval;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Train(args) => train::train(&args),
         Command::Eval(args) => eval::eval(&args),
         Command::Score(args) => score::score(&args),
+        Command::Contour(args) => contour::contour(&args),
         Command::Study(args) => study::command::study(&args),
         Command::Synth(args) => synth::synthesise(&args),
         Command::Devices => devices::list(),

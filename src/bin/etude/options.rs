@@ -1,12 +1,13 @@
 //! The options of a run as the library takes them.
 
 use crate::args::{DataArgs, F0Args, RunArgs};
-use etude::audio::F0Options;
+use etude::audio::{F0Options, SourceOptions};
 use etude::data::split::check_fractions;
-use etude::data::{InputKind, InputOptions, LoadOptions};
+use etude::data::{InputKind, InputOptions, LoadOptions, Scores};
 use etude::net::NetConfig;
 use etude::train::{Contrast, Rule, TrainOptions};
 use etude::{Error, Result};
+use std::path::PathBuf;
 
 /// Checks every number, before anything is read: what takes minutes to load should not fail on a typing error.
 pub fn check(args: &RunArgs) -> Result<()> {
@@ -29,14 +30,16 @@ pub fn check(args: &RunArgs) -> Result<()> {
     Ok(())
 }
 
-/// How to read the files of a data set, into contours of frames `hop` seconds apart.
-pub fn load_options(args: &DataArgs, hop: f64) -> LoadOptions {
-    LoadOptions { f0: f0_options(&args.f0, hop), rating_scale: args.rating_scale }
+/// How to read the files of a data set, into contours of frames `hop` seconds apart; the f0 of recordings stays in `keep`.
+pub fn load_options(args: &DataArgs, hop: f64, keep: Option<PathBuf>) -> LoadOptions {
+    let scores = args.scores.clone().map(|directory| Scores { directory, alone: args.score_only });
+    LoadOptions { contours: source_options(&args.f0, hop), keep, scores, rating_scale: args.rating_scale }
 }
 
-/// How to read f0 files, into contours of frames `hop` seconds apart.
-pub fn f0_options(args: &F0Args, hop: f64) -> F0Options {
-    F0Options { hop, row_hop: args.f0_hop, min_confidence: args.min_confidence, unit: args.f0_unit }
+/// How to read files of any kind, into contours of frames `hop` seconds apart.
+pub fn source_options(args: &F0Args, hop: f64) -> SourceOptions {
+    let f0 = F0Options { hop, row_hop: args.f0_hop, min_confidence: args.min_confidence, unit: args.f0_unit };
+    SourceOptions { f0, range: args.voice.range() }
 }
 
 /// How to make inputs.

@@ -2,12 +2,12 @@
 
 use crate::args::ScoreArgs;
 use crate::failure::Failure;
-use crate::options::f0_options;
+use crate::options::source_options;
 use crate::out::{is_lost, print, say, tell};
 use crate::{device, load};
-use etude::audio::{Contour, F0Options};
+use etude::audio::Contour;
 use etude::data::listing::{self, Listed};
-use etude::data::{Comparison, Example, F0Notes, InputOptions, Inputs};
+use etude::data::{Comparison, ContourReader, Example, InputOptions, Inputs};
 use etude::device::Device;
 use etude::model::{self, ModelInfo};
 use etude::names::shown;
@@ -85,7 +85,7 @@ pub fn score(args: &ScoreArgs) -> Result<(), Failure> {
         }
     }
     progress.finish_and_clear();
-    for note in scorer.notes.lines() {
+    for note in scorer.reader.lines() {
         tell!("note: {note}");
     }
     match bad {
@@ -155,21 +155,19 @@ fn show(score: &Score, form: Form, marked: bool) -> Result<()> {
 /// A model's way to hear takes.
 struct Scorer<'a> {
     info: &'a ModelInfo,
-    f0: F0Options,
     options: InputOptions,
     /// What all takes are compared with, in place of their own references.
     shared: Option<Comparison>,
-    /// What files were read as.
-    notes: F0Notes,
+    reader: ContourReader<'a>,
     /// What takes with these references are compared with, each list of them read once.
     read: BTreeMap<Vec<PathBuf>, Result<Comparison, String>>,
 }
 
 impl<'a> Scorer<'a> {
     fn new(info: &'a ModelInfo, args: &ScoreArgs) -> Result<Self> {
-        let f0 = f0_options(&args.f0, info.hop);
-        f0.check()?;
-        let notes = F0Notes::default();
+        let contours = source_options(&args.f0, info.hop);
+        contours.check()?;
+        let reader = ContourReader::new(&contours, load::kept_for(&args.model).as_deref(), &|_, _| {});
         let mut paths = args.references.clone();
         paths.sort();
         paths.dedup();
@@ -179,12 +177,12 @@ impl<'a> Scorer<'a> {
             true => None,
             false if !info.input.needs_reference() => Some(Comparison::of(info.input, &[], &options)?),
             false => {
-                let read = |path: &PathBuf| notes.read(path, &f0);
+                let read = |path: &PathBuf| reader.read(path);
                 let contours: Vec<Contour> = paths.par_iter().map(read).collect::<Result<_>>()?;
                 Some(Comparison::of(info.input, &contours.iter().collect::<Vec<_>>(), &options)?)
             }
         };
-        Ok(Self { info, f0, options, shared, notes, read: BTreeMap::new() })
+        Ok(Self { info, options, shared, reader, read: BTreeMap::new() })
     }
 
     /// Grades some takes; gives the network back.
@@ -251,7 +249,7 @@ impl<'a> Scorer<'a> {
     }
 
     fn contour(&self, path: &Path) -> Result<Contour, String> {
-        self.notes.read(path, &self.f0).map_err(|e| e.to_string())
+        self.reader.read(path).map_err(|e| e.to_string())
     }
 
     /// What takes with these references are compared with.

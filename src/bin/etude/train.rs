@@ -20,6 +20,7 @@ use etude::names::shown;
 use etude::report::files::{CHECKPOINT, OutDir};
 use etude::train::State;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Instant;
 
 pub fn train(args: &TrainArgs) -> Result<(), Failure> {
@@ -33,7 +34,8 @@ pub fn train(args: &TrainArgs) -> Result<(), Failure> {
     let device = device::open(run.device, run.threads)?;
     let inputs = {
         let (args, files) = (args.clone(), run.files.clone());
-        signals::until_asked(move || inputs(&args, &files))
+        let keep = out.as_ref().map(|out| load::kept_beside(out.path()));
+        signals::until_asked(move || inputs(&args, &files, keep))
             .map_err(|signal| Failure::Stopped { signal, left: "nothing was trained yet".into() })??
     };
     let options = train_options(&args, inputs.kind);
@@ -70,8 +72,8 @@ pub fn train(args: &TrainArgs) -> Result<(), Failure> {
 const FEW: usize = 50;
 
 /// What is trained on.
-fn inputs(args: &RunArgs, files: &DataArgs) -> Result<Inputs, Failure> {
-    let recordings = load::recordings(args.data.as_deref(), files, HOP, args.seed)?;
+fn inputs(args: &RunArgs, files: &DataArgs, keep: Option<PathBuf>) -> Result<Inputs, Failure> {
+    let recordings = load::recordings(args.data.as_deref(), files, keep, HOP, args.seed)?;
     check_split(args, &recordings)?;
     let inputs = load::inputs(&recordings, &input_options(args))?;
     if args.calibrate && inputs.graders.as_ref().is_none_or(|graders| graders.scale.levels().is_none()) {

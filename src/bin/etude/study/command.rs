@@ -23,9 +23,10 @@ pub fn study(args: &StudyArgs) -> Result<(), Failure> {
     signals::watch()?;
     let study = Study::read(&args.file)?;
     let threads = device::pool(args.threads)?;
-    let (data, files) = (args.data.clone(), args.files.clone());
+    let (data, files, keep) = (args.data.clone(), args.files.clone(), load::kept_beside(&args.out));
     let left = "nothing was trained yet";
-    let recordings = until_asked(left, move || load::recordings(data.as_deref(), &files, HOP, 0))?;
+    let recordings =
+        until_asked(left, move || load::recordings(data.as_deref(), &files, Some(keep), HOP, 0))?;
     check(&study, &recordings)?;
     let header = Header {
         format: FORMAT,
