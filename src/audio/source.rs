@@ -1,6 +1,8 @@
 //! A contour from a file of any kind: f0 as trackers write it, a recording, a score.
 
 use super::contour::Contour;
+#[cfg(feature = "audio")]
+use super::f0::text::NO_TEXT;
 use super::f0::{F0Options, parse_f0};
 #[cfg(feature = "audio")]
 use super::pitch::{self, PitchOptions};
@@ -131,7 +133,14 @@ fn parse_text(path: &Path, bytes: &[u8], options: &SourceOptions) -> Result<Sour
         let (kind, format, notes) = (SourceKind::Score, score.format.to_string(), score.remarks);
         return Ok(Source { track: Track::of(&contour), contour, kind, format, notes });
     }
-    let file = parse_f0(path, bytes, &options.f0)?;
+    let file = parse_f0(path, bytes, &options.f0).map_err(|e| match e {
+        #[cfg(feature = "audio")]
+        Error::Data { message, .. } if message == NO_TEXT => {
+            let message = "is no recording or score of a kind that is read, and no text with f0: convert it to WAV or FLAC";
+            Error::data(path, None, message)
+        }
+        other => other,
+    })?;
     let notes = file.notes.into_iter().map(str::to_owned).collect();
     let (kind, format) = (SourceKind::F0, file.format.to_string());
     Ok(Source { contour: file.contour, track: file.track, kind, format, notes })

@@ -1,6 +1,7 @@
 //! Recordings in every format, against what was encoded; and what is no recording, or a broken one.
 
 use etude::audio::recording::{RATE, Recording, parse_recording, read_recording};
+use etude::audio::source::{SourceOptions, parse_source};
 use std::f64::consts::TAU;
 use std::path::{Path, PathBuf};
 
@@ -117,11 +118,26 @@ fn what_is_no_recording_is_refused_with_a_reason() {
     refused(&floats(1, 1_000, &samples), "1000 samples a second");
     refused(&whole[..whole.len() / 2], "is it cut short?");
     refused(&whole[..30], "cannot be decoded");
+    // What writes to a pipe says the largest length.
+    let mut piped = whole.clone();
+    piped[4..8].fill(0xff);
+    piped[40..44].fill(0xff);
+    assert_eq!(parse(&piped), parse(&whole));
     refused(&std::fs::read(golden("tone.opus")).unwrap(), "Ogg with Opus");
     samples[4410] = f32::NAN;
     refused(&floats(1, 44_100, &samples), "no finite number, at 0.100 s");
     samples[4410] = f32::INFINITY;
     refused(&floats(1, 44_100, &samples), "no finite number, at 0.100 s");
+}
+
+#[test]
+fn what_is_nothing_at_all_says_what_could_be_read() {
+    let message = parse_source(Path::new("take.wav"), &[7, 0, 0, 0, 9, 0, 200, 1], &SourceOptions::default());
+    let message = message.unwrap_err().to_string();
+    assert!(
+        message.contains("no recording or score of a kind that is read, and no text with f0"),
+        "{message}"
+    );
 }
 
 #[test]

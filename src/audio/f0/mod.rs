@@ -31,7 +31,7 @@ mod praat;
 mod read;
 mod rows;
 mod table;
-mod text;
+pub(super) mod text;
 mod times;
 
 pub use options::{F0Options, F0Unit};

@@ -4,6 +4,10 @@ use super::rows::Fault;
 use crate::fs;
 use std::borrow::Cow;
 
+/// What is said of a file that is no text.
+pub(in crate::audio) const NO_TEXT: &str =
+    "is no text file; expected time and f0 as text, in columns or as Praat writes them";
+
 /// The text of a file, lines ending in `\n` or `\r\n`.
 ///
 /// Numbers are ASCII, so that of other encodings only those matter whose ASCII is another: UTF-16. What is no UTF-8 is taken
@@ -20,10 +24,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, Fault> {
         },
     };
     if text.contains('\0') {
-        return Err(Fault::new(
-            None,
-            "is no text file; expected time and f0 as text, in columns or as Praat writes them",
-        ));
+        return Err(Fault::new(None, NO_TEXT));
     }
     let text = match text {
         Cow::Borrowed(text) => Cow::Borrowed(text.strip_prefix('\u{feff}').unwrap_or(text)),

@@ -49,7 +49,8 @@ pub(super) fn decode(mut source: impl MediaSource + 'static) -> Result<Recording
             Ok(Some(_)) => continue,
             Ok(None) | Err(Error::ResetRequired) => break,
             Err(Error::IoError(e)) if e.kind() == io::ErrorKind::UnexpectedEof => {
-                ended_early = true;
+                // What wrote to a pipe could not say how long a WAV would be.
+                ended_early = container != "wav";
                 break;
             }
             Err(e) => return Err(fault(&e)),
