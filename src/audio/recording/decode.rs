@@ -40,6 +40,11 @@ pub(super) fn decode(mut source: impl MediaSource + 'static) -> Result<Recording
         return Err(format!("holds sound of a codec that is not read: {CONVERT}"));
     };
     let (id, expected) = (track.id, track.num_frames);
+    if let (Some(frames), Some(rate)) = (expected, params.sample_rate)
+        && frames > MAX_SECONDS * u64::from(rate)
+    {
+        return Err(too_long());
+    }
     let mut decoder = decoder(&params)?;
     let mut sound = Sound::new(skipped);
     let mut ended_early = false;
@@ -64,6 +69,10 @@ pub(super) fn decode(mut source: impl MediaSource + 'static) -> Result<Recording
     sound.whole(expected, ended_early)?;
     let codec = decoder.codec_info().long_name;
     sound.recording(codec)
+}
+
+fn too_long() -> String {
+    format!("is longer than {} minutes: cut it into takes", MAX_SECONDS / 60)
 }
 
 /// The container, if it is one that is read.
@@ -169,7 +178,7 @@ impl Sound {
         })?;
         self.frames += mono.len() as u64;
         if self.frames > MAX_SECONDS * u64::from(rate) {
-            return Err(format!("is longer than {} minutes: cut it into takes", MAX_SECONDS / 60));
+            return Err(too_long());
         }
         let skip = self.skip.min(mono.len() as u64);
         self.skip -= skip;
