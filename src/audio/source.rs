@@ -3,7 +3,7 @@
 use super::contour::Contour;
 #[cfg(feature = "audio")]
 use super::f0::text::NO_TEXT;
-use super::f0::{F0Options, parse_f0};
+use super::f0::{F0Options, MAX_BYTES, parse_f0};
 #[cfg(feature = "audio")]
 use super::pitch::{self, PitchOptions};
 #[cfg(feature = "audio")]
@@ -13,14 +13,10 @@ use super::score::{is_score, parse_score};
 use super::track::Track;
 #[cfg(feature = "audio")]
 use crate::Error;
-use crate::Result;
-use crate::fs;
+use crate::{Result, fs};
 #[cfg(feature = "audio")]
 use std::io::Read;
 use std::path::Path;
-
-/// Largest f0 file or score: a day of rows a millisecond apart is some 2 GB, an hour of them 80 MB.
-const MAX_BYTES: u64 = 1 << 28;
 
 /// How contours are got from files.
 #[derive(Debug, Clone, PartialEq)]
@@ -151,7 +147,7 @@ pub(crate) fn is_recording(path: &Path) -> Result<bool> {
     #[cfg(feature = "audio")]
     {
         let mut head = Vec::new();
-        fs::open(path)?.take(64).read_to_end(&mut head).map_err(Error::io(path, "read"))?;
+        fs::open(path)?.take(Container::HEAD).read_to_end(&mut head).map_err(Error::io(path, "read"))?;
         Ok(Container::of(&head).is_some())
     }
     #[cfg(not(feature = "audio"))]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::audio::f0::MAX_BYTES;
 use crate::audio::source::{SourceKind, SourceOptions, is_recording, read_source};
 use crate::audio::{Contour, TrackFormat, parse_f0};
 use crate::hash::Fnv1a;
@@ -13,9 +14,6 @@ use crate::{Error, Result, fs};
 
 /// Counted up when recordings give other f0 than before, so that what was kept of them is not taken for it.
 const TRACKER: u32 = 1;
-
-/// Largest file of f0 that is kept.
-const MAX_BYTES: u64 = 1 << 28;
 
 /// Called from any thread with the files read so far, and how many are known to be read.
 pub type ReadProgress<'a> = &'a (dyn Fn(usize, usize) + Sync);

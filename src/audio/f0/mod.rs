@@ -35,4 +35,5 @@ pub(super) mod text;
 mod times;
 
 pub use options::{F0Options, F0Unit};
+pub(crate) use read::MAX_BYTES;
 pub use read::{F0File, F0Format, parse_f0, read_f0};

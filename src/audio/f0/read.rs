@@ -12,7 +12,7 @@ use std::fmt;
 use std::path::Path;
 
 /// Largest f0 file: a day of rows a millisecond apart is some 2 GB, an hour of them 80 MB.
-const MAX_BYTES: u64 = 1 << 28;
+pub(crate) const MAX_BYTES: u64 = 1 << 28;
 
 /// What a file was read as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,8 +1,5 @@
 //! What kind of file begins like this.
 
-/// Bytes from the start of a file that [`Container::of`] looks at.
-pub(super) const HEAD: usize = 64;
-
 /// A container of audio, told by the first bytes of a file: names of files may lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Container {
@@ -13,7 +10,10 @@ pub enum Container {
 }
 
 impl Container {
-    /// The container whose file begins with `head`; `None` where it is no audio. 64 bytes are enough.
+    /// Bytes from the start of a file that tell what it is.
+    pub const HEAD: u64 = 64;
+
+    /// The container whose file begins with `head`; `None` where it is no audio. [`Container::HEAD`] bytes are enough.
     pub fn of(head: &[u8]) -> Option<Self> {
         let at = |offset: usize, magic: &[u8]| head.get(offset..).is_some_and(|rest| rest.starts_with(magic));
         let starts = |magic: &[u8]| at(0, magic);

@@ -1,6 +1,6 @@
 //! Files decoded to samples, packet by packet.
 
-use super::container::{Container, HEAD};
+use super::container::Container;
 use super::mix::Mix;
 use super::mp4;
 use super::recorded::{MAX_SECONDS, RATE, Recording};
@@ -77,9 +77,9 @@ fn too_long() -> String {
 
 /// The container, if it is one that is read.
 fn container(source: &mut (impl Read + Seek)) -> Result<&'static str, String> {
-    let mut head = Vec::with_capacity(HEAD);
+    let mut head = Vec::new();
     source.seek(SeekFrom::Start(0)).map_err(|e| e.to_string())?;
-    source.take(HEAD as u64).read_to_end(&mut head).map_err(|e| e.to_string())?;
+    source.take(Container::HEAD).read_to_end(&mut head).map_err(|e| e.to_string())?;
     match Container::of(&head) {
         Some(Container::Known(ending)) => Ok(ending),
         Some(Container::Foreign(name)) => Err(format!("is {name}, which is not read: {CONVERT}")),

@@ -8,7 +8,8 @@ use rubato::{
 /// Samples that are converted at a time, of the input.
 const CHUNK: usize = 4096;
 
-/// A filter of 128 samples, whose interpolation between 256 points a sample errs less than 16 bits do.
+/// A filter of 128 samples. What lies between its 256 points a sample is interpolated, which errs by π²/(8·256²), 2e-5, of the
+/// highest frequency at most, and less of lower ones.
 fn filter() -> SincInterpolationParameters {
     SincInterpolationParameters {
         sinc_len: 128,

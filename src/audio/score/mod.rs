@@ -3,7 +3,7 @@
 //! | format | holds | times by |
 //! |---|---|---|
 //! | MIDI | Standard MIDI File, format 0 or 1, bare or in a RIFF wrapper | ticks and the tempo map of all tracks, or SMPTE |
-//! | MusicXML | `score-partwise`, UTF-8 or UTF-16 | durations and tempos; repeats are played |
+//! | MusicXML | `score-partwise` or `score-timewise`, UTF-8 or UTF-16 | durations and tempos; repeats are played |
 //! | compressed MusicXML | a zip archive with a MusicXML file | as MusicXML |
 //!
 //! A melody has one note at a time. What is beside it (chords, an accompaniment, a second voice) is refused and not guessed away;
