@@ -8,6 +8,7 @@ use crate::names::quoted;
 use crate::net::{NetConfig, PcConvNet};
 use crate::optim::Tensor;
 use crate::report::calibration::Calibration;
+use crate::report::interval::Interval;
 use crate::tensor_file::TensorFile;
 use crate::train::{Protocol, Windows};
 use crate::{Error, Result};
@@ -43,6 +44,9 @@ pub struct ModelInfo {
     /// What a prediction is worth on the graders' scale, where that was learned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
+    /// How far predictions are off, where enough takes were tested to tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Interval>,
     /// Label bins of the embedding's metrics.
     pub bins: usize,
     /// Seed of the run, and of the synthetic set where it was trained on that.
@@ -77,6 +81,7 @@ impl ModelInfo {
             within((0.0..=1.0).contains(&threshold), "threshold", &threshold)?;
         }
         self.calibration.as_ref().map_or(Ok(()), Calibration::check)?;
+        self.interval.as_ref().map_or(Ok(()), Interval::check)?;
         within((2..=1 << 24).contains(&self.bins), "bins:", &self.bins)?;
         if let Some((fold, folds)) = self.fold {
             within((1..=folds).contains(&fold), "fold", &format!("{fold} of {folds}"))?;

@@ -43,6 +43,9 @@ const REFINE_BELOW: f32 = 1.5;
 /// Steps over which `tempo_trend` is averaged.
 const TREND: usize = 21;
 
+/// Blocks to each side of the diagonal where a part is aligned anew: 12 s.
+const REALIGN: usize = 512;
+
 /// Largest table of the path, in cells of a byte: 9 hours against 9 in the widest default band.
 const MAX_CELLS: u64 = 1 << 30;
 
@@ -205,6 +208,32 @@ impl Alignment {
         let at = |block| self.path.partition_point(|&[_, j]| j - self.reference.start() < block);
         let from = at(blocks.start);
         &self.path[from..at(blocks.end).max(from)]
+    }
+
+    /// The alignment of a performance that has other `pitch` in some of its `blocks`, counted from the first voiced one, in the
+    /// same octave and key. The path is the cheapest up to `margin` blocks before and after them, and further on as it was; the
+    /// cost stays the old one. Where nothing would be voiced, all stays.
+    pub(super) fn realigned(&self, blocks: Range<usize>, pitch: &[f32], margin: usize) -> Self {
+        let (take, reference) = (&self.performance, &self.reference);
+        let (before, after) = (&take.pitch()[..blocks.start], &take.pitch()[blocks.end..]);
+        let Some(performance) = take.of_pitch([before, pitch, after].concat()) else { return self.clone() };
+        // The path counts from the first block of the recording, this from the first voiced one.
+        let old = |step: &[usize; 2]| step[0] - take.start();
+        let moved = |block: usize| block + pitch.len() - blocks.len();
+        let first = self.path.partition_point(|step| old(step) + margin < blocks.start);
+        let last = self.path.partition_point(|step| old(step) < blocks.end + margin).min(self.path.len() - 1);
+        let first = first.min(last);
+        let (from, to) = (&self.path[first], &self.path[last]);
+        // Of what begins or ends within the margin of an end, there is no block beside the new ones to begin or end with.
+        let start = if old(from) < blocks.start { old(from) } else { 0 };
+        let end = if old(to) >= blocks.end { moved(old(to)) + 1 } else { performance.pitch().len() };
+        let j = from[1] - reference.start()..to[1] - reference.start() + 1;
+        let (a, b) = (&performance.pitch()[start..end], &reference.pitch()[j.clone()]);
+        let (_, within) = warp::path(a, b, self.octave + self.shift, REALIGN);
+        let mut path: Vec<[usize; 2]> = self.path[..first].iter().map(|step| [old(step), step[1]]).collect();
+        path.extend(within.into_iter().map(|[i, k]| [start + i, reference.start() + j.start + k]));
+        path.extend(self.path[last + 1..].iter().map(|step| [moved(old(step)), step[1]]));
+        Self { performance, reference: reference.clone(), path, ..*self }
     }
 
     /// The features of [`CHANNELS`] along the path: `[14][path.len()]`, row-major.
@@ -377,6 +406,41 @@ mod tests {
         // 15 repeats in one run give a full window of 15 in 21.
         let most = channel(&fast, "tempo_trend").iter().copied().fold(0.0, f32::min);
         assert!((most + 2.0 * 15.0 / 21.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn what_is_replaced_is_aligned_anew_and_all_else_stays() {
+        let mut notes = TUNE;
+        notes[3].0 += 2.0;
+        notes[4].1 += 60;
+        notes.iter_mut().filter(|note| note.0 > 0.0).for_each(|note| note.0 += 1.0);
+        let alignment = aligned(&sing(&[&[(0.0, 8)], &notes[..]].concat()), &sing(&TUNE));
+        let sum = |alignment: &Alignment, name: &str| channel(&alignment.columns(), name).iter().sum::<f32>();
+        let of = |alignment: &Alignment| {
+            (sum(alignment, "absolute_residual"), sum(alignment, "reference_repeats"))
+        };
+        let near = |a: (f32, f32), b: (f32, f32)| (a.0 - b.0).abs() < 1e-3 && a.1 == b.1;
+        let wrong = 10.0 * 2.0 / 1.5;
+        assert!(near(of(&alignment), (wrong, 15.0)), "{:?}", of(&alignment));
+        let same = alignment.realigned(33..43, &[70.0; 10], 5);
+        // Counted from the first voiced block, the path is what it was.
+        let counted: Vec<[usize; 2]> = alignment.path.iter().map(|&[i, j]| [i - 2, j]).collect();
+        assert_eq!((same.columns(), same.path), (alignment.columns(), counted));
+        let tuned = alignment.realigned(33..43, &[68.0; 10], 5);
+        assert!(near(of(&tuned), (0.0, 15.0)));
+        let timed = alignment.realigned(43..78, &[66.0; 20], 5);
+        assert!(near(of(&timed), (wrong, 0.0)));
+        let gone = alignment.realigned(20..30, &[], 200);
+        let other = alignment.realigned(0..108, &[63.0], 0);
+        let ends = alignment.realigned(0..20, &[63.0; 3], 1).realigned(80..91, &[63.0; 20], 2);
+        for alignment in [&tuned, &timed, &gone, &other, &ends] {
+            let one = |pair: &[[usize; 2]]| (0..2).all(|k| pair[1][k] - pair[0][k] < 2) && pair[0] != pair[1];
+            assert!(alignment.path.windows(2).all(one), "{:?}", alignment.path);
+            let [take, reference] = alignment.blocks();
+            assert_eq!(alignment.path.first(), Some(&[0, 0]));
+            assert_eq!(alignment.path.last(), Some(&[take.pitch().len() - 1, reference.pitch().len() - 1]));
+        }
+        assert_eq!((gone.blocks()[0].pitch().len(), other.blocks()[0].pitch().len()), (98, 1));
     }
 
     #[test]

@@ -32,6 +32,15 @@ pub fn midi_to_hz(midi: f64) -> f64 {
     440.0 * ((midi - 69.0) / 12.0).exp2()
 }
 
+/// Names of the pitches of an octave.
+const NAMES: [&str; 12] = ["C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B"];
+
+/// The name of the nearest whole MIDI pitch in 0..=128, such as A4 for 69.
+pub fn pitch_name(midi: f64) -> String {
+    let midi = midi.round().clamp(0.0, 128.0) as usize;
+    format!("{}{}", NAMES[midi % 12], midi as i64 / 12 - 1)
+}
+
 /// The fundamental frequency of one recording, or the melody of one score, over time.
 ///
 /// At least one frame is voiced and every voiced pitch is finite and above 0: the constructors see to it.

@@ -5,7 +5,7 @@ use super::degrade::degrade;
 use super::input_options::{InputKind, InputOptions};
 use super::random::Random;
 use crate::Result;
-use crate::audio::notes::Guide;
+use crate::audio::notes::{Guide, Heard, Repair};
 use crate::audio::{Alignment, Contour, Scale};
 
 /// One view of a take, of any length.
@@ -80,33 +80,51 @@ impl Comparison {
         Contents { contour: Contents::digest(&[take]), references: self.digest }
     }
 
-    /// What the network is shown of a take.
+    /// A take beside the references; `None` of a kind without references.
     ///
     /// # Errors
     /// When it does not align: its hop is another, or it is too long.
+    pub fn hear(&self, take: &Contour) -> Result<Option<Heard>> {
+        self.guide.as_ref().map(|guide| guide.hear(take)).transpose()
+    }
+
+    /// What the network is shown of a take.
+    ///
+    /// # Errors
+    /// As [`Comparison::hear`].
     pub fn show(&self, take: &Contour) -> Result<Shown> {
+        Ok(self.shown(take, self.hear(take)?.as_ref()))
+    }
+
+    /// What the network is shown of a take that [`Comparison::hear`] heard.
+    pub fn shown(&self, take: &Contour, heard: Option<&Heard>) -> Shown {
         let scaled = |pitch: &[f32]| -> Vec<f32> { pitch.iter().map(|&p| self.scale.apply(p)).collect() };
-        let Some(guide) = &self.guide else {
-            let row = Row { len: take.len(), data: scaled(take.pitch()) };
-            return Ok(Shown { rows: vec![row], features: Vec::new() });
-        };
-        let heard = guide.hear(take)?;
-        let rows = match self.kind {
-            InputKind::Contour | InputKind::Notes => Vec::new(),
-            InputKind::ContourReference => {
-                let row = |(alignment, reference): (&Alignment, &Contour)| {
-                    let mut data = scaled(take.pitch());
-                    data.extend(scaled(&alignment.reference_on_performance(take, reference)));
-                    Row { len: take.len(), data }
+        let row = |data: Vec<f32>| Row { len: take.len(), data };
+        match heard {
+            Some(heard) if self.kind == InputKind::ContourReference => {
+                let beside = |(alignment, reference): (&Alignment, &Contour)| {
+                    let reference = alignment.reference_on_performance(take, reference);
+                    row([scaled(take.pitch()), scaled(&reference)].concat())
                 };
-                heard.alignments.iter().zip(&self.references).map(row).collect()
+                let rows = heard.alignments.iter().zip(&self.references).map(beside).collect();
+                Shown { rows, features: Vec::new() }
             }
-            InputKind::AlignmentPath | InputKind::AlignmentPathNotes => {
-                let row = |a: &Alignment| Row { len: a.path.len(), data: a.columns() };
-                heard.alignments.iter().map(row).collect()
-            }
-        };
+            Some(heard) => self.of_heard(heard),
+            None => Shown { rows: vec![row(scaled(take.pitch()))], features: Vec::new() },
+        }
+    }
+
+    /// What is shown of alignments and notes.
+    pub(super) fn of_heard(&self, heard: &Heard) -> Shown {
+        let row = |a: &Alignment| Row { len: a.path.len(), data: a.columns() };
+        let rows = if self.kind.has_path() { heard.alignments.iter().map(row).collect() } else { Vec::new() };
         let features = if self.kind.has_notes() { heard.features() } else { Vec::new() };
-        Ok(Shown { rows, features })
+        Shown { rows, features }
+    }
+
+    /// A take with its notes as they are written; `None` where there are none, or the network is shown a contour.
+    pub(super) fn repair<'a>(&'a self, heard: &'a Heard) -> Option<Repair<'a>> {
+        let guide = self.guide.as_ref().filter(|_| self.kind.has_path() || self.kind.has_notes())?;
+        Repair::of(guide, heard)
     }
 }

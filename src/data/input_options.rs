@@ -44,6 +44,11 @@ impl InputKind {
         }
     }
 
+    /// Whether the network sees the path of an alignment.
+    pub fn has_path(self) -> bool {
+        matches!(self, Self::AlignmentPath | Self::AlignmentPathNotes)
+    }
+
     /// Whether the network sees notes.
     pub fn has_notes(self) -> bool {
         matches!(self, Self::Notes | Self::AlignmentPathNotes)

@@ -48,8 +48,13 @@ impl Example {
     /// # Errors
     /// As [`Comparison::show`].
     pub fn ungraded(comparison: &Comparison, take: &Contour) -> Result<Self> {
-        let Shown { rows, features } = comparison.show(take)?;
-        Ok(Self {
+        Ok(Self::of(comparison.show(take)?, comparison.contents(take)))
+    }
+
+    /// What the network is shown, of which nothing is said.
+    pub fn of(shown: Shown, contents: Contents) -> Self {
+        let Shown { rows, features } = shown;
+        Self {
             id: String::new(),
             performer: String::new(),
             melody: None,
@@ -57,10 +62,10 @@ impl Example {
             grades: Vec::new(),
             pass: None,
             split: None,
-            contents: comparison.contents(take),
+            contents,
             rows,
             features,
-        })
+        }
     }
 }
 

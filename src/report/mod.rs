@@ -3,6 +3,7 @@
 pub mod calibration;
 pub mod files;
 pub mod graded;
+pub mod interval;
 pub mod isotonic;
 pub mod measure;
 pub mod metrics;

@@ -1,5 +1,6 @@
 //! What a run reports of itself.
 
+use super::interval::Coverage;
 use super::metrics::{Metric, Metrics};
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,9 @@ pub struct RunReport {
     /// How good the network is by the same labels: in the place of each grader, see [`super::graded::Graded::in_their_place`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_grader: Option<Metrics>,
+    /// How often the intervals that `etude score` gives held the rating, over held-out folds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Coverage>,
 }
 
 /// JSON has no NaN: serde_json writes `null`, which this reads back.
@@ -74,6 +78,13 @@ impl RunReport {
             let [graders, likewise] = beside
                 .map(|metrics| metrics.as_ref().and_then(value).map_or(String::new(), |v| cell(Some(v))));
             out += &line(label, &cell(test), &sd, [&graders, &likewise]);
+        }
+        if let Some(Coverage { level, held, width }) = &self.coverage {
+            out += &format!(
+                "\n{:.0} % intervals, learned from the other folds, held {:.1} % of the ratings; they are {width:.2} wide\n",
+                100.0 * level,
+                100.0 * held
+            );
         }
         out
     }

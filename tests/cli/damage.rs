@@ -40,6 +40,7 @@ fn files() -> (Vec<u8>, Vec<u8>) {
         epochs: 1,
         threshold: Some(0.5),
         calibration: None,
+        interval: None,
         bins: 5,
         seed: 1,
         fold: Some((1, 2)),
@@ -148,6 +149,8 @@ fn a_record_that_cannot_be_is_refused() {
         format!("\"threshold\":0.5,\"calibration\":{{\"scale\":\"{scale}\",\"map\":{map}}}")
     };
     with("\"threshold\":0.5", &calibrated("1..4", r#"{"x":[0.5],"y":[2.0]}"#), &["knots of a calibration"]);
+    let few = r#""threshold":0.5,"interval":{"predictions":[0.5],"errors":[0.0]}"#;
+    with("\"threshold\":0.5", few, &["an interval of 1 predictions", "from 9 to 4096"]);
     with("\"threshold\":0.5", &calibrated("0..1", r#"{"x":[0.5],"y":[1.0]}"#), &["without whole steps"]);
     with("\"bins\":5", "\"bins\":1", &["bins"]);
     with("\"fold\":[1,2]", "\"fold\":[3,2]", &["fold 3 of 2"]);

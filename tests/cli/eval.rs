@@ -232,6 +232,8 @@ fn a_fold_has_takes_of_its_own() {
     rows.insert(1, row);
     run.write(&rows);
     let then: Value = serde_json::from_slice(&fs::read(run.path("run/metrics.json")).unwrap()).unwrap();
+    let held = then["coverage"]["held"].as_f64().unwrap();
+    assert!((0.5..=1.0).contains(&held), "{held} of the ratings are in intervals of the other folds");
     for fold in 1..=3 {
         let (model, set) = (run.at(&format!("run/fold-{fold}.safetensors")), run.at("set"));
         let (code, out, err) =

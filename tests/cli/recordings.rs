@@ -156,6 +156,35 @@ fn recordings_are_trained_on_heard_once_and_graded_beside_a_score() {
         serde_json::from_str::<serde_json::Value>(&out).unwrap()["grade"].as_f64().unwrap()
     };
     assert!(grade("0.wav") > grade("3.wav") + 0.2, "{} {}", grade("0.wav"), grade("3.wav"));
+    // Which notes are wrong, and that they cost more than those that are right.
+    let with_notes = |more: &[&str]| {
+        let take = at("2.wav");
+        let (code, out, err) = etude(&[&right[..right.len() - 1], more, &["--notes", &take]].concat());
+        assert_eq!(code, 0, "{err}");
+        out
+    };
+    let take: serde_json::Value = serde_json::from_str(&with_notes(&["--json"])).unwrap();
+    assert!(
+        (take["key"].as_f64().unwrap() - 0.6).abs() < 0.1
+            && (take["tempo"].as_f64().unwrap() - 1.0).abs() < 0.05
+    );
+    let notes = take["notes"].as_array().unwrap();
+    let outcomes: Vec<&str> = notes.iter().map(|note| note["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["wrong", "wrong", "right", "right", "right"]);
+    let number = |note: usize, what: &str| notes[note][what].as_f64().unwrap();
+    assert!((number(1, "cents") - 200.0).abs() < 10.0 && (number(1, "start") - 0.5).abs() < 0.05);
+    assert!(
+        (0..2).all(|wrong| (2..5).all(|right| number(wrong, "cost") > number(right, "cost") + 0.01)),
+        "{take}"
+    );
+    assert_eq!(take["spans"][0]["notes"][0], 1);
+    let text = with_notes(&[]);
+    assert!(text.contains(" cents above the reference's key, at its tempo"), "{text}");
+    assert!(text.contains("costs most: 0.0 to ") && text.matches("wrong").count() == 2, "{text}");
+    let csv = with_notes(&["--csv"]);
+    assert!(csv.starts_with("id,number,outcome,written,pitch,start,end,cents,late,longer,cost\n"), "{csv}");
+    assert!(csv.lines().count() == 6 && csv.lines().nth(2).unwrap().contains(",2,wrong,64.0,"), "{csv}");
+
     // A batch goes on beside what is broken.
     fs::write(dir.path().join("broken.wav"), "RIFF____WAVEfmt ").unwrap();
     let (code, out, err) = etude(&[&right[..], &[&at("0.wav"), &at("broken.wav"), &at("1.wav")]].concat());

@@ -56,6 +56,7 @@ fn outcome(
         epochs: fitted.epochs,
         threshold: None,
         calibration: None,
+        interval: None,
         bins: 5,
         seed: 1,
         fold: None,

@@ -58,8 +58,10 @@ fn grades_are_those_of_the_run_itself() {
     };
     let grade = json[0]["grade"].as_f64().unwrap() as f32;
     let verdict = if grade >= threshold { "pass" } else { "fail" };
+    // Four takes were tested: too few to say how far off it is.
     assert_eq!(run_with(&[]), format!("{take}\t{grade:.4}\t{verdict}\n"));
-    assert_eq!(run_with(&["--csv"]), format!("id,grade,pass,error\n{take},{grade},{verdict},\n"));
+    let csv = format!("id,grade,low,high,pass,mark,error\n{take},{grade},,,{verdict},,\n");
+    assert_eq!(run_with(&["--csv"]), csv);
     let object = &objects(&run_with(&["--json"]))[0];
     assert_eq!(object["grade"].as_f64().unwrap() as f32, grade);
     assert_eq!(object["id"], take.as_str());
@@ -121,7 +123,18 @@ fn references_are_asked_for_where_they_are_needed() {
     assert_eq!(score(&run, &[]).0, 2);
     assert_eq!(score(&run, &["--json", "--csv", &take]).0, 2);
 
+    // A model that is shown contours knows notes, but not what they cost; one that hears takes alone knows none.
+    let contours = Run::new(&["--input", "contour-reference"]);
+    let reference = run.at(&format!("set/{}", run.manifest()[2][0]));
+    let (code, out, err) = score(&contours, &["--notes", "--json", "--reference", &reference, &take]);
+    assert_eq!(code, 0, "{err}");
+    let notes = &objects(&out)[0];
+    assert!(notes["notes"].as_array().unwrap().iter().all(|note| note["cost"].is_null()), "{out}");
+    assert_eq!(notes["spans"].as_array().unwrap().len(), 0);
     let alone = Run::new(&["--input", "contour"]);
+    let (code, out, err) = score(&alone, &["--notes", &take]);
+    assert_eq!((code, out.as_str()), (1, ""), "{err}");
+    says(&err, &["hears a take alone", "--notes"]);
     sharpen(take.as_ref(), &alone.path("take.txt"));
     let (code, out, err) = score(&alone, &[&alone.at("take.txt")]);
     assert_eq!((code, out.lines().count()), (0, 1), "{err}");

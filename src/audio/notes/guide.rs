@@ -110,13 +110,19 @@ impl Guide {
         let align =
             |reference: &GuideReference| align_blocks(&take, &reference.blocks, Key::Free, &self.options);
         let alignments: Vec<Alignment> = self.references.iter().map(align).collect::<Result<_>>()?;
+        Ok(self.heard(alignments))
+    }
+
+    /// A take of these alignments, one to each reference.
+    pub(super) fn heard(&self, alignments: Vec<Alignment>) -> Heard {
         let notes =
             alignments.iter().zip(&self.references).map(|(a, reference)| sung(a, &reference.notes)).collect();
-        // The melody is in the octave and key of the first.
-        let by = alignments.first().map_or(0.0, |a| a.octave + a.shift);
-        let edits = if self.score { edits_of_score } else { edits };
-        let edits = edits(&self.melody.notes, &transcribe(take.pitch()), by);
-        Ok(Heard { alignments, notes, edits })
+        // The melody is in the octave and key of the first, of which there is one at least.
+        let of_first = alignments.first().map(|first| {
+            let edits = if self.score { edits_of_score } else { edits };
+            edits(&self.melody.notes, &transcribe(first.blocks()[0].pitch()), first.octave + first.shift)
+        });
+        Heard { alignments, notes, edits: of_first.unwrap_or_default() }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Notes: what a melody consists of, as its reference takes or a score tell it, and how a take sings each of them.
 //!
-//! [`rank`] orders the reference takes of a melody by how typical they are, [`Melody`] is what they agree on, [`Sung`] is a note
-//! of it in a take, [`FEATURES`] are the 59 numbers that a network is shown of a take, and [`Guide`] does all of it for takes of
-//! one melody. Times are in blocks ([`super::Blocks`]) unless a name says seconds, pitches in semitones (MIDI).
+//! [`rank`] orders the reference takes of a melody by how typical they are, [`Melody`] is what they agree on, [`Sung`] is a
+//! note of it in a take, [`FEATURES`] are the 59 numbers that a network is shown of a take, [`Performed`] is what people are
+//! shown of it, and [`Guide`] does all of it for takes of one melody. Times are in blocks ([`super::Blocks`]) unless a name
+//! says seconds, pitches in semitones (MIDI).
 //!
 //! ```
 //! use etude::audio::notes::Guide;
@@ -21,10 +22,13 @@
 
 mod edit;
 mod features;
+mod following;
 mod guide;
 mod melody;
 mod note;
+mod performed;
 mod ranking;
+mod repair;
 mod statistics;
 mod sung;
 mod transcription;
@@ -37,6 +41,8 @@ pub use features::{EDIT_FEATURES, FEATURES, NOTE_FEATURES, edit_features, note_f
 pub use guide::{Guide, GuideReference, Heard};
 pub use melody::Melody;
 pub use note::Note;
+pub use performed::{Outcome, Performed, PerformedNote};
 pub use ranking::{rank, typicality};
+pub use repair::Repair;
 pub use sung::{Sung, sung};
 pub use transcription::transcribe;

@@ -52,15 +52,17 @@ pub enum Command {
     Eval(EvalArgs),
     /// Grade takes that nobody has graded.
     ///
-    /// Prints a line for each take: its name, its grade on the data's scale from 0 to 1, pass or fail where the judges of the
-    /// training data said which takes pass, and its mark on the graders' scale where the model was trained with --calibrate.
-    /// A take that cannot be read is listed on standard error, the others are graded, and the exit code is 1.
+    /// Prints a line for each take: its name, its grade on the data's scale from 0 to 1, between which grades nine in ten takes
+    /// like it were put by the judges (learned from takes that the model was not trained on), pass or fail where they said
+    /// which takes pass, and its mark on the graders' scale where the model was trained with --calibrate. A take that cannot be
+    /// read is listed on standard error, the others are graded, and the exit code is 1.
     ///
     /// A model that was trained with references compares each take with references of its melody: those of --reference, for all
     /// takes, or those that the manifest names.
     #[command(
         allow_negative_numbers = true,
         after_help = "Examples:\n  etude score --model run/model.safetensors --reference melody.mid takes/*.wav\n  \
+                            etude score --model run/model.safetensors --reference melody.mid --notes take.wav\n  \
                             etude score --model run/fold-1.safetensors --json ungraded.csv"
     )]
     Score(ScoreArgs),
@@ -331,10 +333,15 @@ pub struct ScoreArgs {
     pub takes: Vec<PathBuf>,
     #[command(flatten)]
     pub f0: F0Args,
-    /// Print an object of JSON a line: id, grade, pass and error, null where there is none; mark too, of a calibrated model.
+    /// How each note was performed, and what it costs: pitch in cents, onset and length beside what the take's tempo asks for,
+    /// notes that are missing or not in the melody. What a note costs is found by grading the take again with the note put right.
+    #[arg(long)]
+    pub notes: bool,
+    /// Print an object of JSON a line: id, grade, interval, pass and error, null where there is none; mark too, of a calibrated
+    /// model; with --notes key, tempo, notes, and the spans of time that cost most.
     #[arg(long, conflicts_with = "csv")]
     pub json: bool,
-    /// Print CSV with the columns id, grade, pass and error; mark too, of a calibrated model.
+    /// Print CSV, a row a take: id, grade, low, high, pass, mark, error. With --notes a row a note.
     #[arg(long)]
     pub csv: bool,
     /// Where to compute; see `etude train --help`.

@@ -44,6 +44,7 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
         folds: vec![],
         graders: grades.agreement(None),
         as_grader: grades.as_grader(info.calibration.as_ref()),
+        coverage: None,
     };
     Ok(print::report(&report, &format!("{} takes", examples.len()), args.common.json)?)
 }

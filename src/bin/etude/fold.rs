@@ -12,8 +12,8 @@ use etude::audio::HOP;
 use etude::data::known::KnownTakes;
 use etude::data::{Split, SplitIndices};
 use etude::model::{self, ModelInfo};
-use etude::report::calibration::Calibration;
 use etude::report::files::{EpochRow, PredictionRow};
+use etude::report::interval::Interval;
 use etude::train::{Epoch, Fit, Hooks, Prediction, Snapshot, State, fit};
 use std::ops::ControlFlow;
 
@@ -71,7 +71,9 @@ impl Fold<'_> {
             self.add_predictions(session, &mut fitted, &tested, run)?;
             let name =
                 self.number.map_or("model.safetensors".to_string(), |(i, _)| format!("fold-{i}.safetensors"));
-            let info = self.model_info(session, fitted.epochs, threshold, calibration);
+            let interval = Interval::of(&grades.predictions, &grades.ratings);
+            let info =
+                ModelInfo { threshold, calibration, interval, ..self.model_info(session, fitted.epochs) };
             model::save(&out.path().join(name), device, &fitted.net, &info)?;
         }
         Ok(Some(Trained {
@@ -167,13 +169,8 @@ impl Fold<'_> {
         }));
     }
 
-    fn model_info(
-        &self,
-        session: &Session<'_>,
-        epochs: usize,
-        threshold: Option<f32>,
-        calibration: Option<Calibration>,
-    ) -> ModelInfo {
+    /// What is said of the model, without what is learned from its predictions.
+    fn model_info(&self, session: &Session<'_>, epochs: usize) -> ModelInfo {
         let Session { inputs, args, options, .. } = session;
         ModelInfo {
             version: env!("CARGO_PKG_VERSION").to_string(),
@@ -185,8 +182,9 @@ impl Fold<'_> {
             criterion: inputs.criterion.clone(),
             protocol: options.protocol,
             epochs,
-            threshold,
-            calibration,
+            threshold: None,
+            calibration: None,
+            interval: None,
             bins: session.label_bins(),
             seed: args.seed,
             fold: self.number,

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Train(args) => train::train(&args),
         Command::Eval(args) => eval::eval(&args),
-        Command::Score(args) => score::score(&args),
+        Command::Score(args) => score::command::score(&args),
         Command::Contour(args) => contour::contour(&args),
         Command::Study(args) => study::command::study(&args),
         Command::Synth(args) => synth::synthesise(&args),

@@ -7,6 +7,7 @@ use crate::session::Session;
 use etude::Result;
 use etude::data::Split;
 use etude::report::files::{CHECKPOINT, OutDir};
+use etude::report::interval::Coverage;
 use etude::report::metrics::Metrics;
 use etude::report::plots::{agreement_svg, embedding_svg, history_svg, scatter_svg};
 use etude::report::run::RunReport;
@@ -32,7 +33,14 @@ pub fn report(session: &Session<'_>, run: &Run, last: &Trained, seconds: f64) ->
         folds: if many { run.folds.clone() } else { vec![] },
         graders: mean_of(&run.graders),
         as_grader: mean_of(&run.as_grader),
+        coverage: Coverage::of(&tested_in_folds(run)),
     }
+}
+
+/// Fold, prediction and rating of the tested takes, where there are folds.
+fn tested_in_folds(run: &Run) -> Vec<(u64, f32, f32)> {
+    let tested = run.predictions.iter().filter(|row| row.split == Split::Test.name());
+    tested.filter_map(|row| Some((row.fold?, row.prediction, row.rating))).collect()
 }
 
 /// The mean over folds, where there is anything.

@@ -3,9 +3,7 @@
 use super::axis::{Axis, frame, step};
 use super::canvas::{At, BLUE, Canvas, Key, Mark, RULE};
 use crate::Result;
-
-/// Names of the pitches of an octave.
-const NAMES: [&str; 12] = ["C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B"];
+use crate::audio::contour::pitch_name;
 
 /// The pitch of a recording or a score over time: MIDI `pitch` per frame, 0 where unvoiced, `hop` seconds apart.
 ///
@@ -26,7 +24,7 @@ pub fn contour_svg(title: &str, pitch: &[f32], hop: f64) -> Result<String> {
     let every = [1.0, 2.0, 3.0, 6.0].into_iter().find(|every| (high - low) / every <= 14.0).unwrap_or(12.0);
     let mut y = Axis::linear((low, high), DOWN, every);
     for (midi, label) in &mut y.ticks {
-        *label = name(*midi);
+        *label = pitch_name(*midi);
     }
     let mut svg = String::new();
     let mut c = Canvas::new(&mut svg, SIZE)?;
@@ -52,10 +50,4 @@ pub fn contour_svg(title: &str, pitch: &[f32], hop: f64) -> Result<String> {
     c.line(vec![(x.from, y.from), (x.to, y.from)], &RULE, 1)?;
     c.done()?;
     Ok(svg)
-}
-
-/// The name of a whole MIDI pitch, such as A4 for 69.
-fn name(midi: f64) -> String {
-    let midi = midi.round().clamp(0.0, 128.0) as usize;
-    format!("{}{}", NAMES[midi % 12], midi as i64 / 12 - 1)
 }

@@ -1,0 +1,89 @@
+//! The command.
+
+use super::print::Form;
+use super::scorer::{CHUNK, Scorer};
+use crate::args::ScoreArgs;
+use crate::failure::Failure;
+use crate::out::{is_lost, tell};
+use crate::{device, load};
+use etude::data::listing::{self, Listed};
+use etude::model;
+use etude::{Error, Result};
+
+pub fn score(args: &ScoreArgs) -> Result<(), Failure> {
+    let device = device::open(args.device, args.threads)?;
+    let (info, mut net) = model::load(&args.model, device.as_ref())
+        .map_err(Failure::hint("--model takes what `etude train --out` left: model.safetensors"))?;
+    let takes = takes(args)?;
+    let mut scorer = Scorer::new(&info, args)?;
+    let no_references = takes.iter().all(|take| take.references.is_empty()) && args.references.is_empty();
+    if info.input.needs_reference() && no_references {
+        let message = "the model compares a take with references of its melody, and there is none";
+        return Err(Failure::hint("--reference FILE names one, or a column of the manifest")(Error::data(
+            &args.model,
+            None,
+            message,
+        )));
+    }
+    if !info.input.needs_reference() && !no_references {
+        tell!("note: the model hears a take alone: references are not read");
+    }
+    if args.notes && !info.input.needs_reference() {
+        let message = "the model hears a take alone and knows no notes";
+        return Err(Failure::hint("leave out --notes, or train with references of the melodies")(
+            Error::data(&args.model, None, message),
+        ));
+    }
+    let form = match (args.json, args.csv, args.notes) {
+        (true, _, _) => Form::Json,
+        (_, true, false) => Form::Csv,
+        (_, true, true) => Form::CsvOfNotes,
+        _ => Form::Text,
+    };
+    form.heading();
+    let progress = load::bar(takes.len(), "grading");
+    let mut bad = 0;
+    for chunk in takes.chunks(CHUNK) {
+        let (scores, back) = scorer.grade(device.as_ref(), net, chunk)?;
+        net = back;
+        bad += scores.iter().filter(|score| score.error.is_some()).count();
+        progress.suspend(|| scores.iter().try_for_each(|score| form.show(score)))?;
+        progress.inc(chunk.len() as u64);
+        if is_lost() {
+            // Nobody reads what is left to say.
+            break;
+        }
+    }
+    progress.finish_and_clear();
+    for note in scorer.reader.lines() {
+        tell!("note: {note}");
+    }
+    match bad {
+        0 => Ok(()),
+        _ => Err(Error::config(format!("{bad} of {} takes could not be graded", takes.len())).into()),
+    }
+}
+
+/// The takes that were named, and those of manifests that were.
+fn takes(args: &ScoreArgs) -> Result<Vec<Listed>> {
+    let mut takes = Vec::new();
+    for path in &args.takes {
+        let inside = path.join("manifest.csv");
+        if path.is_dir() {
+            if !inside.is_file() {
+                return Err(Error::data(
+                    path,
+                    None,
+                    "is a folder without manifest.csv: name f0 files or a manifest",
+                ));
+            }
+            takes.extend(listing::list(&inside)?);
+        } else if listing::is_manifest(path) {
+            takes.extend(listing::list(path)?);
+        } else {
+            let id = path.display().to_string();
+            takes.push(Listed { id, path: path.clone(), references: Vec::new() });
+        }
+    }
+    Ok(takes)
+}

@@ -1,0 +1,167 @@
+//! How grades are printed.
+
+use super::scored::{Note, Notes, Scored};
+use crate::out::{print, say, tell};
+use etude::audio::contour::pitch_name;
+use etude::names::shown;
+use etude::{Error, Result};
+use serde::Serialize;
+
+/// Costly spans that people are told of.
+const SPANS: usize = 3;
+
+/// How it is printed.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Form {
+    Text,
+    Json,
+    /// A row a take.
+    Csv,
+    /// A row a note.
+    CsvOfNotes,
+}
+
+impl Form {
+    /// What comes first.
+    pub fn heading(self) {
+        match self {
+            Self::Csv => say!("id,grade,low,high,pass,mark,error"),
+            Self::CsvOfNotes => say!("id,number,outcome,written,pitch,start,end,cents,late,longer,cost"),
+            Self::Text | Self::Json => {}
+        }
+    }
+
+    /// Prints a take; what is wrong with it goes to standard error too.
+    pub fn show(self, scored: &Scored) -> Result<()> {
+        if let Some(error) = &scored.error {
+            tell!("not graded: {}", shown(error, 1000));
+        }
+        match self {
+            Self::Text => print(&text(scored)),
+            Self::Json => print(&(serde_json::to_string(scored).map_err(|e| fault(&e))? + "\n")),
+            Self::Csv => {
+                let [low, high] = scored.interval.map_or([None; 2], |interval| interval.map(Some));
+                let Scored { id, grade, error, .. } = scored;
+                let mark = scored.mark.map(|mark| mark.to_string());
+                print(&csv_row((id, grade, low, high, verdict(scored), mark, error))?);
+            }
+            Self::CsvOfNotes => {
+                for note in scored.notes.iter().flat_map(|notes| &notes.notes) {
+                    let Note { number, outcome, written, pitch, start, end, cents, late, longer, cost } =
+                        note;
+                    let [start, end] = [start, end].map(|seconds| rounded(*seconds));
+                    let [late, longer] = [late, longer].map(|seconds| seconds.map(rounded));
+                    let cells =
+                        (&scored.id, number, outcome, written, pitch, start, end, cents, late, longer, cost);
+                    print(&csv_row(cells)?);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn fault(e: &dyn std::fmt::Display) -> Error {
+    Error::config(format!("cannot print a grade: {e}"))
+}
+
+/// To the millisecond: times are known to the block.
+fn rounded(seconds: f64) -> f64 {
+    (1000.0 * seconds).round() / 1000.0
+}
+
+fn csv_row(cells: impl Serialize) -> Result<String> {
+    let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    csv.serialize(cells).map_err(|e| fault(&e))?;
+    String::from_utf8(csv.into_inner().map_err(|e| fault(&e))?).map_err(|e| fault(&e))
+}
+
+fn verdict(scored: &Scored) -> Option<&'static str> {
+    scored.pass.map(|pass| if pass { "pass" } else { "fail" })
+}
+
+/// A line, and below it the notes where they were asked for.
+fn text(scored: &Scored) -> String {
+    let Some(grade) = scored.grade else { return String::new() };
+    // A line stays one, whatever a file is called.
+    let escaped = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    let mut cells = vec![scored.id.chars().map(escaped).collect(), format!("{grade:.4}")];
+    cells.extend(scored.interval.map(|[low, high]| format!("{low:.2} to {high:.2}")));
+    cells.extend(verdict(scored).map(str::to_owned));
+    cells.extend(scored.mark.map(|mark| mark.to_string()));
+    let line = cells.join("\t") + "\n";
+    match &scored.notes {
+        Some(notes) => line + &table(notes),
+        None => line,
+    }
+}
+
+/// The notes as people read them.
+fn table(notes: &Notes) -> String {
+    let mut out = format!("  {}\n", about(notes));
+    if !notes.spans.is_empty() {
+        let span = |span: &super::scored::CostlySpan| {
+            format!("{:.1} to {:.1} s ({:.2})", span.start, span.end, span.cost)
+        };
+        let spans: Vec<String> = notes.spans.iter().take(SPANS).map(span).collect();
+        out += &format!("  costs most: {}\n", spans.join(", "));
+    }
+    out += "     note  at, s  length, s  cents  late, s  longer, s   cost\n";
+    for note in &notes.notes {
+        let number = note.number.map_or("+".to_string(), |number| number.to_string());
+        let pitch = note.written.or(note.pitch).map_or(String::new(), |pitch| pitch_name(f64::from(pitch)));
+        let length =
+            if note.pitch.is_some() { format!("{:.2}", note.end - note.start) } else { String::new() };
+        let signed = |value: Option<f64>, digits: usize| {
+            value.map_or(String::new(), |value| format!("{value:+.digits$}"))
+        };
+        let remark = match note.is_right() {
+            true => "",
+            false => note.outcome,
+        };
+        let line = format!(
+            "{number:>4} {pitch:>4} {:>6.2} {length:>10} {:>6} {:>8} {:>10} {:>6}  {remark}",
+            note.start,
+            signed(note.cents.map(f64::from), 0),
+            signed(note.late, 2),
+            signed(note.longer, 2),
+            note.cost.map_or(String::new(), |cost| format!("{cost:.3}")),
+        );
+        out += &format!("{}\n", line.trim_end());
+    }
+    out
+}
+
+/// In which key and how fast.
+fn about(notes: &Notes) -> String {
+    let key = notes.key;
+    let octaves = (key / 12.0).round();
+    let rest = key - 12.0 * octaves;
+    let octave = match octaves.abs() as u32 {
+        0 => String::new(),
+        1 => "an octave".to_string(),
+        n => format!("{n} octaves"),
+    };
+    let direction = |x: f32| if x < 0.0 { "below" } else { "above" };
+    let cents = 100.0 * rest;
+    let fraction = match rest.abs() {
+        x if x < 0.005 => String::new(),
+        x if x < 1.0 => format!("{:.0} cents {}", cents.abs(), direction(rest)),
+        x => format!("{x:.2} semitones {}", direction(rest)),
+    };
+    let key = match (octave.is_empty(), fraction.is_empty()) {
+        (true, true) => "in the reference's key".to_string(),
+        (true, false) => format!("{fraction} the reference's key"),
+        (false, true) => format!("{octave} {} the reference", direction(octaves)),
+        (false, false) => format!("{octave} {} the reference and {fraction} that", direction(octaves)),
+    };
+    let percent = 100.0 * (notes.tempo - 1.0);
+    let tempo = match percent.abs() < 1.0 {
+        true => "at its tempo".to_string(),
+        false => format!("{:.0} % {}", percent.abs(), if percent > 0.0 { "slower" } else { "faster" }),
+    };
+    format!("{key}, {tempo}")
+}

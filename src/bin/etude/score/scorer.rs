@@ -1,0 +1,215 @@
+//! A model's way to hear takes.
+
+use super::scored::{Notes, Scored};
+use crate::args::ScoreArgs;
+use crate::load;
+use crate::options::source_options;
+use etude::Result;
+use etude::audio::Contour;
+use etude::audio::notes::{Heard, Performed};
+use etude::data::listing::Listed;
+use etude::data::{Comparison, ContourReader, Example, InputOptions, Inputs, NoteCost, Repairs};
+use etude::device::Device;
+use etude::model::ModelInfo;
+use etude::net::PcConvNet;
+use etude::train::Fit;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Takes that are read, aligned and graded at a time: what bounds the memory.
+pub const CHUNK: usize = 64;
+
+/// What was made of a take.
+struct Made {
+    example: Example,
+    /// Where notes are told.
+    heard: Option<Heard>,
+}
+
+/// A model's way to hear takes.
+pub struct Scorer<'a> {
+    info: &'a ModelInfo,
+    options: InputOptions,
+    /// Whether notes are told, and what each costs.
+    notes: bool,
+    /// What all takes are compared with, in place of their own references.
+    shared: Option<Comparison>,
+    pub reader: ContourReader<'a>,
+    /// What takes with these references are compared with, each list of them read once.
+    read: BTreeMap<Vec<PathBuf>, Result<Comparison, String>>,
+}
+
+impl<'a> Scorer<'a> {
+    pub fn new(info: &'a ModelInfo, args: &ScoreArgs) -> Result<Self> {
+        let contours = source_options(&args.f0, info.hop);
+        contours.check()?;
+        let reader = ContourReader::new(&contours, load::kept_for(&args.model).as_deref(), &|_, _| {});
+        let mut paths = args.references.clone();
+        paths.sort();
+        paths.dedup();
+        let (kind, max_references) = (Some(info.input), info.max_references);
+        let options = InputOptions { kind, scale: info.scale, max_references, ..InputOptions::default() };
+        let shared = match info.input.needs_reference() && paths.is_empty() {
+            true => None,
+            false if !info.input.needs_reference() => Some(Comparison::of(info.input, &[], &options)?),
+            false => {
+                let read = |path: &PathBuf| reader.read(path);
+                let contours: Vec<Contour> = paths.par_iter().map(read).collect::<Result<_>>()?;
+                Some(Comparison::of(info.input, &contours.iter().collect::<Vec<_>>(), &options)?)
+            }
+        };
+        Ok(Self { info, options, notes: args.notes, shared, reader, read: BTreeMap::new() })
+    }
+
+    /// Grades some takes; gives the network back.
+    pub fn grade(
+        &mut self,
+        device: &dyn Device,
+        net: PcConvNet,
+        takes: &[Listed],
+    ) -> Result<(Vec<Scored>, PcConvNet)> {
+        self.compare_with(takes);
+        let made: Vec<Result<Made, String>> = takes.par_iter().map(|take| self.make(take)).collect();
+        let mut examples = Vec::new();
+        let mut kept = |Made { example, heard }| {
+            examples.push(example);
+            heard
+        };
+        let made: Vec<Result<Option<Heard>, String>> =
+            made.into_iter().map(|made| made.map(&mut kept)).collect();
+        let (predictions, mut net) = self.predict(device, net, examples)?;
+        let mut predictions = predictions.into_iter();
+        let mut scores = Vec::new();
+        for (take, made) in takes.iter().zip(made) {
+            let graded = made.and_then(|heard| match predictions.next() {
+                Some(grade) if grade.is_finite() => Ok((grade, heard)),
+                _ => Err(format!("{}: the model makes no number of it", take.id)),
+            });
+            let id = take.id.clone();
+            scores.push(match graded {
+                Err(error) => Scored {
+                    id,
+                    grade: None,
+                    interval: None,
+                    pass: None,
+                    mark: None,
+                    error: Some(error),
+                    notes: None,
+                },
+                Ok((grade, heard)) => {
+                    let notes = match (heard, self.comparison_of(take)) {
+                        (Some(heard), Ok(comparison)) => {
+                            let (costs, back) = self.costs(device, net, comparison, &heard, grade)?;
+                            net = back;
+                            Some(Notes::of(&Performed::of(&heard), &costs))
+                        }
+                        _ => None,
+                    };
+                    let info = self.info;
+                    Scored {
+                        id,
+                        grade: Some(grade),
+                        interval: info.interval.as_ref().map(|interval| interval.at(grade)),
+                        pass: info.threshold.map(|threshold| grade >= threshold),
+                        mark: info.calibration.as_ref().and_then(|c| c.grade(grade)),
+                        error: None,
+                        notes,
+                    }
+                }
+            });
+        }
+        Ok((scores, net))
+    }
+
+    /// Reads what some takes are compared with, where that is not the same for all.
+    fn compare_with(&mut self, takes: &[Listed]) {
+        if self.shared.is_some() {
+            return;
+        }
+        let mut lists: Vec<&Vec<PathBuf>> = takes.iter().map(|take| &take.references).collect();
+        lists.sort();
+        lists.dedup();
+        self.read.retain(|list, _| lists.binary_search(&list).is_ok());
+        lists.retain(|&list| !list.is_empty() && !self.read.contains_key(list));
+        let new: Vec<_> = lists.par_iter().map(|&list| (list.clone(), self.comparison(list))).collect();
+        self.read.extend(new);
+    }
+
+    /// What each note costs a take of this grade; nothing where the model is shown a contour. Gives the network back.
+    fn costs(
+        &self,
+        device: &dyn Device,
+        mut net: PcConvNet,
+        comparison: &Comparison,
+        heard: &Heard,
+        grade: f32,
+    ) -> Result<(Vec<NoteCost>, PcConvNet)> {
+        let Some(repairs) = Repairs::of(comparison, heard) else { return Ok((Vec::new(), net)) };
+        let mut grades = Vec::with_capacity(repairs.len());
+        for from in (0..repairs.len()).step_by(CHUNK) {
+            let numbers: Vec<usize> = (from..repairs.len().min(from + CHUNK)).collect();
+            let examples = numbers.into_par_iter().filter_map(|number| repairs.example(number)).collect();
+            let (made, back) = self.predict(device, net, examples)?;
+            net = back;
+            grades.extend(made);
+        }
+        Ok((Repairs::costs(grade, &grades), net))
+    }
+
+    fn predict(
+        &self,
+        device: &dyn Device,
+        net: PcConvNet,
+        examples: Vec<Example>,
+    ) -> Result<(Vec<f32>, PcConvNet)> {
+        if examples.is_empty() {
+            return Ok((Vec::new(), net));
+        }
+        let all: Vec<usize> = (0..examples.len()).collect();
+        let (channels, kind, criterion) = (net.config.channels, self.info.input, self.info.criterion.clone());
+        let inputs = Inputs {
+            channels,
+            kind,
+            criterion,
+            graders: None,
+            examples,
+            notes: Vec::new(),
+            degraded: Vec::new(),
+        };
+        let mut fitted = Fit::of(device, net, &inputs, self.info.windows())?;
+        let ratings: Vec<f32> = fitted.predict(device, &all)?.into_iter().map(|p| p.rating).collect();
+        Ok((ratings, fitted.net))
+    }
+
+    fn contour(&self, path: &Path) -> Result<Contour, String> {
+        self.reader.read(path).map_err(|e| e.to_string())
+    }
+
+    /// What takes with these references are compared with.
+    fn comparison(&self, references: &[PathBuf]) -> Result<Comparison, String> {
+        let contours: Vec<Contour> =
+            references.iter().map(|path| self.contour(path)).collect::<Result<_, _>>()?;
+        let contours: Vec<&Contour> = contours.iter().collect();
+        Comparison::of(self.info.input, &contours, &self.options).map_err(|e| e.to_string())
+    }
+
+    /// What a take is compared with.
+    fn comparison_of(&self, take: &Listed) -> Result<&Comparison, String> {
+        match (&self.shared, self.read.get(&take.references)) {
+            (Some(shared), _) => Ok(shared),
+            (None, Some(read)) => read.as_ref().map_err(String::clone),
+            (None, None) => Err(format!("{}: no reference of its melody", take.id)),
+        }
+    }
+
+    /// What the network is shown of a take.
+    fn make(&self, take: &Listed) -> Result<Made, String> {
+        let contour = self.contour(&take.path)?;
+        let comparison = self.comparison_of(take)?;
+        let heard = comparison.hear(&contour).map_err(|e| format!("{}: {e}", take.id))?;
+        let shown = comparison.shown(&contour, heard.as_ref());
+        let example = Example { id: take.id.clone(), ..Example::of(shown, comparison.contents(&contour)) };
+        Ok(Made { example, heard: heard.filter(|_| self.notes) })
+    }
+}
