@@ -15,14 +15,17 @@ use crate::{Error, Result};
 /// What an unfinished run goes on from.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 
-/// What a run writes last, but for its plots.
+/// What a run writes last, but for its plots and its page.
 const METRICS: &str = "metrics.json";
+
+/// What the run came to, for people.
+pub const PAGE: &str = "report.html";
 
 /// What each epoch gave.
 const HISTORY: &str = "history.csv";
 
 /// The files of an earlier run, which a new one may replace; with folds, `fold-<N>.safetensors` too.
-const OURS: [&str; 9] = [
+const OURS: [&str; 10] = [
     CHECKPOINT,
     "model.safetensors",
     METRICS,
@@ -32,6 +35,7 @@ const OURS: [&str; 9] = [
     "scatter.svg",
     "embedding.svg",
     "agreement.svg",
+    PAGE,
 ];
 
 /// How the file begins that tells whether a directory can be written.

@@ -85,6 +85,13 @@ impl Graded {
         (!made.contains(&None)).then_some(made)
     }
 
+    /// Of each take its label, see [`Self::labels`], and the level that its prediction stands for; nothing where there
+    /// are not both.
+    pub fn beside_labels(&self, predictions: &[f32]) -> Vec<Option<(u8, u8)>> {
+        let Some(made) = self.levels_of(predictions) else { return vec![None; self.table.len()] };
+        self.labels().into_iter().zip(made).map(|(label, made)| label.zip(made)).collect()
+    }
+
     /// Adds to `metrics` how good predictions of these takes, in 0..=1, are on the graders' scale: against the [`Self::labels`],
     /// of those takes that have one; and Krippendorff's α of all passes with the predictions as one more.
     ///

@@ -27,8 +27,8 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Of takes that the network was not trained on. `None` of fewer than 9, of which no interval can say as much, where something
-    /// is no number, or there are not as many ratings as predictions.
+    /// Of takes that the network was not trained on. `None` of fewer than 9, of which no interval can say as much, where
+    /// something is no number, or there are not as many ratings as predictions.
     pub fn of(predictions: &[f32], ratings: &[f32]) -> Option<Self> {
         let mut pairs: Vec<(f32, f32)> =
             predictions.iter().zip(ratings).map(|(&p, &r)| (p, (p - r).abs())).collect();

@@ -1,4 +1,4 @@
-//! Metrics, plots and the files a run leaves behind.
+//! Metrics, plots, pages and the files a run leaves behind.
 
 pub mod calibration;
 pub mod files;
@@ -9,6 +9,9 @@ pub mod measure;
 pub mod metrics;
 pub mod neighbours;
 pub mod ordinal;
+#[cfg(feature = "cli")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cli")))]
+pub mod page;
 pub mod paired;
 #[cfg(feature = "cli")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cli")))]

@@ -3,7 +3,7 @@
 use super::checkpoint::{Position, Snapshot, State};
 use super::data_id::DataId;
 use super::feed::EpochInputs;
-use super::fitted::Fit;
+use super::fitted::{Fit, initial};
 use super::history::Epoch;
 use super::options::TrainOptions;
 use super::phase::{Phase, phases};
@@ -118,12 +118,8 @@ impl<'a> Run<'a> {
         most_epochs: usize,
         position: Position,
     ) -> Result<Self> {
-        let net = PcConvNet::new(device, options.net.clone(), options.seed)?;
-        check_examples(&split.train, inputs.examples.len())?;
+        let net = initial(device, inputs, split, options)?;
         check_examples(&split.val, inputs.examples.len())?;
-        let features: Vec<&[f32]> =
-            split.train.iter().map(|&e| inputs.examples[e].features.as_slice()).collect();
-        net.fit_standardisation(device, &features)?;
         let data = Resident::new(device, inputs, options.windows, &net, options.contrast.bins)?;
         let predictor = Predictor::new(device, &net, &data)?;
         let batch = options.batch.min(split.train.len());

@@ -1,10 +1,11 @@
 //! A fitted network.
 
-use super::options::Windows;
+use super::options::{TrainOptions, Windows};
 use super::predict::{Prediction, Predictor};
-use super::resident::Resident;
+use super::resident::{Resident, check_examples};
 use crate::Result;
 use crate::data::inputs::Inputs;
+use crate::data::split::SplitIndices;
 use crate::device::{Device, Traffic};
 use crate::graph::Step;
 use crate::kernel::{Cost, Kernel};
@@ -44,6 +45,20 @@ impl Fit {
         Ok(Self { net, epochs, launches_per_step, traffic, stopped, data, predictor, step })
     }
 
+    /// The network that [`super::fit()`] begins with, to predict on `inputs`: with the initial weights of `options.seed`, and
+    /// features standardised over the training part of `split`.
+    ///
+    /// # Errors
+    /// When `split` or `options` do not fit the inputs, or the device fails.
+    pub fn untrained(
+        device: &dyn Device,
+        inputs: &Inputs,
+        split: &SplitIndices,
+        options: &TrainOptions,
+    ) -> Result<Self> {
+        Self::of(device, initial(device, inputs, split, options)?, inputs, options.windows)
+    }
+
     /// Predictions for examples of the inputs it was fitted on.
     ///
     /// # Errors
@@ -69,4 +84,18 @@ impl Fit {
         self.net.load(device, &tensors)?;
         Ok(rows)
     }
+}
+
+/// The network before its first step.
+pub(super) fn initial(
+    device: &dyn Device,
+    inputs: &Inputs,
+    split: &SplitIndices,
+    options: &TrainOptions,
+) -> Result<PcConvNet> {
+    let net = PcConvNet::new(device, options.net.clone(), options.seed)?;
+    check_examples(&split.train, inputs.examples.len())?;
+    let features: Vec<&[f32]> = split.train.iter().map(|&e| inputs.examples[e].features.as_slice()).collect();
+    net.fit_standardisation(device, &features)?;
+    Ok(net)
 }

@@ -68,6 +68,7 @@ fn train_leaves_a_model_that_eval_reads_back() {
             "metrics.json",
             "model.safetensors",
             "predictions.csv",
+            "report.html",
             "scatter.svg"
         ]
     );

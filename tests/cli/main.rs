@@ -17,6 +17,8 @@ mod graders;
 mod inputs;
 /// What the machine brings.
 mod machine;
+/// The page of a run.
+mod page;
 /// Closed pipes and full disks.
 #[cfg(unix)]
 mod pipes;

@@ -108,7 +108,7 @@ fn training_goes_on_and_nothing_is_lost() {
         (code, err, files(&at))
     };
     let (code, err, whole) = train("whole", To::Reader, To::Reader, &[]);
-    assert_eq!((code, whole.len()), (0, 6), "{err}");
+    assert_eq!((code, whole.len()), (0, 7), "{err}");
     let cases = [
         (To::Reader, To::Nobody, 0),
         (To::Reader, To::Full, 0),
@@ -139,6 +139,6 @@ fn closed_descriptors_are_no_error() {
         let mut shell = Command::new("sh");
         let status = shell.args(["-c", &script]).arg(&etude).arg(&data).arg(&out).status().unwrap();
         assert_eq!(status.code(), Some(0), "{closed}");
-        assert_eq!(files(&out).len(), 6, "{closed}");
+        assert_eq!(files(&out).len(), 7, "{closed}");
     }
 }

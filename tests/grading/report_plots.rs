@@ -2,7 +2,10 @@
 
 use etude::report::files::EpochRow;
 use etude::report::metrics::Metrics;
-use etude::report::plots::{agreement_svg, embedding_svg, history_svg, scatter_svg};
+use etude::report::plots::{
+    Projection, agreement_svg, confusion_svg, embedding_svg, history_svg, projection_svg, residuals_svg,
+    scatter_svg, themed,
+};
 use proptest::prelude::*;
 
 /// A row as the trainer writes it.
@@ -161,4 +164,57 @@ proptest! {
             .collect();
         prop_assert!(is_whole(&history_svg(&rows).unwrap()));
     }
+}
+
+#[test]
+fn residuals_lie_above_the_line_where_the_prediction_is_kind() {
+    let svg = residuals_svg(&[0.5, 0.5, 0.5, f32::NAN], &[0.7, 0.5, 0.3, 0.1]).unwrap();
+    assert!(is_whole(&svg) && svg.contains("3 recordings, 1 left out"));
+    let p = points(&svg);
+    assert!(p[0][1] < p[1][1] && p[1][1] < p[2][1] && p[0][0] > p[2][0], "{p:?}");
+    assert_eq!(p[1][1] - p[0][1], p[2][1] - p[1][1]);
+    assert!(residuals_svg(&[0.5], &[]).unwrap_err().to_string().contains("predictions"));
+}
+
+#[test]
+fn a_confusion_matrix_has_judgements_in_rows() {
+    let classes = ["fail", "pass"].map(String::from);
+    let svg = confusion_svg("Pass or fail", &classes, &[3, 1, 0, 4]).unwrap();
+    assert!(is_whole(&svg) && svg.contains("7 of 8 recordings on the diagonal"));
+    // The texts of the cells in their order: a row adds up to all.
+    let cells: Vec<&str> =
+        svg.lines().map(str::trim).filter(|l| l.starts_with(|c: char| c.is_ascii_digit())).collect();
+    assert_eq!(
+        cells,
+        ["7 of 8 recordings on the diagonal", "3", "75 %", "1", "25 %", "0", "0 %", "4", "100 %"]
+    );
+    for (k, counts) in [(0, vec![]), (2, vec![1; 3])] {
+        assert!(confusion_svg("", &vec!["a".to_string(); k], &counts).is_err());
+    }
+    // Many classes, and names that are long or would be tags.
+    let many: Vec<String> = (0..101).map(|i| format!("<b>{}", "x".repeat(i))).collect();
+    let svg = confusion_svg("", &many, &vec![0; 101 * 101]).unwrap();
+    assert!(is_whole(&svg) && !svg.contains("<b>"));
+}
+
+#[test]
+fn neighbours_are_drawn_on_one_scale_and_not_more_than_a_thousand() {
+    let z: Vec<f32> = (0..1200 * 2).map(|i| (i as f32 * 0.618).fract()).collect();
+    let svg = projection_svg("Title", Projection::Neighbours, (&z[..24], 12, 2), &[0.5; 12]).unwrap();
+    assert!(is_whole(&svg) && svg.contains("Title") && svg.contains("t-SNE"));
+    assert_eq!(points(&svg).len(), 12);
+    let again = projection_svg("Title", Projection::Neighbours, (&z[..24], 12, 2), &[0.5; 12]).unwrap();
+    assert_eq!(svg, again);
+}
+
+#[test]
+fn a_themed_plot_has_no_colour_of_its_own_but_those_of_values() {
+    let plain = scatter_svg(&[0.0, 1.0], &[0.1, 0.9], Some(&[false, true])).unwrap();
+    let svg = themed(&plain);
+    assert!(plain.contains("\"#") && !svg.contains("\"#"), "{svg}");
+    for name in ["paper", "outline", "ink", "muted", "rule", "grid", "blue", "vermilion"] {
+        assert!(svg.contains(&format!("=\"var(--{name})\"")), "{name}");
+    }
+    let svg = themed(&embedding_svg(&[0.0, 1.0, 2.0, 3.0], 2, 2, &[0.0, 1.0]).unwrap());
+    assert!(svg.contains("\"#440154\"") && svg.contains("\"#FDE725\""), "the colours of ratings stay");
 }

@@ -148,7 +148,7 @@ pub struct TrainArgs {
     pub files: DataArgs,
     #[command(flatten)]
     pub common: Common,
-    /// Directory for the model, metrics, history, predictions and plots.
+    /// Directory for the model, metrics, history, predictions, plots and a page that shows them, report.html.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Replace the run that --out holds: its files are removed before training begins.

@@ -21,7 +21,8 @@ pub fn begin(args: &TrainArgs) -> std::result::Result<(Run, Option<State>, Optio
         if let Some(out) = out.as_ref().filter(|_| !args.overwrite) {
             must_be_new(out)?;
         }
-        let (args, files, folds, predictions) = (args.run.clone(), args.files.clone(), vec![], vec![]);
+        let (args, files, folds) = (args.run.clone(), args.files.clone(), vec![]);
+        let (predictions, decisions) = (vec![], vec![]);
         let (seconds, epochs, history, graders, as_grader) = (0.0, 0, 0, vec![], vec![]);
         let run = Run {
             args,
@@ -35,6 +36,7 @@ pub fn begin(args: &TrainArgs) -> std::result::Result<(Run, Option<State>, Optio
             epochs,
             history,
             predictions,
+            decisions,
         };
         return Ok((run, None, out));
     };

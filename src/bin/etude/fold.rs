@@ -14,7 +14,7 @@ use etude::data::{Split, SplitIndices};
 use etude::model::{self, ModelInfo};
 use etude::report::files::{EpochRow, PredictionRow};
 use etude::report::interval::Interval;
-use etude::train::{Epoch, Fit, Hooks, Prediction, Snapshot, State, fit};
+use etude::train::{Epoch, Fit, Hooks, Prediction, Snapshot, State, TrainOptions, fit};
 use std::ops::ControlFlow;
 
 /// What is trained and tested on.
@@ -33,6 +33,10 @@ pub struct Trained {
     pub dispatches_per_step: Option<f64>,
     /// Of its test takes.
     pub grades: Grades,
+    /// Their embeddings before training, one after the other, where a page shows them.
+    pub before: Option<Vec<f32>>,
+    /// What it was trained with.
+    pub options: TrainOptions,
 }
 
 impl Fold<'_> {
@@ -45,7 +49,8 @@ impl Fold<'_> {
         resume: Option<State>,
     ) -> Result<Option<Trained>> {
         let Session { device, inputs, .. } = *session;
-        let mut fitted = self.fit(session, run, checkpoints, resume)?;
+        let options = options_for(self.split.train.len(), session.options, session.args);
+        let mut fitted = self.fit(session, &options, run, checkpoints, resume)?;
         if fitted.stopped {
             return Ok(None);
         }
@@ -67,6 +72,7 @@ impl Fold<'_> {
         let of_graders = known.as_ref().and_then(Grades::grader_thresholds);
         run.graders.extend(grades.agreement(of_graders.as_deref()));
         run.as_grader.extend(grades.as_grader(calibration.as_ref()));
+        run.decisions.extend(grades.decisions(threshold, calibration.as_ref()));
         if let Some(out) = session.out {
             self.add_predictions(session, &mut fitted, &tested, run)?;
             let name =
@@ -76,18 +82,30 @@ impl Fold<'_> {
                 ModelInfo { threshold, calibration, interval, ..self.model_info(session, fitted.epochs) };
             model::save(&out.path().join(name), device, &fitted.net, &info)?;
         }
+        let before =
+            session.out.filter(|_| self.last).map(|_| self.untrained(session, &options)).transpose()?;
         Ok(Some(Trained {
             parameters: fitted.net.parameters(),
             launches_per_step: fitted.launches_per_step,
             dispatches_per_step: fitted.traffic.map(|(t, steps)| t.dispatches as f64 / steps as f64),
             grades,
+            before,
+            options,
         }))
+    }
+
+    /// What the network made of the test takes before it was trained.
+    fn untrained(&self, session: &Session<'_>, options: &TrainOptions) -> Result<Vec<f32>> {
+        let mut fit = Fit::untrained(session.device, session.inputs, self.split, options)?;
+        let made = fit.predict(session.device, &self.split.test)?;
+        Ok(made.into_iter().flat_map(|p| p.embedding).collect())
     }
 
     /// Fits the network, with a progress bar and checkpoints, until it is done or a signal asks to stop.
     fn fit(
         &self,
         session: &Session<'_>,
+        options: &TrainOptions,
         run: &mut Run,
         mut checkpoints: Option<&mut Checkpoints>,
         resume: Option<State>,
@@ -107,8 +125,7 @@ impl Fold<'_> {
             Ok(if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         };
         let hooks = Hooks { resume, progress: Some(&mut watch) };
-        let options = options_for(self.split.train.len(), session.options, session.args);
-        let fitted = fit(session.device, session.inputs, self.split, &options, hooks)?;
+        let fitted = fit(session.device, session.inputs, self.split, options, hooks)?;
         progress.finish_and_clear();
         Ok(fitted)
     }

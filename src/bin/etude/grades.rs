@@ -1,6 +1,7 @@
 //! What a network was told and what it made of it.
 
 use crate::out::tell;
+use crate::run::Decision;
 use etude::contrastive::bins;
 use etude::data::Inputs;
 use etude::report::calibration::Calibration;
@@ -70,6 +71,16 @@ impl Grades {
             Some(graded) => graded.measure(metrics, &self.on_scale(calibration)),
             None => metrics,
         })
+    }
+
+    /// What is decided of each take: pass or fail from `threshold` on, and its grade on the graders' scale.
+    pub fn decisions(&self, threshold: Option<f32>, calibration: Option<&Calibration>) -> Vec<Decision> {
+        let grades = self.graded.as_ref().map(|graded| graded.beside_labels(&self.on_scale(calibration)));
+        let decision = |(i, &p): (usize, &f32)| Decision {
+            pass: threshold.map(|threshold| p >= threshold),
+            grade: grades.as_ref().and_then(|grades| grades.get(i).copied().flatten()),
+        };
+        self.predictions.iter().enumerate().map(decision).collect()
     }
 
     /// How good the graders are by each other, where several graded; between pass and fail they decide by `thresholds`.

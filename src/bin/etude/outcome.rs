@@ -2,11 +2,12 @@
 
 use crate::fold::Trained;
 use crate::grades::Grades;
+use crate::page::page;
 use crate::run::Run;
 use crate::session::Session;
 use etude::Result;
 use etude::data::Split;
-use etude::report::files::{CHECKPOINT, OutDir};
+use etude::report::files::{CHECKPOINT, OutDir, PAGE};
 use etude::report::interval::Coverage;
 use etude::report::metrics::Metrics;
 use etude::report::plots::{agreement_svg, embedding_svg, history_svg, scatter_svg};
@@ -48,8 +49,8 @@ fn mean_of(folds: &[Metrics]) -> Option<Metrics> {
     (!folds.is_empty()).then(|| Metrics::mean_sd(folds).0)
 }
 
-/// Writes everything but the models, and then removes the checkpoint. The plots are of the first fold's epochs, of all
-/// tested takes, and of the last fold's, whose embeddings lie in one space.
+/// Writes everything but the models, and then removes the checkpoint. The plots and the page are of the first fold's epochs, of
+/// all tested takes, and of the last fold's, whose embeddings lie in one space.
 pub fn write(
     out: &OutDir,
     session: &Session<'_>,
@@ -70,6 +71,7 @@ pub fn write(
     let Grades { ratings, embedding, .. } = &last.grades;
     let svg = embedding_svg(embedding, ratings.len(), session.options.net.embedding(), ratings)?;
     out.write("embedding.svg", svg.as_bytes())?;
+    out.write(PAGE, page(session, run, last, report, &first)?.as_bytes())?;
     out.remove(CHECKPOINT)
 }
 

@@ -26,6 +26,18 @@ pub struct Run {
     /// Bytes of `history.csv` that tell of them.
     pub history: u64,
     pub predictions: Vec<PredictionRow>,
+    /// What was decided of those of them that were tested, in their order.
+    #[serde(default)]
+    pub decisions: Vec<Decision>,
+}
+
+/// What a network decides of a take that it is tested on.
+#[derive(Serialize, Deserialize)]
+pub struct Decision {
+    /// Whether it passes, where that was learned.
+    pub pass: Option<bool>,
+    /// The grade that most graders gave it and the network's, on the graders' scale from 0, where there are both.
+    pub grade: Option<(u8, u8)>,
 }
 
 /// How long a run takes, through all interruptions.

@@ -29,6 +29,11 @@ impl<'a> Canvas<'a> {
         self.0.draw_rect(from, to, &colour, true).map_err(failed)
     }
 
+    /// A bar that what is below shows through, all the more the smaller the share of `colour`.
+    pub(super) fn shade(&mut self, from: At, to: At, (colour, share): (RGBColor, f64)) -> Result<()> {
+        self.0.draw_rect(from, to, &colour.mix(share), true).map_err(failed)
+    }
+
     pub(super) fn line(&mut self, points: Vec<At>, colour: &impl Color, width: u32) -> Result<()> {
         let style = ShapeStyle::from(colour).stroke_width(width);
         self.0.draw_path(points, &style).map_err(failed)

@@ -14,18 +14,25 @@ use crate::report::files::EpochRow;
 /// # Errors
 /// [`Error::Config`](crate::Error::Config) if the drawing fails, which no rows are known to cause.
 pub fn history_svg(rows: &[EpochRow]) -> Result<String> {
-    const SIZE: At = (900, 540);
-    const ACROSS: At = (84, SIZE.0 - 28);
-    const DOWN: At = (SIZE.1 - 60, 96);
+    history_svg_of(rows, (900, 540))
+}
+
+/// The same in so many pixels across and down.
+///
+/// # Errors
+/// As [`history_svg`].
+pub fn history_svg_of(rows: &[EpochRow], size: (i32, i32)) -> Result<String> {
+    let across: At = (84, size.0 - 28);
+    let down: At = (size.1 - 60, 96);
     let losses = || rows.iter().flat_map(|r| [Some(r.train_loss), r.val_loss]).flatten();
     let (first, last) = extent(rows.iter().map(|r| r.epoch as f64)).unwrap_or((0.0, 1.0));
     let epochs = if first < last { (first, last) } else { (first - 0.5, last + 0.5) };
-    let x = Axis::linear(epochs, ACROSS, step(epochs.1 - epochs.0, 8.0).max(1.0));
+    let x = Axis::linear(epochs, across, step(epochs.1 - epochs.0, 8.0).max(1.0));
     let y = match extent(losses()) {
-        Some((lo, hi)) if lo > 0.0 && hi > 20.0 * lo => Axis::log((lo, hi), DOWN),
+        Some((lo, hi)) if lo > 0.0 && hi > 20.0 * lo => Axis::log((lo, hi), down),
         range => {
             let range = padded(range.unwrap_or((0.0, 1.0)));
-            Axis::linear(range, DOWN, step(range.1 - range.0, 6.0))
+            Axis::linear(range, down, step(range.1 - range.0, 6.0))
         }
     };
 
@@ -43,8 +50,8 @@ pub fn history_svg(rows: &[EpochRow]) -> Result<String> {
     ];
     let keys = &keys[..if rows.iter().any(|r| r.val_loss.is_some()) { 2 } else { 1 }];
     let mut svg = String::new();
-    let mut c = Canvas::new(&mut svg, SIZE)?;
-    c.heading("Loss by epoch", &subtitle, ACROSS, keys)?;
+    let mut c = Canvas::new(&mut svg, size)?;
+    c.heading("Loss by epoch", &subtitle, across, keys)?;
     let y_name = if y.log { "mean loss (logarithmic)" } else { "mean loss" };
     frame(&mut c, &x, &y, "epoch", y_name)?;
     if extent(losses()).is_none() {
