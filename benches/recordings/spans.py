@@ -20,7 +20,7 @@ def truth(notes, errors, random):
     state = random.bit_generator.state
     played = planted(notes, errors, random)
     random.bit_generator.state = state
-    spans, at, delay, last = [], 0, 0, None
+    spans, at, delay = [], 0, 0
     for i, (start, length, _) in enumerate(notes):
         kind = errors.get(i)
         if kind == "missing":

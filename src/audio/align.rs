@@ -211,12 +211,14 @@ impl Alignment {
     }
 
     /// The alignment of a performance that has other `pitch` in some of its `blocks`, counted from the first voiced one, in the
-    /// same octave and key. The path is the cheapest up to `margin` blocks before and after them, and further on as it was; the
-    /// cost stays the old one. Where nothing would be voiced, all stays.
+    /// same octave and key. The path is the cheapest up to `margin` blocks before and after them, 1 at least, and further on as
+    /// it was; the cost stays the old one. Where nothing would be voiced, all stays.
     pub(super) fn realigned(&self, blocks: Range<usize>, pitch: &[f32], margin: usize) -> Self {
         let (take, reference) = (&self.performance, &self.reference);
         let (before, after) = (&take.pitch()[..blocks.start], &take.pitch()[blocks.end..]);
         let Some(performance) = take.of_pitch([before, pitch, after].concat()) else { return self.clone() };
+        // Of the blocks that stay, those that the new part of the path begins and ends with.
+        let margin = margin.max(1);
         // The path counts from the first block of the recording, this from the first voiced one.
         let old = |step: &[usize; 2]| step[0] - take.start();
         let moved = |block: usize| block + pitch.len() - blocks.len();
@@ -224,7 +226,7 @@ impl Alignment {
         let last = self.path.partition_point(|step| old(step) < blocks.end + margin).min(self.path.len() - 1);
         let first = first.min(last);
         let (from, to) = (&self.path[first], &self.path[last]);
-        // Of what begins or ends within the margin of an end, there is no block beside the new ones to begin or end with.
+        // At an end of the take there is no block beside the new ones.
         let start = if old(from) < blocks.start { old(from) } else { 0 };
         let end = if old(to) >= blocks.end { moved(old(to)) + 1 } else { performance.pitch().len() };
         let j = from[1] - reference.start()..to[1] - reference.start() + 1;
@@ -432,8 +434,10 @@ mod tests {
         assert!(near(of(&timed), (wrong, 0.0)));
         let gone = alignment.realigned(20..30, &[], 200);
         let other = alignment.realigned(0..108, &[63.0], 0);
+        let middle = alignment.realigned(33..43, &[68.0; 10], 0);
+        assert!(near(of(&middle), (0.0, 15.0)));
         let ends = alignment.realigned(0..20, &[63.0; 3], 1).realigned(80..91, &[63.0; 20], 2);
-        for alignment in [&tuned, &timed, &gone, &other, &ends] {
+        for alignment in [&tuned, &timed, &gone, &other, &middle, &ends] {
             let one = |pair: &[[usize; 2]]| (0..2).all(|k| pair[1][k] - pair[0][k] < 2) && pair[0] != pair[1];
             assert!(alignment.path.windows(2).all(one), "{:?}", alignment.path);
             let [take, reference] = alignment.blocks();

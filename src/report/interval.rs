@@ -62,11 +62,6 @@ impl Interval {
         [(prediction - reach).clamp(0.0, 1.0), (prediction + reach).clamp(0.0, 1.0)]
     }
 
-    /// Held-out takes that it knows.
-    pub fn takes(&self) -> usize {
-        self.predictions.len()
-    }
-
     /// Checks one that was read.
     ///
     /// # Errors
@@ -146,7 +141,7 @@ mod tests {
             .map(|(i, p)| p + if i < 100 { 0.01 } else { 0.003 * (i % 100) as f32 })
             .collect();
         let interval = Interval::of(&predictions, &ratings).unwrap();
-        assert_eq!(interval.takes(), 200);
+        assert_eq!(interval.predictions.len(), 200);
         let reach = |p: f32| p - interval.at(p)[0];
         assert!((reach(0.2) - 0.01).abs() < 1e-6);
         // Of 50 takes the 46th: the nearest to 0.8 are 135 to 184.
@@ -172,7 +167,7 @@ mod tests {
                 && Interval::of(&[0.5; 10], &[0.5; 9]).is_none()
         );
         let many = Interval::of(&vec![0.5; 10_000], &vec![0.75; 10_000]).unwrap();
-        assert_eq!((many.takes(), many.at(0.5)), (MOST, [0.25, 0.75]));
+        assert_eq!((many.predictions.len(), many.at(0.5)), (MOST, [0.25, 0.75]));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::guide::Heard;
 use super::note::Note;
 use super::statistics::median;
 use super::transcription::transcribe;
+use crate::names::named;
 use std::ops::Range;
 
 /// A note this far off, in semitones, is another.
@@ -33,17 +34,7 @@ pub enum Outcome {
     Extra,
 }
 
-impl Outcome {
-    /// `right`, `wrong`, `missing` or `extra`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Right => "right",
-            Self::Wrong => "wrong",
-            Self::Missing => "missing",
-            Self::Extra => "extra",
-        }
-    }
-}
+named!(Outcome, "outcome": Right "right", Wrong "wrong", Missing "missing", Extra "extra");
 
 /// A note of the melody, or one that is not in it, as a take performs it. Times are in seconds to the nearest block, 23 ms.
 #[derive(Debug, Clone, PartialEq)]

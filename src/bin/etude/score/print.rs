@@ -1,8 +1,9 @@
 //! How grades are printed.
 
-use super::scored::{Note, Notes, Scored};
+use super::scored::{CostlySpan, Note, Notes, Scored};
 use crate::out::{print, say, tell};
 use etude::audio::contour::pitch_name;
+use etude::audio::notes::Outcome;
 use etude::names::shown;
 use etude::{Error, Result};
 use serde::Serialize;
@@ -49,8 +50,9 @@ impl Form {
                 for note in scored.notes.iter().flat_map(|notes| &notes.notes) {
                     let Note { number, outcome, written, pitch, start, end, cents, late, longer, cost } =
                         note;
-                    let [start, end] = [start, end].map(|seconds| rounded(*seconds));
-                    let [late, longer] = [late, longer].map(|seconds| seconds.map(rounded));
+                    let milliseconds = |seconds: f64| rounded(seconds, 3);
+                    let [start, end] = [start, end].map(|seconds| milliseconds(*seconds));
+                    let [late, longer] = [late, longer].map(|seconds| seconds.map(milliseconds));
                     let cells =
                         (&scored.id, number, outcome, written, pitch, start, end, cents, late, longer, cost);
                     print(&csv_row(cells)?);
@@ -65,9 +67,10 @@ fn fault(e: &dyn std::fmt::Display) -> Error {
     Error::config(format!("cannot print a grade: {e}"))
 }
 
-/// To the millisecond: times are known to the block.
-fn rounded(seconds: f64) -> f64 {
-    (1000.0 * seconds).round() / 1000.0
+/// To so many digits; what is rounded to 0 has no sign.
+fn rounded(value: f64, digits: usize) -> f64 {
+    let scale = 10_f64.powi(digits as i32);
+    (scale * value).round() / scale + 0.0
 }
 
 fn csv_row(cells: impl Serialize) -> Result<String> {
@@ -103,9 +106,7 @@ fn text(scored: &Scored) -> String {
 fn table(notes: &Notes) -> String {
     let mut out = format!("  {}\n", about(notes));
     if !notes.spans.is_empty() {
-        let span = |span: &super::scored::CostlySpan| {
-            format!("{:.1} to {:.1} s ({:.2})", span.start, span.end, span.cost)
-        };
+        let span = |span: &CostlySpan| format!("{:.1} to {:.1} s ({:.2})", span.start, span.end, span.cost);
         let spans: Vec<String> = notes.spans.iter().take(SPANS).map(span).collect();
         out += &format!("  costs most: {}\n", spans.join(", "));
     }
@@ -116,19 +117,16 @@ fn table(notes: &Notes) -> String {
         let length =
             if note.pitch.is_some() { format!("{:.2}", note.end - note.start) } else { String::new() };
         let signed = |value: Option<f64>, digits: usize| {
-            value.map_or(String::new(), |value| format!("{value:+.digits$}"))
+            value.map_or(String::new(), |value| format!("{:+.digits$}", rounded(value, digits)))
         };
-        let remark = match note.is_right() {
-            true => "",
-            false => note.outcome,
-        };
+        let remark = if note.outcome == Outcome::Right { "" } else { note.outcome.name() };
         let line = format!(
             "{number:>4} {pitch:>4} {:>6.2} {length:>10} {:>6} {:>8} {:>10} {:>6}  {remark}",
             note.start,
             signed(note.cents.map(f64::from), 0),
             signed(note.late, 2),
             signed(note.longer, 2),
-            note.cost.map_or(String::new(), |cost| format!("{cost:.3}")),
+            note.cost.map_or(String::new(), |cost| format!("{:.3}", rounded(f64::from(cost), 3))),
         );
         out += &format!("{}\n", line.trim_end());
     }

@@ -42,7 +42,7 @@ pub struct Notes {
 pub struct Note {
     /// From 1; none of one that is not in the melody.
     pub number: Option<usize>,
-    pub outcome: &'static str,
+    pub outcome: Outcome,
     /// MIDI pitch in the melody, and in the take.
     pub written: Option<f32>,
     pub pitch: Option<f32>,
@@ -74,7 +74,7 @@ impl Notes {
         let cost = |number: usize| costs.get(number).map(|cost| cost.cost());
         let note = |note: &PerformedNote| Note {
             number: note.written.map(|(number, _)| number + 1),
-            outcome: note.outcome.name(),
+            outcome: note.outcome,
             written: note.written.map(|(_, pitch)| pitch),
             pitch: note.pitch,
             start: note.span.start,
@@ -103,12 +103,5 @@ impl Notes {
             notes: performed.notes.iter().map(note).collect(),
             spans,
         }
-    }
-}
-
-impl Note {
-    /// Whether something is to be said of its pitch.
-    pub fn is_right(&self) -> bool {
-        self.outcome == Outcome::Right.name()
     }
 }
