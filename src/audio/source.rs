@@ -143,7 +143,10 @@ fn parse_text(path: &Path, bytes: &[u8], options: &SourceOptions) -> Result<Sour
 }
 
 /// Whether a file begins as a recording; a build without feature `audio` knows none.
-pub(crate) fn is_recording(path: &Path) -> Result<bool> {
+///
+/// # Errors
+/// [`crate::Error::Io`] if it cannot be read, [`crate::Error::Data`] where it is no regular file.
+pub fn is_recording(path: &Path) -> Result<bool> {
     #[cfg(feature = "audio")]
     {
         let mut head = Vec::new();

@@ -6,6 +6,7 @@
 mod columns;
 pub(crate) mod comparison;
 mod contents;
+mod costly;
 mod degrade;
 pub mod fba;
 mod files;
@@ -29,6 +30,7 @@ mod table;
 
 pub use comparison::{Comparison, Row, Shown};
 pub use contents::Contents;
+pub use costly::CostlySpan;
 pub use input_options::{InputKind, InputOptions};
 pub use inputs::{Example, Inputs};
 pub use load::{load, load_with_progress};

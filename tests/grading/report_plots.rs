@@ -1,10 +1,13 @@
 //! The plots: what they show, and that no input breaks them.
 
+use etude::audio::notes::{Outcome, PerformedNote};
+use etude::audio::{Contour, HOP};
+use etude::data::CostlySpan;
 use etude::report::files::EpochRow;
 use etude::report::metrics::Metrics;
 use etude::report::plots::{
-    Projection, agreement_svg, confusion_svg, embedding_svg, history_svg, projection_svg, residuals_svg,
-    scatter_svg, themed,
+    PerformedTake, Projection, agreement_svg, confusion_svg, contour_svg, embedding_svg, history_svg,
+    performed_svg, projection_svg, residuals_svg, scatter_svg, themed,
 };
 use proptest::prelude::*;
 
@@ -217,4 +220,110 @@ fn a_themed_plot_has_no_colour_of_its_own_but_those_of_values() {
     }
     let svg = themed(&embedding_svg(&[0.0, 1.0, 2.0, 3.0], 2, 2, &[0.0, 1.0]).unwrap());
     assert!(svg.contains("\"#440154\"") && svg.contains("\"#FDE725\""), "the colours of ratings stay");
+}
+
+#[test]
+fn a_contour_is_a_line_for_each_of_its_voiced_stretches() {
+    let svg = contour_svg("Take <1>", &[[60.0; 50], [0.0; 50], [64.0; 50]].concat(), 0.01).unwrap();
+    assert!(is_whole(&svg) && svg.contains("Take &lt;1&gt;") && svg.contains("1.5 s, 67 % voiced"));
+    // One more is the key's.
+    assert_eq!(svg.matches("stroke-width=\"2\"").count(), 3);
+    for name in ["C4", "E4"] {
+        assert!(svg.contains(name), "{name}");
+    }
+    assert!(is_whole(&contour_svg("", &[], 0.01).unwrap()));
+}
+
+/// A note of number and pitch as it should be from a second on, and what became of it.
+fn note(number: usize, pitch: f32, start: f64, outcome: Outcome) -> PerformedNote {
+    let is_extra = outcome == Outcome::Extra;
+    PerformedNote {
+        outcome,
+        written: (!is_extra).then_some((number, pitch)),
+        span: start..start + 1.0,
+        due: (!is_extra).then_some(start..start + 1.0),
+        pitch: (outcome != Outcome::Missing).then_some(if outcome == Outcome::Wrong {
+            pitch + 2.0
+        } else {
+            pitch
+        }),
+        cents: None,
+        late: None,
+        longer: None,
+    }
+}
+
+/// Left, top, right and bottom of what is drawn as rectangles of a class of fill, in drawing order.
+fn bars(svg: &str, fill: &str) -> Vec<[i32; 4]> {
+    let of = |line: &str, key: &str| -> i32 {
+        let rest = &line[line.find(key).unwrap() + key.len()..];
+        rest[..rest.find('"').unwrap()].parse().unwrap()
+    };
+    let all = svg.lines().filter(|l| l.starts_with("<rect") && l.contains(fill));
+    all.map(|l| {
+        let [x, y, w, h] = [" x=\"", " y=\"", " width=\"", " height=\""].map(|key| of(l, key));
+        [x, y, x + w, y + h]
+    })
+    .collect()
+}
+
+#[test]
+fn a_take_is_drawn_over_its_notes_as_written() {
+    let pitch: Vec<f32> = [[61.0; 100], [65.0; 100], [0.0; 100], [66.0; 100]].concat();
+    let contour = Contour::from_pitch(pitch, 0.01).unwrap();
+    let notes = [
+        note(0, 60.0, 0.0, Outcome::Right),
+        note(1, 62.0, 1.0, Outcome::Wrong),
+        note(2, 64.0, 2.0, Outcome::Missing),
+        note(0, 66.0, 3.0, Outcome::Extra),
+    ];
+    let costly = [CostlySpan { start: 1.0, end: 3.0, notes: [2, 3], cost: 0.25 }];
+    let take = PerformedTake { contour: &contour, key: 1.0, notes: &notes, costly: &costly };
+    let svg = performed_svg(&take, 0.0..4.0).unwrap();
+    assert!(is_whole(&svg) && !take.has_strays());
+    for word in ["as performed", "as written", "wrong", "missing", "extra", "costs part", "0.25", "F4"] {
+        assert!(svg.contains(word), "{word}");
+    }
+    // The right note and the wrong one, behind the key's bar; the missing one is dashed.
+    let written = bars(&svg, "fill=\"#5C5C5C\"");
+    assert_eq!(written.len(), 3, "{written:?}");
+    let (left, right) = PerformedTake::ACROSS;
+    let quarter = (right - left) / 4;
+    assert_eq!([written[1][0], written[2][0]], [left, left + quarter]);
+    assert_eq!(written[2][2], left + 2 * quarter - 1);
+    // In the take's key: the line goes through the middle of the first bar.
+    let [_, top, _, bottom] = written[1];
+    let middle = (top + bottom) / 2;
+    let drawn = svg.lines().filter(|l| l.starts_with("<polyline") && l.contains("#0072B2")).nth(1).unwrap();
+    assert!((-1..=1).any(|off| drawn.contains(&format!("{left},{}", middle + off))), "{middle} {drawn}");
+    let shaded = bars(&svg, "fill=\"#D55E00\"");
+    assert_eq!([shaded[1][0], shaded[1][2]], [left + quarter, left + 3 * quarter]);
+    // Crosses and plus signs are lines of 3 pixels: two each, and two each in the key.
+    assert_eq!(svg.matches("stroke-width=\"3\"").count(), 8);
+    let nothing = PerformedTake { contour: &contour, key: 0.0, notes: &[], costly: &[] };
+    let svg = performed_svg(&nothing, 1.0..2.0).unwrap();
+    assert!(is_whole(&svg) && !svg.contains("as written") && svg.contains("1.5"));
+    // A hum two octaves below leaves the rest its room.
+    let hum = Contour::from_pitch([[60.0; 100], [36.0; 100]].concat(), 0.01).unwrap();
+    let take = PerformedTake { contour: &hum, key: 0.0, notes: &notes, costly: &[] };
+    let svg = performed_svg(&take, 0.0..2.0).unwrap();
+    assert!(take.has_strays() && !svg.contains(">\nC2") && svg.contains("C4"));
+}
+
+#[test]
+fn no_notes_break_the_drawing_of_a_take() {
+    let contour = Contour::from_pitch(vec![60.0], HOP).unwrap();
+    let [mut far, mut odd, mut long] = [
+        note(0, 60.0, 0.0, Outcome::Wrong),
+        note(1, f32::NAN, 1.0, Outcome::Right),
+        note(2, 1e30, 0.0, Outcome::Missing),
+    ];
+    (far.span, far.due) = (-1e300..1e300, None);
+    odd.due = Some(f64::NAN..f64::INFINITY);
+    long.due = Some(-5.0..5e9);
+    let costly = [CostlySpan { start: f64::NAN, end: 1.0, notes: [1, 1], cost: f32::NAN }];
+    let take = PerformedTake { contour: &contour, key: -400.0, notes: &[far, odd, long], costly: &costly };
+    for seconds in [0.0..0.0, 0.0..1.0, 5.0..1e9] {
+        assert!(is_whole(&performed_svg(&take, seconds).unwrap()));
+    }
 }

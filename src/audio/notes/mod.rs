@@ -34,6 +34,7 @@ mod sung;
 mod transcription;
 #[cfg(test)]
 mod tune;
+mod words;
 
 pub(crate) use edit::{DELETION, insertion, substitution};
 pub use edit::{Edit, Edits, edits};
@@ -46,3 +47,4 @@ pub use ranking::{rank, typicality};
 pub use repair::Repair;
 pub use sung::{Sung, sung};
 pub use transcription::transcribe;
+pub use words::key_and_tempo;

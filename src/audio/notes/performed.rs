@@ -45,6 +45,9 @@ pub struct PerformedNote {
     pub written: Option<(usize, f32)>,
     /// Where it sounds in the take, from the take's first frame: of a missing note, where it should.
     pub span: Range<f64>,
+    /// When it should sound by the notes around it, as [`PerformedNote::late`] counts, and as long as the take's tempo makes it,
+    /// which may begin before the take; `None` of an extra note, and of one that no other is heard beside.
+    pub due: Option<Range<f64>>,
     /// MIDI pitch at which it was performed; `None` of a missing note.
     pub pitch: Option<f32>,
     /// How far it is off, in cents in −600..=600, in the take's own key and any octave; `None` of a missing or extra note.
@@ -89,6 +92,7 @@ impl Performed {
             outcome,
             written: None,
             span,
+            due: None,
             pitch: None,
             cents: None,
             late: None,
@@ -96,13 +100,19 @@ impl Performed {
         };
         for (i, note) in notes.iter().enumerate() {
             let written = Some((i, note.pitch));
+            let begins = begins(i, notes, &cores, tempo);
+            let due = begins.map(|block| {
+                let start = (take.start() as f64 + block) * seconds;
+                start..start + tempo * note.blocks() as f64 * seconds
+            });
             let Some(Core { blocks, pitch, off }) = &cores[i] else {
-                performed.push(PerformedNote { written, ..unknown(Outcome::Missing, at(&places[i])) });
+                performed.push(PerformedNote { written, due, ..unknown(Outcome::Missing, at(&places[i])) });
                 continue;
             };
-            let late = due(i, notes, &cores, tempo).map(|due| (blocks.start as f64 - due) * seconds);
+            let late = begins.map(|block| (blocks.start as f64 - block) * seconds);
             performed.push(PerformedNote {
                 written,
+                due,
                 pitch: Some(*pitch),
                 cents: Some(100.0 * off),
                 late,
@@ -122,7 +132,7 @@ impl Performed {
 }
 
 /// The block in which a note should begin by its neighbours at a tempo; `None` where there is none.
-fn due(i: usize, notes: &[Note], cores: &[Option<Core>], tempo: f64) -> Option<f64> {
+fn begins(i: usize, notes: &[Note], cores: &[Option<Core>], tempo: f64) -> Option<f64> {
     let says = |k: usize| {
         let apart = notes[i].start as f64 - notes[k].start as f64;
         cores[k].as_ref().map(|core| (core.blocks.start as f64 + tempo * apart) as f32)
@@ -235,6 +245,8 @@ mod tests {
             assert!((note.pitch.unwrap() - MELODY[i] + 5.0).abs() < 1e-3 && note.cents.unwrap().abs() < 0.1);
             assert!((note.span.start - (100 + 32 * i) as f64 * HOP).abs() < 1e-9);
             assert!(note.late.unwrap().abs() < 1e-3 && note.longer.unwrap().abs() < 1e-3, "{note:?}");
+            let due = note.due.as_ref().unwrap();
+            assert!((due.start - note.span.start).abs() < 1e-3 && (due.end - note.span.end).abs() < 1e-3);
         }
         assert_eq!(take.parts.len(), 10);
         assert!(take.parts.windows(2).all(|pair| pair[0].end == pair[1].start));
@@ -253,6 +265,8 @@ mod tests {
         let silent = performed(&missing);
         assert_eq!(outcomes(&silent), "rrrrrrmrrr");
         assert!((silent.notes[6].span.start - 6.0 * 32.0 * HOP).abs() < 2.0 * BLOCK);
+        let due = silent.notes[6].due.as_ref().unwrap();
+        assert!((due.start - 6.0 * 32.0 * HOP).abs() < BLOCK && (due.end - 7.0 * 32.0 * HOP).abs() < BLOCK);
         missing.remove(6);
         assert_eq!(outcomes(&performed(&missing)), "rrrrrrmrrr");
         // The note before, dying away, is not the one that is left out.

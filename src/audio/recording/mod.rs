@@ -17,6 +17,7 @@ mod mp4;
 mod read;
 mod recorded;
 mod resample;
+mod wav;
 
 pub use container::Container;
 pub use read::{parse_recording, read_recording};

@@ -64,6 +64,40 @@ impl<'a> Canvas<'a> {
         self.line(outline, &BLACK.mix(0.35), 1)
     }
 
+    /// A bar with an outline, filled with a share of its colour.
+    pub(super) fn frame(&mut self, from: At, to: At, (colour, share): (RGBColor, f64)) -> Result<()> {
+        self.shade(from, to, (colour, share))?;
+        self.0.draw_rect(from, to, &colour, false).map_err(failed)
+    }
+
+    /// The outline of a bar in dashes.
+    pub(super) fn dashes(&mut self, (left, top): At, (right, bottom): At, colour: RGBColor) -> Result<()> {
+        const DASH: i32 = 4;
+        for y in [top, bottom] {
+            for x in (left..right).step_by(2 * DASH as usize) {
+                self.line(vec![(x, y), ((x + DASH).min(right), y)], &colour, 2)?;
+            }
+        }
+        for x in [left, right] {
+            for y in (top..bottom).step_by(2 * DASH as usize) {
+                self.line(vec![(x, y), (x, (y + DASH).min(bottom))], &colour, 2)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A cross of diagonals.
+    pub(super) fn cross(&mut self, (x, y): At, colour: RGBColor) -> Result<()> {
+        self.line(vec![(x - 5, y - 5), (x + 5, y + 5)], &colour, 3)?;
+        self.line(vec![(x - 5, y + 5), (x + 5, y - 5)], &colour, 3)
+    }
+
+    /// An upright cross.
+    pub(super) fn plus(&mut self, (x, y): At, colour: RGBColor) -> Result<()> {
+        self.line(vec![(x - 6, y), (x + 6, y)], &colour, 3)?;
+        self.line(vec![(x, y - 6), (x, y + 6)], &colour, 3)
+    }
+
     pub(super) fn text(&mut self, text: &str, at: At, style: Type) -> Result<()> {
         let px = style.px * 1.24; // the SVG backend divides by this
         let weight = if style.bold { FontStyle::Bold } else { FontStyle::Normal };
@@ -83,16 +117,25 @@ impl<'a> Canvas<'a> {
     ) -> Result<()> {
         self.text(title, (left, 26), Type { px: 17.0, bold: true, colour: INK, ..Type::SMALL })?;
         self.text(subtitle, (left, 49), Type::SMALL)?;
-        let room = |key: &Key| 30 + width(key.name, Type::SMALL.px);
-        let mut x = right - keys.iter().map(room).sum::<i32>() - 18 * (keys.len() as i32 - 1);
+        let room: i32 = keys.iter().map(Key::room).sum();
+        self.keys(keys, (right - room - 18 * (keys.len() as i32 - 1), 49))
+    }
+
+    /// A line of keys, from its left end.
+    pub(super) fn keys(&mut self, keys: &[Key], (mut x, y): At) -> Result<()> {
         for key in keys {
             match key.mark {
-                Mark::Line(w) => self.line(vec![(x, 49), (x + 22, 49)], &key.colour, w)?,
-                Mark::Disc => self.disc((x + 15, 49), 5, key.colour)?,
-                Mark::Triangle => self.triangle((x + 15, 49), 5, key.colour)?,
+                Mark::Line(w) => self.line(vec![(x, y), (x + 22, y)], &key.colour, w)?,
+                Mark::Disc => self.disc((x + 15, y), 5, key.colour)?,
+                Mark::Triangle => self.triangle((x + 15, y), 5, key.colour)?,
+                Mark::Shade(share) => self.shade((x, y - 8), (x + 22, y + 8), (key.colour, share))?,
+                Mark::Bar(share) => self.frame((x, y - 5), (x + 22, y + 5), (key.colour, share))?,
+                Mark::Dashes => self.dashes((x, y - 5), (x + 22, y + 5), key.colour)?,
+                Mark::Cross => self.cross((x + 14, y), key.colour)?,
+                Mark::Plus => self.plus((x + 14, y), key.colour)?,
             }
-            self.text(key.name, (x + 28, 49), Type { colour: INK, ..Type::SMALL })?;
-            x += room(key) + 18;
+            self.text(key.name, (x + 28, y), Type { colour: INK, ..Type::SMALL })?;
+            x += key.room() + 18;
         }
         Ok(())
     }
@@ -130,10 +173,24 @@ pub(super) enum Mark {
     Line(u32),
     Disc,
     Triangle,
+    /// Of a share of the colour.
+    Shade(f64),
+    /// Outlined, and filled with a share of the colour.
+    Bar(f64),
+    Dashes,
+    Cross,
+    Plus,
 }
 
 pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) colour: RGBColor,
     pub(super) mark: Mark,
+}
+
+impl Key {
+    /// How wide it is set.
+    fn room(&self) -> i32 {
+        30 + width(self.name, Type::SMALL.px)
+    }
 }
