@@ -28,6 +28,8 @@ mod recordings;
 mod resume;
 /// Grades of takes that nobody has graded.
 mod score;
+/// The page of graded takes.
+mod scored;
 /// Changed files with a checksum that is right.
 #[path = "../common/seal.rs"]
 mod seal;

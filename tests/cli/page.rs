@@ -7,7 +7,7 @@ use std::fs;
 const FOREIGN: &str = "<script>alert(1)</script>";
 
 /// Figures by id, in their order.
-fn figures(page: &str) -> Vec<&str> {
+pub fn figures(page: &str) -> Vec<&str> {
     page.split("<figure id=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect()
 }
 
@@ -29,7 +29,7 @@ fn change(run: &Run, column: &str, of: impl Fn(&str) -> String) {
 }
 
 /// What holds of every page.
-fn is_sound(page: &str) {
+pub fn is_sound(page: &str) {
     assert!(page.starts_with("<!DOCTYPE html>") && page.trim_end().ends_with("</html>"));
     // Nothing runs, and nothing is fetched.
     for word in ["<script", "://", " src=", "<link", "@import", "url("] {

@@ -129,6 +129,28 @@ fn training_goes_on_and_nothing_is_lost() {
 
 /// A closed descriptor is nothing to write to, and no error.
 #[test]
+fn a_page_of_grades_is_wanted_though_nobody_reads() {
+    let dir = TempDir::new().unwrap();
+    let data = set(&dir);
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let train = ["train", "--device", "cpu", "--data", &data, "--epochs", "1", "--input", "contour", "--out"];
+    assert_eq!(etude(&[&train[..], &[&at("run")]].concat(), To::Reader, To::Reader).0, 0);
+    let score = ["score", "--device", "cpu", "--model", &at("run/model.safetensors"), &data, &data];
+    let page = |out: &str| fs::read_to_string(dir.path().join(out).join("report.html")).unwrap();
+    // More takes than are graded at a time.
+    let mut pages = Vec::new();
+    for (i, (to, code)) in [(To::Reader, 0), (To::Nobody, 141), (To::Full, 1)].into_iter().enumerate() {
+        let out = at(&i.to_string());
+        let done = etude(&[&score[..], &["--out", &out]].concat(), to, To::Reader);
+        assert_eq!(done.0, code, "{}", done.2);
+        pages.push(page(&out));
+    }
+    assert!(
+        pages[0].matches("<section class=\"take\"").count() == 80 && pages.iter().all(|p| *p == pages[0])
+    );
+}
+
+#[test]
 fn closed_descriptors_are_no_error() {
     let dir = TempDir::new().unwrap();
     let data = set(&dir);

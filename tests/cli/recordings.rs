@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// A tune of (MIDI note, seconds) as a WAV file of 16 bits.
-fn sing(path: &Path, rate: u32, tune: &[(f64, f64)]) {
+pub fn sing(path: &Path, rate: u32, tune: &[(f64, f64)]) {
     let mut samples = Vec::new();
     let mut phase = 0.0;
     for &(note, seconds) in tune {
@@ -28,7 +28,7 @@ fn sing(path: &Path, rate: u32, tune: &[(f64, f64)]) {
 }
 
 /// The same tune as a MIDI file: 1000 ticks a second.
-fn score(path: &Path, tune: &[(f64, f64)]) {
+pub fn score(path: &Path, tune: &[(f64, f64)]) {
     let mut track = b"\0\xff\x51\x03\x07\xa1\x20".to_vec();
     let variable = |ticks: u32| [(ticks >> 7) as u8 | 0x80, (ticks & 0x7f) as u8];
     for &(note, seconds) in tune {
@@ -43,10 +43,10 @@ fn score(path: &Path, tune: &[(f64, f64)]) {
     fs::write(path, file).unwrap();
 }
 
-const TUNE: [(f64, f64); 5] = [(60.0, 0.5), (64.0, 0.3), (67.0, 0.4), (65.0, 0.3), (60.0, 0.5)];
+pub const TUNE: [(f64, f64); 5] = [(60.0, 0.5), (64.0, 0.3), (67.0, 0.4), (65.0, 0.3), (60.0, 0.5)];
 
 /// With so many notes of it wrong.
-fn wrong(notes: usize) -> [(f64, f64); 5] {
+pub fn wrong(notes: usize) -> [(f64, f64); 5] {
     let mut tune = TUNE;
     tune.iter_mut().take(notes).for_each(|note| note.0 += 2.0);
     tune

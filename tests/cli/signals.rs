@@ -144,6 +144,31 @@ fn loading_ends_at_once_and_leaves_nothing() {
     assert!(!out.exists());
 }
 
+#[test]
+fn a_page_of_grades_is_written_whole_or_not_at_all() {
+    let dir = TempDir::new().unwrap();
+    let data = set(&dir);
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let train = ["--data", &data, "--epochs", "1", "--out", &at("run")];
+    assert_eq!(Run::begin(&train).end().0, Some(0));
+    let out = dir.path().join("page");
+    let (model, page) = (at("run/model.safetensors"), at("page"));
+    let score = ["score", "--device", "cpu", "--threads", "1", "--model", &model, "--out", &page];
+    // Some hundreds of takes, note by note.
+    let takes = vec![&data[..]; 20];
+    let run = Run::of(&[&score[..], &takes].concat());
+    let start = Instant::now();
+    while !out.exists() {
+        assert!(start.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    run.signal("TERM");
+    let (code, said) = run.end();
+    assert_eq!(code, Some(143), "{said}");
+    assert!(said.contains("stopped by SIGTERM: no page is written"), "{said}");
+    assert!(!out.exists());
+}
+
 /// The first signal waits for the end of an epoch, the second for nothing.
 #[test]
 fn a_second_signal_ends_it_at_once() {

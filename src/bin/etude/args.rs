@@ -63,6 +63,7 @@ pub enum Command {
         allow_negative_numbers = true,
         after_help = "Examples:\n  etude score --model run/model.safetensors --reference melody.mid takes/*.wav\n  \
                             etude score --model run/model.safetensors --reference melody.mid --notes take.wav\n  \
+                            etude score --model run/model.safetensors --reference melody.mid --out graded takes/*.wav\n  \
                             etude score --model run/fold-1.safetensors --json ungraded.csv"
     )]
     Score(ScoreArgs),
@@ -344,6 +345,13 @@ pub struct ScoreArgs {
     /// Print CSV, a row a take: id, grade, low, high, pass, mark, error. With --notes a row a note.
     #[arg(long)]
     pub csv: bool,
+    /// A new or empty directory for report.html, a page of all takes beside what is printed: grades, how each note was performed
+    /// and what it costs, the pitch over the notes as written, and the sound of recordings. It is one file and opens offline.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Replace the page that --out holds.
+    #[arg(long, requires = "out")]
+    pub overwrite: bool,
     /// Where to compute; see `etude train --help`.
     #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
     pub device: DeviceName,

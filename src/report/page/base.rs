@@ -1,5 +1,6 @@
 //! What pages are made of: a frame (`base.html`, `page.css`), figures and tables.
 
+use crate::data::InputKind;
 use crate::report::plots::themed;
 use crate::{Error, Result};
 use askama::Template;
@@ -12,7 +13,7 @@ pub(super) const NAME: usize = 80;
 #[derive(Template)]
 #[template(path = "figure.html")]
 pub(super) struct Figure {
-    id: &'static str,
+    id: String,
     /// What it shows, for those who do not see it.
     label: String,
     caption: String,
@@ -28,15 +29,29 @@ impl HtmlSafe for Figure {}
 impl Figure {
     /// `svg` is one of [`crate::report::plots`], in whose texts nothing is foreign but what they escape. `id` is its own in a
     /// page.
-    pub(super) fn new(id: &'static str, label: impl Into<String>, svg: &str, caption: String) -> Self {
+    pub(super) fn new(id: &str, label: impl Into<String>, svg: &str, caption: String) -> Self {
+        let Drawing { width, height, inside } = Drawing::of(svg);
+        Self { id: id.into(), label: label.into(), caption, width, height, drawing: inside }
+    }
+}
+
+/// A plot's parts, in colours of the page.
+pub(super) struct Drawing {
+    pub(super) width: String,
+    pub(super) height: String,
+    /// What is inside of the `<svg>`, and its end.
+    pub(super) inside: String,
+}
+
+impl Drawing {
+    pub(super) fn of(svg: &str) -> Self {
         let svg = themed(svg);
-        let (head, drawing) = svg.split_once('>').unwrap_or_default();
+        let (head, inside) = svg.split_once('>').unwrap_or_default();
         let attribute = |name: &str| {
             let value = head.split_once(&format!(" {name}=\"")).and_then(|(_, rest)| rest.split_once('"'));
             value.map_or(String::new(), |(value, _)| value.into())
         };
-        let (width, height) = (attribute("width"), attribute("height"));
-        Self { id, label: label.into(), caption, width, height, drawing: drawing.into() }
+        Self { width: attribute("width"), height: attribute("height"), inside: inside.into() }
     }
 }
 
@@ -63,19 +78,29 @@ pub(super) struct Cell {
     pub(super) text: String,
     /// What it is, in smaller letters below; may be empty.
     pub(super) about: String,
+    /// Where it leads.
+    pub(super) link: Option<Link>,
 }
 
 impl From<String> for Cell {
     fn from(text: String) -> Self {
-        Self { text, about: String::new() }
+        Self { text, about: String::new(), link: None }
     }
+}
+
+/// A place in the page.
+pub(super) struct Link {
+    /// The id of what it leads to.
+    pub(super) to: String,
+    /// A time in seconds, from which a script may play.
+    pub(super) at: Option<String>,
 }
 
 /// A table whose first column names the rows.
 #[derive(Template)]
 #[template(path = "table.html")]
 pub(super) struct Table {
-    pub(super) id: &'static str,
+    pub(super) id: String,
     pub(super) caption: String,
     pub(super) columns: Vec<Column>,
     /// A cell a column.
@@ -105,6 +130,19 @@ pub(super) fn number(value: Option<f64>, digits: usize) -> String {
             if zero { text.trim_start_matches('-').to_string() } else { text.replace('-', "\u{2212}") }
         }
         None => "–".into(),
+    }
+}
+
+/// What a network of this kind is shown.
+pub(super) fn sees(kind: InputKind) -> &'static str {
+    match kind {
+        InputKind::Contour => "the pitch contour of a take",
+        InputKind::ContourReference => "the pitch contour of a take beside a reference",
+        InputKind::AlignmentPath => "how a take aligns to references of its melody",
+        InputKind::Notes => "how a take sings each note of its melody",
+        InputKind::AlignmentPathNotes => {
+            "how a take aligns to references of its melody and how it sings each note"
+        }
     }
 }
 

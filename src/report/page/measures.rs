@@ -70,7 +70,12 @@ pub(super) fn measures(report: &RunReport) -> Table {
         false => "",
     };
     let caption = format!("Measures on takes that the network was not trained on{over}{beside}.");
-    Table { id: "measures-table", caption, columns, rows: Metrics::TABLE.iter().filter_map(row).collect() }
+    Table {
+        id: "measures-table".into(),
+        caption,
+        columns,
+        rows: Metrics::TABLE.iter().filter_map(row).collect(),
+    }
 }
 
 /// What each measure that the run has is: its label and a few words.
@@ -101,7 +106,7 @@ pub(super) fn folds(report: &RunReport) -> Option<Table> {
         .collect();
     let caption =
         "What each fold’s network reached on the takes of its fold, none of which it was trained on.";
-    Some(Table { id: "folds-table", caption: caption.into(), columns, rows })
+    Some(Table { id: "folds-table".into(), caption: caption.into(), columns, rows })
 }
 
 /// Ratings and predictions of the takes of a melody.
@@ -147,7 +152,7 @@ pub(super) fn melodies(tested: &[Tested<'_>]) -> Option<Table> {
     columns.extend(names.map(Column::number));
     let caption = "Tested takes by melody. R² within a melody is against that melody’s own mean rating; – where it is undefined.";
     let rows = of_melody.iter().map(|(&(_, melody), own)| own.row(melody)).collect();
-    Some(Table { id: "melodies-table", caption: caption.into(), columns, rows })
+    Some(Table { id: "melodies-table".into(), caption: caption.into(), columns, rows })
 }
 
 #[cfg(test)]

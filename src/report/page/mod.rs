@@ -1,12 +1,19 @@
-//! Pages as HTML text, each one file that opens offline: no script, and nothing is fetched.
+//! Pages as HTML text, each one file that opens offline: nothing is fetched, and no script runs but one of this crate's where
+//! there is sound.
 //!
 //! What is foreign, such as names of files, melodies and criteria, is escaped by the templates.
 
 mod base;
+mod data_uri;
 mod figures;
 mod measures;
 mod run;
+mod scored;
+mod section;
+mod take;
 mod training;
 
 pub use run::{Embeddings, Setting, Tested, TrainingRun};
+pub use scored::{SOUND_RATE, ScoredPage};
+pub use take::{GradedTake, Grader, Sound};
 pub use training::training_page;

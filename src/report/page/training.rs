@@ -1,11 +1,11 @@
 //! The page of a run of training.
 
-use super::base::{Cell, Column, Figure, NAME, Table, count, number, render};
+use super::base::{Cell, Column, Figure, NAME, Table, count, number, render, sees};
 use super::figures::{agreement, curves, embeddings, predictions};
 use super::measures::{folds, meanings, measures, melodies};
 use super::run::{Setting, TrainingRun};
 use crate::Result;
-use crate::data::{InputKind, SplitBy};
+use crate::data::SplitBy;
 use crate::names::shown;
 use askama::Template;
 
@@ -60,15 +60,7 @@ pub fn training_page(run: &TrainingRun<'_>) -> Result<String> {
 /// What was trained on what, and how good it is.
 fn lead(run: &TrainingRun<'_>) -> Vec<String> {
     let report = run.report;
-    let sees = match run.kind {
-        InputKind::Contour => "the pitch contour of a take",
-        InputKind::ContourReference => "the pitch contour of a take beside a reference",
-        InputKind::AlignmentPath => "how a take aligns to references of its melody",
-        InputKind::Notes => "how a take sings each note of its melody",
-        InputKind::AlignmentPathNotes => {
-            "how a take aligns to references of its melody and how it sings each note"
-        }
-    };
+    let sees = sees(run.kind);
     let never = match run.split_by {
         SplitBy::Performer => "performers that the network never heard in training",
         SplitBy::Melody => "melodies that the network never heard in training",
@@ -123,10 +115,10 @@ fn lead(run: &TrainingRun<'_>) -> Vec<String> {
 fn settings(settings: &[Setting]) -> Table {
     let row = |Setting { name, value, about }: &Setting| {
         let (text, about) = (shown(value, 1000).into_owned(), about.clone());
-        vec![name.clone().into(), Cell { text, about }]
+        vec![name.clone().into(), Cell { about, ..text.into() }]
     };
     Table {
-        id: "settings-table",
+        id: "settings-table".into(),
         caption: "Every option that has a say in what the run came to, given or taken by default.".into(),
         columns: ["option", "value, and what it is"].map(Column::text).into(),
         rows: settings.iter().map(row).collect(),
@@ -135,7 +127,7 @@ fn settings(settings: &[Setting]) -> Table {
 
 fn machine(facts: &[[String; 2]]) -> Table {
     Table {
-        id: "machine-table",
+        id: "machine-table".into(),
         caption: "What the run was made with.".into(),
         columns: ["what", "value"].map(Column::text).into(),
         rows: facts.iter().map(|fact| fact.iter().cloned().map(Cell::from).collect()).collect(),

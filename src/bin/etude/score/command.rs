@@ -1,11 +1,12 @@
 //! The command.
 
+use super::page::Page;
 use super::print::Form;
 use super::scorer::{CHUNK, Scorer};
 use crate::args::ScoreArgs;
 use crate::failure::Failure;
 use crate::out::{is_lost, tell};
-use crate::{device, load};
+use crate::{device, load, signals};
 use etude::data::listing::{self, Listed};
 use etude::model;
 use etude::{Error, Result};
@@ -15,6 +16,9 @@ pub fn score(args: &ScoreArgs) -> Result<(), Failure> {
     let (info, mut net) = model::load(&args.model, device.as_ref())
         .map_err(Failure::hint("--model takes what `etude train --out` left: model.safetensors"))?;
     let takes = takes(args)?;
+    // Before anything is graded.
+    let mut page =
+        args.out.as_deref().map(|out| Page::open(out, args.overwrite, &args.model, &info)).transpose()?;
     let mut scorer = Scorer::new(&info, args)?;
     let no_references = takes.iter().all(|take| take.references.is_empty()) && args.references.is_empty();
     if info.input.needs_reference() && no_references {
@@ -46,15 +50,24 @@ pub fn score(args: &ScoreArgs) -> Result<(), Failure> {
     for chunk in takes.chunks(CHUNK) {
         let (scores, back) = scorer.grade(device.as_ref(), net, chunk)?;
         net = back;
-        bad += scores.iter().filter(|score| score.error.is_some()).count();
-        progress.suspend(|| scores.iter().try_for_each(|score| form.show(score)))?;
+        if let Some(signal) = signals::asked() {
+            return Err(Failure::Stopped { signal, left: "no page is written".into() });
+        }
+        bad += scores.iter().filter(|graded| graded.scored.error.is_some()).count();
+        progress.suspend(|| scores.iter().try_for_each(|graded| form.show(&graded.scored)))?;
+        if let Some(page) = &mut page {
+            page.add(chunk, &scores)?;
+        }
         progress.inc(chunk.len() as u64);
-        if is_lost() {
+        if is_lost() && page.is_none() {
             // Nobody reads what is left to say.
             break;
         }
     }
     progress.finish_and_clear();
+    if let Some(page) = page {
+        page.write()?;
+    }
     for note in scorer.reader.lines() {
         tell!("note: {note}");
     }

@@ -1,9 +1,10 @@
 //! How grades are printed.
 
-use super::scored::{CostlySpan, Note, Notes, Scored};
+use super::scored::{Note, Notes, Scored};
 use crate::out::{print, say, tell};
 use etude::audio::contour::pitch_name;
-use etude::audio::notes::Outcome;
+use etude::audio::notes::{Outcome, key_and_tempo};
+use etude::data::CostlySpan;
 use etude::names::shown;
 use etude::{Error, Result};
 use serde::Serialize;
@@ -104,7 +105,7 @@ fn text(scored: &Scored) -> String {
 
 /// The notes as people read them.
 fn table(notes: &Notes) -> String {
-    let mut out = format!("  {}\n", about(notes));
+    let mut out = format!("  {}\n", key_and_tempo(notes.key, notes.tempo));
     if !notes.spans.is_empty() {
         let span = |span: &CostlySpan| format!("{:.1} to {:.1} s ({:.2})", span.start, span.end, span.cost);
         let spans: Vec<String> = notes.spans.iter().take(SPANS).map(span).collect();
@@ -131,35 +132,4 @@ fn table(notes: &Notes) -> String {
         out += &format!("{}\n", line.trim_end());
     }
     out
-}
-
-/// In which key and how fast.
-fn about(notes: &Notes) -> String {
-    let key = notes.key;
-    let octaves = (key / 12.0).round();
-    let rest = key - 12.0 * octaves;
-    let octave = match octaves.abs() as u32 {
-        0 => String::new(),
-        1 => "an octave".to_string(),
-        n => format!("{n} octaves"),
-    };
-    let direction = |x: f32| if x < 0.0 { "below" } else { "above" };
-    let cents = 100.0 * rest;
-    let fraction = match rest.abs() {
-        x if x < 0.005 => String::new(),
-        x if x < 1.0 => format!("{:.0} cents {}", cents.abs(), direction(rest)),
-        x => format!("{x:.2} semitones {}", direction(rest)),
-    };
-    let key = match (octave.is_empty(), fraction.is_empty()) {
-        (true, true) => "in the reference's key".to_string(),
-        (true, false) => format!("{fraction} the reference's key"),
-        (false, true) => format!("{octave} {} the reference", direction(octaves)),
-        (false, false) => format!("{octave} {} the reference and {fraction} that", direction(octaves)),
-    };
-    let percent = 100.0 * (notes.tempo - 1.0);
-    let tempo = match percent.abs() < 1.0 {
-        true => "at its tempo".to_string(),
-        false => format!("{:.0} % {}", percent.abs(), if percent > 0.0 { "slower" } else { "faster" }),
-    };
-    format!("{key}, {tempo}")
 }

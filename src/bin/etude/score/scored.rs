@@ -1,14 +1,12 @@
 //! What becomes of a take.
 
+use etude::audio::Contour;
 use etude::audio::notes::{Outcome, Performed, PerformedNote};
-use etude::data::NoteCost;
+use etude::data::{CostlySpan, NoteCost};
 use serde::Serialize;
 
-/// A note costs something from here on, on the scale of grades.
-const NOTICED: f32 = 0.005;
-
 /// A take and its grade.
-#[derive(Serialize)]
+#[derive(Serialize, Default)]
 pub struct Scored {
     pub id: String,
     /// In 0..=1.
@@ -57,17 +55,6 @@ pub struct Note {
     pub cost: Option<f32>,
 }
 
-/// Neighbouring notes that cost something.
-#[derive(Serialize)]
-pub struct CostlySpan {
-    /// Seconds in the take.
-    pub start: f64,
-    pub end: f64,
-    /// The first and the last note, from 1.
-    pub notes: [usize; 2],
-    pub cost: f32,
-}
-
 impl Notes {
     /// Of a take, and what each note of the melody costs it, where that is known.
     pub fn of(performed: &Performed, costs: &[NoteCost]) -> Self {
@@ -84,24 +71,26 @@ impl Notes {
             longer: note.longer,
             cost: note.written.and_then(|(number, _)| cost(number)),
         };
-        let mut spans: Vec<CostlySpan> = Vec::new();
-        for (number, part) in performed.parts.iter().enumerate() {
-            let Some(cost) = cost(number).filter(|&cost| cost >= NOTICED) else { continue };
-            match spans.last_mut() {
-                Some(span) if span.notes[1] == number => {
-                    (span.end, span.notes[1], span.cost) = (part.end, number + 1, span.cost + cost);
-                }
-                _ => {
-                    spans.push(CostlySpan { start: part.start, end: part.end, notes: [number + 1; 2], cost })
-                }
-            }
-        }
-        spans.sort_by(|a, b| b.cost.total_cmp(&a.cost));
         Self {
             key: performed.key,
             tempo: performed.tempo,
             notes: performed.notes.iter().map(note).collect(),
-            spans,
+            spans: CostlySpan::of(&performed.parts, costs),
         }
     }
+}
+
+/// What a page shows of a take beside its grade.
+pub struct Told {
+    pub contour: Contour,
+    pub performed: Option<Performed>,
+    /// Of each note of the melody, where that is known.
+    pub costs: Vec<NoteCost>,
+}
+
+/// A take as it was graded.
+pub struct Graded {
+    pub scored: Scored,
+    /// Where there is a page, and a grade.
+    pub told: Option<Told>,
 }

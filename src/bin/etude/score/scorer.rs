@@ -1,9 +1,10 @@
 //! A model's way to hear takes.
 
-use super::scored::{Notes, Scored};
+use super::scored::{Graded, Notes, Scored, Told};
 use crate::args::ScoreArgs;
 use crate::load;
 use crate::options::source_options;
+use crate::signals;
 use etude::Result;
 use etude::audio::Contour;
 use etude::audio::notes::{Heard, Performed};
@@ -25,14 +26,18 @@ struct Made {
     example: Example,
     /// Where notes are told.
     heard: Option<Heard>,
+    /// Where there is a page.
+    contour: Option<Contour>,
 }
 
 /// A model's way to hear takes.
 pub struct Scorer<'a> {
     info: &'a ModelInfo,
     options: InputOptions,
-    /// Whether notes are told, and what each costs.
+    /// Whether notes are printed, and what each costs.
     notes: bool,
+    /// Whether takes are told on a page.
+    page: bool,
     /// What all takes are compared with, in place of their own references.
     shared: Option<Comparison>,
     pub reader: ContourReader<'a>,
@@ -59,65 +64,68 @@ impl<'a> Scorer<'a> {
                 Some(Comparison::of(info.input, &contours.iter().collect::<Vec<_>>(), &options)?)
             }
         };
-        Ok(Self { info, options, notes: args.notes, shared, reader, read: BTreeMap::new() })
+        Ok(Self {
+            info,
+            options,
+            notes: args.notes,
+            page: args.out.is_some(),
+            shared,
+            reader,
+            read: BTreeMap::new(),
+        })
     }
 
-    /// Grades some takes; gives the network back.
+    /// Grades some takes, and keeps what a page tells of them; as good as none once it is asked to stop. Gives the network back.
     pub fn grade(
         &mut self,
         device: &dyn Device,
         net: PcConvNet,
         takes: &[Listed],
-    ) -> Result<(Vec<Scored>, PcConvNet)> {
+    ) -> Result<(Vec<Graded>, PcConvNet)> {
         self.compare_with(takes);
         let made: Vec<Result<Made, String>> = takes.par_iter().map(|take| self.make(take)).collect();
         let mut examples = Vec::new();
-        let mut kept = |Made { example, heard }| {
+        let mut kept = |Made { example, heard, contour }| {
             examples.push(example);
-            heard
+            (heard, contour)
         };
-        let made: Vec<Result<Option<Heard>, String>> =
-            made.into_iter().map(|made| made.map(&mut kept)).collect();
+        let made: Vec<Result<_, String>> = made.into_iter().map(|made| made.map(&mut kept)).collect();
         let (predictions, mut net) = self.predict(device, net, examples)?;
         let mut predictions = predictions.into_iter();
         let mut scores = Vec::new();
         for (take, made) in takes.iter().zip(made) {
-            let graded = made.and_then(|heard| match predictions.next() {
-                Some(grade) if grade.is_finite() => Ok((grade, heard)),
+            let graded = made.and_then(|made| match predictions.next() {
+                Some(grade) if grade.is_finite() => Ok((grade, made)),
                 _ => Err(format!("{}: the model makes no number of it", take.id)),
             });
             let id = take.id.clone();
-            scores.push(match graded {
-                Err(error) => Scored {
-                    id,
-                    grade: None,
-                    interval: None,
-                    pass: None,
-                    mark: None,
-                    error: Some(error),
-                    notes: None,
-                },
-                Ok((grade, heard)) => {
-                    let notes = match (heard, self.comparison_of(take)) {
-                        (Some(heard), Ok(comparison)) => {
-                            let (costs, back) = self.costs(device, net, comparison, &heard, grade)?;
-                            net = back;
-                            Some(Notes::of(&Performed::of(&heard), &costs))
-                        }
-                        _ => None,
-                    };
-                    let info = self.info;
-                    Scored {
-                        id,
-                        grade: Some(grade),
-                        interval: info.interval.as_ref().map(|interval| interval.at(grade)),
-                        pass: info.threshold.map(|threshold| grade >= threshold),
-                        mark: info.calibration.as_ref().and_then(|c| c.grade(grade)),
-                        error: None,
-                        notes,
-                    }
+            let (grade, (heard, contour)) = match graded {
+                Ok(graded) => graded,
+                Err(error) => {
+                    let scored = Scored { id, error: Some(error), ..Scored::default() };
+                    scores.push(Graded { scored, told: None });
+                    continue;
                 }
-            });
+            };
+            let (mut performed, mut costs) = (None, Vec::new());
+            if let (Some(heard), Ok(comparison)) = (heard, self.comparison_of(take)) {
+                (costs, net) = self.costs(device, net, comparison, &heard, grade)?;
+                performed = Some(Performed::of(&heard));
+            }
+            let info = self.info;
+            let scored = Scored {
+                id,
+                grade: Some(grade),
+                interval: info.interval.as_ref().map(|interval| interval.at(grade)),
+                pass: info.threshold.map(|threshold| grade >= threshold),
+                mark: info.calibration.as_ref().and_then(|c| c.grade(grade)),
+                error: None,
+                notes: performed
+                    .as_ref()
+                    .filter(|_| self.notes)
+                    .map(|performed| Notes::of(performed, &costs)),
+            };
+            scores.push(Graded { scored, told: contour.map(|contour| Told { contour, performed, costs }) });
         }
         Ok((scores, net))
     }
@@ -147,7 +155,7 @@ impl<'a> Scorer<'a> {
     ) -> Result<(Vec<NoteCost>, PcConvNet)> {
         let Some(repairs) = Repairs::of(comparison, heard) else { return Ok((Vec::new(), net)) };
         let mut grades = Vec::with_capacity(repairs.len());
-        for from in (0..repairs.len()).step_by(CHUNK) {
+        for from in (0..repairs.len()).step_by(CHUNK).take_while(|_| signals::asked().is_none()) {
             let numbers: Vec<usize> = (from..repairs.len().min(from + CHUNK)).collect();
             let examples = numbers.into_par_iter().filter_map(|number| repairs.example(number)).collect();
             let (made, back) = self.predict(device, net, examples)?;
@@ -205,11 +213,15 @@ impl<'a> Scorer<'a> {
 
     /// What the network is shown of a take.
     fn make(&self, take: &Listed) -> Result<Made, String> {
+        if signals::asked().is_some() {
+            return Err("asked to stop".into());
+        }
         let contour = self.contour(&take.path)?;
         let comparison = self.comparison_of(take)?;
         let heard = comparison.hear(&contour).map_err(|e| format!("{}: {e}", take.id))?;
         let shown = comparison.shown(&contour, heard.as_ref());
         let example = Example { id: take.id.clone(), ..Example::of(shown, comparison.contents(&contour)) };
-        Ok(Made { example, heard: heard.filter(|_| self.notes) })
+        let heard = heard.filter(|_| self.notes || self.page);
+        Ok(Made { example, heard, contour: self.page.then_some(contour) })
     }
 }

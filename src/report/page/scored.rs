@@ -1,0 +1,240 @@
+//! The page of graded takes.
+
+use super::base::{Cell, Column, Link, NAME, Table, count, number, sees};
+use super::data_uri::encoded;
+use super::section::{Refused, Section};
+use super::take::{GradedTake, Grader, Sound};
+use crate::data::CostlySpan;
+use crate::names::shown;
+use crate::report::interval::LEVEL;
+use crate::{Error, Result};
+use askama::Template;
+
+/// Samples a second of what is heard: all that a voice has to tell of pitch, in a third of the bytes.
+pub const SOUND_RATE: u32 = 16_000;
+
+/// Bytes of sound that a page holds at most: half an hour.
+const MOST_SOUND: usize = 64 << 20;
+
+/// What runs in a page that has sound.
+const SCRIPT: &str = include_str!("scored.js");
+
+/// The SHA-256 of that in base64, by which the page's policy lets it run; a test says what it should be.
+const SCRIPT_HASH: &str = "XlbzPVi7SvXhn4RB01jLr5i1tFt3cgAMHt41fMKEobE=";
+
+#[derive(Template)]
+#[template(path = "scored.html")]
+struct Page<'a> {
+    title: String,
+    version: &'static str,
+    lead: Vec<String>,
+    overview: Option<Table>,
+    takes: &'a str,
+    has_sound: bool,
+    hash: &'static str,
+    script: &'static str,
+}
+
+/// A page of graded takes, which grows with them: a section each, as text, is all that is kept.
+pub struct ScoredPage {
+    title: String,
+    lead: Vec<String>,
+    takes: String,
+    /// The cells of each take in the overview, empty where there is nothing to tell.
+    overview: Vec<[Cell; 6]>,
+    refused: usize,
+    /// Bytes so far.
+    sound: usize,
+}
+
+impl ScoredPage {
+    /// Without takes so far.
+    pub fn new(grader: &Grader<'_>) -> Self {
+        let criterion = shown(grader.criterion, NAME);
+        let fold = grader.fold.map_or(String::new(), |(fold, folds)| {
+            format!(", as that of fold {fold} of {folds}: on all of its data but that fold")
+        });
+        Self {
+            title: format!("Graded takes: {criterion}"),
+            lead: vec![
+                format!(
+                    "A network graded as judges would: the model “{}” predicts the rating “{criterion}” of a take, from 0, the \
+                     worst, to 1, the best. It is shown {}.",
+                    shown(grader.name, NAME),
+                    sees(grader.kind)
+                ),
+                format!(
+                    "It was trained by etude {} for {}{fold}.",
+                    shown(grader.version, NAME),
+                    count(grader.epochs, "epoch")
+                ),
+            ],
+            takes: String::new(),
+            overview: Vec::new(),
+            refused: 0,
+            sound: 0,
+        }
+    }
+
+    /// Whether there is room for so many seconds of sound at [`SOUND_RATE`].
+    pub fn has_room(&self, seconds: f64) -> bool {
+        let samples = (seconds * f64::from(SOUND_RATE)).ceil() as usize;
+        self.sound.saturating_add(encoded(samples.saturating_mul(2))) <= MOST_SOUND
+    }
+
+    /// Adds a take.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it cannot be drawn.
+    pub fn add(&mut self, take: &GradedTake<'_>) -> Result<()> {
+        let costly = take.performed.map_or(Vec::new(), |p| CostlySpan::of(&p.parts, take.costs));
+        let interval = take.interval.map(|ends| ends.map(|end| number(Some(end.into()), 2)));
+        let most = costly.first();
+        let cells = [
+            self.link(take.name),
+            number(Some(take.grade.into()), 2).into(),
+            interval.map_or(String::new(), |[low, high]| format!("{low} to {high}")).into(),
+            take.pass.map_or("", |pass| if pass { "pass" } else { "fail" }).to_string().into(),
+            take.mark.map_or(String::new(), |mark| mark.to_string()).into(),
+            most.map_or(String::new(), |s| format!("{:.1} to {:.1} s ({:.2})", s.start, s.end, s.cost))
+                .into(),
+        ];
+        self.overview.push(cells);
+        if let Sound::Wav(bytes) = &take.sound {
+            self.sound += encoded(bytes.len());
+        }
+        let section = Section::of(self.overview.len(), take, &costly)?;
+        self.render(&section)
+    }
+
+    /// Adds a take that could not be graded, and why.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it cannot be written.
+    pub fn refuse(&mut self, name: &str, error: &str) -> Result<()> {
+        self.refused += 1;
+        let mut cells = [const { String::new() }; 6].map(Cell::from);
+        (cells[0], cells[1]) = (self.link(name), "not graded".to_string().into());
+        self.overview.push(cells);
+        let section = Refused::of(self.overview.len(), name, error);
+        self.render(&section)
+    }
+
+    /// The page. Nothing in it depends on when it was made.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it cannot be written.
+    pub fn html(mut self) -> Result<String> {
+        let takes = count(self.overview.len(), "take");
+        match self.refused {
+            0 if self.overview.len() < 2 => {}
+            0 => self.lead.push(format!("On this page: {takes}.")),
+            n => self.lead.push(format!(
+                "On this page: {takes}, of which {n} could not be graded, for the reason told there."
+            )),
+        }
+        let page = Page {
+            title: self.title,
+            version: env!("CARGO_PKG_VERSION"),
+            lead: self.lead,
+            overview: (self.overview.len() > 1).then(|| overview(self.overview)),
+            takes: &self.takes,
+            has_sound: self.sound > 0,
+            hash: SCRIPT_HASH,
+            script: SCRIPT,
+        };
+        // All at once: a text that grows is held twice while it does.
+        let mut html = String::with_capacity(self.takes.len() + (1 << 16));
+        page.render_into(&mut html).map_err(failed)?;
+        Ok(html)
+    }
+
+    /// The name of the next take, which leads to its section.
+    fn link(&self, name: &str) -> Cell {
+        let to = format!("take-{}", self.overview.len() + 1);
+        Cell { link: Some(Link { to, at: None }), ..shown(name, NAME).into_owned().into() }
+    }
+
+    fn render(&mut self, section: &impl Template) -> Result<()> {
+        section.render_into(&mut self.takes).map_err(failed)
+    }
+}
+
+fn failed(e: askama::Error) -> Error {
+    Error::config(format!("the page could not be written: {e}"))
+}
+
+/// All takes, in the columns that say something.
+fn overview(rows: Vec<[Cell; 6]>) -> Table {
+    let columns = [
+        Column::text("take"),
+        Column::number("grade"),
+        Column::number("judges’ grade"),
+        Column::text("verdict"),
+        Column::number("mark"),
+        Column::text("costs most"),
+    ];
+    let told: Vec<bool> =
+        (0..columns.len()).map(|i| rows.iter().any(|row| !row[i].text.is_empty())).collect();
+    let mut caption = "Grades go from 0 to 1.".to_string();
+    let meanings = [
+        (
+            2,
+            format!(
+                " The judges’ grade is where the model takes {:.0} % of judges’ grades to be.",
+                100.0 * LEVEL
+            ),
+        ),
+        (4, " The mark is on the graders’ scale.".to_string()),
+        (5, " Last is where in the take most is lost, and how much of the grade.".to_string()),
+    ];
+    meanings.iter().filter(|meaning| told[meaning.0]).for_each(|meaning| caption += &meaning.1);
+    let cells =
+        |row: [Cell; 6]| row.into_iter().zip(&told).filter_map(|(cell, told)| told.then_some(cell)).collect();
+    Table {
+        id: "overview-table".into(),
+        caption,
+        columns: columns.into_iter().zip(&told).filter_map(|(column, told)| told.then_some(column)).collect(),
+        rows: rows.into_iter().map(cells).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::{Contour, HOP};
+    use crate::data::InputKind;
+
+    #[test]
+    fn sound_that_there_is_no_room_for_is_left_out_and_that_is_said() {
+        let contour = Contour::from_pitch(vec![60.0; 100], HOP).unwrap();
+        let take = |sound| GradedTake {
+            name: "a",
+            grade: 0.5,
+            interval: None,
+            pass: None,
+            mark: None,
+            contour: &contour,
+            performed: None,
+            costs: &[],
+            sound,
+        };
+        let (name, criterion, version, kind) = ("m", "c", "1", InputKind::Contour);
+        let mut page =
+            ScoredPage::new(&Grader { name, criterion, version, epochs: 1, fold: Some((2, 5)), kind });
+        // Four bytes of text for three, two bytes a sample.
+        let most = MOST_SOUND as f64 * 0.75 / 2.0 / f64::from(SOUND_RATE);
+        assert!(page.has_room(most - 0.01) && !page.has_room(most + 0.01) && !page.has_room(f64::INFINITY));
+        page.add(&take(Sound::Wav(vec![0; 3 * 32_000]))).unwrap();
+        assert!(page.has_room(most - 3.01) && !page.has_room(most - 2.99));
+        page.add(&take(Sound::LeftOut("it is too much".into()))).unwrap();
+        let html = page.html().unwrap();
+        assert_eq!(html.matches("<audio").count(), 1);
+        assert!(
+            html.contains("Its sound is left out: it is too much.")
+                && html.contains("as that of fold 2 of 5")
+        );
+        // Neither an interval nor a verdict, mark or notes: no columns of them.
+        assert!(html.contains("<th scope=\"col\" class=\"number\">grade</th></tr>"), "{html}");
+    }
+}

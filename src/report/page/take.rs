@@ -1,0 +1,56 @@
+//! What the page of graded takes is made of.
+
+use crate::audio::Contour;
+use crate::audio::notes::Performed;
+use crate::data::{InputKind, NoteCost};
+
+/// Who graded: what a model's record says of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Grader<'a> {
+    /// What the model is called.
+    pub name: &'a str,
+    /// What its ratings are for.
+    pub criterion: &'a str,
+    /// Version of the crate that trained it.
+    pub version: &'a str,
+    /// Epochs it was trained for.
+    pub epochs: usize,
+    /// Its own fold, from 1, and how many there were, where there were folds.
+    pub fold: Option<(usize, usize)>,
+    /// What it sees of a take.
+    pub kind: InputKind,
+}
+
+/// The sound of a take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sound {
+    /// It has none: it is f0, or a score.
+    None,
+    /// It has, and the page has not; why.
+    LeftOut(String),
+    /// The bytes of a WAV file that begins where the take's contour does.
+    Wav(Vec<u8>),
+}
+
+/// A take and what became of it.
+#[derive(Debug, Clone)]
+pub struct GradedTake<'a> {
+    /// What it is called.
+    pub name: &'a str,
+    /// In 0..=1.
+    pub grade: f32,
+    /// The lowest and the highest grade that judges are taken to give, where the model knows how far it is off.
+    pub interval: Option<[f32; 2]>,
+    /// Where the model has a threshold.
+    pub pass: Option<bool>,
+    /// On the graders' scale, where the model is calibrated to it.
+    pub mark: Option<f64>,
+    /// Its pitch.
+    pub contour: &'a Contour,
+    /// Its notes, where the model knows any.
+    pub performed: Option<&'a Performed>,
+    /// What each note of the melody costs; none where that is not known.
+    pub costs: &'a [NoteCost],
+    /// What is heard of it.
+    pub sound: Sound,
+}
