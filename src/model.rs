@@ -15,6 +15,10 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
+/// The model that comes with the crate, a file's bytes: the share of a take's notes that are performed without an error, learned
+/// from synthetic takes. `models/README.md` is its card.
+pub const PLANTED: &[u8] = include_bytes!("../models/planted.safetensors");
+
 const MODEL: TensorFile = TensorFile { name: "model", key: "etude", format: 3 };
 
 /// What a model file says beside its weights.
@@ -53,8 +57,23 @@ pub struct ModelInfo {
     pub seed: u64,
     /// This model's own fold, from 1, and how many there were, where there were folds.
     pub fold: Option<(usize, usize)>,
-    /// The takes that it was trained, validated and tested on.
+    /// What it was trained on, in numbers; none in files of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained_on: Option<TrainedOn>,
+    /// The takes that it was trained, validated and tested on; none where the model is not to tell.
     pub takes: KnownTakes,
+}
+
+/// What a model was trained on, in numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainedOn {
+    /// What the data is called: the last part of its path.
+    pub data: String,
+    /// Takes that it was trained and validated on.
+    pub takes: usize,
+    /// How many performed them.
+    pub performers: usize,
 }
 
 impl ModelInfo {
@@ -150,7 +169,22 @@ fn disagree(path: &Path, e: Error) -> Error {
 /// # Errors
 /// As [`read`]; or when the device refuses.
 pub fn load(path: &Path, device: &dyn Device) -> Result<(ModelInfo, PcConvNet)> {
-    let (info, tensors) = read(path)?;
+    onto(device, path, read(path)?)
+}
+
+/// [`load`] of the bytes of a file; `path` is what errors name.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_bytes(path: &Path, bytes: &[u8], device: &dyn Device) -> Result<(ModelInfo, PcConvNet)> {
+    onto(device, path, parse(path, bytes)?)
+}
+
+fn onto(
+    device: &dyn Device,
+    path: &Path,
+    (info, tensors): (ModelInfo, Vec<Tensor>),
+) -> Result<(ModelInfo, PcConvNet)> {
     let net = PcConvNet::new(device, info.net.clone(), 0).map_err(|e| disagree(path, e))?;
     net.load(device, &tensors).map_err(|e| disagree(path, e))?;
     Ok((info, net))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures the chain from recordings to grades against errors that were planted; README.md says how to run and read it.
 
-    benches/recordings/chain.py --model run/model.safetensors --scores midi [--etude target/release/etude] [--keep FOLDER]
+    benches/recordings/chain.py --scores midi [--model run/model.safetensors] [--etude target/release/etude] [--keep FOLDER]
 
 The planted amount of a take is the number of its errors divided by the number of notes of its score. Each error is planted at a
 note of its own, and all kinds count alike:
@@ -117,7 +117,7 @@ def grades(options, rows, name):
     manifest = options.keep / f"{name}.csv"
     with open(manifest, "w", newline="") as file:
         csv.writer(file).writerows([("path", "reference"), *((wav.name, score) for wav, score in rows)])
-    done = subprocess.run([options.etude, "score", "--model", options.model, "--csv", manifest], capture_output=True, text=True)
+    done = subprocess.run([options.etude, "score", *options.model, "--csv", manifest], capture_output=True, text=True)
     sys.stderr.write(done.stderr)
     lines = list(csv.DictReader(done.stdout.splitlines()))
     if [line["id"] for line in lines] != [wav.name for wav, _ in rows]:
@@ -223,7 +223,7 @@ def long_take(options, melodies, random):
     runs = []
     for _ in range(3):
         # GNU time, as what Python starts begins with Python's own memory.
-        done = subprocess.run(["/usr/bin/time", "-f", "%e %M", options.etude, "score", "--model", options.model, "--reference",
+        done = subprocess.run(["/usr/bin/time", "-f", "%e %M", options.etude, "score", *options.model, "--reference",
             score, wav], capture_output=True, text=True, check=True)
         runs.append(tuple(map(float, done.stderr.split()[-2:])))
     took, memory = min(run[0] for run in runs), max(run[1] for run in runs) / 1024
@@ -234,7 +234,7 @@ def long_take(options, melodies, random):
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--etude", default="target/release/etude", type=pathlib.Path)
-    options.add_argument("--model", required=True, type=pathlib.Path, help="of `etude train`")
+    options.add_argument("--model", type=pathlib.Path, help="of `etude train`; absent: the built-in one")
     options.add_argument("--scores", required=True, type=pathlib.Path, help="a folder of melodies, MIDI")
     options.add_argument("--keep", type=pathlib.Path, help="where the recordings stay")
     options = options.parse_args()
@@ -243,7 +243,7 @@ def main():
         options.keep.mkdir(parents=True, exist_ok=True)
         options.etude, options.scores = options.etude.resolve(), options.scores.resolve()
         # Beside its run a model finds pitch that was heard before; each take is heard here.
-        options.model = shutil.copy(options.model, options.keep / "model.safetensors")
+        options.model = ["--model", shutil.copy(options.model, options.keep / "model.safetensors")] if options.model else []
         melodies = {path.stem: read(path) for path in options.scores.glob("*.mid")}
         if not melodies:
             sys.exit(f"{options.scores}: no MIDI files")

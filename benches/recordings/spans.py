@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures whether `etude score --notes` finds errors that were planted, and where; README.md says how to run and read it.
 
-    benches/recordings/spans.py --model run/model.safetensors --scores midi [--etude target/release/etude] [--keep FOLDER]
+    benches/recordings/spans.py --scores midi [--model run/model.safetensors] [--etude target/release/etude] [--keep FOLDER]
 
 Takes are rendered as chain.py renders them, with three errors of the kinds that it names. In frames of 10 ms, from the first note
 to the last, the ROC-AUC of what a frame costs tells how well costly spans show where the errors are: a frame costs what its span
@@ -53,7 +53,7 @@ def score(options, takes):
     manifest = options.keep / "spans.csv"
     lines = [f"{wav.name},{options.scores / name}.mid" for wav, name, *_ in takes]
     manifest.write_text("\n".join(["path,reference", *lines]) + "\n")
-    command = [options.etude, "score", "--model", options.model, "--notes", "--json", manifest]
+    command = [options.etude, "score", *options.model, "--notes", "--json", manifest]
     done = subprocess.run(command, capture_output=True, text=True)
     sys.stderr.write(done.stderr)
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -62,7 +62,7 @@ def score(options, takes):
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--etude", default="target/release/etude", type=pathlib.Path)
-    options.add_argument("--model", required=True, type=pathlib.Path, help="of `etude train`")
+    options.add_argument("--model", type=pathlib.Path, help="of `etude train`; absent: the built-in one")
     options.add_argument("--scores", required=True, type=pathlib.Path, help="a folder of melodies, MIDI")
     options.add_argument("--key", choices=KEYS, default="near the written key", help="of the takes")
     options.add_argument("--keep", type=pathlib.Path, help="where the recordings stay")
@@ -70,7 +70,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         options.keep = (options.keep or pathlib.Path(folder)).resolve()
         options.keep.mkdir(parents=True, exist_ok=True)
-        options.etude, options.scores, options.model = options.etude.resolve(), options.scores.resolve(), options.model.resolve()
+        options.etude, options.scores = options.etude.resolve(), options.scores.resolve()
+        options.model = ["--model", options.model.resolve()] if options.model else []
         melodies = {path.stem: read(path) for path in options.scores.glob("*.mid")}
         if not melodies:
             sys.exit(f"{options.scores}: no MIDI files")

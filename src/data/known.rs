@@ -81,6 +81,11 @@ impl KnownTakes {
         }
     }
 
+    /// Whether no take is named: the model is not to tell what it was made with.
+    pub fn is_empty(&self) -> bool {
+        self.all().next().is_none()
+    }
+
     fn part(&self, part: Split) -> &[Known] {
         match part {
             Split::Train => &self.train,
@@ -199,6 +204,10 @@ impl Related<'_> {
 
     /// What else there is to know before grades of these examples are believed.
     pub fn notes(&self, examples: &[usize]) -> Vec<String> {
+        if self.takes.is_empty() {
+            let note = "the model does not tell which takes it was trained on: these may be among them";
+            return vec![note.to_string()];
+        }
         let count = |part| self.such(|r| *r == Relation::Known(part)).len();
         let [train, val, test] = Split::ALL.map(count);
         let (new, all) = (self.new_takes(), self.relations.len());

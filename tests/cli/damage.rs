@@ -44,6 +44,7 @@ fn files() -> (Vec<u8>, Vec<u8>) {
         bins: 5,
         seed: 1,
         fold: Some((1, 2)),
+        trained_on: None,
         takes: KnownTakes::of(&inputs, &split),
     };
     model::save(&model, &cpu, &fitted.net, &info).unwrap();

@@ -222,6 +222,25 @@ fn other_data_is_told_from_the_models_own() {
 }
 
 #[test]
+fn a_model_that_is_given_away_names_no_take() {
+    let run = Run::new(&["--forget-takes"]);
+    let model = fs::read(run.model()).unwrap();
+    let rows = run.manifest();
+    for cell in rows[1..].iter().flat_map(|row| &row[..2]) {
+        assert!(!model.windows(cell.len()).any(|bytes| bytes == cell.as_bytes()), "{cell}");
+    }
+    for part in ["test", "new"] {
+        run.refuses("set", part, &["does not tell which takes", "--split all"]);
+    }
+    run.grades("set", "all", 24, &["these may be among them"]);
+    let info = etude::model::read(run.model().as_ref()).unwrap().0;
+    let trained_on = info.trained_on.unwrap();
+    let seen = rows.len() - 1 - run.of("test").len();
+    assert_eq!((trained_on.data.as_str(), trained_on.takes), ("set", seen));
+    assert!(trained_on.performers < 12 && trained_on.performers > 0, "{trained_on:?}");
+}
+
+#[test]
 fn a_fold_has_takes_of_its_own() {
     let run = Run::new(&["--folds", "3"]);
     let tested = fs::read_to_string(run.path("run/predictions.csv")).unwrap();

@@ -231,3 +231,47 @@ fn a_directory_of_scores_stands_for_references() {
     let (code, _, err) = etude(&["train", "--scores", &at("scores")]);
     assert!(code == 1 && err.contains("the synthetic set has references of its own"), "{err}");
 }
+
+/// A rendered tune is not one that the built-in model was trained on, nor is its sound.
+#[test]
+fn the_built_in_model_grades_at_once_and_says_what_it_has_learned_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let long = |tune: [(f64, f64); 5]| [tune, tune].concat();
+    score(&dir.path().join("melody.mid"), &long(TUNE));
+    let transposed = |tune: Vec<(f64, f64)>, by: f64| -> Vec<(f64, f64)> {
+        tune.into_iter().map(|(note, seconds)| (note + by, seconds)).collect()
+    };
+    let mut held = long(TUNE);
+    held[3].1 *= 2.5;
+    held[6].1 *= 2.5;
+    let takes = [
+        ("right", transposed(long(TUNE), 3.4)),
+        ("long", held),
+        ("one", transposed([wrong(1), TUNE].concat(), -2.0)),
+        ("half", transposed([wrong(3), wrong(2)].concat(), 1.0)),
+    ];
+    let mut args =
+        vec!["score".to_string(), "--device".into(), "cpu".into(), "--json".into(), "--notes".into()];
+    args.extend(["--reference".into(), at("melody.mid")]);
+    for (name, tune) in &takes {
+        sing(&dir.path().join(format!("{name}.wav")), 22_050, tune);
+        args.push(at(&format!("{name}.wav")));
+    }
+    let (code, out, err) = etude(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("built in") && err.contains("not from judges"), "{err}");
+    let takes: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let grades: Vec<f64> = takes.iter().map(|take| take["grade"].as_f64().unwrap()).collect();
+    let [right, long, one, half] = grades[..] else { panic!("{out}") };
+    assert!(right > 0.9 && right > long + 0.05 && right > one + 0.05, "{grades:?}");
+    assert!(one > half + 0.1 && half < 0.7, "{grades:?}");
+    for take in &takes {
+        let [low, high] = [0, 1].map(|end| take["interval"][end].as_f64().unwrap());
+        assert!(low < high && high - low < 0.6 && take["pass"].is_null(), "{take}");
+    }
+
+    // It compares takes with references, of which there must be some.
+    let (code, _, err) = etude(&["score", &at("right.wav")]);
+    assert!(code == 1 && err.contains("--reference FILE names one"), "{err}");
+}

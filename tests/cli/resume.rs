@@ -60,6 +60,7 @@ fn outcome(
         bins: 5,
         seed: 1,
         fold: None,
+        trained_on: None,
         takes: KnownTakes::default(),
     };
     let path = dir.join("model");

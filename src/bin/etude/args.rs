@@ -52,16 +52,17 @@ pub enum Command {
     Eval(EvalArgs),
     /// Grade takes that nobody has graded.
     ///
-    /// Prints a line for each take: its name, its grade on the data's scale from 0 to 1, between which grades nine in ten takes
-    /// like it were put by the judges (learned from takes that the model was not trained on), pass or fail where they said
-    /// which takes pass, and its mark on the graders' scale where the model was trained with --calibrate. A take that cannot be
+    /// Prints a line for each take: its name, its grade on the data's scale from 0 to 1, between which ratings nine in ten takes
+    /// with such a grade lie (learned from takes that the model was not trained on), pass or fail where judges said which takes
+    /// pass, and its mark on the graders' scale where the model was trained with --calibrate. A take that cannot be
     /// read is listed on standard error, the others are graded, and the exit code is 1.
     ///
     /// A model that was trained with references compares each take with references of its melody: those of --reference, for all
     /// takes, or those that the manifest names.
     #[command(
         allow_negative_numbers = true,
-        after_help = "Examples:\n  etude score --model run/model.safetensors --reference melody.mid takes/*.wav\n  \
+        after_help = "Examples:\n  etude score --reference melody.mid take.wav\n  \
+                            etude score --model run/model.safetensors --reference melody.mid takes/*.wav\n  \
                             etude score --model run/model.safetensors --reference melody.mid --notes take.wav\n  \
                             etude score --model run/model.safetensors --reference melody.mid --out graded takes/*.wav\n  \
                             etude score --model run/fold-1.safetensors --json ungraded.csv"
@@ -257,6 +258,11 @@ pub struct RunArgs {
     /// the grade that most of them gave. Measures on their scale, and `etude score`, then use it; ratings stay as they are.
     #[arg(long)]
     pub calibrate: bool,
+    /// Keep no names and digests of takes and performers in the model, as one that is given away should not have: `etude eval`
+    /// then cannot tell which takes it was trained or tested on.
+    #[arg(long)]
+    #[serde(default)]
+    pub forget_takes: bool,
     /// Seconds between two checkpoints in --out; 0 writes one after each epoch.
     #[arg(long, default_value_t = 2, value_name = "SECONDS")]
     pub checkpoint_every: u64,
@@ -321,9 +327,10 @@ pub struct EvalArgs {
 
 #[derive(Args)]
 pub struct ScoreArgs {
-    /// A model that `etude train --out` wrote: model.safetensors, or that of one fold.
+    /// A model that `etude train --out` wrote: model.safetensors, or that of one fold. Absent: the model that comes with etude,
+    /// which has learned from synthetic takes; its grade is the share of notes that are performed without an error.
     #[arg(long, value_name = "FILE")]
-    pub model: PathBuf,
+    pub model: Option<PathBuf>,
     /// The melody as it should be, for all takes and in place of a manifest's own: a score (MIDI, MusicXML), a recording, a pitch
     /// track. May be given several times.
     #[arg(long = "reference", value_name = "FILE")]

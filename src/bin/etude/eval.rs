@@ -66,6 +66,12 @@ fn input_options(model: &Path, info: &ModelInfo, recordings: &Recordings) -> Res
 
 /// The takes of the wanted part; says what else the data holds.
 fn select(args: &EvalArgs, info: &ModelInfo, inputs: &Inputs) -> Result<Vec<usize>, Failure> {
+    if info.takes.is_empty() && !matches!(args.split, Part::All) {
+        let message =
+            "does not tell which takes it was trained or tested on: it was trained with --forget-takes";
+        let hint = Failure::hint("--split all grades every take of the data");
+        return Err(hint(Error::data(&args.model, None, message)));
+    }
     let related = info.takes.relate(inputs);
     let examples = match args.split {
         Part::All => (0..inputs.examples.len()).collect(),

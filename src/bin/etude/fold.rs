@@ -11,10 +11,11 @@ use etude::Result;
 use etude::audio::HOP;
 use etude::data::known::KnownTakes;
 use etude::data::{Split, SplitIndices};
-use etude::model::{self, ModelInfo};
+use etude::model::{self, ModelInfo, TrainedOn};
 use etude::report::files::{EpochRow, PredictionRow};
 use etude::report::interval::Interval;
 use etude::train::{Epoch, Fit, Hooks, Prediction, Snapshot, State, TrainOptions, fit};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 /// What is trained and tested on.
@@ -205,7 +206,17 @@ impl Fold<'_> {
             bins: session.label_bins(),
             seed: args.seed,
             fold: self.number,
-            takes: KnownTakes::of(inputs, self.split),
+            trained_on: Some(self.trained_on(session)),
+            takes: match args.forget_takes {
+                true => KnownTakes::default(),
+                false => KnownTakes::of(inputs, self.split),
+            },
         }
+    }
+    fn trained_on(&self, session: &Session<'_>) -> TrainedOn {
+        let known: Vec<usize> = self.split.train.iter().chain(&self.split.val).copied().collect();
+        let performers: BTreeSet<&str> =
+            known.iter().map(|&e| session.inputs.examples[e].performer.as_str()).collect();
+        TrainedOn { data: session.data_name(), takes: known.len(), performers: performers.len() }
     }
 }

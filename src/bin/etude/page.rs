@@ -27,10 +27,9 @@ pub fn page(
     let labels = bins(&last.grades.ratings, label_bins)?;
     let labels: Vec<usize> = labels.into_iter().map(|bin| bin as usize).collect();
     let Some(before) = &last.before else { return Err(Error::config("the last fold kept no embedding")) };
-    let name = session.args.data.as_ref().map(|path| path.file_name().unwrap_or(path.as_os_str()));
     training_page(&TrainingRun {
         report,
-        data: name.map_or("the built-in synthetic set".into(), |name| name.to_string_lossy().into_owned()),
+        data: session.data_name(),
         takes: inputs.examples.len(),
         performers: inputs.examples.iter().map(|take| &take.performer).collect::<BTreeSet<_>>().len(),
         kind: inputs.kind,

@@ -20,4 +20,10 @@ impl Session<'_> {
     pub fn label_bins(&self) -> usize {
         self.options.contrast.bins.unwrap_or(5)
     }
+
+    /// What the data is called.
+    pub fn data_name(&self) -> String {
+        let name = self.args.data.as_ref().map(|path| path.file_name().unwrap_or(path.as_os_str()));
+        name.map_or("the built-in synthetic set".into(), |name| name.to_string_lossy().into_owned())
+    }
 }

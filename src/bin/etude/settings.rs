@@ -41,7 +41,7 @@ fn all(args: &RunArgs, files: &DataArgs, session: &Session<'_>, options: &TrainO
     let RunArgs { data, protocol, seed, epochs, encoder_epochs, patience, batch, split_by, folds, .. } = args;
     let RunArgs { val_fraction, test_fraction, input, criterion, scale, references, degraded, .. } = args;
     let RunArgs { net, optimizer, lr, weight_decay, lambda, margin, metric, bins, tau, pairs, .. } = args;
-    let RunArgs { no_freeze, calibrate, .. } = args;
+    let RunArgs { no_freeze, calibrate, forget_takes, .. } = args;
     let kind = session.inputs.kind;
     let rule = Rule::of(kind);
     let (Schedule::Constant { lr: rate, .. } | Schedule::Cosine { lr: rate, .. }) = options.schedule;
@@ -82,6 +82,7 @@ fn all(args: &RunArgs, files: &DataArgs, session: &Session<'_>, options: &TrainO
         plain("pairs", pairs),
         flag("no-freeze", *no_freeze),
         flag("calibrate", *calibrate),
+        flag("forget-takes", *forget_takes),
     ];
     if tau.is_some() {
         list.retain(|opt| opt.name != "bins");

@@ -51,24 +51,30 @@ impl ScoredPage {
     /// Without takes so far.
     pub fn new(grader: &Grader<'_>) -> Self {
         let criterion = shown(grader.criterion, NAME);
+        let data = grader.trained_on.map_or(String::new(), |(data, takes)| {
+            format!(" on {} (“{}”)", count(takes, "take"), shown(data, NAME))
+        });
         let fold = grader.fold.map_or(String::new(), |(fold, folds)| {
             format!(", as that of fold {fold} of {folds}: on all of its data but that fold")
         });
         Self {
             title: format!("Graded takes: {criterion}"),
-            lead: vec![
+            lead: [
                 format!(
-                    "A network graded as judges would: the model “{}” predicts the rating “{criterion}” of a take, from 0, the \
+                    "A network graded these takes: the model “{}” predicts the rating “{criterion}” of a take, from 0, the \
                      worst, to 1, the best. It is shown {}.",
                     shown(grader.name, NAME),
                     sees(grader.kind)
                 ),
                 format!(
-                    "It was trained by etude {} for {}{fold}.",
+                    "It was trained by etude {} for {}{data}{fold}.",
                     shown(grader.version, NAME),
                     count(grader.epochs, "epoch")
                 ),
-            ],
+            ]
+            .into_iter()
+            .chain(grader.about.map(str::to_owned))
+            .collect(),
             takes: String::new(),
             overview: Vec::new(),
             refused: 0,
@@ -169,7 +175,7 @@ fn overview(rows: Vec<[Cell; 6]>) -> Table {
     let columns = [
         Column::text("take"),
         Column::number("grade"),
-        Column::number("judges’ grade"),
+        Column::number("nine in ten"),
         Column::text("verdict"),
         Column::number("mark"),
         Column::text("costs most"),
@@ -181,7 +187,7 @@ fn overview(rows: Vec<[Cell; 6]>) -> Table {
         (
             2,
             format!(
-                " The judges’ grade is where the model takes {:.0} % of judges’ grades to be.",
+                " {:.0} % of takes with such a grade are taken to be rated within the interval beside it.",
                 100.0 * LEVEL
             ),
         ),
@@ -220,8 +226,16 @@ mod tests {
             sound,
         };
         let (name, criterion, version, kind) = ("m", "c", "1", InputKind::Contour);
-        let mut page =
-            ScoredPage::new(&Grader { name, criterion, version, epochs: 1, fold: Some((2, 5)), kind });
+        let mut page = ScoredPage::new(&Grader {
+            name,
+            criterion,
+            version,
+            epochs: 1,
+            about: Some("Only a toy."),
+            trained_on: Some(("set", 1)),
+            fold: Some((2, 5)),
+            kind,
+        });
         // Four bytes of text for three, two bytes a sample.
         let most = MOST_SOUND as f64 * 0.75 / 2.0 / f64::from(SOUND_RATE);
         assert!(page.has_room(most - 0.01) && !page.has_room(most + 0.01) && !page.has_room(f64::INFINITY));
@@ -232,7 +246,8 @@ mod tests {
         assert_eq!(html.matches("<audio").count(), 1);
         assert!(
             html.contains("Its sound is left out: it is too much.")
-                && html.contains("as that of fold 2 of 5")
+                && html.contains("for 1 epoch on 1 take (“set”), as that of fold 2 of 5")
+                && html.contains("<p>Only a toy.</p>")
         );
         // Neither an interval nor a verdict, mark or notes: no columns of them.
         assert!(html.contains("<th scope=\"col\" class=\"number\">grade</th></tr>"), "{html}");

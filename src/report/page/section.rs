@@ -123,8 +123,7 @@ fn grade(take: &GradedTake<'_>) -> Vec<String> {
     let mut all = format!("Grade {} of 1.", number(Some(take.grade.into()), 2));
     if let Some(ends) = take.interval {
         let [low, high] = ends.map(|end| number(Some(end.into()), 2));
-        all +=
-            &format!(" In {:.0} % of such takes the judges’ grade is from {low} to {high}.", 100.0 * LEVEL);
+        all += &format!(" {:.0} % of takes with such a grade are rated from {low} to {high}.", 100.0 * LEVEL);
     }
     match take.pass {
         Some(true) => all += " That passes.",

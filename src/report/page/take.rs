@@ -15,6 +15,10 @@ pub struct Grader<'a> {
     pub version: &'a str,
     /// Epochs it was trained for.
     pub epochs: usize,
+    /// What its grades are worth, where more is known than its record says: sentences.
+    pub about: Option<&'a str>,
+    /// What it was trained on, where it says so: what the data is called, and how many takes.
+    pub trained_on: Option<(&'a str, usize)>,
     /// Its own fold, from 1, and how many there were, where there were folds.
     pub fold: Option<(usize, usize)>,
     /// What it sees of a take.
@@ -39,7 +43,7 @@ pub struct GradedTake<'a> {
     pub name: &'a str,
     /// In 0..=1.
     pub grade: f32,
-    /// The lowest and the highest grade that judges are taken to give, where the model knows how far it is off.
+    /// Between which ratings nine in ten takes of this grade are taken to lie, where the model knows how far it is off.
     pub interval: Option<[f32; 2]>,
     /// Where the model has a threshold.
     pub pass: Option<bool>,

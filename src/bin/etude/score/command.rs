@@ -10,23 +10,34 @@ use crate::{device, load, signals};
 use etude::data::listing::{self, Listed};
 use etude::model;
 use etude::{Error, Result};
+use std::path::Path;
+
+/// What messages call the model that comes with etude.
+const BUILT_IN: &str = "planted.safetensors, built in";
+
+/// What who reads its grades must know.
+const ABOUT_BUILT_IN: &str = "It has learned from synthetic takes with planted errors, not from judges: a grade is the share of \
+                              notes that are performed without one.";
 
 pub fn score(args: &ScoreArgs) -> Result<(), Failure> {
     let device = device::open(args.device, args.threads)?;
-    let (info, mut net) = model::load(&args.model, device.as_ref())
-        .map_err(Failure::hint("--model takes what `etude train --out` left: model.safetensors"))?;
+    let name = args.model.as_deref().unwrap_or(Path::new(BUILT_IN));
+    let (info, mut net) = match &args.model {
+        None => model::load_bytes(name, model::PLANTED, device.as_ref())?,
+        Some(path) => model::load(path, device.as_ref())
+            .map_err(Failure::hint("--model takes what `etude train --out` left: model.safetensors"))?,
+    };
+    let about = args.model.is_none().then_some(ABOUT_BUILT_IN);
     let takes = takes(args)?;
     // Before anything is graded.
     let mut page =
-        args.out.as_deref().map(|out| Page::open(out, args.overwrite, &args.model, &info)).transpose()?;
+        args.out.as_deref().map(|out| Page::open((out, args.overwrite), name, &info, about)).transpose()?;
     let mut scorer = Scorer::new(&info, args)?;
     let no_references = takes.iter().all(|take| take.references.is_empty()) && args.references.is_empty();
     if info.input.needs_reference() && no_references {
         let message = "the model compares a take with references of its melody, and there is none";
         return Err(Failure::hint("--reference FILE names one, or a column of the manifest")(Error::data(
-            &args.model,
-            None,
-            message,
+            name, None, message,
         )));
     }
     if !info.input.needs_reference() && !no_references {
@@ -35,8 +46,11 @@ pub fn score(args: &ScoreArgs) -> Result<(), Failure> {
     if args.notes && !info.input.needs_reference() {
         let message = "the model hears a take alone and knows no notes";
         return Err(Failure::hint("leave out --notes, or train with references of the melodies")(
-            Error::data(&args.model, None, message),
+            Error::data(name, None, message),
         ));
+    }
+    if let Some(about) = about {
+        tell!("note: {BUILT_IN}: {about} --model takes another.");
     }
     let form = match (args.json, args.csv, args.notes) {
         (true, _, _) => Form::Json,

@@ -21,9 +21,14 @@ pub struct Page {
 }
 
 impl Page {
-    /// Of what the model at this path grades. A directory that holds a page already is refused, but to be overwritten, and one
-    /// that holds a run always.
-    pub fn open(out: &Path, overwrite: bool, model: &Path, info: &ModelInfo) -> Result<Self, Failure> {
+    /// Of what the model at this path grades, of which `about` says more than its record does. A directory that holds a page
+    /// already is refused, but to be overwritten, and one that holds a run always.
+    pub fn open(
+        (out, overwrite): (&Path, bool),
+        model: &Path,
+        info: &ModelInfo,
+        about: Option<&str>,
+    ) -> Result<Self, Failure> {
         signals::watch()?;
         let out = OutDir::open(out)?;
         let holds = match out.earlier() {
@@ -45,6 +50,8 @@ impl Page {
             criterion: &info.criterion,
             version: &info.version,
             epochs: info.epochs,
+            about,
+            trained_on: info.trained_on.as_ref().map(|on| (on.data.as_str(), on.takes)),
             fold: info.fold,
             kind: info.input,
         });

@@ -11,7 +11,7 @@ pub struct Scored {
     pub id: String,
     /// In 0..=1.
     pub grade: Option<f32>,
-    /// The lowest and the highest grade that judges are taken to give, where the model knows how far it is off.
+    /// Between which ratings nine in ten takes of this grade are taken to lie, where the model knows how far it is off.
     pub interval: Option<[f32; 2]>,
     /// Where the model has a threshold.
     pub pass: Option<bool>,

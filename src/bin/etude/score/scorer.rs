@@ -49,7 +49,11 @@ impl<'a> Scorer<'a> {
     pub fn new(info: &'a ModelInfo, args: &ScoreArgs) -> Result<Self> {
         let contours = source_options(&args.f0, info.hop);
         contours.check()?;
-        let reader = ContourReader::new(&contours, load::kept_for(&args.model).as_deref(), &|_, _| {});
+        let reader = ContourReader::new(
+            &contours,
+            args.model.as_deref().and_then(load::kept_for).as_deref(),
+            &|_, _| {},
+        );
         let mut paths = args.references.clone();
         paths.sort();
         paths.dedup();
