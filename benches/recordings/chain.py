@@ -236,6 +236,7 @@ def main():
     options.add_argument("--etude", default="target/release/etude", type=pathlib.Path)
     options.add_argument("--model", type=pathlib.Path, help="of `etude train`; absent: the built-in one")
     options.add_argument("--scores", required=True, type=pathlib.Path, help="a folder of melodies, MIDI")
+    options.add_argument("--draws", type=int, nargs="+", default=[], help="only takes with ever more errors, of these seeds")
     options.add_argument("--keep", type=pathlib.Path, help="where the recordings stay")
     options = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -247,6 +248,12 @@ def main():
         melodies = {path.stem: read(path) for path in options.scores.glob("*.mid")}
         if not melodies:
             sys.exit(f"{options.scores}: no MIDI files")
+        for key, seed in ((key, seed) for key in KEYS for seed in options.draws):
+            print(f"Seed {seed}: ", end="")
+            amounts(options, melodies, np.random.default_rng(seed), key)
+            print(flush=True)
+        if options.draws:
+            return
         for key in KEYS:
             for seed, part in enumerate([amounts, kinds, melodies_apart]):
                 part(options, melodies, np.random.default_rng(seed), key)

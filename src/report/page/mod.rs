@@ -4,7 +4,6 @@
 //! What is foreign, such as names of files, melodies and criteria, is escaped by the templates.
 
 mod base;
-mod data_uri;
 mod figures;
 mod measures;
 mod run;

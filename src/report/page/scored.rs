@@ -1,7 +1,6 @@
 //! The page of graded takes.
 
 use super::base::{Cell, Column, Link, NAME, Table, count, number, sees};
-use super::data_uri::encoded;
 use super::section::{Refused, Section};
 use super::take::{GradedTake, Grader, Sound};
 use crate::data::CostlySpan;
@@ -9,6 +8,7 @@ use crate::names::shown;
 use crate::report::interval::LEVEL;
 use crate::{Error, Result};
 use askama::Template;
+use base64::encoded_len;
 
 /// Samples a second of what is heard: all that a voice has to tell of pitch, in a third of the bytes.
 pub const SOUND_RATE: u32 = 16_000;
@@ -85,7 +85,8 @@ impl ScoredPage {
     /// Whether there is room for so many seconds of sound at [`SOUND_RATE`].
     pub fn has_room(&self, seconds: f64) -> bool {
         let samples = (seconds * f64::from(SOUND_RATE)).ceil() as usize;
-        self.sound.saturating_add(encoded(samples.saturating_mul(2))) <= MOST_SOUND
+        let bytes = samples.checked_mul(2).and_then(|bytes| encoded_len(bytes, true));
+        bytes.is_some_and(|bytes| self.sound + bytes <= MOST_SOUND)
     }
 
     /// Adds a take.
@@ -107,7 +108,7 @@ impl ScoredPage {
         ];
         self.overview.push(cells);
         if let Sound::Wav(bytes) = &take.sound {
-            self.sound += encoded(bytes.len());
+            self.sound += encoded_len(bytes.len(), true).unwrap_or(MOST_SOUND);
         }
         let section = Section::of(self.overview.len(), take, &costly)?;
         self.render(&section)

@@ -1,7 +1,6 @@
 //! The section of a graded take.
 
 use super::base::{Cell, Column, Drawing, Link, Table, count, number};
-use super::data_uri::data_uri;
 use super::take::{GradedTake, Sound};
 use crate::Result;
 use crate::audio::contour::pitch_name;
@@ -11,6 +10,8 @@ use crate::names::shown;
 use crate::report::interval::LEVEL;
 use crate::report::plots::{PerformedTake, performed_svg};
 use askama::Template;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use std::ops::Range;
 
 /// Characters of a take's name in its heading, and of an error.
@@ -76,7 +77,7 @@ impl Section {
     pub(super) fn of(place: usize, take: &GradedTake<'_>, costly: &[CostlySpan]) -> Result<Self> {
         let id = format!("take-{place}");
         let sound = match &take.sound {
-            Sound::Wav(bytes) => Some(data_uri("audio/wav", bytes)),
+            Sound::Wav(bytes) => Some(format!("data:audio/wav;base64,{}", STANDARD.encode(bytes))),
             Sound::None | Sound::LeftOut(_) => None,
         };
         // Where something at a time is to be seen, and heard.
