@@ -32,13 +32,17 @@ pub enum SplitBy {
 named!(SplitBy, "split by": Performer "performer", Melody "melody");
 
 impl SplitBy {
-    /// How a number of them is spoken of.
-    fn count(self, count: usize) -> String {
-        match (self, count) {
-            (_, 1) => format!("1 {self}"),
-            (Self::Performer, _) => format!("{count} performers"),
-            (Self::Melody, _) => format!("{count} melodies"),
+    /// Several of them.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Performer => "performers",
+            Self::Melody => "melodies",
         }
+    }
+
+    /// How a number of them is spoken of.
+    pub fn count(self, count: usize) -> String {
+        format!("{count} {}", if count == 1 { self.name() } else { self.plural() })
     }
 }
 

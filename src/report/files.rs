@@ -16,7 +16,13 @@ use crate::{Error, Result};
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 
 /// What a run writes last, but for its plots and its page.
-const METRICS: &str = "metrics.json";
+pub(super) const METRICS: &str = "metrics.json";
+
+/// What the network made of each take.
+pub(super) const PREDICTIONS: &str = "predictions.csv";
+
+/// Runs side by side, for programs: what lies beside the [`PAGE`] of a comparison.
+pub const COMPARISON: &str = "comparison.csv";
 
 /// What the run came to, for people.
 pub const PAGE: &str = "report.html";
@@ -24,13 +30,14 @@ pub const PAGE: &str = "report.html";
 /// What each epoch gave.
 const HISTORY: &str = "history.csv";
 
-/// The files of an earlier run, which a new one may replace; with folds, `fold-<N>.safetensors` too.
-const OURS: [&str; 10] = [
+/// The files of an earlier run, or comparison, which a new one may replace; with folds, `fold-<N>.safetensors` too.
+const OURS: [&str; 11] = [
     CHECKPOINT,
     "model.safetensors",
     METRICS,
     HISTORY,
-    "predictions.csv",
+    PREDICTIONS,
+    COMPARISON,
     "history.svg",
     "scatter.svg",
     "embedding.svg",
@@ -94,6 +101,12 @@ pub struct PredictionRow {
     pub pass: Option<bool>,
     /// Fold, where there are folds.
     pub fold: Option<u64>,
+    /// Whether the network lets it pass, where that was learned.
+    #[serde(default)]
+    pub passed: Option<bool>,
+    /// Melody, where known.
+    #[serde(default)]
+    pub melody: Option<String>,
 }
 
 /// A line of CSV of the file at `path`.
@@ -309,13 +322,12 @@ impl OutDir {
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
     pub fn predictions(&self, rows: &[PredictionRow]) -> Result<()> {
-        const NAME: &str = "predictions.csv";
-        let header = ["id", "performer", "split", "rating", "prediction", "pass", "fold"];
-        let mut csv = line(&self.path.join(NAME), header)?;
+        let header = ["id", "performer", "split", "rating", "prediction", "pass", "fold", "passed", "melody"];
+        let mut csv = line(&self.path.join(PREDICTIONS), header)?;
         for row in rows {
-            csv.extend(line(&self.path.join(NAME), row)?);
+            csv.extend(line(&self.path.join(PREDICTIONS), row)?);
         }
-        self.write(NAME, &csv)
+        self.write(PREDICTIONS, &csv)
     }
 
     /// Writes `metrics.json`.

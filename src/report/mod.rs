@@ -1,7 +1,9 @@
 //! Metrics, plots, pages and the files a run leaves behind.
 
+pub mod beside;
 pub mod calibration;
 pub mod files;
+pub mod finished;
 pub mod graded;
 pub mod interval;
 pub mod isotonic;

@@ -78,6 +78,21 @@ pub enum Command {
                             etude contour --against annotated.csv take.wav"
     )]
     Contour(ContourArgs),
+    /// Compare finished runs: side by side, and how sure the differences are.
+    ///
+    /// Takes directories that were --out of `etude train`. Each run is put beside the first, on the takes that all of them tested:
+    /// every measure with the difference to the first and its 95 % interval, by a bootstrap over performers, paired; fold by fold
+    /// where the folds are the same; and the takes that the runs differ in most. An interval without 0 is marked, ▲ where the run
+    /// is better than the first and ▼ where it is worse.
+    ///
+    /// Two runs alone do not tell whether another seed would have said the same: `etude study` trains each way with several.
+    #[command(
+        allow_negative_numbers = true,
+        after_help = "Examples:\n  etude compare mse joint\n  etude compare --out beside mse joint two-phase\n\n\
+                            where, e.g.:\n  etude train --data MASTmelody_dataset --folds 5 --protocol mse --out mse\n  \
+                            etude train --data MASTmelody_dataset --folds 5 --protocol joint --out joint"
+    )]
+    Compare(CompareArgs),
     /// Compare ways to train: many networks over seeds and folds, and how sure the differences are.
     ///
     /// A study's file, in TOML, says which options of `etude train` are tried, beside which others:
@@ -448,6 +463,25 @@ pub enum BenchPart {
     Large,
     /// Every workload of `kernels` once, for a profiler.
     Once,
+}
+
+#[derive(Args)]
+pub struct CompareArgs {
+    /// Directories of finished runs; the others are compared with the first.
+    #[arg(required = true, num_args = 2.., value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// What the bootstrap draws: all takes of a performer, or all of a melody.
+    #[arg(long, default_value_t = SplitBy::Performer, value_name = "WHAT", value_parser = one_of(SplitBy::ALL, SplitBy::name))]
+    pub by: SplitBy,
+    /// Directory for report.html, a page with tables and pictures, and comparison.csv.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Replace the page of an earlier comparison in --out.
+    #[arg(long, requires = "out")]
+    pub overwrite: bool,
+    /// Print one JSON object as the last line of standard output.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args)]

@@ -75,7 +75,7 @@ impl Fold<'_> {
         run.as_grader.extend(grades.as_grader(calibration.as_ref()));
         run.decisions.extend(grades.decisions(threshold, calibration.as_ref()));
         if let Some(out) = session.out {
-            self.add_predictions(session, &mut fitted, &tested, run)?;
+            self.add_predictions(session, &mut fitted, &tested, threshold, run)?;
             let name =
                 self.number.map_or("model.safetensors".to_string(), |(i, _)| format!("fold-{i}.safetensors"));
             let interval = Interval::of(&grades.predictions, &grades.ratings);
@@ -154,37 +154,49 @@ impl Fold<'_> {
         }
     }
 
-    /// Lists the predictions; with folds each take is tested once, and only that prediction is listed.
+    /// Lists the predictions, which pass from `threshold` on; with folds each take is tested once, and only that prediction is
+    /// listed.
     fn add_predictions(
         &self,
         session: &Session<'_>,
         fitted: &mut Fit,
         tested: &[Prediction],
+        threshold: Option<f32>,
         run: &mut Run,
     ) -> Result<()> {
-        self.list(session, Split::Test, tested, run);
+        let mut list = |part: Split, predictions: &[Prediction]| {
+            let takes = self.split.part(part).iter().zip(predictions);
+            run.predictions.extend(takes.map(|(&e, p)| self.row(session, part, e, p.rating, threshold)));
+        };
+        list(Split::Test, tested);
         if self.number.is_none() {
             for part in [Split::Val, Split::Train] {
-                let made = fitted.predict(session.device, self.split.part(part))?;
-                self.list(session, part, &made, run);
+                list(part, &fitted.predict(session.device, self.split.part(part))?);
             }
         }
         Ok(())
     }
 
-    fn list(&self, session: &Session<'_>, part: Split, predictions: &[Prediction], run: &mut Run) {
-        run.predictions.extend(self.split.part(part).iter().zip(predictions).map(|(&e, p)| {
-            let example = &session.inputs.examples[e];
-            PredictionRow {
-                id: example.id.clone(),
-                performer: example.performer.clone(),
-                split: part.name().to_string(),
-                rating: example.rating,
-                prediction: p.rating,
-                pass: example.pass,
-                fold: self.number.map(|(i, _)| i as u64),
-            }
-        }));
+    fn row(
+        &self,
+        session: &Session<'_>,
+        part: Split,
+        take: usize,
+        prediction: f32,
+        threshold: Option<f32>,
+    ) -> PredictionRow {
+        let example = &session.inputs.examples[take];
+        PredictionRow {
+            id: example.id.clone(),
+            performer: example.performer.clone(),
+            split: part.name().to_string(),
+            rating: example.rating,
+            prediction,
+            pass: example.pass,
+            fold: self.number.map(|(i, _)| i as u64),
+            passed: threshold.map(|threshold| prediction >= threshold),
+            melody: example.melody.clone(),
+        }
     }
 
     /// What is said of the model, without what is learned from its predictions.

@@ -5,6 +5,9 @@ mod begin;
 mod bench;
 mod checkpoints;
 mod choice;
+mod claim;
+mod compare;
+mod compared;
 mod contour;
 mod device;
 mod devices;
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::eval(&args),
         Command::Score(args) => score::command::score(&args),
         Command::Contour(args) => contour::contour(&args),
+        Command::Compare(args) => compare::compare(&args),
         Command::Study(args) => study::command::study(&args),
         Command::Synth(args) => synth::synthesise(&args),
         Command::Devices => devices::list(),

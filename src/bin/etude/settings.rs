@@ -13,27 +13,29 @@ use etude::report::page::Setting;
 use etude::train::{Encoder, Rule, TrainOptions};
 use std::fmt::Display;
 
-/// An option: its name, what was or would be typed (nothing of a flag), and what was taken.
+/// An option: its name, what was or would be typed, and what was taken.
 struct Opt {
     name: &'static str,
     typed: Option<String>,
     taken: String,
+    /// Whether it takes no value: what is typed is its name.
+    flag: bool,
 }
 
 /// One that always has a value.
 fn plain(name: &'static str, value: impl Display) -> Opt {
     let value = value.to_string();
-    Opt { name, typed: Some(value.clone()), taken: value }
+    Opt { name, typed: Some(value.clone()), taken: value, flag: false }
 }
 
 /// One that takes `otherwise` where nothing is typed.
 fn or(name: &'static str, typed: Option<impl Display>, otherwise: impl Display) -> Opt {
     let typed = typed.map(|value| value.to_string());
-    Opt { name, taken: typed.clone().unwrap_or_else(|| otherwise.to_string()), typed }
+    Opt { name, taken: typed.clone().unwrap_or_else(|| otherwise.to_string()), typed, flag: false }
 }
 
 fn flag(name: &'static str, on: bool) -> Opt {
-    Opt { name, typed: on.then(String::new), taken: if on { "yes" } else { "no" }.into() }
+    Opt { name, typed: on.then(String::new), taken: if on { "yes" } else { "no" }.into(), flag: true }
 }
 
 /// Options that have a say in what a run comes to, of a fold trained with `options`.
@@ -133,24 +135,17 @@ pub fn command(session: &Session<'_>, run: &Run, options: &TrainOptions) -> Opti
     let usual = all(&usual.run, &usual.files, session, options);
     let list = all(session.args, &run.files, session, options);
     let mut words = vec!["etude train".to_string()];
-    for Opt { name, typed, .. } in list {
+    for Opt { name, typed, flag, .. } in list {
         let Some(typed) = typed else { continue };
         if usual.iter().any(|other| other.name == name && other.typed.as_ref() == Some(&typed)) {
             continue;
         }
-        words.push(match typed.as_str() {
-            "" if is_flag(name) => format!("--{name}"),
-            value => format!("--{name}={}", for_shell(value)),
-        });
+        words.push(if flag { format!("--{name}") } else { format!("--{name}={}", for_shell(&typed)) });
     }
     words.push(format!("--device={}", session.device.name()));
     words.push("--out=again".to_string());
     let command = words.join(" \\\n  ");
     (shown(&command, usize::MAX) == command).then_some(command)
-}
-
-fn is_flag(name: &str) -> bool {
-    ["no-freeze", "calibrate", "score-only"].contains(&name)
 }
 
 /// A word as a POSIX shell reads it.

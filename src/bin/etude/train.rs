@@ -15,7 +15,7 @@ use crate::{device, load, outcome, print};
 use etude::Error;
 use etude::audio::HOP;
 use etude::data::split::k_folds;
-use etude::data::{InputKind, Inputs, Recordings, SplitBy, SplitIndices};
+use etude::data::{InputKind, Inputs, Recordings, SplitIndices};
 use etude::names::shown;
 use etude::report::files::{CHECKPOINT, OutDir};
 use etude::train::State;
@@ -59,10 +59,7 @@ pub fn train(args: &TrainArgs) -> Result<(), Failure> {
         outcome::write(out, &session, &run, &last, &report)?;
     }
     out.into_iter().for_each(OutDir::finish);
-    let never_heard = match args.split_by {
-        SplitBy::Performer => "performers",
-        SplitBy::Melody => "melodies",
-    };
+    let never_heard = args.split_by.plural();
     let over = args.folds.map_or(String::new(), |k| format!(", mean and deviation over {k} folds"));
     let heading = format!("Test on {never_heard} never heard{over}");
     Ok(print::report(&report, &format!("{heading} ({:.1} s)", report.seconds), json)?)

@@ -4,6 +4,7 @@
 //! What is foreign, such as names of files, melodies and criteria, is escaped by the templates.
 
 mod base;
+mod compared;
 mod figures;
 mod measures;
 mod run;
@@ -12,6 +13,7 @@ mod section;
 mod take;
 mod training;
 
+pub use compared::compared_page;
 pub use run::{Embeddings, Setting, Tested, TrainingRun};
 pub use scored::{SOUND_RATE, ScoredPage};
 pub use take::{GradedTake, Grader, Sound};

@@ -166,7 +166,7 @@ impl Type {
 
 /// About how wide text is set; no font is at hand to ask.
 pub(super) fn width(text: &str, px: f64) -> i32 {
-    (text.chars().count() as f64 * px * 0.56).ceil() as i32
+    (text.chars().count() as f64 * px * 0.62).ceil() as i32
 }
 
 pub(super) enum Mark {

@@ -1,17 +1,18 @@
 //! The page of graded takes.
 
 use super::scored::Graded;
+use crate::claim::claim;
 use crate::failure::Failure;
 use crate::out::tell;
 use crate::signals;
+use etude::Result;
 use etude::audio::recording::read_recording;
 use etude::audio::source::is_recording;
 use etude::data::listing::Listed;
 use etude::model::ModelInfo;
-use etude::names::{few, shown};
-use etude::report::files::{Earlier, OutDir, PAGE};
+use etude::names::shown;
+use etude::report::files::{OutDir, PAGE};
 use etude::report::page::{GradedTake, Grader, SOUND_RATE, ScoredPage, Sound};
-use etude::{Error, Result};
 use std::path::Path;
 
 /// The page while it grows, and the directory that it is written to.
@@ -30,20 +31,7 @@ impl Page {
         about: Option<&str>,
     ) -> Result<Self, Failure> {
         signals::watch()?;
-        let out = OutDir::open(out)?;
-        let holds = match out.earlier() {
-            Earlier::Nothing => None,
-            Earlier::Files(names) if names[..] == [PAGE] => (!overwrite)
-                .then_some(("holds a page: report.html".to_string(), "; --overwrite replaces the page")),
-            Earlier::Files(names) => {
-                Some((format!("holds a run of training: {}", few(names.iter().map(String::as_str), 8)), ""))
-            }
-            Earlier::Unfinished => Some(("holds a run of training, and its checkpoint".to_string(), "")),
-        };
-        if let Some((what, or)) = holds {
-            let hint = format!("name another directory for --out{or}");
-            return Err(Failure::hint(hint)(Error::data(out.path(), None, what)));
-        }
+        let out = claim(out, overwrite, &[PAGE])?;
         let name = model.file_name().unwrap_or(model.as_os_str()).to_string_lossy();
         let page = ScoredPage::new(&Grader {
             name: &name,

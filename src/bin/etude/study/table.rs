@@ -2,7 +2,7 @@
 
 use super::results::{Results, Row, TableOfResults};
 use super::run::NEIGHBOURS;
-use etude::data::SplitBy;
+use crate::compared::{self, cells, grid, head};
 use etude::fs::write_atomic;
 use etude::report::measure::Measure;
 use etude::report::paired::Difference;
@@ -38,13 +38,10 @@ fn picture(table: usize) -> String {
 /// What a table is of.
 fn about(results: &Results, table: &TableOfResults) -> String {
     let Results { seeds, folds, .. } = results;
-    let (by, takes, groups) = (table.by, table.takes, table.groups);
+    let (by, takes) = (table.by, table.takes);
     let plural = if *seeds == 1 { "" } else { "s" };
-    let groups_are = match by {
-        SplitBy::Performer => "performers",
-        SplitBy::Melody => "melodies",
-    };
-    format!("{seeds} seed{plural}, {folds} folds by {by}; {takes} takes, {groups} {groups_are}.")
+    let groups = by.count(table.groups);
+    format!("{seeds} seed{plural}, {folds} folds by {by}; {takes} takes, {groups}.")
 }
 
 /// What the columns are, in lines for a terminal.
@@ -63,67 +60,21 @@ fn legend(results: &Results) -> String {
 
 /// The measures that a table has values of.
 fn measures(table: &TableOfResults) -> Vec<Measure> {
-    let has = |m: &Measure| table.rows.iter().any(|row| row.measures.of(*m).mean.is_some());
-    Measure::ALL.into_iter().filter(has).collect()
+    compared::measures(table.rows.iter().map(|row| &row.measures))
 }
 
-/// The head of a table: R² and its difference, then the rest.
-fn head(measures: &[Measure]) -> Vec<String> {
-    let mut head = vec!["arm".to_string()];
-    for &m in measures {
-        head.push(format!("{}{}", m.label(), if m.lower_is_better() { " ↓" } else { "" }));
-        if m == Measure::R2 {
-            head.push("difference".into());
-        }
-    }
-    head
-}
-
-fn cells(row: &Row, measures: &[Measure]) -> Vec<String> {
-    let mut cells = vec![row.arm.clone()];
-    let minus = |cell: String| cell.replace('-', "−");
-    for &m in measures {
-        let value = row.measures.of(m);
-        let (mean, difference) = (value.mean, value.difference.as_ref());
-        let sign = difference.map_or("", |d| sign(m, d));
-        if m != Measure::R2 {
-            cells.push(mean.map_or(String::new(), |mean| minus(format!("{mean:.3}{sign}"))));
-            continue;
-        }
-        let sd = value.sd.map_or(String::new(), |sd| format!(" ± {sd:.4}"));
-        cells.push(mean.map_or(String::new(), |mean| minus(format!("{mean:.4}{sd}"))));
-        let interval = |d: &Difference| format!("{:+.4} [{:+.4}, {:+.4}]{sign}", d.mean, d.low, d.high);
-        cells.push(difference.map_or(String::new(), |d| minus(interval(d))));
-    }
-    cells
-}
-
-fn sign(measure: Measure, difference: &Difference) -> &'static str {
-    match difference.excludes_zero() {
-        false => "",
-        true if (difference.mean > 0.0) != measure.lower_is_better() => " ▲",
-        true => " ▼",
-    }
+/// Its head, and a row of cells an arm.
+fn lines(table: &TableOfResults, measures: &[Measure]) -> Vec<Vec<String>> {
+    let row = |row: &Row| cells(&row.arm, &row.measures, measures);
+    std::iter::once(head("arm", measures)).chain(table.rows.iter().map(row)).collect()
 }
 
 /// For a terminal.
 pub fn text(results: &Results) -> String {
     let mut text = String::new();
     for table in &results.tables {
-        let measures = measures(table);
-        let mut rows = vec![head(&measures)];
-        rows.extend(table.rows.iter().map(|row| cells(row, &measures)));
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
-        let _ = writeln!(text, "{}\n", table.title);
-        for row in &rows {
-            let line: Vec<String> = row
-                .iter()
-                .zip(&widths)
-                .map(|(cell, width)| format!("{cell:<width$}", width = *width))
-                .collect();
-            let _ = writeln!(text, "{}", line.join("  ").trim_end());
-        }
+        let rows = grid(&lines(table, &measures(table)));
+        let _ = write!(text, "{}\n\n{rows}", table.title);
         let _ = writeln!(text, "\n{}\n", about(results, table));
     }
     text + &legend(results)
@@ -132,14 +83,13 @@ pub fn text(results: &Results) -> String {
 fn markdown(results: &Results) -> String {
     let mut page = String::from("# Study\n");
     for (i, table) in results.tables.iter().enumerate() {
-        let measures = measures(table);
-        let line = |cells: Vec<String>| {
+        let line = |cells: &Vec<String>| {
             format!("| {} |\n", cells.iter().map(|c| c.replace('|', "\\|")).collect::<Vec<_>>().join(" | "))
         };
-        let head = head(&measures);
-        let rule = format!("|---|{}\n", "--:|".repeat(head.len() - 1));
-        let _ = write!(page, "\n## {}\n\n{}{rule}", table.title, line(head));
-        table.rows.iter().for_each(|row| page += &line(cells(row, &measures)));
+        let rows = lines(table, &measures(table));
+        let rule = format!("|---|{}\n", "--:|".repeat(rows[0].len() - 1));
+        let _ = write!(page, "\n## {}\n\n{}{rule}", table.title, line(&rows[0]));
+        rows[1..].iter().for_each(|row| page += &line(row));
         let _ = write!(page, "\n{}\n\n![{}]({})\n", about(results, table), table.title, picture(i));
     }
     let _ = write!(
