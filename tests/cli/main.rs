@@ -3,6 +3,8 @@
 
 /// What works, what is refused, what is left behind.
 mod commands;
+/// Finished runs side by side.
+mod compare;
 /// Models and checkpoints that are damaged, or say what cannot be.
 mod damage;
 /// A driver that plays a card.

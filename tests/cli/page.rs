@@ -97,8 +97,9 @@ fn what_a_run_has_not_got_is_left_out() {
         change(&run, column, |cell| cell.replace(column, &format!("no {column}")));
     }
     change(&run, "rating_overall", |cell| cell.replace("rating_overall", "rating_<b>&'"));
-    let page = train(&run, "a", &["--input", "contour", "--criterion", "<b>&'"]);
+    let page = train(&run, "a", &["--input", "contour", "--criterion", "<b>&'", "--forget-takes"]);
     is_sound(&page);
+    assert!(page.contains("\n  --forget-takes \\\n"), "a flag is typed as one");
     let all = ["scatter", "residuals", "confusion-quarters", "curves"];
     let embeddings = ["pca-before", "pca-after", "tsne-before", "tsne-after"];
     assert_eq!(figures(&page), [&all[..], &embeddings].concat());

@@ -92,7 +92,7 @@ fn text(names: &[String], beside: &Beside) -> String {
     let groups = beside.by.count(beside.groups);
     let mut text = format!("{} takes that every run tested, {groups}\n\n{}\n", beside.takes, grid(&rows));
     let folds = folds(names, beside);
-    if folds.len() > 1 {
+    if folds.len() > 2 {
         let _ = write!(text, "R² fold by fold\n\n{}\n", grid(&folds));
     }
     text + &legend(beside)
