@@ -110,8 +110,8 @@ impl Beside {
             let rated = own.iter().zip(&rows[0]).find(|(own, first)| own.rating != first.rating);
             if let Some((own, of_first)) = rated {
                 let message = format!(
-                    "take {:?} is rated {} here and {} in {}: runs are compared that were tested against the same ratings ({} here, \
-                     {} there)",
+                    "take {:?} is rated {} here and {} in {}: runs are compared that were tested against the same ratings ({} \
+                     here, {} there)",
                     own.id,
                     own.rating,
                     of_first.rating,
@@ -150,8 +150,8 @@ fn shared(runs: &[FinishedRun]) -> Result<Vec<Vec<&PredictionRow>>> {
     for (run, of) in runs.iter().zip(&of) {
         ids.retain(|id| of.contains_key(id));
         if ids.is_empty() {
-            let message = "tested none of the takes that the runs before it tested: runs are compared on the takes that all tested, \
-                           as with --folds, or with the same --seed and --test-fraction";
+            let message = "tested none of the takes that the runs before it tested: runs are compared on the takes that \
+                           all tested, those with folds on every take";
             return Err(Error::data(&run.path, None, message));
         }
     }

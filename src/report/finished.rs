@@ -23,24 +23,23 @@ pub struct FinishedRun {
 }
 
 impl FinishedRun {
-    /// Reads the directory that was `--out` of a run.
+    /// Reads the directory that a run wrote to, see [`super::files::OutDir`].
     ///
     /// # Errors
-    /// [`Error::Data`] where it is no directory, holds no finished run, or a file that no run wrote: what is no table, a take
-    /// that was tested twice, a rating or prediction that is no number, no take at all. [`Error::Io`] where a file cannot be read.
+    /// [`Error::Data`] where it is no directory, holds no finished run, or a file that no run wrote: what is no table, a
+    /// take that was tested twice, a rating or prediction that is no number, no take at all. [`Error::Io`] where a file cannot be
+    /// read.
     pub fn read(path: &Path) -> Result<Self> {
         if !path.is_dir() {
             let message = if path.exists() { "is a file" } else { "is not there" };
-            let message = format!("{message}; name the directory that was --out of `etude train`");
+            let message = format!("{message}: a run is the directory that it was written to");
             return Err(Error::data(path, None, message));
         }
         let metrics = path.join(METRICS);
         if !metrics.exists() {
             let message = match path.join(CHECKPOINT).exists() {
-                true => "holds a run that was cut short: `etude train --resume` goes on with it",
-                false => {
-                    "holds no finished run: metrics.json is missing; name the directory that was --out of `etude train`"
-                }
+                true => "holds a run that was cut short: its checkpoint, and no metrics.json",
+                false => "holds no finished run: metrics.json is missing",
             };
             return Err(Error::data(path, None, message));
         }

@@ -146,7 +146,7 @@ fn runs_that_cannot_be_compared_are_named() {
     let (code, _, err) = compare(&run, &["run"], &[]);
     assert_eq!(code, 2, "{err}");
     refused(&["run", "run"], &[], &["named twice"]);
-    refused(&["run", "none"], &[], &["none", "is not there", "--out of `etude train`"]);
+    refused(&["run", "none"], &[], &["none", "is not there", "hint: RUN is what `etude train --out` left"]);
     refused(&["run", "set/manifest.csv"], &[], &["manifest.csv", "is a file"]);
     refused(&["run", "set"], &[], &["set", "metrics.json is missing"]);
     fs::create_dir(run.path("cut")).unwrap();

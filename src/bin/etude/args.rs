@@ -80,10 +80,10 @@ pub enum Command {
     Contour(ContourArgs),
     /// Compare finished runs: side by side, and how sure the differences are.
     ///
-    /// Takes directories that were --out of `etude train`. Each run is put beside the first, on the takes that all of them tested:
-    /// every measure with the difference to the first and its 95 % interval, by a bootstrap over performers, paired; fold by fold
-    /// where the folds are the same; and the takes that the runs differ in most. An interval without 0 is marked, ▲ where the run
-    /// is better than the first and ▼ where it is worse.
+    /// Takes directories that were --out of `etude train`. Each run is put beside the first, on the takes that all of them
+    /// tested: every measure with the difference to the first and its 95 % interval, by a bootstrap over performers, paired; fold
+    /// by fold where the folds are the same; and the takes that the runs differ in most. An interval without 0 is marked, ▲ where
+    /// the run is better than the first and ▼ where it is worse.
     ///
     /// Two runs alone do not tell whether another seed would have said the same: `etude study` trains each way with several.
     #[command(

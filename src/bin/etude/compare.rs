@@ -21,6 +21,10 @@ use std::path::{Path, PathBuf};
 /// Draws of the bootstrap.
 const DRAWS: usize = 2000;
 
+/// What helps where there is no run.
+const HINT: &str =
+    "RUN is what `etude train --out` left; `etude train --resume` goes on with what was cut short";
+
 /// Characters of a run's name that a table shows at most.
 const NAME: usize = 40;
 
@@ -29,8 +33,9 @@ pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
     let names = names(&args.runs)?;
     let out = args.out.as_deref().map(|out| claim(out, args.overwrite, &[COMPARISON, PAGE])).transpose()?;
     let (paths, by) = (args.runs.clone(), args.by);
-    let work = move || -> Result<_> {
-        let runs = paths.iter().map(|path| FinishedRun::read(path)).collect::<Result<Vec<_>>>()?;
+    let work = move || -> Result<_, Failure> {
+        let read = |path: &PathBuf| FinishedRun::read(path).map_err(Failure::hint(HINT));
+        let runs = paths.iter().map(read).collect::<Result<Vec<_>, Failure>>()?;
         let beside = Beside::new(&runs, by, DRAWS)?;
         Ok((runs, beside))
     };

@@ -28,8 +28,8 @@ struct Page {
     runs: Table,
 }
 
-/// The page: what each run reached and what it differs from the first by, with intervals; fold by fold; the takes that they differ
-/// in most; and how each was made. `names` are the runs', in their order.
+/// The page: what each run reached and what it differs from the first by, with intervals; fold by fold; the takes that they
+/// differ in most; and how each was made. `names` are the runs', in their order.
 ///
 /// # Errors
 /// [`Error::Shape`] where numbers of names, runs and compared runs differ; [`Error::Config`] if it cannot be drawn.
@@ -147,8 +147,8 @@ fn measures(names: &[String], beside: &Beside, there: &[Measure]) -> Table {
     };
     Table {
         id: "measures-table".into(),
-        caption: "Measures of all tested takes together, those of all folds; below each the difference to the first run, with its 95 % \
-                  interval."
+        caption: "Measures of all tested takes together, those of all folds; below each the difference to the first run, with its \
+                  95 % interval."
             .into(),
         columns: columns("measure", names),
         rows: there.iter().map(row).collect(),
