@@ -2,13 +2,12 @@
 
 use super::files::PredictionRow;
 use super::finished::FinishedRun;
-use super::measure::{Measure, Takes, Tested};
+use super::measure::{Measure, Prepared, Takes, Tested, Truth, Values, Weighted, numbers};
 use super::paired::{Compared, compare};
 use crate::data::SplitBy;
-use crate::names::shown;
 use crate::{Error, Result};
 use serde::{Serialize, Serializer};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 /// Takes that are listed as those that runs differ in most.
 const MOVED: usize = 20;
@@ -36,7 +35,7 @@ pub struct Beside {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Folds {
     /// Of each fold a value of each measure.
-    values: Vec<[Option<f64>; Measure::ALL.len()]>,
+    values: Vec<Values>,
     /// To the first run's.
     differences: [Option<FoldDifference>; Measure::ALL.len()],
 }
@@ -160,31 +159,19 @@ fn shared(runs: &[FinishedRun]) -> Result<Vec<Vec<&PredictionRow>>> {
 
 /// What is known of the takes.
 fn takes(first: &FinishedRun, rows: &[&PredictionRow], by: SplitBy) -> Result<Takes> {
-    let mut melodies: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut drawn: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut takes = Takes { pass: rows.iter().map(|row| row.pass).collect(), ..Takes::default() };
-    for row in rows {
-        let melody = row.melody.as_deref();
-        let group = match by {
-            SplitBy::Performer => &row.performer,
-            SplitBy::Melody => melody.ok_or_else(|| {
-                let id = shown(&row.id, 80);
-                let message =
-                    format!("predictions.csv does not name the melody of take {id}: draw performers");
-                Error::data(&first.path, None, message)
-            })?,
-        };
-        takes.ratings.push(row.rating);
-        takes.melodies.push(melody.map(|melody| number(&mut melodies, melody)));
-        takes.groups.push(number(&mut drawn, group));
-    }
-    Ok(takes)
-}
-
-/// The number of a name, a new one where it has none.
-fn number<'a>(known: &mut BTreeMap<&'a str, usize>, name: &'a str) -> usize {
-    let next = known.len();
-    *known.entry(name).or_insert(next)
+    let melodies = numbers(rows.iter().map(|row| row.melody.as_deref()));
+    let groups = match by {
+        SplitBy::Performer => numbers(rows.iter().map(|row| Some(row.performer.as_str()))),
+        SplitBy::Melody => melodies.clone(),
+    };
+    let groups: Option<Vec<usize>> = groups.into_iter().collect();
+    let unnamed = "its predictions do not name the melody of each take: draw performers";
+    Ok(Takes {
+        ratings: rows.iter().map(|row| row.rating).collect(),
+        pass: rows.iter().map(|row| row.pass).collect(),
+        melodies,
+        groups: groups.ok_or_else(|| Error::data(&first.path, None, unnamed))?,
+    })
 }
 
 /// What a run made of them.
@@ -200,15 +187,19 @@ fn tested(rows: &[&PredictionRow]) -> Tested {
 fn folds(takes: &Takes, rows: &[Vec<&PredictionRow>], tested: &[Tested]) -> Vec<Option<Folds>> {
     let of_run = |own: &Vec<&PredictionRow>| own.iter().map(|row| row.fold).collect::<Option<Vec<u64>>>();
     let Some(of_first) = of_run(&rows[0]) else { return vec![None; rows.len()] };
-    let mut numbers = of_first.clone();
-    numbers.sort_unstable();
-    numbers.dedup();
+    let mut in_order = of_first.clone();
+    in_order.sort_unstable();
+    in_order.dedup();
+    let units = of_first.iter().map(|fold| in_order.partition_point(|known| known < fold)).collect();
+    let truth = Truth::new(takes, units);
     let values = |tested: &Tested| {
-        let of_fold = |fold: &u64| {
-            let weights: Vec<f64> = of_first.iter().map(|own| f64::from(u8::from(own == fold))).collect();
-            Measure::ALL.map(|measure| measure.of(takes, tested, &weights))
+        let prepared = Prepared::new(&truth, tested);
+        let of_fold = |fold: usize| {
+            let mut weights = vec![0.0; in_order.len()];
+            weights[fold] = 1.0;
+            prepared.measures(&Weighted::new(&truth, &weights))
         };
-        numbers.iter().map(of_fold).collect::<Vec<_>>()
+        (0..in_order.len()).map(of_fold).collect::<Vec<Values>>()
     };
     let first = values(&tested[0]);
     let run = |(i, own): (usize, &Vec<&PredictionRow>)| {
@@ -222,11 +213,7 @@ fn folds(takes: &Takes, rows: &[Vec<&PredictionRow>], tested: &[Tested]) -> Vec<
     rows.iter().enumerate().map(run).collect()
 }
 
-fn difference(
-    measure: Measure,
-    own: &[[Option<f64>; Measure::ALL.len()]],
-    first: &[[Option<f64>; Measure::ALL.len()]],
-) -> Option<FoldDifference> {
+fn difference(measure: Measure, own: &[Values], first: &[Values]) -> Option<FoldDifference> {
     let place = measure as usize;
     let each: Option<Vec<f64>> =
         own.iter().zip(first).map(|(own, first)| Some(own[place]? - first[place]?)).collect();

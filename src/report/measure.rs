@@ -8,6 +8,7 @@
 //! then O(n) and an addition for each pair of groups that share a melody, without a copy of the takes.
 
 use crate::names::named;
+use std::collections::HashMap;
 
 /// How good a network is, in one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +89,16 @@ pub struct Takes {
     pub melodies: Vec<Option<usize>>,
     /// What each is drawn together with: the takes of one performer, or of one melody.
     pub groups: Vec<usize>,
+}
+
+/// A number for each name, from 0 on and the same for the same: melodies and groups, as [`Takes`] has them.
+pub fn numbers<'a>(names: impl IntoIterator<Item = Option<&'a str>>) -> Vec<Option<usize>> {
+    let mut known: HashMap<&str, usize> = HashMap::new();
+    let number = |name: Option<&'a str>| {
+        let next = known.len();
+        Some(*known.entry(name?).or_insert(next))
+    };
+    names.into_iter().map(number).collect()
 }
 
 /// What the networks of one seed made of the takes, in the order of [`Takes`].

@@ -204,5 +204,5 @@ fn a_run_of_before_is_compared_in_what_it_tells() {
     assert!(of(0, "accuracy").is_f64() && of(1, "accuracy").is_null() && of(1, "r2").is_f64());
     let (code, _, err) = compare(&run, &["other", "run"], &["--by", "melody"]);
     assert_eq!(code, 1);
-    says(&err, &["does not name the melody", "performers"]);
+    says(&err, &["do not name the melody", "performers"]);
 }

@@ -147,8 +147,8 @@ fn measures(names: &[String], beside: &Beside, there: &[Measure]) -> Table {
     };
     Table {
         id: "measures-table".into(),
-        caption: "Measures of all tested takes together, those of all folds; below each the difference to the first run, with its \
-                  95 % interval."
+        caption: "Measures of all tested takes together, those of all folds; below each the difference to the first run, with \
+                  its 95 % interval."
             .into(),
         columns: columns("measure", names),
         rows: there.iter().map(row).collect(),
@@ -245,8 +245,9 @@ fn moved(names: &[String], beside: &Beside) -> Option<Table> {
     });
     Some(Table {
         id: "takes-table".into(),
-        caption: "What was judged and what each run predicted, of the takes of which one run is nearest and another farthest off."
-            .into(),
+        caption:
+            "What was judged and what each run predicted, of takes that one run is near and another far off."
+                .into(),
         columns,
         rows: rows.collect(),
     })

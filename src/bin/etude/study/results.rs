@@ -5,7 +5,7 @@ use super::prepared::{Preparations, Prepared};
 use super::records::{Job, Outcome, Records};
 use crate::load;
 use etude::data::SplitBy;
-use etude::report::measure::{Takes, Tested};
+use etude::report::measure::{Takes, Tested, numbers};
 use etude::report::paired::{Compared, compare};
 use etude::{Error, Result};
 use serde::Serialize;
@@ -115,18 +115,10 @@ fn takes(prepared: &Prepared, by: SplitBy, shared: &BTreeSet<u32>) -> Result<Tak
     let groups = prepared.inputs.groups(by)?.names;
     let of = || (0..prepared.takes.len()).filter(|&e| shared.contains(&prepared.takes[e]));
     let example = |e: usize| &prepared.inputs.examples[e];
-    let mut melodies: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut drawn: BTreeMap<&str, usize> = BTreeMap::new();
     Ok(Takes {
         ratings: of().map(|e| example(e).rating).collect(),
         pass: of().map(|e| example(e).pass).collect(),
-        melodies: of().map(|e| Some(number(&mut melodies, example(e).melody.as_deref()?))).collect(),
-        groups: of().map(|e| number(&mut drawn, groups[e])).collect(),
+        melodies: numbers(of().map(|e| example(e).melody.as_deref())),
+        groups: numbers(of().map(|e| Some(groups[e]))).into_iter().flatten().collect(),
     })
-}
-
-/// The number of a name, a new one where it has none.
-fn number<'a>(known: &mut BTreeMap<&'a str, usize>, name: &'a str) -> usize {
-    let next = known.len();
-    *known.entry(name).or_insert(next)
 }
