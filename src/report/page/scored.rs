@@ -16,6 +16,9 @@ pub const SOUND_RATE: u32 = 16_000;
 /// Bytes of sound that a page holds at most: half an hour.
 const MOST_SOUND: usize = 64 << 20;
 
+/// Bytes of sections, without their sound, that a page holds at most: of more, browsers open it slowly or not at all.
+const MOST_DRAWN: usize = 64 << 20;
+
 /// What runs in a page that has sound.
 const SCRIPT: &str = include_str!("scored.js");
 
@@ -45,6 +48,9 @@ pub struct ScoredPage {
     refused: usize,
     /// Bytes so far.
     sound: usize,
+    /// Takes that have a row in the overview alone, as there was no room for a section.
+    listed: usize,
+    most_drawn: usize,
 }
 
 impl ScoredPage {
@@ -79,17 +85,27 @@ impl ScoredPage {
             overview: Vec::new(),
             refused: 0,
             sound: 0,
+            listed: 0,
+            most_drawn: MOST_DRAWN,
         }
+    }
+
+    /// Whether no section has room any more.
+    fn is_full(&self) -> bool {
+        self.takes.len() - self.sound >= self.most_drawn
     }
 
     /// Whether there is room for so many seconds of sound at [`SOUND_RATE`].
     pub fn has_room(&self, seconds: f64) -> bool {
+        if self.is_full() {
+            return false;
+        }
         let samples = (seconds * f64::from(SOUND_RATE)).ceil() as usize;
         let bytes = samples.checked_mul(2).and_then(|bytes| encoded_len(bytes, true));
         bytes.is_some_and(|bytes| self.sound + bytes <= MOST_SOUND)
     }
 
-    /// Adds a take.
+    /// Adds a take: a row of the overview, and a section while there is room.
     ///
     /// # Errors
     /// [`Error::Config`] if it cannot be drawn.
@@ -107,6 +123,10 @@ impl ScoredPage {
                 .into(),
         ];
         self.overview.push(cells);
+        if self.is_full() {
+            self.listed += 1;
+            return Ok(());
+        }
         if let Sound::Wav(bytes) = &take.sound {
             self.sound += encoded_len(bytes.len(), true).unwrap_or(MOST_SOUND);
         }
@@ -122,6 +142,12 @@ impl ScoredPage {
         self.refused += 1;
         let mut cells = [const { String::new() }; 6].map(Cell::from);
         (cells[0], cells[1]) = (self.link(name), "not graded".to_string().into());
+        if self.is_full() {
+            self.listed += 1;
+            cells[0].about = shown(error, 200).into_owned();
+            self.overview.push(cells);
+            return Ok(());
+        }
         self.overview.push(cells);
         let section = Refused::of(self.overview.len(), name, error);
         self.render(&section)
@@ -139,6 +165,13 @@ impl ScoredPage {
             n => self.lead.push(format!(
                 "On this page: {takes}, of which {n} could not be graded, for the reason told there."
             )),
+        }
+        if self.listed > 0 {
+            let shown = count(self.overview.len() - self.listed, "take");
+            self.lead.push(format!(
+                "The first {shown} have a section each. Then the page was as large as it may be: the others are in the overview \
+                 alone."
+            ));
         }
         let page = Page {
             title: self.title,
@@ -158,8 +191,8 @@ impl ScoredPage {
 
     /// The name of the next take, which leads to its section.
     fn link(&self, name: &str) -> Cell {
-        let to = format!("take-{}", self.overview.len() + 1);
-        Cell { link: Some(Link { to, at: None }), ..shown(name, NAME).into_owned().into() }
+        let link = || Link { to: format!("take-{}", self.overview.len() + 1), at: None };
+        Cell { link: (!self.is_full()).then(link), ..shown(name, NAME).into_owned().into() }
     }
 
     fn render(&mut self, section: &impl Template) -> Result<()> {
@@ -212,31 +245,57 @@ mod tests {
     use crate::audio::{Contour, HOP};
     use crate::data::InputKind;
 
-    #[test]
-    fn sound_that_there_is_no_room_for_is_left_out_and_that_is_said() {
-        let contour = Contour::from_pitch(vec![60.0; 100], HOP).unwrap();
-        let take = |sound| GradedTake {
-            name: "a",
-            grade: 0.5,
-            interval: None,
-            pass: None,
-            mark: None,
-            contour: &contour,
-            performed: None,
-            costs: &[],
-            sound,
-        };
-        let (name, criterion, version, kind) = ("m", "c", "1", InputKind::Contour);
-        let mut page = ScoredPage::new(&Grader {
-            name,
-            criterion,
-            version,
+    fn contour() -> Contour {
+        Contour::from_pitch(vec![60.0; 100], HOP).unwrap()
+    }
+
+    fn take(contour: &Contour, sound: Sound) -> GradedTake<'_> {
+        let (name, costs) = ("a", &[]);
+        let (interval, pass, mark, performed) = (None, None, None, None);
+        GradedTake { name, grade: 0.5, interval, pass, mark, contour, performed, costs, sound }
+    }
+
+    fn page() -> ScoredPage {
+        ScoredPage::new(&Grader {
+            name: "m",
+            criterion: "c",
+            version: "1",
             epochs: 1,
             about: Some("Only a toy."),
             trained_on: Some(("set", 1)),
             fold: Some((2, 5)),
-            kind,
-        });
+            kind: InputKind::Contour,
+        })
+    }
+
+    #[test]
+    fn takes_that_there_is_no_room_for_are_in_the_overview_alone() {
+        let (contour, mut page) = (contour(), page());
+        page.add(&take(&contour, Sound::Wav(vec![0; 3000]))).unwrap();
+        // The second is the last that fits.
+        page.most_drawn = 2 * (page.takes.len() - page.sound);
+        page.add(&take(&contour, Sound::Wav(vec![0; 3000]))).unwrap();
+        assert!(page.is_full() && !page.has_room(0.1));
+        page.add(&take(&contour, Sound::Wav(vec![0; 3000]))).unwrap();
+        page.refuse("no take", "it is <empty>").unwrap();
+        let html = page.html().unwrap();
+        assert_eq!((html.matches("<section class=\"take\"").count(), html.matches("<audio").count()), (2, 2));
+        assert_eq!(
+            (html.matches("<th scope=\"row\">").count(), html.matches("href=\"#take-").count()),
+            (4, 2)
+        );
+        for told in [
+            "The first 2 takes have a section each.",
+            "no take<span class=\"about\">it is &#60;empty&#62;</span>",
+        ] {
+            assert!(html.contains(told), "{told}");
+        }
+    }
+
+    #[test]
+    fn sound_that_there_is_no_room_for_is_left_out_and_that_is_said() {
+        let (contour, mut page) = (contour(), page());
+        let take = |sound| take(&contour, sound);
         // Four bytes of text for three, two bytes a sample.
         let most = MOST_SOUND as f64 * 0.75 / 2.0 / f64::from(SOUND_RATE);
         assert!(page.has_room(most - 0.01) && !page.has_room(most + 0.01) && !page.has_room(f64::INFINITY));
