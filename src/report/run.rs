@@ -58,7 +58,8 @@ fn null_as_nan<'de, D: serde::Deserializer<'de>>(d: D) -> Result<f64, D::Error> 
 
 impl RunReport {
     /// A table for people: one row per metric, `mean ± sd` with folds, `–` where undefined; in two more columns how good the
-    /// graders are by each other, and the network in their place. Metrics of grades on a scale are left out where there are none.
+    /// graders are by each other, and the network in their place. Metrics of grades on a scale are left out where there are none,
+    /// and all where nothing was tested.
     pub fn table(&self) -> String {
         let cell = |v: Option<f64>| v.map_or_else(|| "–".to_owned(), |v| format!("{v:.4}"));
         let sd_width = if self.test_sd.is_some() { 9 } else { 0 };
@@ -71,7 +72,7 @@ impl RunReport {
         let mut out = line("recordings", &self.test.n.to_string(), "", headings);
         for Metric { label, value, on_scale, .. } in Metrics::TABLE {
             let test = value(&self.test);
-            if on_scale && test.is_none() {
+            if (on_scale || self.test.n == 0) && test.is_none() {
                 continue;
             }
             let sd = self.test_sd.as_ref().map_or(String::new(), |sd| format!(" ± {}", cell(value(sd))));

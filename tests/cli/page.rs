@@ -91,6 +91,17 @@ fn a_page_shows_all_of_a_run_and_is_the_same_each_time() {
 }
 
 #[test]
+fn a_run_without_a_test_says_so() {
+    let run = Run::new(&["--test-fraction", "0"]);
+    is_sound(&fs::read_to_string(run.path("run/report.html")).unwrap());
+    let (set, args) = (run.at("set"), ["train", "--device", "cpu", "--epochs", "1", "--test-fraction", "0"]);
+    let (code, out, err) = etude(&[&args[..], &["--data", &set]].concat());
+    assert_eq!(code, 0, "{err}");
+    assert!(out.starts_with("Nothing was held out to test on ("), "{out}");
+    assert!(out.ends_with("\n\nrecordings               0\n\n"), "{out}");
+}
+
+#[test]
 fn what_a_run_has_not_got_is_left_out() {
     let run = Run::new(&[]);
     for column in ["melody", "reference", "pass"] {

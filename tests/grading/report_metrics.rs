@@ -85,6 +85,8 @@ fn the_table_lines_up() {
     // Without those of grades on a scale, which nobody gave.
     assert_eq!(plain.lines().count(), 10);
     assert!(plain.lines().all(|l| l.chars().count() == 26), "{plain}");
+    // Where nothing was tested there is nothing to tell.
+    assert_eq!(RunReport::default().table(), "recordings               0\n");
 }
 
 #[test]

@@ -61,7 +61,10 @@ pub fn train(args: &TrainArgs) -> Result<(), Failure> {
     out.into_iter().for_each(OutDir::finish);
     let never_heard = args.split_by.plural();
     let over = args.folds.map_or(String::new(), |k| format!(", mean and deviation over {k} folds"));
-    let heading = format!("Test on {never_heard} never heard{over}");
+    let heading = match report.test.n {
+        0 => "Nothing was held out to test on".to_string(),
+        _ => format!("Test on {never_heard} never heard{over}"),
+    };
     Ok(print::report(&report, &format!("{heading} ({:.1} s)", report.seconds), json)?)
 }
 
