@@ -2,6 +2,9 @@
 
 pub mod beside;
 pub mod calibration;
+#[cfg(feature = "cli")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cli")))]
+pub mod event_file;
 pub mod files;
 pub mod finished;
 pub mod graded;

@@ -130,6 +130,7 @@ fn what_a_run_has_not_got_is_left_out() {
     let silent = [
         "checkpoint-every",
         "profile",
+        "tensorboard",
         "device",
         "threads",
         "json",

@@ -2,7 +2,7 @@
 
 use crate::choice::one_of;
 use crate::study::records::Share;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use etude::audio::pitch::Voice;
 use etude::audio::{F0Options, F0Unit, Scale, TrackFormat};
 use etude::contrastive::Metric;
@@ -40,6 +40,7 @@ pub enum Command {
         allow_negative_numbers = true,
         after_help = "Examples:\n  etude train\n  etude train --data MASTmelody_dataset --folds 5 --out run\n  \
                             etude train --data takes.csv --protocol mse --out run\n  \
+                            etude train --data takes.csv --tensorboard runs/first --out run\n  \
                             etude train --resume run"
     )]
     Train(Box<TrainArgs>),
@@ -158,6 +159,7 @@ pub enum DeviceName {
 }
 
 #[derive(Args)]
+#[command(group = ArgGroup::new("kept").args(["out", "tensorboard"]).multiple(true))]
 pub struct TrainArgs {
     #[command(flatten)]
     pub run: RunArgs,
@@ -168,8 +170,8 @@ pub struct TrainArgs {
     /// Directory for the model, metrics, history, predictions, plots and a page that shows them, report.html.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Replace the run that --out holds: its files are removed before training begins.
-    #[arg(long, requires = "out")]
+    /// Replace the run that --out holds, and the event files in --tensorboard: they are removed before training begins.
+    #[arg(long, requires = "kept")]
     pub overwrite: bool,
     /// Go on with the unfinished run in DIR, with the options it was begun with.
     ///
@@ -284,6 +286,11 @@ pub struct RunArgs {
     /// Print where the time of a training step goes, launch by launch, when training is done.
     #[arg(long)]
     pub profile: bool,
+    /// Directory for TensorBoard's event files, with folds DIR/fold-1 and so on: losses, validation R² and learning rate of each
+    /// epoch as it ends, then the measures of the test, and the settings. `tensorboard --logdir DIR` shows them.
+    #[arg(long, value_name = "DIR")]
+    #[serde(default)]
+    pub tensorboard: Option<PathBuf>,
 }
 
 /// How the files of --data are read; a checkpoint keeps it.

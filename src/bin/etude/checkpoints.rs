@@ -1,5 +1,6 @@
 //! What a run writes while it trains: its history, and checkpoints now and then.
 
+use crate::args::RunArgs;
 use crate::out::tell;
 use crate::run::{Clock, Run};
 use etude::report::files::{CHECKPOINT, EpochRow, History, OutDir};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 /// The history, where checkpoints go, and when the last one did.
 pub struct Checkpoints {
     history: History,
-    /// None where the record, which is text, cannot hold the path of the data.
+    /// None where the record, which is text, cannot hold the path of the data or of the event files.
     path: Option<PathBuf>,
     every: Duration,
     written: Instant,
@@ -19,13 +20,15 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Those of a run in `out`, from whose options its data can be found again from wherever it is taken up.
+    /// Those of a run in `out`, from whose options its data and event files can be found again from wherever it is taken up.
     pub fn of(run: &mut Run, out: &OutDir, clock: Clock) -> Result<Self> {
         let mut path = Some(out.path().join(CHECKPOINT));
-        if let Some(data) = &mut run.args.data {
-            *data = std::path::absolute(&data).map_err(Error::io(&data, "find"))?;
-            if data.to_str().is_none() {
-                tell!("note: the path of the data is not Unicode, so no checkpoints are written");
+        let RunArgs { data, tensorboard, .. } = &mut run.args;
+        for (named, what) in [(data, "the data"), (tensorboard, "the event files")] {
+            let Some(named) = named else { continue };
+            *named = std::path::absolute(&named).map_err(Error::io(&named, "find"))?;
+            if named.to_str().is_none() {
+                tell!("note: the path of {what} is not Unicode, so no checkpoints are written");
                 path = None;
             }
         }

@@ -6,13 +6,14 @@ use crate::options::options_for;
 use crate::out::tell;
 use crate::run::Run;
 use crate::session::Session;
-use crate::{load, print, signals};
+use crate::{load, print, settings, signals, tensorboard};
 use etude::Result;
 use etude::audio::HOP;
 use etude::data::known::KnownTakes;
 use etude::data::{Split, SplitIndices};
 use etude::model::{self, ModelInfo, TrainedOn};
-use etude::report::files::{EpochRow, PredictionRow};
+use etude::report::event_file::EventFile;
+use etude::report::files::{EpochRow, OutDir, PredictionRow};
 use etude::report::interval::Interval;
 use etude::train::{Epoch, Fit, Hooks, Prediction, Snapshot, State, TrainOptions, fit};
 use std::collections::BTreeSet;
@@ -51,7 +52,8 @@ impl Fold<'_> {
     ) -> Result<Option<Trained>> {
         let Session { device, inputs, .. } = *session;
         let options = options_for(self.split.train.len(), session.options, session.args);
-        let mut fitted = self.fit(session, &options, run, checkpoints, resume)?;
+        let mut events = self.events(session, run, &options, resume.is_some())?;
+        let mut fitted = self.fit(session, &options, run, checkpoints, events.as_mut(), resume)?;
         if fitted.stopped {
             return Ok(None);
         }
@@ -68,6 +70,9 @@ impl Fold<'_> {
         let metrics = grades.metrics(session.label_bins(), threshold, calibration.as_ref())?;
         if let (Some((i, k)), Some(r2)) = (self.number, metrics.r2) {
             tell!("fold {i} of {k}: {} takes, R² {r2:.3}", self.split.test.len());
+        }
+        if let Some(events) = &mut events {
+            events.test(fitted.epochs as u64, &metrics)?;
         }
         run.folds.push(metrics);
         let of_graders = known.as_ref().and_then(Grades::grader_thresholds);
@@ -102,6 +107,28 @@ impl Fold<'_> {
         Ok(made.into_iter().flat_map(|p| p.embedding).collect())
     }
 
+    /// The event file of this fold. One that goes on says the epoch of the checkpoint once more and ends what an earlier file
+    /// says from there on: a run that was killed may have tested the network already.
+    fn events(
+        &self,
+        session: &Session<'_>,
+        run: &Run,
+        options: &TrainOptions,
+        goes_on: bool,
+    ) -> Result<Option<EventFile>> {
+        let Some(board) = session.board else { return Ok(None) };
+        let dir = board.fold(self.number.map(|(i, _)| i));
+        let history = session.out.filter(|_| goes_on).map(OutDir::read_history).transpose()?;
+        if let Some(row) = history.and_then(|mut rows| rows.pop()) {
+            let mut file = EventFile::create(&dir, row.epoch)?;
+            file.epoch(&row)?;
+            return Ok(Some(file));
+        }
+        let mut file = EventFile::create(&dir, 0)?;
+        file.text(0, "settings", &tensorboard::table(&settings::settings(session, run, options)))?;
+        Ok(Some(file))
+    }
+
     /// Fits the network, with a progress bar and checkpoints, until it is done or a signal asks to stop.
     fn fit(
         &self,
@@ -109,6 +136,7 @@ impl Fold<'_> {
         options: &TrainOptions,
         run: &mut Run,
         mut checkpoints: Option<&mut Checkpoints>,
+        mut events: Option<&mut EventFile>,
         resume: Option<State>,
     ) -> Result<Fit> {
         let name = self.number.map_or("training".to_string(), |(i, k)| format!("fold {i} of {k}"));
@@ -120,8 +148,13 @@ impl Fold<'_> {
             progress.set_message(format!("{} loss {:.4}{val}", e.phase, e.train_loss));
             let stop = signals::asked().is_some();
             run.epochs += 1;
+            let row = self.epoch_row(e);
+            // Before a checkpoint counts on it.
+            if let Some(events) = &mut events {
+                events.epoch(&row)?;
+            }
             if let Some(checkpoints) = &mut checkpoints {
-                checkpoints.keep(&self.epoch_row(e), now, run, stop)?;
+                checkpoints.keep(&row, now, run, stop)?;
             }
             Ok(if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         };

@@ -28,6 +28,7 @@ mod settings;
 mod signals;
 mod study;
 mod synth;
+mod tensorboard;
 mod train;
 
 use args::{Cli, Command};

@@ -1,6 +1,7 @@
 //! What the folds of a run have in common.
 
 use crate::args::RunArgs;
+use crate::tensorboard::Board;
 use etude::data::Inputs;
 use etude::device::Device;
 use etude::report::files::OutDir;
@@ -13,6 +14,7 @@ pub struct Session<'a> {
     pub args: &'a RunArgs,
     pub options: &'a TrainOptions,
     pub out: Option<&'a OutDir>,
+    pub board: Option<&'a Board>,
 }
 
 impl Session<'_> {

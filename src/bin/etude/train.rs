@@ -11,6 +11,7 @@ use crate::out::tell;
 use crate::run::{Clock, Run};
 use crate::session::Session;
 use crate::signals::{self, Signal};
+use crate::tensorboard::Board;
 use crate::{device, load, outcome, print};
 use etude::Error;
 use etude::audio::HOP;
@@ -30,6 +31,7 @@ pub fn train(args: &TrainArgs) -> Result<(), Failure> {
         check(&args.run)?;
     }
     let (mut run, state, out) = begin(args)?;
+    let board = Board::begin(args, &run, out.as_ref())?;
     let (json, args, clock) = (args.common.json, run.args.clone(), Clock { start, before: run.seconds });
     let device = device::open(run.device, run.threads)?;
     let inputs = {
@@ -44,11 +46,13 @@ pub fn train(args: &TrainArgs) -> Result<(), Failure> {
     }
     let splits = splits(&args, &inputs)?;
     let (inputs, args, options, out_dir) = (&inputs, &args, &options, out.as_ref());
-    let session = Session { device: device.as_ref(), inputs, args, options, out: out_dir };
+    let session =
+        Session { device: device.as_ref(), inputs, args, options, out: out_dir, board: board.as_ref() };
     announce(&session, &run, &splits, state.as_ref());
-    if let (None, Some(out)) = (&state, session.out) {
+    if state.is_none() {
         // From here on what an earlier run left is no more: it could be taken for this one's.
-        out.clear()?;
+        session.out.map_or(Ok(()), OutDir::clear)?;
+        session.board.map_or(Ok(()), Board::clear)?;
     }
     let last = match train_folds(&session, &splits, &mut run, state, clock)? {
         Ok(last) => last,

@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// Options of `etude train` that a study sets itself, or that make nothing of its tables.
-const NOT_HERE: [&str; 7] =
-    ["data", "seed", "folds", "test-fraction", "calibrate", "checkpoint-every", "profile"];
+const NOT_HERE: [&str; 8] =
+    ["data", "seed", "folds", "test-fraction", "calibrate", "checkpoint-every", "profile", "tensorboard"];
 
 /// What an arm may say: the options of `etude train`, and two of a study's own.
 #[derive(Clone, Parser, Serialize)]
