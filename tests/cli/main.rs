@@ -40,6 +40,9 @@ mod seal;
 mod signals;
 /// Ways to train, side by side.
 mod study;
+/// Event files of TensorBoard.
+#[cfg(unix)]
+mod tensorboard;
 /// Something small to train.
 #[path = "../common/tiny.rs"]
 mod tiny;

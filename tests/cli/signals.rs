@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A run, and what it says.
-struct Run {
+pub struct Run {
     child: Child,
     says: BufReader<ChildStderr>,
 }
@@ -22,13 +22,17 @@ impl Run {
     fn of(args: &[&str]) -> Self {
         let mut command = Command::new(cargo_bin("etude"));
         command.args(args);
+        Self::spawn(command)
+    }
+
+    pub fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let says = BufReader::new(child.stderr.take().unwrap());
         Self { child, says }
     }
 
     /// Waits until it has said so.
-    fn until(&mut self, words: &str) {
+    pub fn until(&mut self, words: &str) {
         let mut line = String::new();
         while !line.contains(words) {
             line.clear();
@@ -36,13 +40,13 @@ impl Run {
         }
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
 
     /// Its exit code, and what else it said.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub fn end(mut self) -> (Option<i32>, String) {
         let mut rest = String::new();
         self.says.read_to_string(&mut rest).unwrap();
         assert!(!rest.contains("panicked"), "{rest}");
