@@ -544,8 +544,8 @@ fn another_split_of_the_same_data_is_refused() {
 #[test]
 fn resume_takes_no_other_options() {
     assert_eq!(etude(&["train", "--resume", "run", "--overwrite"]).0, 2);
-    for other in [["--epochs", "3"], ["--f0-hop", "1"], ["--data", "set"], ["--out", "run"], ["--seed", "0"]]
-    {
+    let others = ["--epochs 3", "--f0-hop 1", "--data set", "--out run", "--seed 0", "--tensorboard board"];
+    for other in others.map(|other| other.split_once(' ').map(|(name, value)| [name, value]).unwrap()) {
         let (code, _, err) = etude(&[&["train", "--resume", "run"][..], &other].concat());
         assert_eq!(code, 2, "{other:?}: {err}");
         assert!(err.contains("--resume"), "{err}");

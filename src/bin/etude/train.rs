@@ -110,7 +110,7 @@ fn left(out: Option<&OutDir>) -> String {
             format!("`etude train --resume {}` goes on from here", dir.display())
         }
         Some(dir) => format!("{} holds no checkpoint to go on from", dir.display()),
-        None => "without --out nothing is kept".into(),
+        None => "without --out nothing is kept to go on from".into(),
     }
 }
 
