@@ -1,6 +1,7 @@
 //! A run that was cut short and taken up again ends with the same bits; what cannot be taken up says why.
 
 use crate::eval::sharpen;
+use crate::recordings::{TUNE, score};
 use crate::seal::seal;
 use assert_cmd::cargo::cargo_bin;
 use etude::audio::Scale;
@@ -366,9 +367,18 @@ fn a_killed_process_is_taken_up_by_another() {
         }
     };
 
-    let args = ["--epochs", "40", "--protocol", "joint", "--lambda", "0.3", "--seed", "5"];
-    let one = whole("whole", &args);
-    let out = kill_at(dir.path(), &args, "");
+    // A score of one melody, in a folder that has to be found again too.
+    fs::create_dir(dir.path().join("scores")).unwrap();
+    score(&dir.path().join("scores/m001.mid"), &TUNE);
+    let (here, there) = (dir.path().join("scores"), Path::new("scores"));
+    let args = |scores: &Path| {
+        let plain = ["--epochs", "40", "--protocol", "joint", "--lambda", "0.3", "--seed", "5", "--scores"];
+        plain.into_iter().chain(scores.to_str()).map(String::from).collect::<Vec<_>>()
+    };
+    let [here, there] = [args(&here), args(there)];
+    let [here, there] = [&here, &there].map(|args| args.iter().map(String::as_str).collect::<Vec<_>>());
+    let one = whole("whole", &here);
+    let out = kill_at(dir.path(), &there, "");
     // What a kill in the midst of a write leaves.
     fs::write(out.join(".checkpoint.safetensors.4711-3.tmp"), b"half").unwrap();
     same(&resumed(&out), &one);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// The history, where checkpoints go, and when the last one did.
 pub struct Checkpoints {
     history: History,
-    /// None where the record, which is text, cannot hold the path of the data or of the event files.
+    /// None where the record, which is text, cannot hold the path of the data, the scores or the event files.
     path: Option<PathBuf>,
     every: Duration,
     written: Instant,
@@ -20,11 +20,11 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Those of a run in `out`, from whose options its data and event files can be found again from wherever it is taken up.
+    /// Those of a run in `out`, from whose options its files can be found again from wherever it is taken up.
     pub fn of(run: &mut Run, out: &OutDir, clock: Clock) -> Result<Self> {
         let mut path = Some(out.path().join(CHECKPOINT));
-        let RunArgs { data, tensorboard, .. } = &mut run.args;
-        for (named, what) in [(data, "the data"), (tensorboard, "the event files")] {
+        let (RunArgs { data, tensorboard, .. }, scores) = (&mut run.args, &mut run.files.scores);
+        for (named, what) in [(data, "the data"), (scores, "the scores"), (tensorboard, "the event files")] {
             let Some(named) = named else { continue };
             *named = std::path::absolute(&named).map_err(Error::io(&named, "find"))?;
             if named.to_str().is_none() {
