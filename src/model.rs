@@ -37,8 +37,11 @@ pub struct ModelInfo {
     pub hop: f64,
     /// At most this many references per take.
     pub max_references: usize,
-    /// What the ratings are for.
+    /// What the ratings are for; the names of several criteria with commas between them.
     pub criterion: String,
+    /// Of several criteria each, in the order of the network's ratings; none of one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub criteria: Vec<Criterion>,
     /// How it was trained.
     pub protocol: Protocol,
     /// Epochs it was trained for, through all phases.
@@ -64,6 +67,17 @@ pub struct ModelInfo {
     pub takes: KnownTakes,
 }
 
+/// One of several criteria that a model rates.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Criterion {
+    /// What it is called.
+    pub name: String,
+    /// How far predictions by it are off, where enough takes were tested to tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Interval>,
+}
+
 /// What a model was trained on, in numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -80,6 +94,14 @@ impl ModelInfo {
     /// How rows become columns.
     pub fn windows(&self) -> Windows {
         Windows::of(self.input, self.scale.semitone())
+    }
+
+    /// The names of what it rates by, in the order of the network's ratings.
+    pub fn criteria(&self) -> Vec<String> {
+        match self.criteria.is_empty() {
+            true => vec![self.criterion.clone()],
+            false => self.criteria.iter().map(|criterion| criterion.name.clone()).collect(),
+        }
     }
 
     /// Checks that every field is within its range.
@@ -100,7 +122,9 @@ impl ModelInfo {
             within((0.0..=1.0).contains(&threshold), "threshold", &threshold)?;
         }
         self.calibration.as_ref().map_or(Ok(()), Calibration::check)?;
-        self.interval.as_ref().map_or(Ok(()), Interval::check)?;
+        let of_criteria = self.criteria.iter().filter_map(|criterion| criterion.interval.as_ref());
+        self.interval.iter().chain(of_criteria).try_for_each(Interval::check)?;
+        within(self.net.criteria == self.criteria().len(), "criteria:", &self.net.criteria)?;
         within((2..=1 << 24).contains(&self.bins), "bins:", &self.bins)?;
         if let Some((fold, folds)) = self.fold {
             within((1..=folds).contains(&fold), "fold", &format!("{fold} of {folds}"))?;

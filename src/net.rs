@@ -3,7 +3,8 @@
 //! It has one head or two. The **path head** is the paper's network: an encoder of convolutions, the mean over time, two linear
 //! layers. The **note head** rates features of a take's notes ([`crate::audio::notes::FEATURES`]), standardised over the
 //! training takes, in three linear layers. Where there are both they share no parameter, each learns by its own error, and the
-//! rating is the mean of the two.
+//! rating is the mean of the two. Of several criteria a head rates each: its last layer has an output for each, all else is
+//! shared.
 
 use crate::device::Device;
 use crate::graph::{Graph, Var};
@@ -18,6 +19,9 @@ use serde::{Deserialize, Serialize};
 
 /// Most input frames: six minutes at the default hop. What a batch takes grows with them.
 const MAX_FRAMES: usize = 1 << 16;
+
+/// Most criteria that one network rates.
+const MAX_CRITERIA: usize = 1024;
 
 /// The linear layers of the note head.
 const NOTE_LAYERS: [&str; 3] = ["notes1", "notes2", "notes3"];
@@ -82,13 +86,25 @@ pub struct NetConfig {
     pub dropout: f32,
     /// The note head, if there is one.
     pub notes: Option<NoteHeadConfig>,
+    /// Criteria that are rated, K.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub criteria: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(n: &usize) -> bool {
+    *n == 1
 }
 
 impl NetConfig {
     /// The paper's network: 4, 8, 16 channels, 7 taps, stride 3; Linear 16→8→1.
     pub fn paper(channels: usize, frames: usize) -> Self {
         let layers = [4, 8, 16].map(|channels| LayerConfig { channels, taps: 7, stride: 3 }).to_vec();
-        Self { channels, frames, layers, hidden: 8, hidden_relu: false, dropout: 0.0, notes: None }
+        let (hidden, hidden_relu, dropout) = (8, false, 0.0);
+        Self { channels, frames, layers, hidden, hidden_relu, dropout, notes: None, criteria: 1 }
     }
 
     /// The network for alignment paths: 32, 64, 64 channels, 7, 5, 3 taps, stride 2; head 64→32→1 with
@@ -97,13 +113,15 @@ impl NetConfig {
         let layers =
             [(32, 7), (64, 5), (64, 3)].map(|(channels, taps)| LayerConfig { channels, taps, stride: 2 });
         let layers = layers.to_vec();
-        Self { channels, frames, layers, hidden: 32, hidden_relu: true, dropout: 0.2, notes: None }
+        let (hidden, hidden_relu, dropout) = (32, true, 0.2);
+        Self { channels, frames, layers, hidden, hidden_relu, dropout, notes: None, criteria: 1 }
     }
 
     /// A note head alone.
     pub fn notes(features: usize) -> Self {
         let notes = Some(NoteHeadConfig::new(features));
-        Self { channels: 0, frames: 0, layers: Vec::new(), hidden: 0, hidden_relu: true, dropout: 0.0, notes }
+        let (channels, frames, hidden, hidden_relu, dropout) = (0, 0, 0, true, 0.0);
+        Self { channels, frames, layers: Vec::new(), hidden, hidden_relu, dropout, notes, criteria: 1 }
     }
 
     /// Whether there is an encoder, and its head.
@@ -149,13 +167,13 @@ impl NetConfig {
         };
         if self.has_path() {
             head.extend(linear("hidden", self.hidden, cin));
-            head.extend(linear("out", 1, self.hidden));
+            head.extend(linear("out", self.criteria, self.hidden));
         }
         if let Some(NoteHeadConfig { features, hidden, .. }) = self.notes {
             let layers = if self.has_path() { &mut head } else { &mut encoder };
             layers.extend(linear(NOTE_LAYERS[0], hidden, features));
             layers.extend(linear(NOTE_LAYERS[1], hidden, hidden));
-            head.extend(linear(NOTE_LAYERS[2], 1, hidden));
+            head.extend(linear(NOTE_LAYERS[2], self.criteria, hidden));
             running.push((NOTE_MEAN.to_string(), vec![features]));
             running.push((NOTE_DEVIATION.to_string(), vec![features]));
         }
@@ -168,6 +186,10 @@ impl NetConfig {
     /// # Errors
     /// Naming what does not fit.
     pub fn check(&self) -> Result<()> {
+        if self.criteria == 0 || self.criteria > MAX_CRITERIA {
+            let message = format!("{} criteria to rate: 1 to {MAX_CRITERIA} are taken", self.criteria);
+            return Err(Error::config(message));
+        }
         if !self.has_path() && self.notes.is_none() {
             return Err(Error::config("the network needs at least one layer, or a note head"));
         }
@@ -475,7 +497,7 @@ impl PcConvNet {
         mean_over_time(g, features, lengths)
     }
 
-    /// Records the path head: ratings between 0 and 1, `[batch, 1]`, of an embedding. With `random`, the state that
+    /// Records the path head: ratings between 0 and 1, `[batch, K]`, of an embedding. With `random`, the state that
     /// [`dropout`](crate::ops::dropout::dropout) takes, values are dropped as in training.
     ///
     /// # Errors
@@ -505,7 +527,7 @@ impl PcConvNet {
         vars.linear(g, NOTE_LAYERS[1], x, dropped(random, config.dropout, 3), Activation::Relu)
     }
 
-    /// Records the last layer of the note head: ratings between 0 and 1, `[batch, 1]`, of its hidden layers.
+    /// Records the last layer of the note head: ratings between 0 and 1, `[batch, K]`, of its hidden layers.
     ///
     /// # Errors
     /// As [`PcConvNet::encode_notes`].

@@ -1,7 +1,7 @@
 use super::case::{Case, Input, Role, uniform};
 use crate::Result;
 use crate::graph::{Graph, Var};
-use crate::ops::loss::{LossOptions, bce, bce_with_logits, mse};
+use crate::ops::loss::{LossOptions, bce, bce_with_logits, mse, mse_weighted};
 
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -21,6 +21,20 @@ pub fn cases() -> Vec<Case> {
             Case::new("loss", format!("mse n{n} weight {weight}"), vec![logits(), target()], move |g, v| {
                 mse(g, v[0], v[1], options)
             }),
+        );
+        let weights = || {
+            // A third of them masked.
+            let kept = |(i, w): (usize, f64)| if i % 3 == 1 { 0.0 } else { w };
+            Input::real(&[n], uniform(5, n).into_iter().enumerate().map(kept).collect(), Role::Constant)
+        };
+        add(
+            &mut cases,
+            Case::new(
+                "loss",
+                format!("mse_weighted n{n} weight {weight}"),
+                vec![logits(), target(), weights()],
+                move |g, v| mse_weighted(g, v[0], v[1], v[2], options),
+            ),
         );
         add(
             &mut cases,
@@ -50,6 +64,15 @@ pub fn cases() -> Vec<Case> {
         let target = Input::real(&[1500], uniform(4, 1500), Role::Constant);
         cases.push(Case::new("loss", format!("{what} of NaN"), vec![x, target], move |g, v| {
             loss(g, v[0], v[1], LossOptions::default())
+        }));
+    }
+    // A number that is none shows where it counts, and nowhere else.
+    for (what, at) in [("counts", 3), ("is masked", 4)] {
+        let bad = |seed: u64| Input::real(&[1500], uniform(seed, 1500), Role::Constant).but(at, f64::NAN);
+        let weights = Input::real(&[1500], vec![1.0; 1500], Role::Constant).but(4, 0.0);
+        let inputs = vec![bad(3), bad(4), weights];
+        cases.push(Case::new("loss", format!("mse_weighted of NaN that {what}"), inputs, |g, v| {
+            mse_weighted(g, v[0], v[1], v[2], LossOptions::default())
         }));
     }
     let both = vec![Input::normal(1, &[7, 1]), Input::normal(2, &[7])];

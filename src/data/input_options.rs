@@ -70,8 +70,8 @@ impl InputKind {
 pub struct InputOptions {
     /// What the network sees; `None` is [`InputKind::default_for`] the recordings.
     pub kind: Option<InputKind>,
-    /// What to rate by; `None` is the first criterion of the recordings.
-    pub criterion: Option<String>,
+    /// What to rate by, one criterion or several, each once; none is the first of the recordings.
+    pub criteria: Vec<String>,
     /// How MIDI pitch becomes a number, for the kinds with a contour.
     pub scale: Scale,
     /// Compare a take with at most this many references of its melody, the most typical.
@@ -87,7 +87,7 @@ impl Default for InputOptions {
     fn default() -> Self {
         Self {
             kind: None,
-            criterion: None,
+            criteria: Vec::new(),
             scale: Scale::default(),
             max_references: 24,
             align: AlignOptions::default(),

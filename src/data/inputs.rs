@@ -25,8 +25,10 @@ pub struct Example {
     pub performer: String,
     /// The take's.
     pub melody: Option<String>,
-    /// The rating by the chosen criterion, in 0..=1.
+    /// The rating by the chosen criterion, in 0..=1; of several the mean of those that it was rated by.
     pub rating: f32,
+    /// Of several criteria the rating by each, in the order of [`Inputs::criteria`]; empty of one.
+    pub ratings: Vec<Option<f32>>,
     /// The take's, see [`Take::grades`]; empty where [`Inputs::graders`] is none.
     pub grades: Vec<Option<f32>>,
     /// Whether the judges passed it, where the data says.
@@ -59,6 +61,7 @@ impl Example {
             performer: String::new(),
             melody: None,
             rating: 0.0,
+            ratings: Vec::new(),
             grades: Vec::new(),
             pass: None,
             split: None,
@@ -76,9 +79,9 @@ pub struct Inputs {
     pub channels: usize,
     /// What the network sees.
     pub kind: InputKind,
-    /// What the rating is for.
-    pub criterion: String,
-    /// Who graded, where the data says so and the rating is [`OVERALL`].
+    /// What the ratings are for: one criterion, or several, each of which the network learns.
+    pub criteria: Vec<String>,
+    /// Who graded, where the data says so and the rating is [`OVERALL`] alone.
     pub graders: Option<Graders>,
     /// In the order of the takes.
     pub examples: Vec<Example>,
@@ -101,7 +104,8 @@ impl Inputs {
     /// A kind with a reference compares each take with the `max_references` most typical references of its melody: the same
     /// ones for every take of a melody, so that what is particular to a reference take is so for all. What the melody is, all of
     /// its references tell together ([`crate::audio::notes`]).
-    /// Takes that were not rated by the criterion and takes without a reference are dropped and counted in the notes.
+    /// Takes that were not rated by the criterion, or by none of several, and takes without a reference are dropped and counted
+    /// in the notes.
     ///
     /// `progress` is called from any thread with the takes done and their number, once each, degraded ones too.
     ///
@@ -112,8 +116,8 @@ impl Inputs {
         options: &InputOptions,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Self> {
-        let Chosen { kind, criterion, takes, references, notes } = Chosen::of(recordings, options)?;
-        let graders = recordings.graders.clone().filter(|_| criterion == OVERALL);
+        let Chosen { kind, criteria, takes, references, notes } = Chosen::of(recordings, options)?;
+        let graders = recordings.graders.clone().filter(|_| criteria == [OVERALL]);
         let melodies: BTreeSet<&str> = takes.iter().map(|chosen| chosen.melody).collect();
         let compare = |melody| {
             let of_melody = references.get(melody).map_or(&[][..], Vec::as_slice);
@@ -129,7 +133,7 @@ impl Inputs {
         (takes.len()..recordings.takes.len()).for_each(|_| count());
         let examples = takes
             .into_par_iter()
-            .map(|ChosenTake { take, rating, melody }| {
+            .map(|ChosenTake { take, rating, ratings, melody }| {
                 let comparison = &comparisons[melody];
                 let shown = Example::ungraded(comparison, &take.contour)?;
                 count();
@@ -138,6 +142,7 @@ impl Inputs {
                     performer: take.performer.clone(),
                     melody: take.melody.clone(),
                     rating,
+                    ratings,
                     grades: if graders.is_some() { take.grades.clone() } else { Vec::new() },
                     pass: take.pass,
                     split: take.split,
@@ -149,7 +154,12 @@ impl Inputs {
             true => degraded(&comparisons, &references, &count)?,
             false => Vec::new(),
         };
-        Ok(Self { channels: kind.channels(), kind, criterion, graders, examples, notes, degraded })
+        Ok(Self { channels: kind.channels(), kind, criteria, graders, examples, notes, degraded })
+    }
+
+    /// The criteria in words.
+    pub fn criterion(&self) -> String {
+        self.criteria.join(", ")
     }
 
     /// The examples, and after them the degraded takes.
@@ -285,7 +295,9 @@ fn one_split(
 /// A take of which an input is made, and with what.
 struct ChosenTake<'a> {
     take: &'a Take,
+    /// As of [`Example`].
     rating: f32,
+    ratings: Vec<Option<f32>>,
     /// Whose references it is compared with; of a kind without references none is.
     melody: &'a str,
 }
@@ -293,7 +305,7 @@ struct ChosenTake<'a> {
 /// What inputs are made of, before anything is aligned.
 struct Chosen<'a> {
     kind: InputKind,
-    criterion: String,
+    criteria: Vec<String>,
     takes: Vec<ChosenTake<'a>>,
     /// Those of each melody, by id.
     references: BTreeMap<&'a str, Vec<&'a Contour>>,
@@ -315,8 +327,12 @@ impl<'a> Chosen<'a> {
         if total == 0 {
             return Err(Error::config("no takes to make inputs of"));
         }
-        let index = criterion(recordings, options.criterion.as_deref())?;
-        let name = &recordings.criteria[index];
+        let places = criteria(recordings, &options.criteria)?;
+        let criteria: Vec<String> = places.iter().map(|&place| recordings.criteria[place].clone()).collect();
+        let name = criteria.join(" or ");
+        if options.degraded && criteria.len() > 1 {
+            return Err(Error::config("degraded takes have one rating: learn one criterion from them"));
+        }
 
         let mut by_id: Vec<&Reference> = recordings.references.iter().collect();
         by_id.sort_by(|a, b| a.id.cmp(&b.id));
@@ -327,21 +343,26 @@ impl<'a> Chosen<'a> {
 
         let (mut takes, mut unrated, mut alone) = (Vec::new(), 0, 0);
         for take in &recordings.takes {
-            let Some(rating) = take.ratings.get(index).copied().flatten() else {
+            let ratings: Vec<Option<f32>> =
+                places.iter().map(|&place| take.ratings.get(place).copied().flatten()).collect();
+            for (rating, of) in ratings.iter().zip(&criteria) {
+                if let Some(rating) = rating.filter(|rating| !(0.0..=1.0).contains(rating)) {
+                    return Err(Error::config(format!(
+                        "take {}: rating {rating} for {of} is not in 0..=1",
+                        take.id
+                    )));
+                }
+            }
+            let Some(rating) = mean_of_known(&ratings, &ratings) else {
                 unrated += 1;
                 continue;
             };
-            if !(0.0..=1.0).contains(&rating) {
-                return Err(Error::config(format!(
-                    "take {}: rating {rating} for {name} is not in 0..=1",
-                    take.id
-                )));
-            }
+            let ratings = if ratings.len() > 1 { ratings } else { Vec::new() };
             let melody = take.melody.as_deref().unwrap_or_default();
             if kind.needs_reference() && (take.melody.is_none() || !of_melody.contains_key(melody)) {
                 alone += 1;
             } else {
-                takes.push(ChosenTake { take, rating, melody });
+                takes.push(ChosenTake { take, rating, ratings, melody });
             }
         }
         if takes.is_empty() {
@@ -362,21 +383,44 @@ impl<'a> Chosen<'a> {
         if alone > 0 {
             notes.push(format!("{alone} takes dropped: no reference of their melody"));
         }
-        Ok(Self { kind, criterion: name.clone(), takes, references: of_melody, notes })
+        Ok(Self { kind, criteria, takes, references: of_melody, notes })
     }
 }
 
-/// The criterion of this name, or the first.
-fn criterion(recordings: &Recordings, name: Option<&str>) -> Result<usize> {
+/// The mean of those values whose rating is known; none where no rating is.
+pub fn mean_of_known(values: &[impl Copy + Into<Option<f32>>], ratings: &[Option<f32>]) -> Option<f32> {
+    let known = values.iter().zip(ratings).filter(|(_, rating)| rating.is_some());
+    let known: Vec<f32> = known.filter_map(|(value, _)| (*value).into()).collect();
+    match known[..] {
+        [] => None,
+        // Of one it is that one, to the bit.
+        [only] => Some(only),
+        _ => Some((known.iter().map(|v| f64::from(*v)).sum::<f64>() / known.len() as f64) as f32),
+    }
+}
+
+/// Where the criteria of these names are, or the first.
+fn criteria(recordings: &Recordings, names: &[String]) -> Result<Vec<usize>> {
     if recordings.criteria.is_empty() {
         return Err(Error::config(
             "the data has no ratings; a manifest has them in a column rating, or rating_<criterion>",
         ));
     }
-    name.map_or(Some(0), |name| recordings.criterion(name)).ok_or_else(|| {
-        let known = recordings.criteria.join(", ");
-        Error::config(format!("criterion {}: the data has {known}", quoted(name.unwrap_or_default())))
-    })
+    if names.is_empty() {
+        return Ok(vec![0]);
+    }
+    let mut places = Vec::with_capacity(names.len());
+    for name in names {
+        let place = recordings.criterion(name).ok_or_else(|| {
+            let known = recordings.criteria.join(", ");
+            Error::config(format!("criterion {}: the data has {known}", quoted(name)))
+        })?;
+        if places.contains(&place) {
+            return Err(Error::config(format!("criterion {} is named twice", quoted(name))));
+        }
+        places.push(place);
+    }
+    Ok(places)
 }
 
 #[cfg(test)]
@@ -453,19 +497,18 @@ mod tests {
     fn criterion_scale_and_kind_can_be_chosen() {
         let recordings = set(1);
         let options = InputOptions {
-            criterion: Some("rhythm".into()),
+            criteria: vec!["rhythm".into()],
             scale: Scale::Centered72,
             ..of_kind(InputKind::Contour)
         };
         let inputs = build(&recordings, &options).unwrap();
-        assert_eq!(inputs.criterion, "rhythm");
+        assert_eq!(inputs.criterion(), "rhythm");
         assert_eq!(Some(inputs.examples[0].rating), recordings.takes[0].ratings[2]);
         let pitch = recordings.takes[0].contour.pitch();
         let frame = pitch.iter().position(|&p| p > 0.0).unwrap();
         assert_eq!(inputs.examples[0].rows[0].data[frame], (pitch[frame] - 36.0) / 72.0);
 
-        let wrong =
-            build(&recordings, &InputOptions { criterion: Some("tone".into()), ..Default::default() });
+        let wrong = build(&recordings, &InputOptions { criteria: vec!["tone".into()], ..Default::default() });
         assert!(wrong.unwrap_err().to_string().contains("the data has overall, pitch, rhythm"));
         assert!(build(&recordings, &InputOptions { max_references: 0, ..Default::default() }).is_err());
         assert_eq!(InputKind::default_for(&Recordings::default()), InputKind::Contour);
@@ -523,9 +566,9 @@ mod tests {
         recordings.takes[4].ratings[2] = None;
         recordings.takes[4].melody = None;
         recordings.takes[7].melody = None;
-        let by = |criterion: &str| InputOptions { criterion: Some(criterion.into()), ..Default::default() };
+        let by = |criterion: &str| InputOptions { criteria: vec![criterion.into()], ..Default::default() };
         let inputs = build(&recordings, &by("Rhythm")).unwrap();
-        assert_eq!((inputs.examples.len(), inputs.criterion.as_str()), (9, "rhythm"));
+        assert_eq!((inputs.examples.len(), inputs.criterion().as_str()), (9, "rhythm"));
         assert_eq!(
             inputs.notes,
             ["2 takes dropped: not rated by rhythm", "1 takes dropped: no reference of their melody"]

@@ -25,6 +25,7 @@ impl Known {
     fn of(example: &Example) -> Self {
         let mut said = Fnv1a::default();
         said.add(&example.rating.to_bits().to_le_bytes());
+        example.ratings.iter().for_each(|r| said.add(&r.map_or(u32::MAX, f32::to_bits).to_le_bytes()));
         said.add(&[example.pass.map_or(2, u8::from)]);
         said.add(example.performer.as_bytes());
         let Contents { contour, references } = example.contents;

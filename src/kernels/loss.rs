@@ -1,6 +1,7 @@
 //! Losses between predictions and targets: the mean times a weight, and its gradient, in one launch.
 //!
-//! Shapes: `p [n]`, `t [n]`, `loss [1]`, `dp [n]` for upstream 1, `part [⌈n/SPAN⌉]` the sums of each [`SPAN`] terms.
+//! Shapes: `p [n]`, `t [n]`, `loss [1]`, `dp [n]` for upstream 1, `part [⌈n/SPAN⌉]` the sums of each [`SPAN`] terms, `w [n]` a
+//! weight for each term, of the kernel that takes any.
 //!
 //! Threads: one block owns [`SPAN`] terms, a thread four of them, and leaves their sum in `part`, which the last block (in
 //! WGSL a second stage) adds up; up to [`SPAN`] terms, as long as a batch, are one block's. The sum has a fixed order: f32
@@ -9,6 +10,7 @@
 //! Cost: a handful of flops an element, three passes over `n` elements.
 
 use crate::kernel::{Args, Binding, Cost, Cuda, Kernel, Params, Real, SPAN, Twin, Workgroups, params, spans};
+use std::ops::Range;
 
 params! {
     /// Params of every kernel here.
@@ -31,6 +33,15 @@ const BINDINGS: &[Binding] = &[
     Binding::output("part"),
 ];
 
+const WEIGHTED: &[Binding] = &[
+    Binding::input("p"),
+    Binding::input("t"),
+    Binding::output("loss"),
+    Binding::output("dp"),
+    Binding::output("part"),
+    Binding::input("w"),
+];
+
 /// Stage two adds up what several workgroups left.
 const GROUPS: &[Workgroups] =
     &[|p| spans(p.get::<LossParams>().n), |p| [u32::from(p.get::<LossParams>().n > SPAN), 1, 1]];
@@ -47,23 +58,35 @@ fn cost(p: &Params, flops: usize) -> Cost {
 fn each<F: Real>(args: Args<'_, F>, f: impl Fn(F, F) -> (F, F)) {
     let params: LossParams = args.params();
     let [p, t, loss, dp, part] = args.bufs();
-    let (p, t, dp, part) = (p.input(), t.input(), dp.output(), part.output());
-    let scale = f64::from(params.weight) / p.len() as f64;
-    let slope = F::of(scale);
-    let mut total = 0.0;
-    part.fill(F::zero());
-    let blocks = p.chunks(BLOCK).zip(t.chunks(BLOCK)).zip(dp.chunks_mut(BLOCK));
-    for (i, ((p, t), dp)) in blocks.enumerate() {
+    let (p, t) = (p.input(), t.input());
+    add_up(params, [loss.output(), dp.output(), part.output()], |block, slope, dp| {
         let mut sum = F::zero();
-        for ((&p, &t), dp) in p.iter().zip(t).zip(dp) {
+        for ((&p, &t), dp) in p[block.clone()].iter().zip(&t[block]).zip(dp) {
             let (value, d) = f(p, t);
             sum += value;
             *dp = slope * d;
         }
+        sum
+    });
+}
+
+/// `terms(block, slope, dp)` gives the sum of a block of terms, and writes their derivatives times `slope`.
+fn add_up<F: Real>(
+    params: LossParams,
+    [loss, dp, part]: [&mut [F]; 3],
+    terms: impl Fn(Range<usize>, F, &mut [F]) -> F,
+) {
+    let scale = f64::from(params.weight) / dp.len() as f64;
+    let slope = F::of(scale);
+    let mut total = 0.0;
+    part.fill(F::zero());
+    for (i, dp) in dp.chunks_mut(BLOCK).enumerate() {
+        let first = i * BLOCK;
+        let sum = terms(first..first + dp.len(), slope, dp);
         total += sum.get();
-        part[i * BLOCK / SPAN as usize] += sum;
+        part[first / SPAN as usize] += sum;
     }
-    loss.output()[0] = F::of(scale * total);
+    loss[0] = F::of(scale * total);
 }
 
 /// `loss = weight·mean (p − t)²`, `dp = weight·2(p − t)/n`.
@@ -78,9 +101,43 @@ pub static MSE: Kernel = Kernel {
 };
 
 fn mse<F: Real>(args: Args<'_, F>) {
-    each(args, |p, t| {
-        let d = p - t;
-        (d * d, d + d)
+    each(args, squared);
+}
+
+fn squared<F: Real>(p: F, t: F) -> (F, F) {
+    let d = p - t;
+    (d * d, d + d)
+}
+
+/// `loss = weight·Σ w(p − t)² / n`, `dp = weight·2w(p − t)/n`. What has the weight 0 adds nothing, whatever it is.
+pub static MSE_WEIGHTED: Kernel = Kernel {
+    name: "loss_mse_weighted",
+    bindings: WEIGHTED,
+    params: LossParams::LAYOUT,
+    cpu: Twin { f32: mse_weighted, f64: mse_weighted },
+    workgroups: GROUPS,
+    cuda: CUDA,
+    cost: |p| {
+        let n = p.get::<LossParams>().n as usize;
+        Cost::new(7 * n, 4 * n + 1)
+    },
+};
+
+fn mse_weighted<F: Real>(args: Args<'_, F>) {
+    let params: LossParams = args.params();
+    let [p, t, loss, dp, part, w] = args.bufs();
+    let (p, t, w) = (p.input(), t.input(), w.input());
+    add_up(params, [loss.output(), dp.output(), part.output()], |block, slope, dp| {
+        let mut sum = F::zero();
+        for (i, dp) in block.zip(dp) {
+            let (value, d) = match w[i] == F::zero() {
+                true => (F::zero(), F::zero()),
+                false => squared(p[i], t[i]),
+            };
+            sum += w[i] * value;
+            *dp = slope * (w[i] * d);
+        }
+        sum
     });
 }
 
@@ -129,4 +186,4 @@ fn bce_logits<F: Real>(args: Args<'_, F>) {
 }
 
 /// The kernels of this stem.
-pub static KERNELS: &[&Kernel] = &[&MSE, &BCE, &BCE_LOGITS];
+pub static KERNELS: &[&Kernel] = &[&MSE, &MSE_WEIGHTED, &BCE, &BCE_LOGITS];

@@ -20,34 +20,37 @@ impl Default for LossOptions {
     }
 }
 
+/// Checks that `v` has the shape of the prediction; `[B]` and `[B, 1]` are one.
+fn expect_same(g: &Graph, op: &'static str, argument: &'static str, v: Var, prediction: Var) -> Result<()> {
+    let column = |v| match g.shape(v) {
+        [b] | [b, 1] => Some(*b),
+        _ => None,
+    };
+    if g.shape(v) == g.shape(prediction) || (column(v).is_some() && column(v) == column(prediction)) {
+        return Ok(());
+    }
+    let message = format!("shape {:?} against prediction of shape {:?}", g.shape(v), g.shape(prediction));
+    Err(Error::shape(op, argument, message))
+}
+
 fn record(
     g: &mut Graph,
     op: &'static str,
     kernel: &'static Kernel,
     (prediction, target): (Var, Var),
+    weights: Option<Var>,
     LossOptions { weight }: LossOptions,
 ) -> Result<Var> {
     if !weight.is_finite() {
         return Err(Error::shape(op, "weight", format!("must be finite, is {weight}")));
     }
-    let column = |v| match g.shape(v) {
-        [b] | [b, 1] => Some(*b),
-        _ => None,
-    };
-    if g.shape(prediction) != g.shape(target)
-        && (column(prediction).is_none() || column(prediction) != column(target))
-    {
-        return Err(Error::shape(
-            op,
-            "target",
-            format!("shape {:?} against prediction of shape {:?}", g.shape(target), g.shape(prediction)),
-        ));
-    }
+    expect_same(g, op, "target", target, prediction)?;
     let p = k::LossParams { n: count(op, "prediction", g.shape(prediction))?, weight };
     let loss = g.temp(&[1]);
     let grad = g.temp_like(prediction);
     let part = g.temp(&[p.n.div_ceil(SPAN) as usize]);
-    g.launch(kernel, &p, &[prediction, target, loss, grad, part])?;
+    let all = [prediction, target, loss, grad, part].into_iter().chain(weights);
+    g.launch(kernel, &p, &all.collect::<Vec<_>>())?;
     g.on_backward(loss, &[prediction, target], move |g, upstream| {
         give_scaled(g, prediction, grad, upstream)?;
         // Only the squared error takes targets that need a gradient: the opposite one.
@@ -67,7 +70,27 @@ fn record(
 /// # Errors
 /// When the shapes differ, are empty, or the weight is not finite.
 pub fn mse(g: &mut Graph, prediction: Var, target: Var, options: LossOptions) -> Result<Var> {
-    record(g, "mse", &k::MSE, (prediction, target), options)
+    record(g, "mse", &k::MSE, (prediction, target), None, options)
+}
+
+/// [`mse`] with a weight for each element: `Σ w(p − t)² / n`, where `n` are all elements, those without weight too.
+///
+/// An element of the weight 0 counts for nothing, whatever prediction and target are: so missing targets are masked.
+///
+/// # Errors
+/// As [`mse`]; also when `weights` have another shape, or they or the target need a gradient.
+pub fn mse_weighted(
+    g: &mut Graph,
+    prediction: Var,
+    target: Var,
+    weights: Var,
+    options: LossOptions,
+) -> Result<Var> {
+    const OP: &str = "mse_weighted";
+    expect_constant(g, OP, "target", target)?;
+    expect_constant(g, OP, "weights", weights)?;
+    expect_same(g, OP, "weights", weights, prediction)?;
+    record(g, OP, &k::MSE_WEIGHTED, (prediction, target), Some(weights), options)
 }
 
 /// Mean binary cross-entropy of probabilities; logarithms are clamped to at least −100, as in PyTorch.
@@ -76,7 +99,7 @@ pub fn mse(g: &mut Graph, prediction: Var, target: Var, options: LossOptions) ->
 /// As [`mse`]; also when the target needs a gradient.
 pub fn bce(g: &mut Graph, prediction: Var, target: Var, options: LossOptions) -> Result<Var> {
     expect_constant(g, "bce", "target", target)?;
-    record(g, "bce", &k::BCE, (prediction, target), options)
+    record(g, "bce", &k::BCE, (prediction, target), None, options)
 }
 
 /// Mean binary cross-entropy of logits: `bce(sigmoid(x), target)`, accurate for any finite `x`.
@@ -85,5 +108,5 @@ pub fn bce(g: &mut Graph, prediction: Var, target: Var, options: LossOptions) ->
 /// As [`bce`].
 pub fn bce_with_logits(g: &mut Graph, logits: Var, target: Var, options: LossOptions) -> Result<Var> {
     expect_constant(g, "bce_with_logits", "target", target)?;
-    record(g, "bce_with_logits", &k::BCE_LOGITS, (logits, target), options)
+    record(g, "bce_with_logits", &k::BCE_LOGITS, (logits, target), None, options)
 }

@@ -5,7 +5,7 @@
 //! those are declared here that are written.
 
 use super::files::EpochRow;
-use super::metrics::Metrics;
+use super::metrics::{Metric, Metrics};
 use crate::{Error, Result};
 use prost::{Enumeration, Message};
 use std::fs::{self, File};
@@ -209,16 +209,19 @@ impl EventFile {
         self.scalars(row.epoch, &values)
     }
 
-    /// Adds what a test gave after the epoch `step`: `test/<metric>` of each that is defined, by its name in `metrics.json`.
+    /// Adds what a test gave after the epoch `step`: `test/<metric>` of each that is defined, by its name in `metrics.json`; and
+    /// of each of several criteria `test/<criterion>/<metric>`.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be written.
-    pub fn test(&mut self, step: u64, metrics: &Metrics) -> Result<()> {
-        let defined = Metrics::TABLE.iter().filter_map(|metric| {
-            let value = (metric.value)(metrics)?;
-            Some((format!("test/{}", metric.name), value))
-        });
-        self.scalars(step, &defined.collect::<Vec<_>>())
+    pub fn test(&mut self, step: u64, metrics: &Metrics, criteria: &[(&String, Metrics)]) -> Result<()> {
+        let defined = |prefix: String, metrics: &Metrics| {
+            let of = |metric: &Metric| Some((format!("{prefix}/{}", metric.name), (metric.value)(metrics)?));
+            Metrics::TABLE.iter().filter_map(of).collect::<Vec<_>>()
+        };
+        let mut values = defined("test".into(), metrics);
+        values.extend(criteria.iter().flat_map(|(name, metrics)| defined(format!("test/{name}"), metrics)));
+        self.scalars(step, &values)
     }
 }
 

@@ -107,6 +107,9 @@ pub struct PredictionRow {
     /// Melody, where known.
     #[serde(default)]
     pub melody: Option<String>,
+    /// Of several criteria the one that rating and prediction are of; none where they are of the take as a whole.
+    #[serde(default)]
+    pub criterion: Option<String>,
 }
 
 /// A line of CSV of the file at `path`.
@@ -322,7 +325,18 @@ impl OutDir {
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
     pub fn predictions(&self, rows: &[PredictionRow]) -> Result<()> {
-        let header = ["id", "performer", "split", "rating", "prediction", "pass", "fold", "passed", "melody"];
+        let header = [
+            "id",
+            "performer",
+            "split",
+            "rating",
+            "prediction",
+            "pass",
+            "fold",
+            "passed",
+            "melody",
+            "criterion",
+        ];
         let mut csv = line(&self.path.join(PREDICTIONS), header)?;
         for row in rows {
             csv.extend(line(&self.path.join(PREDICTIONS), row)?);

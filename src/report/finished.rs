@@ -18,7 +18,7 @@ pub struct FinishedRun {
     pub path: PathBuf,
     /// Of `metrics.json`.
     pub report: RunReport,
-    /// The takes of `predictions.csv` that were tested, each once.
+    /// The takes of `predictions.csv` that were tested, each once: as a whole, where there are several criteria.
     pub tested: Vec<PredictionRow>,
 }
 
@@ -61,7 +61,7 @@ fn tested(path: &Path) -> Result<Vec<PredictionRow>> {
         let record = record.map_err(|e| bad(path, &e))?;
         let line = record.position().map(csv::Position::line);
         let row: PredictionRow = record.deserialize(Some(&headers)).map_err(|e| bad(path, &e))?;
-        if row.split != Split::Test.name() {
+        if row.split != Split::Test.name() || row.criterion.is_some() {
             continue;
         }
         if !row.rating.is_finite() || !row.prediction.is_finite() {

@@ -2,7 +2,11 @@
 
 use super::interval::Coverage;
 use super::metrics::{Metric, Metrics};
+use crate::names::shown;
 use serde::{Deserialize, Serialize};
+
+/// Characters of a criterion's name that a table shows at most.
+const NAME: usize = 40;
 
 /// What `metrics.json` holds: how a run was made and how well it did.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -32,7 +36,7 @@ pub struct RunReport {
     pub inputs: u64,
     /// Version of this crate that made the run.
     pub version: String,
-    /// On the test set; with folds, their mean.
+    /// On the test set; with folds, their mean. Of several criteria it is of the means of what each take was rated by.
     pub test: Metrics,
     /// Sample deviation over folds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,9 +50,24 @@ pub struct RunReport {
     /// How good the network is by the same labels: in the place of each grader, see [`super::graded::Graded::in_their_place`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_grader: Option<Metrics>,
+    /// Of several criteria, how good the network is by each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub criteria: Vec<CriterionReport>,
     /// How often the intervals that `etude score` gives held the rating, over held-out folds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<Coverage>,
+}
+
+/// How good a network is by one of several criteria, on those test takes that were rated by it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CriterionReport {
+    /// What the criterion is called.
+    pub name: String,
+    /// With folds, their mean.
+    pub test: Metrics,
+    /// Sample deviation over folds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_sd: Option<Metrics>,
 }
 
 /// JSON has no NaN: serde_json writes `null`, which this reads back.
@@ -80,12 +99,37 @@ impl RunReport {
                 .map(|metrics| metrics.as_ref().and_then(value).map_or(String::new(), |v| cell(Some(v))));
             out += &line(label, &cell(test), &sd, [&graders, &likewise]);
         }
+        out += &self.by_criterion();
         if let Some(Coverage { level, held, width }) = &self.coverage {
             out += &format!(
                 "\n{:.0} % intervals, learned from the other folds, held {:.1} % of the ratings; they are {width:.2} wide\n",
                 100.0 * level,
                 100.0 * held
             );
+        }
+        out
+    }
+
+    /// A line for each of several criteria.
+    fn by_criterion(&self) -> String {
+        const MEASURES: [&str; 4] = ["r2", "pearson", "spearman", "mae"];
+        if self.criteria.is_empty() {
+            return String::new();
+        }
+        let measures: Vec<&Metric> =
+            MEASURES.iter().filter_map(|name| Metrics::TABLE.iter().find(|m| m.name == *name)).collect();
+        let names: Vec<_> = self.criteria.iter().map(|criterion| shown(&criterion.name, NAME)).collect();
+        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(9);
+        let mut out = format!("\n{:<width$}{:>7}", "criterion", "takes");
+        measures.iter().for_each(|metric| out += &format!("{:>12}", metric.label));
+        out.push('\n');
+        for (name, criterion) in names.iter().zip(&self.criteria) {
+            out += &format!("{name:<width$}{:>7}", criterion.test.n);
+            for metric in &measures {
+                let value = (metric.value)(&criterion.test).map_or("–".into(), |v| format!("{v:.4}"));
+                out += &format!("{value:>12}");
+            }
+            out.push('\n');
         }
         out
     }

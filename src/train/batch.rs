@@ -102,7 +102,7 @@ impl BatchBufs {
         let examples = g.bind(&self.examples, &[self.size])?;
         let features = match (&data.features, net.notes) {
             (Some(table), Some(notes)) => {
-                let table = g.bind(table, &[data.ratings.len(), notes.features])?;
+                let table = g.bind(table, &[data.shape[0], notes.features])?;
                 Some(gather_rows(g, table, examples)?)
             }
             _ => None,

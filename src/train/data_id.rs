@@ -42,14 +42,17 @@ impl DataId {
         Self {
             examples: inputs.examples.len(),
             input: inputs.kind,
-            criterion: inputs.criterion.clone(),
+            criterion: inputs.criterion(),
             names: digest(inputs, |d, e| d.add(e.id.as_bytes())),
             contours: digest(inputs, |d, e| d.add(&e.contents.contour.to_le_bytes())),
             references: digest(inputs, |d, e| d.add(&e.contents.references.to_le_bytes())),
             performers: digest(inputs, |d, e| d.add(e.performer.as_bytes())),
             ratings: digest(inputs, |d, e| {
                 d.add(&e.rating.to_bits().to_le_bytes());
-                e.grades.iter().for_each(|grade| d.add(&grade.map_or(u32::MAX, f32::to_bits).to_le_bytes()));
+                e.ratings
+                    .iter()
+                    .chain(&e.grades)
+                    .for_each(|grade| d.add(&grade.map_or(u32::MAX, f32::to_bits).to_le_bytes()));
             }),
             pass: digest(inputs, |d, e| d.add(&[e.pass.map_or(2, u8::from)])),
             split: digest(inputs, |d, e| d.add(e.split.map_or("", |part| part.name()).as_bytes())),

@@ -1,4 +1,4 @@
-//! What the network makes of a batch, in one graph: the embedding, and a rating of each of its heads.
+//! What the network makes of a batch, in one graph: the embedding, and ratings of each of its heads.
 
 use super::batch::BatchVars;
 use crate::graph::{Graph, Var};
@@ -38,7 +38,7 @@ impl Heads {
         Ok(Self { embedding, path, notes })
     }
 
-    /// Records the ratings, `[B, 1]`, of each head that there is.
+    /// Records the ratings, `[B, K]`, of each head that there is.
     pub(super) fn rate(
         &self,
         g: &mut Graph,

@@ -4,6 +4,7 @@ use super::batch::BatchBufs;
 use super::heads::{Heads, mean_of};
 use super::resident::{Resident, View, check_examples};
 use crate::Result;
+use crate::data::inputs::{Example, mean_of_known};
 use crate::device::Device;
 use crate::graph::{Graph, Step, Var};
 use crate::net::{Learn, PcConvNet};
@@ -14,17 +15,28 @@ const BATCH: usize = 64;
 /// What the network makes of one example: the mean over its views.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
-    /// Rating in [0, 1].
+    /// Rating in [0, 1]; of several criteria their mean.
     pub rating: f32,
+    /// Of several criteria the rating by each; empty of one.
+    pub ratings: Vec<f32>,
     /// Embedding, of the network's width.
     pub embedding: Vec<f32>,
+}
+
+impl Prediction {
+    /// The rating to be held against that of an example, which may have been rated by some of several criteria: the mean of
+    /// these.
+    pub fn beside(&self, example: &Example) -> f32 {
+        mean_of_known(&self.ratings, &example.ratings).unwrap_or(self.rating)
+    }
 }
 
 /// The network in evaluation mode, recorded over one data set.
 pub struct Predictor {
     step: Step,
     bufs: BatchBufs,
-    rating: Var,
+    /// `[BATCH, K]`.
+    ratings: Var,
     embedding: Var,
 }
 
@@ -40,9 +52,9 @@ impl Predictor {
         let batch = bufs.record(&mut g, data, &net.config)?;
         let heads = Heads::record(&mut g, net, &vars, &batch, None, true)?;
         let ratings = heads.rate(&mut g, net, &vars, None)?;
-        let (embedding, rating) = (heads.embedding, mean_of(&mut g, &ratings)?);
-        let step = g.compile(device, &[embedding, rating])?;
-        Ok(Self { step, bufs, rating, embedding })
+        let (embedding, ratings) = (heads.embedding, mean_of(&mut g, &ratings)?);
+        let step = g.compile(device, &[embedding, ratings])?;
+        Ok(Self { step, bufs, ratings, embedding })
     }
 
     /// Predicts the given examples.
@@ -56,33 +68,39 @@ impl Predictor {
         data: &Resident,
         examples: &[usize],
     ) -> Result<Vec<Prediction>> {
-        check_examples(examples, data.ratings.len())?;
+        check_examples(examples, data.shape[0])?;
         let views: Vec<(usize, View)> = examples
             .iter()
             .enumerate()
             .flat_map(|(i, &e)| data.views(e).into_iter().map(move |v| (i, v)))
             .collect();
-        let width = net.config.embedding();
-        let mut sums = vec![(0.0f64, vec![0.0f64; width], 0.0f64); examples.len()];
+        let (width, criteria) = (net.config.embedding(), net.config.criteria);
+        let mut sums = vec![(vec![0.0f64; criteria], vec![0.0f64; width], 0.0f64); examples.len()];
         for chunk in views.chunks(BATCH) {
             let batch: Vec<View> = chunk.iter().map(|v| v.1).collect();
             let values = self.bufs.values(&batch, |v| net.config.valid_frames(data.valid_frames(v)))?;
             self.bufs.write(device, &values)?;
             self.step.run()?;
-            let ratings = device.download(self.step.buf(self.rating)?)?;
+            let ratings = device.download(self.step.buf(self.ratings)?)?;
             let embeddings = device.download(self.step.buf(self.embedding)?)?;
             for (lane, &(i, _)) in chunk.iter().enumerate() {
                 let (rating, embedding, n) = &mut sums[i];
-                *rating += f64::from(ratings[lane]);
-                for (sum, &v) in embedding.iter_mut().zip(&embeddings[lane * width..]) {
-                    *sum += f64::from(v);
-                }
+                let add = |sums: &mut [f64], values: &[f32]| {
+                    sums.iter_mut().zip(values).for_each(|(sum, &v)| *sum += f64::from(v));
+                };
+                add(rating, &ratings[lane * criteria..]);
+                add(embedding, &embeddings[lane * width..]);
                 *n += 1.0;
             }
         }
-        let mean = |(rating, embedding, n): (f64, Vec<f64>, f64)| Prediction {
-            rating: (rating / n) as f32,
-            embedding: embedding.into_iter().map(|v| (v / n) as f32).collect(),
+        let mean = |(ratings, embedding, n): (Vec<f64>, Vec<f64>, f64)| {
+            let of_all = ratings.iter().sum::<f64>() / criteria as f64;
+            let means = |sums: Vec<f64>| sums.into_iter().map(|v| (v / n) as f32).collect();
+            Prediction {
+                rating: (of_all / n) as f32,
+                ratings: if criteria > 1 { means(ratings) } else { Vec::new() },
+                embedding: means(embedding),
+            }
         };
         Ok(sums.into_iter().map(mean).collect())
     }

@@ -5,13 +5,13 @@ use super::heads::Heads;
 use super::options::{Contrast, Pairs};
 use super::phase::Phase;
 use super::resident::Resident;
-use crate::device::Device;
+use crate::device::{Buf, Device};
 use crate::graph::{Graph, Step, Var};
 use crate::net::PcConvNet;
 use crate::ops;
 use crate::ops::contrastive::{ContrastiveOptions, contrastive, contrastive_halves};
 use crate::ops::gather::gather_rows;
-use crate::ops::loss::{LossOptions, mse};
+use crate::ops::loss::{LossOptions, mse, mse_weighted};
 use crate::optim::{Method, Optimizer};
 use crate::{Error, Result};
 
@@ -54,12 +54,21 @@ impl Training {
         let mut losses = Vec::new();
         if phase.mse {
             let ratings = heads.rate(&mut g, net, &vars, random)?;
-            let table = g.bind(&data.ratings, &[data.ratings.len()])?;
-            let target = gather_rows(&mut g, table, shown.examples)?;
+            let rows = |g: &mut Graph, of: &Buf| {
+                let [examples, criteria] = data.shape;
+                let shape: &[usize] = if criteria == 1 { &[examples] } else { &[examples, criteria] };
+                let table = g.bind(of, shape)?;
+                gather_rows(g, table, shown.examples)
+            };
+            let target = rows(&mut g, &data.ratings)?;
+            let rated = data.rated.as_ref().map(|of| rows(&mut g, of)).transpose()?;
             // The mean over heads, as the validation loss is of their mean.
             let options = LossOptions { weight: 1.0 / ratings.len() as f32 };
             for rating in ratings {
-                losses.push(mse(&mut g, rating, target, options)?);
+                losses.push(match rated {
+                    Some(rated) => mse_weighted(&mut g, rating, target, rated, options)?,
+                    None => mse(&mut g, rating, target, options)?,
+                });
             }
         }
         if let Some(c) = phase.contrast {

@@ -95,8 +95,12 @@ pub struct Resident {
     pub data: Buf,
     /// The standardised features of each example, `[examples, F]`, for a note head.
     pub features: Option<Buf>,
-    /// The rating of each example, and of each degraded take after them.
+    /// The ratings of each example, `[examples, K]`, and of each degraded take after them; 0 where there is none.
     pub ratings: Buf,
+    /// Of several criteria 1 for each rating that there is, else 0.
+    pub rated: Option<Buf>,
+    /// Examples, and criteria, K.
+    pub shape: [usize; 2],
     /// What the contrastive loss compares: bins, or the ratings themselves.
     pub labels: Buf,
     /// The same on the host.
@@ -150,7 +154,25 @@ impl Resident {
             }
             rows.push(places);
         }
+        if inputs.criteria.len() != net.config.criteria {
+            return Err(Error::config(format!(
+                "the network rates {} criteria, the data has {} ({})",
+                net.config.criteria,
+                inputs.criteria.len(),
+                inputs.criterion()
+            )));
+        }
         let ratings: Vec<f32> = inputs.with_degraded().map(|e| e.rating).collect();
+        let shape = [ratings.len(), net.config.criteria];
+        let (targets, rated) = match net.config.criteria {
+            1 => (device.upload(&ratings)?, None),
+            _ => {
+                let each = || inputs.with_degraded().flat_map(|e| &e.ratings);
+                let of = |value: fn(&Option<f32>) -> f32| each().map(value).collect::<Vec<f32>>();
+                let (targets, rated) = (of(|r| r.unwrap_or(0.0)), of(|r| f32::from(u8::from(r.is_some()))));
+                (device.upload(&targets)?, Some(device.upload(&rated)?))
+            }
+        };
         let label_values = match label_bins {
             Some(k) => bins(&ratings, k)?,
             None => ratings.clone(),
@@ -158,7 +180,9 @@ impl Resident {
         Ok(Self {
             data: upload.end()?,
             features,
-            ratings: device.upload(&ratings)?,
+            ratings: targets,
+            rated,
+            shape,
             labels: device.upload(&label_values)?,
             label_values,
             rows,

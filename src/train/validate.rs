@@ -31,10 +31,19 @@ impl Validation {
         predictions: &[Prediction],
     ) -> Result<Self> {
         if phase.mse {
-            let ratings: Vec<f32> = examples.iter().map(|&e| inputs.examples[e].rating).collect();
-            let made: Vec<f32> = predictions.iter().map(|p| p.rating).collect();
+            let of = || examples.iter().map(|&e| &inputs.examples[e]).zip(predictions);
+            let ratings: Vec<f32> = of().map(|(example, _)| example.rating).collect();
+            let made: Vec<f32> = of().map(|(example, made)| made.beside(example)).collect();
             let square = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
-            let loss = made.iter().zip(&ratings).map(square).sum::<f64>() / made.len() as f64;
+            let loss = match inputs.criteria.len() {
+                1 => made.iter().zip(&ratings).map(square).sum::<f64>() / made.len() as f64,
+                // As in training: of all ratings that there are, over all that there could be.
+                criteria => {
+                    let each = of().flat_map(|(example, made)| made.ratings.iter().zip(&example.ratings));
+                    let sum: f64 = each.filter_map(|(made, rating)| Some(square((made, &(*rating)?)))).sum();
+                    sum / (made.len() * criteria) as f64
+                }
+            };
             return Ok(Self { loss: Some(loss), r2: r2(&made, &ratings) });
         }
         let (Some(c), 2..) = (phase.contrast, predictions.len()) else { return Ok(Self::default()) };

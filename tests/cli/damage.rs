@@ -36,6 +36,7 @@ fn files() -> (Vec<u8>, Vec<u8>) {
         hop: 0.01,
         max_references: 6,
         criterion: "a \"checksum\":\"0000000000000000\", é\u{1b}".into(),
+        criteria: vec![],
         protocol: Protocol::Mse,
         epochs: 1,
         threshold: Some(0.5),

@@ -5,6 +5,8 @@
 mod commands;
 /// Finished runs side by side.
 mod compare;
+/// Several criteria at once.
+mod criteria;
 /// Models and checkpoints that are damaged, or say what cannot be.
 mod damage;
 /// A driver that plays a card.

@@ -53,6 +53,7 @@ fn outcome(
         hop: 0.01,
         max_references: 6,
         criterion: "overall".into(),
+        criteria: vec![],
         protocol: options.protocol,
         epochs: fitted.epochs,
         threshold: None,

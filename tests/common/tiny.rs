@@ -14,6 +14,7 @@ pub fn inputs() -> (Inputs, SplitIndices) {
             performer: format!("p{i}"),
             melody: None,
             rating: i as f32 / 5.0,
+            ratings: Vec::new(),
             grades: Vec::new(),
             pass: Some(i > 2),
             split: None,
@@ -25,7 +26,7 @@ pub fn inputs() -> (Inputs, SplitIndices) {
     let inputs = Inputs {
         channels: 1,
         kind: InputKind::Contour,
-        criterion: "overall".into(),
+        criteria: vec!["overall".into()],
         graders: None,
         examples: (0..6).map(example).collect(),
         notes: Vec::new(),

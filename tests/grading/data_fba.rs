@@ -122,11 +122,21 @@ fn a_take_is_a_segment_and_a_criterion_a_category_of_it() {
     );
     assert_eq!(read(&dir.path().join("FBA2013")).takes[4].id, "middleschoolscores/28588/technicalEtude");
 
-    let options =
-        InputOptions { criterion: Some("technicalEtude.noteAccuracy".into()), ..Default::default() };
+    let options = InputOptions { criteria: vec!["technicalEtude.noteAccuracy".into()], ..Default::default() };
     let inputs = Inputs::build(&recordings, &options, &|_, _| {}).unwrap();
     assert_eq!((inputs.kind, inputs.examples.len()), (InputKind::Contour, 2));
     assert_eq!(inputs.notes, ["8 takes dropped: not rated by technicalEtude.noteAccuracy"]);
+
+    // All categories of a segment at once; a take as a whole is the mean of what it has.
+    let of_segment = recordings.criteria.iter().filter(|name| name.starts_with("technicalEtude."));
+    let options = InputOptions { criteria: of_segment.cloned().collect(), ..Default::default() };
+    let inputs = Inputs::build(&recordings, &options, &|_, _| {}).unwrap();
+    assert_eq!((inputs.criteria.len(), inputs.examples.len()), (2, 2));
+    for example in &inputs.examples {
+        let known: Vec<f32> = example.ratings.iter().copied().flatten().collect();
+        assert!(example.ratings.len() == inputs.criteria.len() && !known.is_empty());
+        assert!((example.rating - known.iter().sum::<f32>() / known.len() as f32).abs() < 1e-6);
+    }
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn grades_of_several_make_a_rating_where_there_is_none() {
         ("rhythm overall".into(), &[Some(0.25), Some(1.0)][..])
     );
     let by = |criterion: &str| {
-        let options = InputOptions { criterion: Some(criterion.into()), ..InputOptions::default() };
+        let options = InputOptions { criteria: vec![criterion.into()], ..InputOptions::default() };
         let inputs = Inputs::build(&rhythm, &options, &|_, _| {}).unwrap();
         (inputs.graders.is_some(), inputs.examples[0].grades.len())
     };

@@ -205,7 +205,7 @@ fn tables_have_headers_even_without_rows() {
     assert!(out.history_from(0).unwrap_err().to_string().contains("history.csv"));
     out.predictions(&[]).unwrap();
     let text = fs::read_to_string(out.path().join("predictions.csv")).unwrap();
-    assert_eq!(text, "id,performer,split,rating,prediction,pass,fold,passed,melody\n");
+    assert_eq!(text, "id,performer,split,rating,prediction,pass,fold,passed,melody,criterion\n");
     out.predictions(&[PredictionRow { id: "a,b".into(), pass: Some(true), ..Default::default() }]).unwrap();
     assert!(
         fs::read_to_string(out.path().join("predictions.csv")).unwrap().contains("\"a,b\",,,0.0,0.0,true,")

@@ -10,7 +10,7 @@ use etude::ops::batch_norm::{self, BatchNormOptions, BatchNormVars, batch_norm};
 use etude::ops::contrastive::{ContrastiveOptions, contrastive};
 use etude::ops::conv1d::{ConvOptions1d, conv1d};
 use etude::ops::linear::{Activation, linear};
-use etude::ops::loss::{LossOptions, mse};
+use etude::ops::loss::{LossOptions, mse, mse_weighted};
 use etude::ops::pool::mean_time;
 use etude::optim::Method;
 
@@ -268,4 +268,43 @@ fn a_variance_that_is_none_is_refused() {
     let mut tensors = notes.tensors(&cpu).unwrap();
     tensors.iter_mut().find(|t| t.name == "notes.deviation").unwrap().values[1] = -1.0;
     assert!(notes.load(&cpu, &tensors).unwrap_err().to_string().contains("notes.deviation holds -1"));
+}
+
+#[test]
+fn a_rating_that_is_missing_moves_nothing() {
+    let cpu = Cpu::<f64>::new(1).unwrap();
+    let device: &dyn Device = &cpu;
+    let (batch, width) = (5, 3);
+    let (x, w, rated) = (normal(1, batch * width), normal(2, 2 * width), uniform(3, batch));
+    // The gradient of the weights of a layer with so many outputs, of which the first alone is rated.
+    let gradient = |outputs: usize| {
+        let mut g = Graph::new();
+        let x = g.bind(&device.upload(&x).unwrap(), &[batch, width]).unwrap();
+        let (w, dw) = (
+            device.upload(&w[..outputs * width]).unwrap(),
+            device.upload(&vec![0.0; outputs * width]).unwrap(),
+        );
+        let w = g.leaf(&w, Some(&dw), &[outputs, width]).unwrap();
+        let made = linear(&mut g, x, w, None, Activation::Sigmoid).unwrap();
+        let row = |rating: f64, other: f64| [rating, other].into_iter().take(outputs).collect::<Vec<_>>();
+        let targets: Vec<f64> = rated.iter().flat_map(|&rating| row(rating, f64::NAN)).collect();
+        let weights: Vec<f64> = rated.iter().flat_map(|_| row(1.0, 0.0)).collect();
+        let shape = [batch, outputs];
+        let [targets, weights] =
+            [targets, weights].map(|of| g.bind(&device.upload(&of).unwrap(), &shape).unwrap());
+        let loss = match outputs {
+            1 => mse(&mut g, made, targets, LossOptions::default()).unwrap(),
+            _ => mse_weighted(&mut g, made, targets, weights, LossOptions::default()).unwrap(),
+        };
+        g.backward(loss).unwrap();
+        let mut step = g.compile(device, &[loss]).unwrap();
+        step.run().unwrap();
+        (device.download_f64(step.buf(loss).unwrap()).unwrap()[0], device.download_f64(&dw).unwrap())
+    };
+    let ((one, of_one), (both, of_both)) = (gradient(1), gradient(2));
+    assert_relative_eq!(both, one / 2.0, max_relative = 1e-12);
+    for (one, both) in of_one.iter().zip(&of_both) {
+        assert_relative_eq!(*both, one / 2.0, max_relative = 1e-12);
+    }
+    assert_eq!(of_both[width..], [0.0; 3]);
 }

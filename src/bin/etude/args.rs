@@ -222,9 +222,11 @@ pub struct RunArgs {
     /// What the network sees [default: alignment-path+notes where the data has references, else contour].
     #[arg(long, value_name = "KIND", value_parser = one_of(InputKind::ALL, InputKind::name))]
     pub input: Option<InputKind>,
-    /// Which rating to learn [default: the first of the data].
+    /// Which rating to learn [default: the first of the data]. Given several times, one network learns them all: it shares
+    /// everything but an output for each, a rating that a take lacks counts for nothing, and the grade is the mean of those that
+    /// there are.
     #[arg(long, value_name = "NAME")]
-    pub criterion: Option<String>,
+    pub criterion: Vec<String>,
     /// How MIDI pitch becomes a number.
     #[arg(long, default_value_t = Scale::Midi127, value_name = "NAME", value_parser = one_of(Scale::ALL, Scale::name))]
     pub scale: Scale,

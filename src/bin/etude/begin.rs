@@ -22,7 +22,7 @@ pub fn begin(args: &TrainArgs) -> std::result::Result<(Run, Option<State>, Optio
             must_be_new(out)?;
         }
         let (args, files, folds) = (args.run.clone(), args.files.clone(), vec![]);
-        let (predictions, decisions) = (vec![], vec![]);
+        let (predictions, by_criterion, decisions, criteria) = (vec![], vec![], vec![], vec![]);
         let (seconds, epochs, history, graders, as_grader) = (0.0, 0, 0, vec![], vec![]);
         let run = Run {
             args,
@@ -36,6 +36,8 @@ pub fn begin(args: &TrainArgs) -> std::result::Result<(Run, Option<State>, Optio
             epochs,
             history,
             predictions,
+            by_criterion,
+            criteria,
             decisions,
         };
         return Ok((run, None, out));

@@ -7,7 +7,7 @@ use crate::out::tell;
 use crate::{device, load, print};
 use etude::data::{InputOptions, Inputs, Recordings};
 use etude::model::{self, ModelInfo};
-use etude::report::run::RunReport;
+use etude::report::run::{CriterionReport, RunReport};
 use etude::train::Fit;
 use etude::{Error, Result};
 use std::path::Path;
@@ -37,6 +37,13 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
         launches_per_step: fitted.launches_per_step as u64,
         dispatches_per_step: None,
         criterion: info.criterion.clone(),
+        criteria: (info.criteria.iter().zip(&grades.criteria))
+            .map(|(of, grades)| CriterionReport {
+                name: of.name.clone(),
+                test: grades.metrics(),
+                test_sd: None,
+            })
+            .collect(),
         inputs: inputs.channels as u64,
         version: env!("CARGO_PKG_VERSION").to_string(),
         test: grades.metrics(info.bins, info.threshold, info.calibration.as_ref())?,
@@ -51,13 +58,14 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
 
 /// The inputs that the model was trained on.
 fn input_options(model: &Path, info: &ModelInfo, recordings: &Recordings) -> Result<InputOptions> {
-    if recordings.criterion(&info.criterion).is_none() {
+    let criteria = info.criteria();
+    if let Some(missing) = criteria.iter().find(|name| recordings.criterion(name).is_none()) {
         let known = recordings.criteria.join(", ");
-        return Err(Error::data(model, None, format!("grades {}, but the data has {known}", info.criterion)));
+        return Err(Error::data(model, None, format!("grades {missing}, but the data has {known}")));
     }
     Ok(InputOptions {
         kind: Some(info.input),
-        criterion: Some(info.criterion.clone()),
+        criteria,
         scale: info.scale,
         max_references: info.max_references,
         ..InputOptions::default()

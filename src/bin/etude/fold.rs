@@ -1,7 +1,7 @@
 //! One network: trained, tested and saved.
 
 use crate::checkpoints::Checkpoints;
-use crate::grades::Grades;
+use crate::grades::{ByCriterion, Grades};
 use crate::options::options_for;
 use crate::out::tell;
 use crate::run::Run;
@@ -10,8 +10,8 @@ use crate::{load, print, settings, signals, tensorboard};
 use etude::Result;
 use etude::audio::HOP;
 use etude::data::known::KnownTakes;
-use etude::data::{Split, SplitIndices};
-use etude::model::{self, ModelInfo, TrainedOn};
+use etude::data::{Example, Split, SplitIndices};
+use etude::model::{self, Criterion, ModelInfo, TrainedOn};
 use etude::report::event_file::EventFile;
 use etude::report::files::{EpochRow, OutDir, PredictionRow};
 use etude::report::interval::Interval;
@@ -72,9 +72,11 @@ impl Fold<'_> {
             tell!("fold {i} of {k}: {} takes, R² {r2:.3}", self.split.test.len());
         }
         if let Some(events) = &mut events {
-            events.test(fitted.epochs as u64, &metrics)?;
+            let each = inputs.criteria.iter().zip(grades.criteria.iter().map(ByCriterion::metrics));
+            events.test(fitted.epochs as u64, &metrics, &each.collect::<Vec<_>>())?;
         }
         run.folds.push(metrics);
+        run.criteria.push(grades.criteria.iter().map(ByCriterion::metrics).collect());
         let of_graders = known.as_ref().and_then(Grades::grader_thresholds);
         run.graders.extend(grades.agreement(of_graders.as_deref()));
         run.as_grader.extend(grades.as_grader(calibration.as_ref()));
@@ -84,8 +86,14 @@ impl Fold<'_> {
             let name =
                 self.number.map_or("model.safetensors".to_string(), |(i, _)| format!("fold-{i}.safetensors"));
             let interval = Interval::of(&grades.predictions, &grades.ratings);
-            let info =
-                ModelInfo { threshold, calibration, interval, ..self.model_info(session, fitted.epochs) };
+            let each = inputs.criteria.iter().zip(&grades.criteria);
+            let criteria = each.map(|(name, of)| Criterion {
+                name: name.clone(),
+                interval: Interval::of(&of.predictions, &of.ratings),
+            });
+            let criteria = criteria.collect();
+            let info = self.model_info(session, fitted.epochs);
+            let info = ModelInfo { threshold, calibration, interval, criteria, ..info };
             model::save(&out.path().join(name), device, &fitted.net, &info)?;
         }
         let before =
@@ -198,8 +206,22 @@ impl Fold<'_> {
         run: &mut Run,
     ) -> Result<()> {
         let mut list = |part: Split, predictions: &[Prediction]| {
-            let takes = self.split.part(part).iter().zip(predictions);
-            run.predictions.extend(takes.map(|(&e, p)| self.row(session, part, e, p.rating, threshold)));
+            for (&e, made) in self.split.part(part).iter().zip(predictions) {
+                let example = &session.inputs.examples[e];
+                let row = self.row(part, example, made.beside(example), threshold);
+                let each = session.inputs.criteria.iter().zip(example.ratings.iter().zip(&made.ratings));
+                run.by_criterion.extend(each.filter_map(|(criterion, (rating, made))| {
+                    let (criterion, passed) = (Some(criterion.clone()), None);
+                    Some(PredictionRow {
+                        rating: (*rating)?,
+                        prediction: *made,
+                        passed,
+                        criterion,
+                        ..row.clone()
+                    })
+                }));
+                run.predictions.push(row);
+            }
         };
         list(Split::Test, tested);
         if self.number.is_none() {
@@ -210,15 +232,7 @@ impl Fold<'_> {
         Ok(())
     }
 
-    fn row(
-        &self,
-        session: &Session<'_>,
-        part: Split,
-        take: usize,
-        prediction: f32,
-        threshold: Option<f32>,
-    ) -> PredictionRow {
-        let example = &session.inputs.examples[take];
+    fn row(&self, part: Split, example: &Example, prediction: f32, threshold: Option<f32>) -> PredictionRow {
         PredictionRow {
             id: example.id.clone(),
             performer: example.performer.clone(),
@@ -229,6 +243,7 @@ impl Fold<'_> {
             fold: self.number.map(|(i, _)| i as u64),
             passed: threshold.map(|threshold| prediction >= threshold),
             melody: example.melody.clone(),
+            criterion: None,
         }
     }
 
@@ -242,7 +257,8 @@ impl Fold<'_> {
             scale: args.scale,
             hop: HOP,
             max_references: args.references,
-            criterion: inputs.criterion.clone(),
+            criterion: inputs.criterion(),
+            criteria: Vec::new(),
             protocol: options.protocol,
             epochs,
             threshold: None,

@@ -21,16 +21,45 @@ pub struct Grades {
     pub pass: Option<Vec<bool>>,
     /// What each grader gave them, where the data says so.
     pub graded: Option<Graded>,
+    /// Of several criteria each.
+    pub criteria: Vec<ByCriterion>,
+}
+
+/// Ratings by one of several criteria, and predictions, of the examples that were rated by it.
+pub struct ByCriterion {
+    pub ratings: Vec<f32>,
+    pub predictions: Vec<f32>,
+}
+
+impl ByCriterion {
+    fn all(inputs: &Inputs, examples: &[usize], predictions: &[Prediction]) -> Vec<Self> {
+        let several = inputs.criteria.len() > 1;
+        let of = |place: usize| {
+            let rated = examples.iter().zip(predictions).filter_map(|(&e, made)| {
+                Some(((*inputs.examples[e].ratings.get(place)?)?, *made.ratings.get(place)?))
+            });
+            let (ratings, predictions) = rated.unzip();
+            Self { ratings, predictions }
+        };
+        (0..inputs.criteria.len()).filter(|_| several).map(of).collect()
+    }
+
+    pub fn metrics(&self) -> Metrics {
+        Metrics::new(&self.predictions, &self.ratings)
+    }
 }
 
 impl Grades {
     pub fn new(inputs: &Inputs, examples: &[usize], predictions: &[Prediction]) -> Self {
         Self {
             ratings: examples.iter().map(|&e| inputs.examples[e].rating).collect(),
-            predictions: predictions.iter().map(|p| p.rating).collect(),
+            predictions: (examples.iter().zip(predictions))
+                .map(|(&e, made)| made.beside(&inputs.examples[e]))
+                .collect(),
             embedding: predictions.iter().flat_map(|p| p.embedding.iter().copied()).collect(),
             pass: examples.iter().map(|&e| inputs.examples[e].pass).collect(),
             graded: graded(inputs, examples),
+            criteria: ByCriterion::all(inputs, examples, predictions),
         }
     }
 

@@ -24,6 +24,9 @@ pub fn check(args: &RunArgs) -> Result<()> {
             "--degraded: such takes are made of references, which input contour has not",
         ));
     }
+    if args.degraded > 0.0 && args.criterion.len() > 1 {
+        return Err(Error::config("--degraded: such takes have one rating; learn one --criterion from them"));
+    }
     if args.net.is_some() && args.input == Some(InputKind::Notes) {
         return Err(Error::config("--net: input notes has a note head alone, and no network of a path"));
     }
@@ -46,7 +49,7 @@ pub fn source_options(args: &F0Args, hop: f64) -> SourceOptions {
 pub fn input_options(args: &RunArgs) -> InputOptions {
     InputOptions {
         kind: args.input,
-        criterion: args.criterion.clone(),
+        criteria: args.criterion.clone(),
         scale: args.scale,
         max_references: args.references,
         degraded: args.degraded > 0.0,

@@ -11,7 +11,7 @@ use etude::report::files::{CHECKPOINT, OutDir, PAGE};
 use etude::report::interval::Coverage;
 use etude::report::metrics::Metrics;
 use etude::report::plots::{agreement_svg, embedding_svg, history_svg, scatter_svg};
-use etude::report::run::RunReport;
+use etude::report::run::{CriterionReport, RunReport};
 
 /// The report of a run whose folds are all done; `last` is the last of them.
 pub fn report(session: &Session<'_>, run: &Run, last: &Trained, seconds: f64) -> RunReport {
@@ -26,7 +26,7 @@ pub fn report(session: &Session<'_>, run: &Run, last: &Trained, seconds: f64) ->
         parameters: last.parameters as u64,
         launches_per_step: last.launches_per_step as u64,
         dispatches_per_step: last.dispatches_per_step,
-        criterion: session.inputs.criterion.clone(),
+        criterion: session.inputs.criterion(),
         inputs: session.inputs.channels as u64,
         version: env!("CARGO_PKG_VERSION").to_string(),
         test: if many { mean } else { run.folds[0].clone() },
@@ -34,8 +34,21 @@ pub fn report(session: &Session<'_>, run: &Run, last: &Trained, seconds: f64) ->
         folds: if many { run.folds.clone() } else { vec![] },
         graders: mean_of(&run.graders),
         as_grader: mean_of(&run.as_grader),
+        criteria: criteria(session, run),
         coverage: Coverage::of(&tested_in_folds(run)),
     }
+}
+
+/// How good the networks are by each of several criteria.
+fn criteria(session: &Session<'_>, run: &Run) -> Vec<CriterionReport> {
+    let of = |(place, name): (usize, &String)| {
+        let folds: Vec<Metrics> = run.criteria.iter().filter_map(|fold| fold.get(place).cloned()).collect();
+        let (mean, sd) = Metrics::mean_sd(&folds);
+        let many = folds.len() > 1;
+        let test = if many { mean } else { folds.into_iter().next()? };
+        Some(CriterionReport { name: name.clone(), test, test_sd: many.then_some(sd) })
+    };
+    session.inputs.criteria.iter().enumerate().filter_map(of).collect()
 }
 
 /// Fold, prediction and rating of the tested takes, where there are folds.
@@ -58,7 +71,7 @@ pub fn write(
     last: &Trained,
     report: &RunReport,
 ) -> Result<()> {
-    out.predictions(&run.predictions)?;
+    out.predictions(&[&run.predictions[..], &run.by_criterion].concat())?;
     out.metrics(report)?;
     let folds = session.args.folds.is_some();
     let mut first = out.read_history()?;

@@ -26,6 +26,12 @@ pub struct Run {
     /// Bytes of `history.csv` that tell of them.
     pub history: u64,
     pub predictions: Vec<PredictionRow>,
+    /// The same by each of several criteria.
+    #[serde(default)]
+    pub by_criterion: Vec<PredictionRow>,
+    /// How good each fold is by each.
+    #[serde(default)]
+    pub criteria: Vec<Vec<Metrics>>,
     /// What was decided of those of them that were tested, in their order.
     #[serde(default)]
     pub decisions: Vec<Decision>,

@@ -68,7 +68,6 @@ fn all(args: &RunArgs, files: &DataArgs, session: &Session<'_>, options: &TrainO
         or("val-fraction", *val_fraction, crate::options::val_fraction(args, kind)),
         plain("test-fraction", test_fraction),
         or("input", *input, kind),
-        or("criterion", criterion.as_ref(), &session.inputs.criterion),
         plain("scale", scale),
         plain("references", references),
         plain("degraded", degraded),
@@ -86,6 +85,13 @@ fn all(args: &RunArgs, files: &DataArgs, session: &Session<'_>, options: &TrainO
         flag("calibrate", *calibrate),
         flag("forget-takes", *forget_takes),
     ];
+    let criteria: Vec<Opt> = match &criterion[..] {
+        [] => vec![or("criterion", None::<&str>, session.inputs.criterion())],
+        named => named.iter().map(|name| plain("criterion", name)).collect(),
+    };
+    if let Some(place) = list.iter().position(|opt| opt.name == "scale") {
+        list.splice(place..place, criteria);
+    }
     if tau.is_some() {
         list.retain(|opt| opt.name != "bins");
     }

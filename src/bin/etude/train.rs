@@ -40,7 +40,8 @@ pub fn train(args: &TrainArgs) -> Result<(), Failure> {
         signals::until_asked(move || inputs(&args, &files, keep))
             .map_err(|signal| Failure::Stopped { signal, left: "nothing was trained yet".into() })??
     };
-    let options = train_options(&args, inputs.kind);
+    let mut options = train_options(&args, inputs.kind);
+    options.net.criteria = inputs.criteria.len();
     if let Some(state) = &state {
         state.check(&inputs)?;
     }
@@ -135,7 +136,7 @@ fn announce(session: &Session<'_>, run: &Run, splits: &[SplitIndices], state: Op
         inputs.examples.iter().map(|example| &example.performer).collect::<BTreeSet<_>>().len(),
         inputs.kind,
         sizes.join(", "),
-        shown(&inputs.criterion, 80),
+        shown(&inputs.criterion(), 80),
         session.options.protocol.name(),
         session.device.name(),
     );

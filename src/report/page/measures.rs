@@ -4,7 +4,7 @@ use super::base::{Cell, Column, NAME, Table, number};
 use super::run::Tested;
 use crate::names::shown;
 use crate::report::metrics::{Metric, Metrics};
-use crate::report::run::RunReport;
+use crate::report::run::{CriterionReport, RunReport};
 use crate::report::scores::{mae, r2};
 use std::collections::BTreeMap;
 
@@ -107,6 +107,39 @@ pub(super) fn folds(report: &RunReport) -> Option<Table> {
     let caption =
         "What each fold’s network reached on the takes of its fold, none of which it was trained on.";
     Some(Table { id: "folds-table".into(), caption: caption.into(), columns, rows })
+}
+
+/// How good the network is by each of several criteria.
+pub(super) fn criteria(report: &RunReport) -> Option<Table> {
+    const MEASURES: [&str; 4] = ["r2", "pearson", "spearman", "mae"];
+    if report.criteria.is_empty() {
+        return None;
+    }
+    let shown_of: Vec<&Metric> = MEASURES
+        .iter()
+        .filter_map(|name| Metrics::TABLE.iter().find(|metric| metric.name == *name))
+        .collect();
+    let mut columns = vec![Column::text("criterion"), Column::number("takes")];
+    columns.extend(shown_of.iter().map(|metric| Column::number(metric.label)));
+    let row = |criterion: &CriterionReport| {
+        let mut row = vec![shown(&criterion.name, NAME).into_owned(), criterion.test.n.to_string()];
+        row.extend(shown_of.iter().map(|metric| {
+            let sd = criterion.test_sd.as_ref().and_then(metric.value);
+            let sd = sd.map_or(String::new(), |sd| format!(" ± {}", number(Some(sd), 3)));
+            format!("{}{sd}", number((metric.value)(&criterion.test), 3))
+        }));
+        row.into_iter().map(Cell::from).collect()
+    };
+    let over = if report.folds.len() > 1 { "; mean ± deviation over folds" } else { "" };
+    Some(Table {
+        id: "criteria-table".into(),
+        caption: format!(
+            "The network by each criterion that it learned, on the tested takes that were rated by it{over}. All else on this \
+             page is of the means of what each take was rated by."
+        ),
+        columns,
+        rows: report.criteria.iter().map(row).collect(),
+    })
 }
 
 /// Ratings and predictions of the takes of a melody.

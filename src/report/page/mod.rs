@@ -16,5 +16,5 @@ mod training;
 pub use compared::compared_page;
 pub use run::{Embeddings, Setting, Tested, TrainingRun};
 pub use scored::{SOUND_RATE, ScoredPage};
-pub use take::{GradedTake, Grader, Sound};
+pub use take::{CriterionGrade, GradedTake, Grader, Sound};
 pub use training::training_page;

@@ -67,9 +67,10 @@ impl ScoredPage {
             title: format!("Graded takes: {criterion}"),
             lead: [
                 format!(
-                    "A network graded these takes: the model “{}” predicts the rating “{criterion}” of a take, from 0, the \
-                     worst, to 1, the best. It is shown {}.",
+                    "A network graded these takes: the model “{}” predicts the {} “{criterion}” of a take, from 0, the worst, to \
+                     1, the best. It is shown {}.",
                     shown(grader.name, NAME),
+                    if grader.several { "ratings" } else { "rating" },
                     sees(grader.kind)
                 ),
                 format!(
@@ -251,14 +252,15 @@ mod tests {
 
     fn take(contour: &Contour, sound: Sound) -> GradedTake<'_> {
         let (name, costs) = ("a", &[]);
-        let (interval, pass, mark, performed) = (None, None, None, None);
-        GradedTake { name, grade: 0.5, interval, pass, mark, contour, performed, costs, sound }
+        let (interval, pass, mark, performed, criteria) = (None, None, None, None, &[]);
+        GradedTake { name, grade: 0.5, interval, pass, mark, criteria, contour, performed, costs, sound }
     }
 
     fn page() -> ScoredPage {
         ScoredPage::new(&Grader {
             name: "m",
             criterion: "c",
+            several: false,
             version: "1",
             epochs: 1,
             about: Some("Only a toy."),

@@ -1,7 +1,7 @@
 //! The section of a graded take.
 
 use super::base::{Cell, Column, Drawing, Link, Table, count, number};
-use super::take::{GradedTake, Sound};
+use super::take::{CriterionGrade, GradedTake, Sound};
 use crate::Result;
 use crate::audio::contour::pitch_name;
 use crate::audio::notes::{Outcome, Performed, PerformedNote, key_and_tempo};
@@ -134,9 +134,18 @@ fn grade(take: &GradedTake<'_>) -> Vec<String> {
     if let Some(mark) = take.mark {
         all += &format!(" On the graders’ scale it is {mark}.");
     }
+    let each = take.criteria.iter().map(|CriterionGrade { name, grade, interval }| {
+        let interval = interval.map_or(String::new(), |ends| {
+            let [low, high] = ends.map(|end| number(Some(end.into()), 2));
+            format!(" ({low} to {high})")
+        });
+        format!("{} {}{interval}", shown(name, HEADING), number(Some((*grade).into()), 2))
+    });
+    let each: Vec<String> = each.collect();
+    let each = (!each.is_empty()).then(|| format!("It is the mean of: {}.", each.join(", ")));
     let performed =
         take.performed.map(|p| format!("Performed {}.", key_and_tempo(p.key, p.tempo).replace('\'', "’")));
-    std::iter::once(all).chain(performed).collect()
+    std::iter::once(all).chain(each).chain(performed).collect()
 }
 
 /// What the section has not got, and why.

@@ -3,6 +3,7 @@
 use crate::audio::Contour;
 use crate::audio::notes::Performed;
 use crate::data::{InputKind, NoteCost};
+use serde::Serialize;
 
 /// Who graded: what a model's record says of it.
 #[derive(Debug, Clone, Copy)]
@@ -11,6 +12,8 @@ pub struct Grader<'a> {
     pub name: &'a str,
     /// What its ratings are for.
     pub criterion: &'a str,
+    /// Whether these are several criteria.
+    pub several: bool,
     /// Version of the crate that trained it.
     pub version: &'a str,
     /// Epochs it was trained for.
@@ -23,6 +26,17 @@ pub struct Grader<'a> {
     pub fold: Option<(usize, usize)>,
     /// What it sees of a take.
     pub kind: InputKind,
+}
+
+/// The grade of a take by one of several criteria.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CriterionGrade {
+    /// What the criterion is called.
+    pub name: String,
+    /// In 0..=1.
+    pub grade: f32,
+    /// Between which ratings nine in ten takes of this grade are taken to lie, where the model knows how far it is off.
+    pub interval: Option<[f32; 2]>,
 }
 
 /// The sound of a take.
@@ -49,6 +63,8 @@ pub struct GradedTake<'a> {
     pub pass: Option<bool>,
     /// On the graders' scale, where the model is calibrated to it.
     pub mark: Option<f64>,
+    /// By each of several criteria, whose mean the grade is; none of one.
+    pub criteria: &'a [CriterionGrade],
     /// Its pitch.
     pub contour: &'a Contour,
     /// Its notes, where the model knows any.

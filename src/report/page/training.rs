@@ -2,7 +2,7 @@
 
 use super::base::{Cell, Column, Figure, NAME, Table, count, number, render, sees};
 use super::figures::{agreement, curves, embeddings, predictions};
-use super::measures::{folds, meanings, measures, melodies};
+use super::measures::{criteria, folds, meanings, measures, melodies};
 use super::run::{Setting, TrainingRun};
 use crate::Result;
 use crate::data::SplitBy;
@@ -17,6 +17,7 @@ struct Page {
     lead: Vec<String>,
     measures: Table,
     meanings: Vec<[&'static str; 2]>,
+    criteria: Option<Table>,
     agreement: Option<Figure>,
     predictions: Vec<Figure>,
     curves: Option<Figure>,
@@ -44,6 +45,7 @@ pub fn training_page(run: &TrainingRun<'_>) -> Result<String> {
         lead: lead(run),
         measures: measures(report),
         meanings: meanings(report),
+        criteria: criteria(report),
         agreement: agreement(report)?,
         predictions: predictions(run)?,
         curves: curves(run)?,
@@ -70,8 +72,9 @@ fn lead(run: &TrainingRun<'_>) -> Vec<String> {
         k => format!(", in {k} folds: each is graded once, by a network trained on the other folds"),
     };
     let trained = format!(
-        "A network was trained to grade performances as judges do: it predicts the rating “{}” of {} by {} ({}), from {sees}. It \
+        "A network was trained to grade performances as judges do: it predicts the {} “{}” of {} by {} ({}), from {sees}. It \
          was tested on {} by {never}{folds}.",
+        if report.criteria.is_empty() { "rating" } else { "ratings" },
         shown(&report.criterion, NAME),
         count(run.takes, "take"),
         count(run.performers, "performer"),

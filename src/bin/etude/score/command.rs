@@ -58,7 +58,7 @@ pub fn score(args: &ScoreArgs) -> Result<(), Failure> {
         (_, true, true) => Form::CsvOfNotes,
         _ => Form::Text,
     };
-    form.heading();
+    form.heading(&info.criteria)?;
     let progress = load::bar(takes.len(), "grading");
     let mut bad = 0;
     for chunk in takes.chunks(CHUNK) {
@@ -68,7 +68,9 @@ pub fn score(args: &ScoreArgs) -> Result<(), Failure> {
             return Err(Failure::Stopped { signal, left: "no page is written".into() });
         }
         bad += scores.iter().filter(|graded| graded.scored.error.is_some()).count();
-        progress.suspend(|| scores.iter().try_for_each(|graded| form.show(&graded.scored)))?;
+        progress.suspend(|| {
+            scores.iter().try_for_each(|graded| form.show(&graded.scored, info.criteria.len()))
+        })?;
         if let Some(page) = &mut page {
             page.add(chunk, &scores)?;
         }

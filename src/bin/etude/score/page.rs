@@ -36,6 +36,7 @@ impl Page {
         let page = ScoredPage::new(&Grader {
             name: &name,
             criterion: &info.criterion,
+            several: !info.criteria.is_empty(),
             version: &info.version,
             epochs: info.epochs,
             about,
@@ -60,6 +61,7 @@ impl Page {
                 interval: scored.interval,
                 pass: scored.pass,
                 mark: scored.mark,
+                criteria: &scored.criteria,
                 contour: &told.contour,
                 performed: told.performed.as_ref(),
                 costs: &told.costs,

@@ -5,7 +5,9 @@ use crate::out::{print, say, tell};
 use etude::audio::contour::pitch_name;
 use etude::audio::notes::{Outcome, key_and_tempo};
 use etude::data::CostlySpan;
+use etude::model::Criterion;
 use etude::names::shown;
+use etude::report::page::CriterionGrade;
 use etude::{Error, Result};
 use serde::Serialize;
 
@@ -24,17 +26,24 @@ pub enum Form {
 }
 
 impl Form {
-    /// What comes first.
-    pub fn heading(self) {
+    /// What comes first, where the model rates by several of these criteria.
+    pub fn heading(self, criteria: &[Criterion]) -> Result<()> {
         match self {
-            Self::Csv => say!("id,grade,low,high,pass,mark,error"),
+            Self::Csv => {
+                let always = ["id", "grade", "low", "high", "pass", "mark", "error"].map(String::from);
+                let each = criteria.iter().flat_map(|Criterion { name, .. }| {
+                    [name.clone(), format!("{name} low"), format!("{name} high")]
+                });
+                print(&csv_row(always.into_iter().chain(each).collect::<Vec<_>>())?);
+            }
             Self::CsvOfNotes => say!("id,number,outcome,written,pitch,start,end,cents,late,longer,cost"),
             Self::Text | Self::Json => {}
         }
+        Ok(())
     }
 
-    /// Prints a take; what is wrong with it goes to standard error too.
-    pub fn show(self, scored: &Scored) -> Result<()> {
+    /// Prints a take that was graded by so many of several criteria; what is wrong with it goes to standard error too.
+    pub fn show(self, scored: &Scored, criteria: usize) -> Result<()> {
         if let Some(error) = &scored.error {
             tell!("not graded: {}", shown(error, 1000));
         }
@@ -45,7 +54,13 @@ impl Form {
                 let [low, high] = scored.interval.map_or([None; 2], |interval| interval.map(Some));
                 let Scored { id, grade, error, .. } = scored;
                 let mark = scored.mark.map(|mark| mark.to_string());
-                print(&csv_row((id, grade, low, high, verdict(scored), mark, error))?);
+                let of = |place: usize| scored.criteria.get(place);
+                let each = (0..criteria).flat_map(|place| {
+                    let ends = of(place).and_then(|by| by.interval).map_or([None; 2], |ends| ends.map(Some));
+                    [of(place).map(|by| by.grade), ends[0], ends[1]]
+                });
+                let always = (id, grade, low, high, verdict(scored), mark, error);
+                print(&csv_row((always, each.collect::<Vec<_>>()))?);
             }
             Self::CsvOfNotes => {
                 for note in scored.notes.iter().flat_map(|notes| &notes.notes) {
@@ -96,6 +111,10 @@ fn text(scored: &Scored) -> String {
     cells.extend(scored.interval.map(|[low, high]| format!("{low:.2} to {high:.2}")));
     cells.extend(verdict(scored).map(str::to_owned));
     cells.extend(scored.mark.map(|mark| mark.to_string()));
+    cells.extend(scored.criteria.iter().map(|CriterionGrade { name, grade, interval }| {
+        let interval = interval.map_or(String::new(), |[low, high]| format!(" ({low:.2} to {high:.2})"));
+        format!("{} {grade:.4}{interval}", shown(name, 40))
+    }));
     let line = cells.join("\t") + "\n";
     match &scored.notes {
         Some(notes) => line + &table(notes),

@@ -3,6 +3,7 @@
 use etude::audio::Contour;
 use etude::audio::notes::{Outcome, Performed, PerformedNote};
 use etude::data::{CostlySpan, NoteCost};
+use etude::report::page::CriterionGrade;
 use serde::Serialize;
 
 /// A take and its grade.
@@ -19,6 +20,9 @@ pub struct Scored {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mark: Option<f64>,
     pub error: Option<String>,
+    /// The grade by each of several criteria, whose mean is the grade.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub criteria: Vec<CriterionGrade>,
     #[serde(flatten)]
     pub notes: Option<Notes>,
 }

@@ -11,9 +11,10 @@ use etude::audio::notes::{Heard, Performed};
 use etude::data::listing::Listed;
 use etude::data::{Comparison, ContourReader, Example, InputOptions, Inputs, NoteCost, Repairs};
 use etude::device::Device;
-use etude::model::ModelInfo;
+use etude::model::{Criterion, ModelInfo};
 use etude::net::PcConvNet;
-use etude::train::Fit;
+use etude::report::page::CriterionGrade;
+use etude::train::{Fit, Prediction};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -99,11 +100,11 @@ impl<'a> Scorer<'a> {
         let mut scores = Vec::new();
         for (take, made) in takes.iter().zip(made) {
             let graded = made.and_then(|made| match predictions.next() {
-                Some(grade) if grade.is_finite() => Ok((grade, made)),
+                Some(made_of_it) if made_of_it.rating.is_finite() => Ok((made_of_it, made)),
                 _ => Err(format!("{}: the model makes no number of it", take.id)),
             });
             let id = take.id.clone();
-            let (grade, (heard, contour)) = match graded {
+            let (prediction, (heard, contour)) = match graded {
                 Ok(graded) => graded,
                 Err(error) => {
                     let scored = Scored { id, error: Some(error), ..Scored::default() };
@@ -111,6 +112,7 @@ impl<'a> Scorer<'a> {
                     continue;
                 }
             };
+            let grade = prediction.rating;
             let (mut performed, mut costs) = (None, Vec::new());
             if let (Some(heard), Ok(comparison)) = (heard, self.comparison_of(take)) {
                 (costs, net) = self.costs(device, net, comparison, &heard, grade)?;
@@ -124,6 +126,7 @@ impl<'a> Scorer<'a> {
                 pass: info.threshold.map(|threshold| grade >= threshold),
                 mark: info.calibration.as_ref().and_then(|c| c.grade(grade)),
                 error: None,
+                criteria: criteria(info, &prediction),
                 notes: performed
                     .as_ref()
                     .filter(|_| self.notes)
@@ -164,7 +167,7 @@ impl<'a> Scorer<'a> {
             let examples = numbers.into_par_iter().filter_map(|number| repairs.example(number)).collect();
             let (made, back) = self.predict(device, net, examples)?;
             net = back;
-            grades.extend(made);
+            grades.extend(made.into_iter().map(|made| made.rating));
         }
         Ok((Repairs::costs(grade, &grades), net))
     }
@@ -174,24 +177,24 @@ impl<'a> Scorer<'a> {
         device: &dyn Device,
         net: PcConvNet,
         examples: Vec<Example>,
-    ) -> Result<(Vec<f32>, PcConvNet)> {
+    ) -> Result<(Vec<Prediction>, PcConvNet)> {
         if examples.is_empty() {
             return Ok((Vec::new(), net));
         }
         let all: Vec<usize> = (0..examples.len()).collect();
-        let (channels, kind, criterion) = (net.config.channels, self.info.input, self.info.criterion.clone());
+        let (channels, kind, criteria) = (net.config.channels, self.info.input, self.info.criteria());
         let inputs = Inputs {
             channels,
             kind,
-            criterion,
+            criteria,
             graders: None,
             examples,
             notes: Vec::new(),
             degraded: Vec::new(),
         };
         let mut fitted = Fit::of(device, net, &inputs, self.info.windows())?;
-        let ratings: Vec<f32> = fitted.predict(device, &all)?.into_iter().map(|p| p.rating).collect();
-        Ok((ratings, fitted.net))
+        let predictions = fitted.predict(device, &all)?;
+        Ok((predictions, fitted.net))
     }
 
     fn contour(&self, path: &Path) -> Result<Contour, String> {
@@ -228,4 +231,15 @@ impl<'a> Scorer<'a> {
         let heard = heard.filter(|_| self.notes || self.page);
         Ok(Made { example, heard, contour: self.page.then_some(contour) })
     }
+}
+
+/// The grade by each of several criteria.
+fn criteria(info: &ModelInfo, prediction: &Prediction) -> Vec<CriterionGrade> {
+    let each = info.criteria.iter().zip(&prediction.ratings);
+    let of = |(criterion, &grade): (&Criterion, &f32)| CriterionGrade {
+        name: criterion.name.clone(),
+        grade,
+        interval: criterion.interval.as_ref().map(|interval| interval.at(grade)),
+    };
+    each.map(of).collect()
 }

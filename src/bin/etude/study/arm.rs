@@ -63,7 +63,7 @@ impl Arm {
 
     /// What a test of its networks depends on: arms are compared where it is the same.
     pub fn tested_by(&self) -> (SplitBy, Option<&str>) {
-        (self.args.run.split_by, self.args.run.criterion.as_deref())
+        (self.args.run.split_by, self.args.run.criterion.first().map(String::as_str))
     }
 
     /// What its inputs are made with.
