@@ -51,7 +51,10 @@ fn mean(values: &[f64]) -> f64 {
 fn each_is_measured_on_the_takes_that_were_rated_by_it() {
     let run = run();
     let metrics = json(&fs::read_to_string(run.path("many/metrics.json")).unwrap());
-    assert_eq!(metrics["criterion"], "rhythm, overall, pitch");
+    assert_eq!(
+        (&metrics["criterion"], &metrics["protocol"]),
+        (&"rhythm, overall, pitch".into(), &"mse".into())
+    );
     let listed = table(&fs::read_to_string(run.path("many/predictions.csv")).unwrap());
     let of = |row: &[String], name: &str| row[column(&listed, name)].clone();
     let number = |row: &[String], name: &str| of(row, name).parse::<f64>().unwrap();
@@ -167,6 +170,9 @@ fn what_does_not_go_together_is_refused() {
     refused(&["--criterion", "pitch", "--criterion", "pitch"], &["\"pitch\" is named twice"]);
     refused(&["--criterion", "pitch", "--criterion", "tone"], &["\"tone\"", "overall, pitch, rhythm"]);
     refused(&[&options()[..], &["--degraded", "1"]].concat(), &["--degraded", "--criterion"]);
+    // The contrastive loss is there where it is asked for.
+    let joint = train(&run, "joint", &[&options()[..], &["--protocol", "joint"]].concat());
+    assert_eq!(joint["protocol"], "joint");
     // A model of one criterion does not change.
     let one = fs::read(run.model()).unwrap();
     assert!(!String::from_utf8_lossy(&one).contains("criteria"));

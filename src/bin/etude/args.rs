@@ -188,7 +188,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// What is minimised: the squared error, with the contrastive loss beside it (joint) or before it (two-phase), or alone (mse)
-    /// [default: joint where the network sees an alignment path, else mse].
+    /// [default: joint where the network sees an alignment path and learns one criterion, else mse].
     #[arg(long, value_name = "PROTOCOL", value_parser = one_of(Protocol::ALL, Protocol::name))]
     pub protocol: Option<Protocol>,
     /// Seed of the data set, the split, the weights and the batches.
