@@ -3,7 +3,7 @@
 use super::files::PredictionRow;
 use super::finished::FinishedRun;
 use super::measure::{Measure, Prepared, Takes, Tested, Truth, Values, Weighted, numbers};
-use super::paired::{Compared, compare};
+use super::paired::{Compared, average, compare, deviation};
 use crate::data::SplitBy;
 use crate::{Error, Result};
 use serde::{Serialize, Serializer};
@@ -218,13 +218,9 @@ fn difference(measure: Measure, own: &[Values], first: &[Values]) -> Option<Fold
     let each: Option<Vec<f64>> =
         own.iter().zip(first).map(|(own, first)| Some(own[place]? - first[place]?)).collect();
     let each = each.filter(|each| !each.is_empty())?;
-    let n = each.len() as f64;
-    let mean = each.iter().sum::<f64>() / n;
-    let squares: f64 = each.iter().map(|d| (d - mean).powi(2)).sum();
-    let sd = (each.len() > 1).then(|| (squares / (n - 1.0)).sqrt());
     let better =
         each.iter().filter(|d| if measure.lower_is_better() { **d < 0.0 } else { **d > 0.0 }).count();
-    Some(FoldDifference { mean, sd, better })
+    Some(FoldDifference { mean: average(&each), sd: deviation(&each), better })
 }
 
 /// The takes of which two runs' absolute errors differ most.

@@ -25,6 +25,11 @@ impl Difference {
     pub fn excludes_zero(&self) -> bool {
         self.low > 0.0 || self.high < 0.0
     }
+
+    /// Whether a way is shown to be better than the first in this measure, or worse; `None` where the interval holds 0.
+    pub fn better(&self, measure: Measure) -> Option<bool> {
+        self.excludes_zero().then_some((self.mean > 0.0) != measure.lower_is_better())
+    }
 }
 
 /// A measure of a way.
@@ -196,12 +201,12 @@ impl Way {
     }
 }
 
-fn average(values: &[f64]) -> f64 {
+pub(super) fn average(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
 /// Sample deviation (n − 1), of more than one.
-fn deviation(values: &[f64]) -> Option<f64> {
+pub(super) fn deviation(values: &[f64]) -> Option<f64> {
     let mean = average(values);
     let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
     (values.len() > 1).then(|| (squares / (values.len() - 1) as f64).sqrt())

@@ -70,6 +70,14 @@ pub struct CriterionReport {
     pub test_sd: Option<Metrics>,
 }
 
+impl CriterionReport {
+    /// What is told of it: R², both correlations and the mean absolute error.
+    pub(super) fn measures() -> Vec<Metric> {
+        let told = ["r2", "pearson", "spearman", "mae"];
+        Metrics::TABLE.into_iter().filter(|metric| told.contains(&metric.name)).collect()
+    }
+}
+
 /// JSON has no NaN: serde_json writes `null`, which this reads back.
 fn null_as_nan<'de, D: serde::Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(d)?.unwrap_or(f64::NAN))
@@ -112,12 +120,10 @@ impl RunReport {
 
     /// A line for each of several criteria.
     fn by_criterion(&self) -> String {
-        const MEASURES: [&str; 4] = ["r2", "pearson", "spearman", "mae"];
         if self.criteria.is_empty() {
             return String::new();
         }
-        let measures: Vec<&Metric> =
-            MEASURES.iter().filter_map(|name| Metrics::TABLE.iter().find(|m| m.name == *name)).collect();
+        let measures = CriterionReport::measures();
         let names: Vec<_> = self.criteria.iter().map(|criterion| shown(&criterion.name, NAME)).collect();
         let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(9);
         let mut out = format!("\n{:<width$}{:>7}", "criterion", "takes");

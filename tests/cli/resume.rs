@@ -373,8 +373,10 @@ fn a_killed_process_is_taken_up_by_another() {
     score(&dir.path().join("scores/m001.mid"), &TUNE);
     let (here, there) = (dir.path().join("scores"), Path::new("scores"));
     let args = |scores: &Path| {
-        let plain = ["--epochs", "40", "--protocol", "joint", "--lambda", "0.3", "--seed", "5", "--scores"];
-        plain.into_iter().chain(scores.to_str()).map(String::from).collect::<Vec<_>>()
+        let plain = ["--epochs", "40", "--protocol", "joint", "--lambda", "0.3", "--seed", "5"];
+        // Of several criteria too.
+        let several = ["--criterion", "pitch", "--criterion", "overall", "--scores"];
+        plain.into_iter().chain(several).chain(scores.to_str()).map(String::from).collect::<Vec<_>>()
     };
     let [here, there] = [args(&here), args(there)];
     let [here, there] = [&here, &there].map(|args| args.iter().map(String::as_str).collect::<Vec<_>>());

@@ -27,7 +27,11 @@ pub fn cells(name: &str, row: &Compared, measures: &[Measure]) -> Vec<String> {
     for &m in measures {
         let value = row.of(m);
         let (mean, difference) = (value.mean, value.difference.as_ref());
-        let sign = difference.map_or("", |d| sign(m, d));
+        let sign = match difference.and_then(|d| d.better(m)) {
+            None => "",
+            Some(true) => " ▲",
+            Some(false) => " ▼",
+        };
         if m != Measure::R2 {
             cells.push(mean.map_or(String::new(), |mean| minus(format!("{mean:.3}{sign}"))));
             continue;
@@ -43,15 +47,6 @@ pub fn cells(name: &str, row: &Compared, measures: &[Measure]) -> Vec<String> {
 /// With a typographic minus sign.
 pub fn minus(cell: String) -> String {
     cell.replace('-', "−")
-}
-
-/// Whether a difference shows a row to be better or worse.
-fn sign(measure: Measure, difference: &Difference) -> &'static str {
-    match difference.excludes_zero() {
-        false => "",
-        true if (difference.mean > 0.0) != measure.lower_is_better() => " ▲",
-        true => " ▼",
-    }
 }
 
 /// Rows of cells for a terminal, a line each.

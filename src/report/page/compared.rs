@@ -1,6 +1,7 @@
 //! The page of runs beside the first of them.
 
 use super::base::{Cell, Column, Figure, NAME, Table, count, number, render};
+use super::measures::{meaning, with_sd};
 use crate::names::shown;
 use crate::report::beside::{Beside, Folds};
 use crate::report::finished::FinishedRun;
@@ -49,34 +50,12 @@ pub fn compared_page(names: &[String], runs: &[FinishedRun], beside: &Beside) ->
         version: env!("CARGO_PKG_VERSION"),
         lead: lead(&names, beside),
         measures: measures(&names, beside, &there),
-        meanings: there.iter().map(|m| [m.label(), meaning(*m)]).collect(),
+        meanings: there.iter().map(|m| [m.label(), meaning(m.name())]).collect(),
         figures: figures(&names, beside, &there)?,
         folds: there.iter().filter_map(|m| folds(&names, beside, *m)).collect(),
         moved: moved(&names, beside),
         runs: made(&names, runs),
     })
-}
-
-/// What a measure is, in a few words.
-fn meaning(measure: Measure) -> &'static str {
-    match measure {
-        Measure::R2 => {
-            "share of the ratings’ variance that is predicted: 1 is perfect, 0 what always saying their mean reaches"
-        }
-        Measure::Pearson => {
-            "correlation of predicted and judged ratings: 1 where one is a straight line of the other"
-        }
-        Measure::Mae => {
-            "mean absolute error: what a prediction is off by on average, where ratings go from 0 to 1; lower is better"
-        }
-        Measure::Auc => "chance that of one take that passed and one that failed the former is rated higher",
-        Measure::Accuracy => "share of takes rightly told to pass or to fail",
-        Measure::Order => "of two takes of one melody, how often the better rated is predicted higher",
-        Measure::Neighbours => "R² of what the nearest training takes in the embedding were rated on average",
-        Measure::Calibration => {
-            "calibration error: between mean prediction and mean rating, over tenths of the takes by prediction; lower is better"
-        }
-    }
 }
 
 /// With its sign.
@@ -87,10 +66,10 @@ fn signed(value: f64, digits: usize) -> String {
 
 /// A difference in words: whether its interval says that a run is better.
 fn verdict(measure: Measure, difference: &Difference) -> &'static str {
-    match difference.excludes_zero() {
-        false => "not told apart from the first",
-        true if (difference.mean > 0.0) != measure.lower_is_better() => "better than the first",
-        true => "worse than the first",
+    match difference.better(measure) {
+        None => "not told apart from the first",
+        Some(true) => "better than the first",
+        Some(false) => "worse than the first",
     }
 }
 
@@ -212,10 +191,7 @@ fn folds(names: &[String], beside: &Beside, measure: Measure) -> Option<Table> {
         let mut row = vec![(*name).clone()];
         row.extend(folds.of(measure).into_iter().map(|v| number(v, 3)));
         row.extend(match folds.difference(measure) {
-            Some(d) => {
-                let sd = d.sd.map_or(String::new(), |sd| format!(" ± {}", number(Some(sd), 3)));
-                [format!("{}{sd}", signed(d.mean, 3)), format!("{} of {count}", d.better)]
-            }
+            Some(d) => [with_sd(signed(d.mean, 3), d.sd), format!("{} of {count}", d.better)],
             None => [String::new(), String::new()],
         });
         row.into_iter().map(Cell::from).collect()

@@ -8,8 +8,8 @@ use crate::report::run::{CriterionReport, RunReport};
 use crate::report::scores::{mae, r2};
 use std::collections::BTreeMap;
 
-/// What a measure is, in a few words, by its name in `metrics.json`.
-fn meaning(name: &str) -> &'static str {
+/// What a measure is, in a few words, by its name in `metrics.json` or in a comparison.
+pub(super) fn meaning(name: &str) -> &'static str {
     match name {
         "r2" => {
             "share of the ratings’ variance that is predicted: 1 is perfect, 0 what always saying their mean reaches"
@@ -32,6 +32,11 @@ fn meaning(name: &str) -> &'static str {
         "weighted_f1" => "F1 of each grade, weighted by how often it was given",
         "balanced_accuracy" => "share of takes given the right grade, each grade counting the same",
         "krippendorff" => "agreement of all who graded, on an ordinal scale: 1 is perfect, 0 is chance",
+        "order" => "of two takes of one melody, how often the better rated is predicted higher",
+        "neighbours" => "R² of what the nearest training takes in the embedding were rated on average",
+        "calibration" => {
+            "between mean prediction and mean rating, over tenths of the takes by prediction; lower is better"
+        }
         "silhouette" => {
             "how well the embedding keeps apart takes of different ratings: 1 is apart, 0 mixed, below 0 with others"
         }
@@ -39,6 +44,14 @@ fn meaning(name: &str) -> &'static str {
             "the same by how wide groups of like rating are beside how far apart: lower is better"
         }
         _ => "",
+    }
+}
+
+/// A number and, where there is one, its deviation.
+pub(super) fn with_sd(text: String, sd: Option<f64>) -> String {
+    match sd {
+        Some(sd) => format!("{text} ± {}", number(Some(sd), 3)),
+        None => text,
     }
 }
 
@@ -55,8 +68,7 @@ pub(super) fn measures(report: &RunReport) -> Table {
     let row = |metric: &Metric| {
         let test = (metric.value)(&report.test)?;
         let sd = report.test_sd.as_ref().and_then(metric.value);
-        let sd = sd.map_or(String::new(), |sd| format!(" ± {}", number(Some(sd), 3)));
-        let mut row = vec![metric.label.to_string(), format!("{}{sd}", number(Some(test), 3))];
+        let mut row = vec![metric.label.to_string(), with_sd(number(Some(test), 3), sd)];
         if several {
             row.extend([&report.as_grader, &report.graders].map(|m| cell(m.as_ref(), metric)));
         }
@@ -111,22 +123,17 @@ pub(super) fn folds(report: &RunReport) -> Option<Table> {
 
 /// How good the network is by each of several criteria.
 pub(super) fn criteria(report: &RunReport) -> Option<Table> {
-    const MEASURES: [&str; 4] = ["r2", "pearson", "spearman", "mae"];
     if report.criteria.is_empty() {
         return None;
     }
-    let shown_of: Vec<&Metric> = MEASURES
-        .iter()
-        .filter_map(|name| Metrics::TABLE.iter().find(|metric| metric.name == *name))
-        .collect();
+    let told = CriterionReport::measures();
     let mut columns = vec![Column::text("criterion"), Column::number("takes")];
-    columns.extend(shown_of.iter().map(|metric| Column::number(metric.label)));
+    columns.extend(told.iter().map(|metric| Column::number(metric.label)));
     let row = |criterion: &CriterionReport| {
         let mut row = vec![shown(&criterion.name, NAME).into_owned(), criterion.test.n.to_string()];
-        row.extend(shown_of.iter().map(|metric| {
+        row.extend(told.iter().map(|metric| {
             let sd = criterion.test_sd.as_ref().and_then(metric.value);
-            let sd = sd.map_or(String::new(), |sd| format!(" ± {}", number(Some(sd), 3)));
-            format!("{}{sd}", number((metric.value)(&criterion.test), 3))
+            with_sd(number((metric.value)(&criterion.test), 3), sd)
         }));
         row.into_iter().map(Cell::from).collect()
     };
@@ -191,10 +198,13 @@ pub(super) fn melodies(tested: &[Tested<'_>]) -> Option<Table> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::measure::Measure;
 
     #[test]
     fn every_measure_is_explained() {
-        for Metric { name, .. } in Metrics::TABLE {
+        let names =
+            Metrics::TABLE.map(|metric| metric.name).into_iter().chain(Measure::ALL.map(Measure::name));
+        for name in names {
             assert!(!meaning(name).is_empty(), "{name}");
         }
     }
