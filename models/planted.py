@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the set that planted.safetensors was trained on: melodies performed with planted errors, as pitch tracks.
 
-    models/planted.py FOLDER [--takes 24000] [--melodies 3000] [--seed 1]
+    models/planted.py FOLDER [--takes 64000] [--melodies 8000] [--seed 1]
 
 Melodies are random walks on a scale, 8 to 20 notes. A take is rated by the share of its notes without an error: each error is
 planted at a note of its own, and all kinds count alike. One take in ten has none, most have up to 0.6 of the notes, and three in
@@ -25,7 +25,7 @@ import numpy as np
 
 HOP = 256 / 44100
 # How often an error is of the kind, where it may be of any.
-KINDS = dict(wrong=.2, untuned=.08, late=.14, long=.14, missing=.15, extra=.15, pause=.05, drift=.09)
+KINDS = dict(wrong=.18, untuned=.07, late=.2, long=.15, missing=.14, extra=.13, pause=.05, drift=.08)
 
 
 def melody(random):
@@ -145,8 +145,8 @@ def write_score(path, notes):
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("folder", type=pathlib.Path)
-    options.add_argument("--takes", type=int, default=24000)
-    options.add_argument("--melodies", type=int, default=3000)
+    options.add_argument("--takes", type=int, default=64000)
+    options.add_argument("--melodies", type=int, default=8000)
     options.add_argument("--seed", type=int, default=1)
     options = options.parse_args()
     for name in ["takes", "scores"]:

@@ -65,7 +65,8 @@ def main():
     options.add_argument("--model", type=pathlib.Path, help="of `etude train`; absent: the built-in one")
     options.add_argument("--scores", required=True, type=pathlib.Path, help="a folder of melodies, MIDI")
     options.add_argument("--key", choices=KEYS, default="near the written key", help="of the takes")
-    options.add_argument("--keep", type=pathlib.Path, help="where the recordings stay")
+    options.add_argument("--draw", type=int, default=5, help="a seed: which errors are planted where")
+    options.add_argument("--keep", type=pathlib.Path, help="where the recordings stay; one folder a draw and key")
     options = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         options.keep = (options.keep or pathlib.Path(folder)).resolve()
@@ -75,11 +76,11 @@ def main():
         melodies = {path.stem: read(path) for path in options.scores.glob("*.mid")}
         if not melodies:
             sys.exit(f"{options.scores}: no MIDI files")
-        print(f"{ERRORS} errors a take, {len(melodies)} takes a kind, {options.key}\n")
+        print(f"{ERRORS} errors a take, {len(melodies)} takes a kind, {options.key}, draw {options.draw}\n")
         takes = []
         for number, kind in enumerate(["none", *KINDS, "any"]):
             for melody, name in enumerate(sorted(melodies)):
-                random, notes = np.random.default_rng([5, number, melody]), melodies[name]
+                random, notes = np.random.default_rng([options.draw, number, melody]), melodies[name]
                 # Apart from each other, and from the end, where a drift would be cut short.
                 places = random.permutation(range(1, len(notes) - 4, 4 if kind == "drift" else 2))[:ERRORS]
                 sudden = [k for k in KINDS if k != "drift"]
@@ -108,7 +109,8 @@ def report(takes, found):
         cost, wrong = np.zeros(len(frames)), np.zeros(len(frames), bool)
         for span in take["spans"]:
             at = (frames >= span["start"]) & (frames < span["end"])
-            cost[at] = span["cost"] / (span["end"] - span["start"])
+            # A note that is skipped without a pause has a span of no length.
+            cost[at] = span["cost"] / max(span["end"] - span["start"], FRAME)
         for _, _, start, stop in spans:
             wrong |= (frames >= when(start)) & (frames < when(stop))
         if spans:
@@ -134,6 +136,7 @@ def report(takes, found):
                 row["others"] += 1
                 row["right"] += note["outcome"] == "right"
         row["others"] += len(extras)
+    sudden = [kind for kind in KINDS if kind != "drift"]
     print("| planted | ROC-AUC of frames, all takes | mean of takes | errors named | other notes said right | error of the deviation, s |")
     print("|---|--:|--:|--:|--:|--:|")
     for kind, row in rows.items():
@@ -141,6 +144,8 @@ def report(takes, found):
         off = np.median(np.abs(row["late"] + row["longer"] or [np.nan]))
         print(f"| {kind} | {pooled:.3f} | {np.mean(row['each'] or [np.nan]):.3f} | {row['said']} of {row['planted']} | "
             f"{row['right'] / max(row['others'], 1):.1%} of {row['others']} | {off:.3f} |")
+    all_takes = [pair for kind in sudden for pair in rows[kind]["auc"]]
+    print(f"\nof all takes of {', '.join(sudden)}: {auc(*map(np.concatenate, zip(*all_takes))):.3f}")
 
 
 def played_onset(notes, played, spans, i):

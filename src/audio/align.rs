@@ -1,9 +1,9 @@
 //! Alignment of a performance to a reference of the same melody, tolerant of key and tempo.
 //!
 //! Dynamic time warping (Sakoe and Chiba, 1978) on blocks of 23 ms, in four steps: trim the unvoiced ends;
-//! take out the octave between the medians; find the integer key shift in −6..=6 with the cheapest path;
-//! refine it by the median residual and align again. A singer may choose the key, so a constant shift is
-//! no error; what remains at a step of the path is.
+//! find the whole semitones, from 8 below the distance of the medians to 7 above, with the cheapest path;
+//! refine them by the median residual and align again; tell octave and key. A singer may choose the key, so
+//! a constant shift is no error; what remains at a step of the path is.
 //!
 //! The **path is the time axis** of the features ([`CHANNELS`]): one column per step. Where a note is held
 //! too long or rushed, one of the two indices repeats, so rhythm is visible as well as pitch.
@@ -35,9 +35,6 @@ pub const CHANNELS: [(&str, &str); 14] = [
     ("tempo_trend", "2 · mean over 21 steps of reference_repeats − performance_repeats"),
 ];
 
-/// Key shifts tried, in semitones. The octave is taken out before.
-const KEY_SHIFTS: std::ops::RangeInclusive<i32> = -6..=6;
-const _: () = assert!(KEY_SHIFTS.end().abs_diff(*KEY_SHIFTS.start()) < OFFSETS as u32);
 /// Residuals below this, in semitones, count as the right note when the shift is refined.
 const REFINE_BELOW: f32 = 1.5;
 /// Steps over which `tempo_trend` is averaged.
@@ -95,7 +92,7 @@ pub struct Alignment {
     reference: Blocks,
     /// Octaves from the reference up to the performance, in semitones (a multiple of 12).
     pub octave: f32,
-    /// Key shift from the reference up to the performance after the octave, in semitones.
+    /// Key shift from the reference up to the performance after the octave, in semitones: −6 to 6, and its fraction.
     pub shift: f32,
     /// The path: block of the performance and block of the reference per step, from the first voiced block
     /// of both to the last. Each step advances one of them, or both, by one.
@@ -107,9 +104,10 @@ pub struct Alignment {
 /// Which shifts an alignment tries beside the octave between the medians.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key {
-    /// Whole semitones from −6 to 6, then a fraction: a singer may choose the key.
+    /// Any: a singer may choose it. Whole semitones near the distance of the medians, then a fraction.
     Free,
-    /// A fraction of at most 1.5 semitones: two takes of one melody as it should be.
+    /// The reference's, in the octave of the medians, and a fraction of at most 1.5 semitones: two takes of one melody as it
+    /// should be.
     Same,
 }
 
@@ -139,7 +137,7 @@ pub fn align_blocks(a: &Blocks, b: &Blocks, key: Key, options: &AlignOptions) ->
             format!("hop {other} s, the performance's is {hop} s"),
         ));
     }
-    let octave = 12.0 * ((a.median() - b.median()) / 12.0).round();
+    let nearest_octave = |semitones: f32| 12.0 * (semitones / 12.0).round();
     let half_width = options.half_width(a.pitch().len(), b.pitch().len());
     let (n, m) = (a.pitch().len() as u64, b.pitch().len() as u64);
     let cells = n * m.min(2 * half_width.min(b.pitch().len()) as u64 + m / n + 2);
@@ -152,10 +150,12 @@ pub fn align_blocks(a: &Blocks, b: &Blocks, key: Key, options: &AlignOptions) ->
             ),
         ));
     }
-    let mut shift = match key {
-        Key::Free => key_shift(a, b, octave, half_width),
-        Key::Same => 0.0,
+    let whole = match key {
+        Key::Free => semitones(a, b, half_width),
+        Key::Same => nearest_octave(a.median() - b.median()),
     };
+    let octave = nearest_octave(whole);
+    let mut shift = whole - octave;
 
     // Its fraction: the median residual of the notes that are right.
     let (_, path) = warp::path(a.pitch(), b.pitch(), octave + shift, half_width);
@@ -176,24 +176,21 @@ pub fn align_blocks(a: &Blocks, b: &Blocks, key: Key, options: &AlignOptions) ->
     Ok(Alignment { performance: a.clone(), reference: b.clone(), octave, shift, path, cost })
 }
 
-/// The key: the cheapest whole semitone, on every second block.
-fn key_shift(a: &Blocks, b: &Blocks, octave: f32, half_width: usize) -> f32 {
+/// From the reference up to the performance: the cheapest whole semitones, on every second block.
+///
+/// Medians lie as far apart as the keys but for what is not performed as written, or not heard: the octave between them can be
+/// one off, so that any semitones are tried, not those within an octave.
+fn semitones(a: &Blocks, b: &Blocks, half_width: usize) -> f32 {
     let every_second = |blocks: &Blocks| -> Vec<f32> { blocks.pitch().iter().copied().step_by(2).collect() };
     let (a_half, b_half) = (every_second(a), every_second(b));
-    // From 0 outwards, so that of equal costs the smallest shift wins.
-    let mut shifts: Vec<i32> = KEY_SHIFTS.collect();
-    shifts.sort_by_key(|shift| shift.abs());
-    let offsets: [f32; OFFSETS] =
-        std::array::from_fn(|i| octave + shifts.get(i).copied().unwrap_or(0) as f32);
-    let costs = warp::costs(&a_half, &b_half, &offsets, half_width.div_ceil(2));
-    let mut shift = 0.0;
-    let mut least = f32::INFINITY;
-    for (&candidate, cost) in shifts.iter().zip(costs) {
-        if cost < least {
-            (least, shift) = (cost, candidate as f32);
-        }
-    }
-    shift
+    let near = (a.median() - b.median()).round();
+    let mut tried: [f32; OFFSETS] = std::array::from_fn(|i| near + i as f32 - (OFFSETS / 2) as f32);
+    // Of equal costs the smallest shift from a whole octave wins.
+    let octave = 12.0 * (near / 12.0).round();
+    tried.sort_by(|a, b| (a - octave).abs().total_cmp(&(b - octave).abs()));
+    let costs = warp::costs(&a_half, &b_half, &tried, half_width.div_ceil(2));
+    let ranked = tried.into_iter().zip(costs);
+    ranked.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(octave, |(semitones, _)| semitones)
 }
 
 impl Alignment {
@@ -374,6 +371,19 @@ mod tests {
             assert!((channel(&columns, "key_shift")[0] - shift.abs() / 3.0).abs() < 1e-4);
             let unshifted = channel(&columns, "unshifted_residual")[0];
             assert!((unshifted - shift.clamp(-3.0, 3.0) / 1.5).abs() < 1e-4, "{by}: {unshifted}");
+        }
+    }
+
+    #[test]
+    fn the_key_is_found_where_medians_are_half_an_octave_off() {
+        // The median of the reference is its upper note, that of a take that holds the lower one is that.
+        let reference = sing(&[(60.0, 120), (67.0, 160), (60.0, 20)]);
+        for by in -6..6 {
+            let by = by as f32;
+            let take = sing(&[(60.0 + by, 200), (67.0 + by, 160), (60.0 + by, 20)]);
+            let alignment = aligned(&take, &reference);
+            assert_eq!(alignment.octave + alignment.shift, by);
+            assert!(alignment.octave % 12.0 == 0.0 && alignment.shift.abs() <= 6.0, "{alignment:?}");
         }
     }
 

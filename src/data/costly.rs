@@ -1,42 +1,36 @@
 //! Where in a take what it lacks is lost.
 
 use super::repairs::NoteCost;
+use crate::audio::notes::PerformedNote;
 use serde::Serialize;
-use std::ops::Range;
 
 /// A note costs something from here on, on the scale of grades.
 const NOTICED: f32 = 0.005;
 
-/// Neighbouring notes that cost something.
+/// A note that costs something. Neighbours are not joined: where an error is would be lost in what is around it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CostlySpan {
     /// Seconds in the take.
     pub start: f64,
     /// Seconds in the take.
     pub end: f64,
-    /// The first and the last note, from 1.
-    pub notes: [usize; 2],
-    /// What the notes cost together, on the scale of grades.
+    /// The note's number in the melody, from 1; `None` of one that is not in it.
+    pub note: Option<usize>,
+    /// What it costs, on the scale of grades.
     pub cost: f32,
 }
 
 impl CostlySpan {
-    /// The spans of a take, what costs most first, of where each note of the melody is with what follows it
-    /// ([`crate::audio::notes::Performed::parts`]) and what each costs. A note counts from 0.005 on.
-    pub fn of(parts: &[Range<f64>], costs: &[NoteCost]) -> Vec<Self> {
-        let mut spans: Vec<Self> = Vec::new();
-        for (number, (part, cost)) in parts.iter().zip(costs).enumerate() {
-            let cost = cost.cost();
-            match spans.last_mut() {
-                _ if cost.is_nan() || cost < NOTICED => {}
-                Some(span) if span.notes[1] == number => {
-                    (span.end, span.notes[1], span.cost) = (part.end, number + 1, span.cost + cost);
-                }
-                _ => {
-                    spans.push(Self { start: part.start, end: part.end, notes: [number + 1; 2], cost });
-                }
-            }
-        }
+    /// The spans of a take, what costs most first, of its notes and what each costs: each is the [`PerformedNote::part`] of one
+    /// that costs 0.005 or more.
+    pub fn of(notes: &[PerformedNote], costs: &[NoteCost]) -> Vec<Self> {
+        let all = notes.iter().zip(costs).map(|(note, cost)| Self {
+            start: note.part.start,
+            end: note.part.end,
+            note: note.written.map(|(number, _)| number + 1),
+            cost: cost.cost(),
+        });
+        let mut spans: Vec<Self> = all.filter(|span| span.cost >= NOTICED).collect();
         spans.sort_by(|a, b| b.cost.total_cmp(&a.cost));
         spans
     }
@@ -45,14 +39,32 @@ impl CostlySpan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audio::notes::{Outcome, Performed};
 
     #[test]
-    fn neighbours_are_one_span_and_what_costs_most_is_first() {
-        let parts: Vec<Range<f64>> = (0..5).map(|i| f64::from(i)..f64::from(i + 1)).collect();
-        let costs = [0.02, 0.0, 0.25, 0.5, 0.004].map(|cost| NoteCost { gain: cost, loss: cost });
-        let spans = CostlySpan::of(&parts, &costs);
-        let found: Vec<_> = spans.iter().map(|s| (s.start, s.end, s.notes, s.cost)).collect();
-        assert_eq!(found, [(2.0, 4.0, [3, 4], 0.75), (0.0, 1.0, [1, 1], 0.02)]);
-        assert!(CostlySpan::of(&parts, &[]).is_empty());
+    fn what_costs_most_is_first_and_what_costs_nothing_is_left_out() {
+        let note = |i: usize| {
+            let part = i as f64..i as f64 + 1.0;
+            let outcome = if i == 3 { Outcome::Extra } else { Outcome::Right };
+            let written = (i != 3).then_some((i, 60.0));
+            PerformedNote {
+                outcome,
+                written,
+                span: part.clone(),
+                part,
+                due: None,
+                pitch: None,
+                cents: None,
+                late: None,
+                longer: None,
+            }
+        };
+        let notes: Vec<PerformedNote> = (0..6).map(note).collect();
+        let costs = [0.02, 0.0, 0.25, 0.5, 0.004, f32::NAN].map(|cost| NoteCost { gain: cost, loss: cost });
+        let spans = CostlySpan::of(&notes, &costs);
+        let found: Vec<_> = spans.iter().map(|s| (s.start, s.end, s.note, s.cost)).collect();
+        assert_eq!(found, [(3.0, 4.0, None, 0.5), (2.0, 3.0, Some(3), 0.25), (0.0, 1.0, Some(1), 0.02)]);
+        assert!(CostlySpan::of(&notes, &[]).is_empty());
+        assert!(CostlySpan::of(&Performed::default().notes, &costs).is_empty());
     }
 }

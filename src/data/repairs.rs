@@ -6,7 +6,8 @@ use super::contents::Contents;
 use super::inputs::Example;
 use crate::audio::notes::{Heard, Repair};
 
-/// A take with notes of it repaired: two examples for each note of the melody, and one more.
+/// A take with notes of it repaired: two examples for each of [`Performed::notes`](crate::audio::notes::Performed::notes), and
+/// one more.
 ///
 /// What a note costs is the mean of what the grade would gain were it alone right, and what it would lose were it alone as it is
 /// in a take otherwise right. Either says little where grades are near 0 or 1: of a take in which everything is wrong no single

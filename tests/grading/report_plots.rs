@@ -241,6 +241,7 @@ fn note(number: usize, pitch: f32, start: f64, outcome: Outcome) -> PerformedNot
         outcome,
         written: (!is_extra).then_some((number, pitch)),
         span: start..start + 1.0,
+        part: start..start + 1.0,
         due: (!is_extra).then_some(start..start + 1.0),
         pitch: (outcome != Outcome::Missing).then_some(if outcome == Outcome::Wrong {
             pitch + 2.0
@@ -277,7 +278,7 @@ fn a_take_is_drawn_over_its_notes_as_written() {
         note(2, 64.0, 2.0, Outcome::Missing),
         note(0, 66.0, 3.0, Outcome::Extra),
     ];
-    let costly = [CostlySpan { start: 1.0, end: 3.0, notes: [2, 3], cost: 0.25 }];
+    let costly = [CostlySpan { start: 1.0, end: 3.0, note: Some(2), cost: 0.25 }];
     let take = PerformedTake { contour: &contour, key: 1.0, notes: &notes, costly: &costly };
     let svg = performed_svg(&take, 0.0..4.0).unwrap();
     assert!(is_whole(&svg) && !take.has_strays());
@@ -297,7 +298,7 @@ fn a_take_is_drawn_over_its_notes_as_written() {
     let drawn = svg.lines().filter(|l| l.starts_with("<polyline") && l.contains("#0072B2")).nth(1).unwrap();
     assert!((-1..=1).any(|off| drawn.contains(&format!("{left},{}", middle + off))), "{middle} {drawn}");
     let shaded = bars(&svg, "fill=\"#D55E00\"");
-    assert_eq!([shaded[1][0], shaded[1][2]], [left + quarter, left + 3 * quarter]);
+    assert_eq!([shaded[1][0], shaded[1][2]], [left + quarter, left + 3 * quarter - 1]);
     // Crosses and plus signs are lines of 3 pixels: two each, and two each in the key.
     assert_eq!(svg.matches("stroke-width=\"3\"").count(), 8);
     let nothing = PerformedTake { contour: &contour, key: 0.0, notes: &[], costly: &[] };
@@ -321,7 +322,7 @@ fn no_notes_break_the_drawing_of_a_take() {
     (far.span, far.due) = (-1e300..1e300, None);
     odd.due = Some(f64::NAN..f64::INFINITY);
     long.due = Some(-5.0..5e9);
-    let costly = [CostlySpan { start: f64::NAN, end: 1.0, notes: [1, 1], cost: f32::NAN }];
+    let costly = [CostlySpan { start: f64::NAN, end: 1.0, note: None, cost: f32::NAN }];
     let take = PerformedTake { contour: &contour, key: -400.0, notes: &[far, odd, long], costly: &costly };
     for seconds in [0.0..0.0, 0.0..1.0, 5.0..1e9] {
         assert!(is_whole(&performed_svg(&take, seconds).unwrap()));

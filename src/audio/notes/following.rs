@@ -7,7 +7,7 @@
 use super::super::align::Alignment;
 use super::super::blocks::fold;
 use super::note::{Note, SHORTEST};
-use super::statistics::median;
+use super::statistics::densest;
 use super::sung::Sung;
 use std::ops::Range;
 
@@ -25,6 +25,8 @@ const LENGTH: f32 = 4.0;
 const REACH: usize = 256;
 /// How often the notes are placed at the tempo that they had before: first that of the alignment.
 const ROUNDS: usize = 2;
+/// Logarithms of tempi this far apart, a fifth, say nothing of each other.
+const ALIKE: f64 = 0.2;
 /// A take is this many times as slow as the melody at most, or as fast.
 const SLOWEST: f64 = 10.0;
 
@@ -55,30 +57,24 @@ impl Followed {
         }
         followed
     }
-
-    /// The blocks of a take of so many in which each note is with what follows it up to the next, and the first with what is
-    /// before it.
-    pub(super) fn parts(&self, of: usize) -> Vec<Range<usize>> {
-        let starts = self.places.iter().skip(1).map(|place| place.start);
-        let edges: Vec<usize> = std::iter::once(0).chain(starts).chain([of]).collect();
-        edges.windows(2).map(|edge| edge[0]..edge[1]).take(self.places.len()).collect()
-    }
 }
 
-/// Blocks of the take for each of the melody: the median slope from any onset to the next and the one after that, so that a note
-/// held too long and one that is not in the melody do not slow the whole take; of fewer than three the ratio of lengths.
+/// Blocks of the take for each of the melody: where the slopes from any onset to the next and the one after that lie densest, so
+/// that notes held too long and those that are not in the melody do not slow the whole take, however many there are; of fewer
+/// than three slopes the ratio of lengths.
 fn tempo(notes: &[Note], places: &[Range<usize>]) -> f64 {
     let there =
         |(note, place): (&Note, &Range<usize>)| (!place.is_empty()).then_some((note.start, place.start));
     let onsets: Vec<(usize, usize)> = notes.iter().zip(places).filter_map(there).collect();
-    if onsets.len() > 2 {
-        let slope = |a: (usize, usize), b: (usize, usize)| (b.1 - a.1) as f32 / (b.0 - a.0).max(1) as f32;
-        let slopes: Vec<f32> = onsets
-            .windows(2)
-            .map(|pair| slope(pair[0], pair[1]))
-            .chain(onsets.windows(3).map(|three| slope(three[0], three[2])))
-            .collect();
-        return f64::from(median(&slopes)).clamp(SLOWEST.recip(), SLOWEST);
+    let logarithm = |a: &(usize, usize), b: &(usize, usize)| {
+        // An alignment can have two notes begin at once.
+        (b.0 > a.0 && b.1 > a.1).then(|| ((b.1 - a.1) as f64 / (b.0 - a.0) as f64).ln())
+    };
+    let near = onsets.windows(2).filter_map(|pair| logarithm(&pair[0], &pair[1]));
+    let far = onsets.windows(3).filter_map(|three| logarithm(&three[0], &three[2]));
+    let mut slopes: Vec<f64> = near.chain(far).collect();
+    if slopes.len() > 2 {
+        return densest(&mut slopes, ALIKE).exp().clamp(SLOWEST.recip(), SLOWEST);
     }
     let sung: usize = places.iter().map(Range::len).sum();
     let written: usize = notes.iter().map(Note::blocks).sum();

@@ -28,6 +28,7 @@ mod melody;
 mod note;
 mod performed;
 mod ranking;
+mod reading;
 mod repair;
 mod statistics;
 mod sung;

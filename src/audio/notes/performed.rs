@@ -1,25 +1,9 @@
 //! How each note of a melody was performed, for people to read.
 
-use super::super::blocks::fold;
-use super::following::Followed;
 use super::guide::Heard;
-use super::note::Note;
-use super::statistics::median;
-use super::transcription::transcribe;
+use super::reading::{Core, Piece, Reading, WRONG, What};
 use crate::names::named;
 use std::ops::Range;
-
-/// A note this far off, in semitones, is another.
-const WRONG: f32 = 0.5;
-/// Blocks this near to the median of a note's middle, in semitones, are the note's.
-const SAME: f32 = 1.0;
-/// A note that is heard for a smaller share of what the take's tempo asks for is missing.
-const LEAST: f64 = 0.2;
-/// A wrong note that is heard for a smaller share of that, at the pitch of the note before or after, is a piece of that one.
-const ECHO: f64 = 0.7;
-/// Notes before and after one that say when it is due, at most. One more before than after, but for the first note: of what waits
-/// for a note that is held too long only the next comes late.
-const NEIGHBOURS: [usize; 2] = [4, 3];
 
 /// What became of a note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +29,10 @@ pub struct PerformedNote {
     pub written: Option<(usize, f32)>,
     /// Where it sounds in the take, from the take's first frame: of a missing note, where it should.
     pub span: Range<f64>,
+    /// What of the take is this note's: from where it begins, or should, to where the next does, pauses included. A note that
+    /// begins late and ends in time has the wait before it as well. Together these are the whole take, from its first voiced
+    /// block to its last.
+    pub part: Range<f64>,
     /// When it should sound by the notes around it, as [`PerformedNote::late`] counts, and as long as the take's tempo makes it,
     /// which may begin before the take; `None` of an extra note, and of one that no other is heard beside.
     pub due: Option<Range<f64>>,
@@ -52,8 +40,8 @@ pub struct PerformedNote {
     pub pitch: Option<f32>,
     /// How far it is off, in cents in −600..=600, in the take's own key and any octave; `None` of a missing or extra note.
     pub cents: Option<f32>,
-    /// How much later it begins than the four notes before it and the three after it say, by the median, at the take's tempo;
-    /// `None` of a missing or extra note.
+    /// How much later it begins than where most of the four notes before it and the three after it agree that it should, at the
+    /// take's tempo; `None` of a missing or extra note.
     pub late: Option<f64>,
     /// How much longer it is held than the take's tempo makes it; `None` of a missing or extra note.
     pub longer: Option<f64>,
@@ -68,9 +56,6 @@ pub struct Performed {
     pub tempo: f64,
     /// In order of time: every note of the melody, and what is not in it.
     pub notes: Vec<PerformedNote>,
-    /// Where each note of the melody is in the take with what follows it up to the next, in seconds: together the whole take from
-    /// its first voiced block to its last.
-    pub parts: Vec<Range<f64>>,
 }
 
 impl Performed {
@@ -80,126 +65,62 @@ impl Performed {
             return Self::default();
         };
         let [take, _] = alignment.blocks();
-        let followed = Followed::of(alignment, sung);
-        let (key, tempo, notes, places) = (followed.key, followed.tempo, &followed.notes, &followed.places);
+        let reading = Reading::of(alignment, sung);
         let seconds = take.frames() as f64 * take.hop();
-        let at = |blocks: &Range<usize>| {
-            (take.start() + blocks.start) as f64 * seconds..(take.start() + blocks.end) as f64 * seconds
+        let from_start = |block: f64| (take.start() as f64 + block) * seconds;
+        let at = |blocks: &Range<usize>| from_start(blocks.start as f64)..from_start(blocks.end as f64);
+        let note = |piece: &Piece| {
+            let part = at(&piece.blocks);
+            let number = match &piece.what {
+                What::Extra(extra) => {
+                    return PerformedNote {
+                        pitch: Some(extra.pitch),
+                        ..PerformedNote::unknown(Outcome::Extra, at(&(extra.start..extra.end)), part)
+                    };
+                }
+                What::Written(number) => *number,
+            };
+            let length = reading.length(number);
+            let begins = reading.due[number];
+            let written = PerformedNote {
+                written: Some((number, reading.followed.notes[number].pitch)),
+                due: begins.map(|block| from_start(block)..from_start(block + length)),
+                ..PerformedNote::unknown(
+                    Outcome::Missing,
+                    part.start..part.end.min(part.start + length * seconds),
+                    part,
+                )
+            };
+            let Some(Core { blocks, pitch, off }) = &reading.cores[number] else { return written };
+            PerformedNote {
+                outcome: if off.abs() < WRONG { Outcome::Right } else { Outcome::Wrong },
+                span: at(blocks),
+                pitch: Some(*pitch),
+                cents: Some(100.0 * off),
+                late: begins.map(|block| (blocks.start as f64 - block) * seconds),
+                longer: Some((blocks.len() as f64 - length) * seconds),
+                ..written
+            }
         };
-        let cores = cores(take.pitch(), &followed);
-        let mut performed = Vec::with_capacity(notes.len());
-        let unknown = |outcome, span| PerformedNote {
+        let notes = reading.pieces.iter().map(note).collect();
+        Self { key: reading.followed.key, tempo: reading.followed.tempo, notes }
+    }
+}
+
+impl PerformedNote {
+    fn unknown(outcome: Outcome, span: Range<f64>, part: Range<f64>) -> Self {
+        Self {
             outcome,
             written: None,
             span,
+            part,
             due: None,
             pitch: None,
             cents: None,
             late: None,
             longer: None,
-        };
-        for (i, note) in notes.iter().enumerate() {
-            let written = Some((i, note.pitch));
-            let begins = begins(i, notes, &cores, tempo);
-            let due = begins.map(|block| {
-                let start = (take.start() as f64 + block) * seconds;
-                start..start + tempo * note.blocks() as f64 * seconds
-            });
-            let Some(Core { blocks, pitch, off }) = &cores[i] else {
-                performed.push(PerformedNote { written, due, ..unknown(Outcome::Missing, at(&places[i])) });
-                continue;
-            };
-            let late = begins.map(|block| (blocks.start as f64 - block) * seconds);
-            performed.push(PerformedNote {
-                written,
-                due,
-                pitch: Some(*pitch),
-                cents: Some(100.0 * off),
-                late,
-                longer: Some((blocks.len() as f64 - tempo * note.blocks() as f64) * seconds),
-                ..unknown(if off.abs() < WRONG { Outcome::Right } else { Outcome::Wrong }, at(blocks))
-            });
         }
-        for note in extra(take.pitch(), &cores) {
-            let span = at(&(note.start..note.end));
-            performed.push(PerformedNote { pitch: Some(note.pitch), ..unknown(Outcome::Extra, span) });
-        }
-        // Those of the melody are in order already.
-        performed.sort_by(|a, b| a.span.start.total_cmp(&b.span.start));
-        let parts = followed.parts(take.pitch().len()).iter().map(at).collect();
-        Self { key, tempo, notes: performed, parts }
     }
-}
-
-/// The block in which a note should begin by its neighbours at a tempo; `None` where there is none.
-fn begins(i: usize, notes: &[Note], cores: &[Option<Core>], tempo: f64) -> Option<f64> {
-    let says = |k: usize| {
-        let apart = notes[i].start as f64 - notes[k].start as f64;
-        cores[k].as_ref().map(|core| (core.blocks.start as f64 + tempo * apart) as f32)
-    };
-    let [before, after] = NEIGHBOURS;
-    let mut all: Vec<f32> = (0..i).rev().filter_map(says).take(before).collect();
-    let after = if all.is_empty() { after } else { all.len() - 1 };
-    all.extend((i + 1..notes.len()).filter_map(says).take(after));
-    (!all.is_empty()).then(|| f64::from(median(&all)))
-}
-
-/// The notes that are heard.
-fn cores(take: &[f32], followed: &Followed) -> Vec<Option<Core>> {
-    let Followed { notes, places, key, tempo } = followed;
-    let of = |(note, place): (&Note, &Range<usize>)| {
-        let length = tempo * note.blocks() as f64;
-        let core = Core::of(take, place, note.pitch + key)?;
-        let heard = core.blocks.len() as f64;
-        (heard > (LEAST * length).max(1.0)).then_some((core, heard < ECHO * length))
-    };
-    let all: Vec<Option<(Core, bool)>> = notes.iter().zip(places).map(of).collect();
-    let same = |core: &Core, neighbour: Option<&Option<(Core, bool)>>| match neighbour {
-        Some(Some((neighbour, _))) => (core.pitch - neighbour.pitch).abs() < SAME,
-        _ => false,
-    };
-    let is_echo = |i: usize| {
-        let Some((core, short)) = &all[i] else { return false };
-        let [before, after] = [i.checked_sub(1).and_then(|i| all.get(i)), all.get(i + 1)];
-        *short && core.off.abs() >= WRONG && (same(core, before) || same(core, after))
-    };
-    let echoes: Vec<bool> = (0..all.len()).map(is_echo).collect();
-    all.into_iter().zip(echoes).map(|(core, echo)| core.map(|(core, _)| core).filter(|_| !echo)).collect()
-}
-
-/// A note as it is heard, without what is before and after it in its place: glides, what is left of the note before.
-struct Core {
-    blocks: Range<usize>,
-    /// MIDI pitch: the median of its middle three fifths.
-    pitch: f32,
-    /// From what is written in the take's key, in semitones folded into −6..=6.
-    off: f32,
-}
-
-impl Core {
-    /// Of the note that should have a pitch, in its place; `None` where nothing is voiced.
-    fn of(take: &[f32], place: &Range<usize>, wanted: f32) -> Option<Self> {
-        let pitch = &take[place.clone()];
-        let ends = if pitch.len() > 4 { pitch.len() / 5 } else { 0 };
-        let voiced = |pitch: &[f32]| -> Vec<f32> { pitch.iter().copied().filter(|&p| p > 0.0).collect() };
-        let middle = match voiced(&pitch[ends..pitch.len() - ends]) {
-            none if none.is_empty() => median(&voiced(pitch)),
-            middle => median(&middle),
-        };
-        let is_its = |&p: &f32| p > 0.0 && (p - middle).abs() < SAME;
-        let (first, last) = (pitch.iter().position(is_its)?, pitch.iter().rposition(is_its)?);
-        let blocks = place.start + first..place.start + last + 1;
-        Some(Self { blocks, pitch: middle, off: fold(middle - wanted) })
-    }
-}
-
-/// What was performed outside of all notes: transcribed notes of which more than half of the blocks are no note's.
-fn extra(pitch: &[f32], notes: &[Option<Core>]) -> Vec<Note> {
-    let mut free = vec![true; pitch.len()];
-    notes.iter().flatten().for_each(|core| free[core.blocks.clone()].fill(false));
-    let mut all = transcribe(pitch);
-    all.retain(|note| 2 * free[note.start..note.end].iter().filter(|&&free| free).count() > note.blocks());
-    all
 }
 
 #[cfg(test)]
@@ -248,8 +169,7 @@ mod tests {
             let due = note.due.as_ref().unwrap();
             assert!((due.start - note.span.start).abs() < 1e-3 && (due.end - note.span.end).abs() < 1e-3);
         }
-        assert_eq!(take.parts.len(), 10);
-        assert!(take.parts.windows(2).all(|pair| pair[0].end == pair[1].start));
+        assert!(take.notes.windows(2).all(|pair| pair[0].part.end == pair[1].part.start));
     }
 
     #[test]
@@ -290,13 +210,60 @@ mod tests {
         assert_eq!(longer, [0.0, 0.0, 0.0, 40.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
     }
 
+    /// Where each note's part begins, in frames.
+    fn begins(take: &Performed) -> Vec<f64> {
+        take.notes.iter().map(|note| (note.part.start / HOP).round()).collect()
+    }
+
+    #[test]
+    fn what_belongs_to_a_note_begins_where_it_should_have_begun() {
+        let even: Vec<f64> = (0..10).map(|i| f64::from(32 * i)).collect();
+        assert_eq!(begins(&performed(&take())), even);
+        // It starts late and ends in time, after silence or while the note before rings on.
+        for before in [0.0, 60.0] {
+            let mut late = take();
+            late.splice(4..5, [(before, 16), (late[4].0, 16)]);
+            let late = performed(&late);
+            let begins_late = late.notes[4].late.is_some_and(|late| (late - 16.0 * HOP).abs() < 1e-6);
+            assert!(begins_late, "{before}: {:?}", &late.notes[3..6]);
+            assert_eq!(begins(&late), even);
+        }
+        // It waits for a note that is held, or for none, and is as long as it should be: the wait is not its own.
+        for held in [0.0, 60.0] {
+            let mut waits = take();
+            waits.insert(4, (held, 40));
+            let starts: Vec<f64> = even.iter().map(|&at| if at > 100.0 { at + 40.0 } else { at }).collect();
+            assert_eq!(begins(&performed(&waits)), starts);
+        }
+        // What rings through the rest of a missing note is that note's, and what is not in the melody is no note's.
+        let mut missing = take();
+        missing.splice(6..7, [(missing[5].0, 16), (0.0, 16)]);
+        assert_eq!(begins(&performed(&missing)), even);
+        let mut extra = take();
+        extra.insert(3, (66.0, 32));
+        let extra = performed(&extra);
+        assert_eq!(begins(&extra), (0..11).map(|i| f64::from(32 * i)).collect::<Vec<_>>());
+        assert_eq!(extra.notes[3].outcome, Outcome::Extra);
+        let end = extra.notes.last().unwrap().part.end;
+        assert!((end - 11.0 * 32.0 * HOP).abs() < 1e-9);
+    }
+
+    #[test]
+    fn notes_held_too_long_do_not_slow_the_take() {
+        let mut held = take();
+        let by = [0, 40, 24, 0, 0, 0, 32, 48, 0, 0];
+        held.iter_mut().zip(by).for_each(|(note, by)| note.1 += by);
+        let held = performed(&held);
+        assert!((held.tempo - 0.8).abs() < 0.02, "{}", held.tempo);
+        for (note, by) in held.notes.iter().zip(by) {
+            assert!((note.longer.unwrap() / HOP - by as f64).abs() < 2.0, "{note:?}");
+        }
+    }
+
     #[test]
     fn the_least_there_is_has_its_notes() {
         let one = performed(&[(55.0, 1)]);
-        assert_eq!(
-            (one.notes.iter().filter(|note| note.written.is_some()).count(), one.parts.len()),
-            (10, 10)
-        );
+        assert_eq!(one.notes.iter().filter(|note| note.written.is_some()).count(), 10);
         assert!(one.notes.iter().all(|note| note.span.start <= note.span.end && note.span.end.is_finite()));
         let long = performed(&[(55.0, 4000), (60.0, 4000)]);
         assert_eq!(long.notes.iter().filter(|note| note.written.is_some()).count(), 10);

@@ -1,15 +1,17 @@
 //! What would be heard, had notes of a take been performed as they are written.
 
 use super::super::align::Alignment;
-use super::following::Followed;
 use super::guide::{Guide, Heard};
+use super::reading::{Reading, What};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Blocks before and after a repaired note within which the take is aligned anew: 2.2 s.
 const MARGIN: usize = 96;
 
-/// A take, and the same take with every note as it is written: in the take's octave, key and tempo, each with the rest after it.
-/// Notes can be moved from either to the other.
+/// A take, and the same take with every note as it is written: in the take's octave, key and tempo, each with the rest after it,
+/// and nothing else. Notes can be moved from either to the other. They are those of [`super::Performed::notes`], in its order:
+/// of one that is not in the melody nothing is written, or the rest that it is performed in.
 pub struct Repair<'a> {
     guide: &'a Guide,
     played: Take<'a>,
@@ -18,7 +20,7 @@ pub struct Repair<'a> {
 
 /// One of both.
 struct Take<'a> {
-    alignments: std::borrow::Cow<'a, [Alignment]>,
+    alignments: Cow<'a, [Alignment]>,
     pitch: Vec<f32>,
     /// The blocks of each note.
     parts: Vec<Range<usize>>,
@@ -28,28 +30,37 @@ impl<'a> Repair<'a> {
     /// Of a take that the guide heard; `None` where the melody has no note.
     pub fn of(guide: &'a Guide, heard: &'a Heard) -> Option<Self> {
         let (alignment, sung) = heard.alignments.first().zip(heard.notes.first())?;
-        let followed = Followed::of(alignment, sung);
+        let Reading { followed, pieces, .. } = Reading::of(alignment, sung);
+        if followed.notes.is_empty() {
+            return None;
+        }
         let pitch = alignment.blocks()[0].pitch().to_vec();
-        let parts = followed.parts(pitch.len());
-        let (mut written, mut ends) = (Vec::new(), Vec::new());
-        for (i, note) in followed.notes.iter().enumerate() {
-            let until = followed.notes.get(i + 1).map_or(note.end, |next| next.start).max(note.end);
-            let blocks = |from: usize, to: usize| (followed.tempo * (to - from) as f64).round() as usize;
-            let sounds = (note.pitch + followed.key).clamp(f32::MIN_POSITIVE, 128.0);
-            written.resize(written.len() + blocks(note.start, note.end).max(1), sounds);
-            written.resize(written.len() + blocks(note.end, until), 0.0);
-            ends.push(written.len());
+        let blocks = |from: usize, to: usize| (followed.tempo * (to - from) as f64).round() as usize;
+        let (mut written, mut parts, mut rest) = (Vec::new(), Vec::new(), 0);
+        for (k, piece) in pieces.iter().enumerate() {
+            let start = written.len();
+            if let What::Written(number) = piece.what {
+                let note = &followed.notes[number];
+                let until = followed.notes.get(number + 1).map_or(note.end, |next| next.start).max(note.end);
+                let sounds = (note.pitch + followed.key).clamp(f32::MIN_POSITIVE, 128.0);
+                written.resize(start + blocks(note.start, note.end).max(1), sounds);
+                rest = blocks(note.end, until);
+            }
+            // Of all that is performed from a note up to the next the last has the rest that is written there.
+            if pieces.get(k + 1).is_none_or(|next| matches!(next.what, What::Written(_))) {
+                written.resize(written.len() + std::mem::take(&mut rest), 0.0);
+            }
+            parts.push(start..written.len());
         }
         let all = 0..pitch.len();
         let right = heard.alignments.iter().map(|a| a.realigned(all.clone(), &written, 0)).collect();
-        let starts = std::iter::once(0).chain(ends.iter().copied());
-        let written_parts = starts.zip(&ends).map(|(start, &end)| start..end).collect();
-        let played = Take { alignments: (&heard.alignments[..]).into(), pitch, parts };
-        let written = Take { alignments: Vec::into(right), pitch: written, parts: written_parts };
-        (!played.parts.is_empty()).then_some(Self { guide, played, written })
+        let played_parts = pieces.into_iter().map(|piece| piece.blocks).collect();
+        let played = Take { alignments: (&heard.alignments[..]).into(), pitch, parts: played_parts };
+        let written = Take { alignments: Vec::into(right), pitch: written, parts };
+        Some(Self { guide, played, written })
     }
 
-    /// Notes of the melody.
+    /// Notes of the take, those that are missing and those that are not in the melody among them.
     pub fn notes(&self) -> usize {
         self.played.parts.len()
     }
@@ -87,6 +98,27 @@ mod tests {
 
     fn errors(heard: &Heard) -> Vec<f32> {
         heard.notes[0].iter().map(|note| note.error().round()).collect()
+    }
+
+    #[test]
+    fn what_is_not_in_the_melody_is_left_out_alone() {
+        let guide = guide(1);
+        let mut notes = TUNE.to_vec();
+        notes[1].0 -= 1.0;
+        notes.insert(4, (69.0, 40));
+        let heard = guide.hear(&sing(&notes, -3.0)).unwrap();
+        let repair = Repair::of(&guide, &heard).unwrap();
+        assert_eq!((repair.notes(), errors(&repair.all())), (6, vec![0.0; 5]));
+        let cost = |heard: &Heard| heard.edits().cost;
+        assert_eq!(cost(&repair.all()), 0.0);
+        // Notes of the take in order: the extra one is the fourth.
+        let (only, all_but) = (|note| repair.only(note).unwrap(), |note| repair.all_but(note).unwrap());
+        assert_eq!(errors(&only(3)), [0.0, 1.0, 0.0, 0.0, 0.0]);
+        assert_eq!(errors(&all_but(1)), errors(&only(3)));
+        assert_eq!(cost(&all_but(1)), cost(&only(3)));
+        assert!(cost(&only(3)) < cost(&heard) && cost(&only(1)) < cost(&heard));
+        assert_eq!(cost(&all_but(3)), cost(&only(1)));
+        assert!(repair.only(6).is_none());
     }
 
     #[test]

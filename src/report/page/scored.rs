@@ -111,7 +111,7 @@ impl ScoredPage {
     /// # Errors
     /// [`Error::Config`] if it cannot be drawn.
     pub fn add(&mut self, take: &GradedTake<'_>) -> Result<()> {
-        let costly = take.performed.map_or(Vec::new(), |p| CostlySpan::of(&p.parts, take.costs));
+        let costly = take.performed.map_or(Vec::new(), |p| CostlySpan::of(&p.notes, take.costs));
         let interval = take.interval.map(|ends| ends.map(|end| number(Some(end.into()), 2)));
         let most = costly.first();
         let cells = [

@@ -86,14 +86,9 @@ impl Section {
             at.map(|at| Link { to: format!("{id}-figure"), at: Some(at) })
         };
         let span = |span: &CostlySpan| {
-            let [first, last] = span.notes;
-            let notes = match last.saturating_sub(first) {
-                0 => format!("note {first}"),
-                1 => format!("notes {first} and {last}"),
-                _ => format!("notes {first} to {last}"),
-            };
+            let note = span.note.map_or("not in the melody".to_string(), |number| format!("note {number}"));
             let text = format!("{} to {} s", seconds(span.start, 1), seconds(span.end, 1));
-            Cell { text, about: format!(", {notes}: {:.2}", span.cost), link: at(span.start) }
+            Cell { text, about: format!(", {note}: {:.2}", span.cost), link: at(span.start) }
         };
         let table = |performed: &Performed| notes(&id, performed, take.costs, &at);
         let nothing = Performed::default();
@@ -272,7 +267,10 @@ fn caption(take: &PerformedTake<'_>, sound: bool) -> String {
     add(has(Outcome::Wrong), "A cross marks a note that is performed too high or too low for that.");
     add(has(Outcome::Missing), "A dashed bar is a note that is missing.");
     add(has(Outcome::Extra), "A plus sign marks what is not in the melody.");
-    add(!take.costly.is_empty(), "What is shaded costs as much of the grade as is written above it.");
+    add(
+        !take.costly.is_empty(),
+        "What is shaded costs as much of the grade as is written above it: the stronger, the more.",
+    );
     add(take.has_strays(), "What is heard more than an octave away from the rest is not drawn.");
     add(sound, "Where scripts may run, a click plays from there.");
     text
@@ -281,10 +279,11 @@ fn caption(take: &PerformedTake<'_>, sound: bool) -> String {
 fn about_costly(costly: &[CostlySpan]) -> String {
     let more = match costly.len().saturating_sub(SPANS) {
         0 => String::new(),
-        n => format!(" These are {SPANS} of {} such places.", n + SPANS),
+        n => format!(" These are {SPANS} of {} that cost something.", n + SPANS),
     };
     format!(
-        "Performed as they are written, the notes of a place would raise the grade by about as much as is told of it.{more}"
+        "Performed as it is written, or left out where it is not in the melody, each of these notes would raise the grade by \
+         about as much as is told of it.{more}"
     )
 }
 
@@ -304,7 +303,7 @@ fn notes(id: &str, performed: &Performed, costs: &[NoteCost], at: &impl Fn(f64) 
     if has_costs {
         columns.push(Column::number("cost"));
     }
-    let row = |note: &PerformedNote| {
+    let row = |(place, note): (usize, &PerformedNote)| {
         let pitch = note.written.map(|(_, pitch)| pitch).or(note.pitch);
         let length = note.pitch.map(|_| note.span.end - note.span.start);
         let start = Cell { link: at(note.span.start), ..seconds(note.span.start, 2).into() };
@@ -319,7 +318,7 @@ fn notes(id: &str, performed: &Performed, costs: &[NoteCost], at: &impl Fn(f64) 
             signed(note.longer, 2).into(),
         ];
         if has_costs {
-            let cost = note.written.and_then(|(i, _)| costs.get(i)).map(|cost| f64::from(cost.cost()));
+            let cost = costs.get(place).map(|cost| f64::from(cost.cost()));
             cells.push(cost.map_or(String::new(), |cost| number(Some(cost), 3)).into());
         }
         cells
@@ -343,7 +342,7 @@ fn notes(id: &str, performed: &Performed, costs: &[NoteCost], at: &impl Fn(f64) 
             count(of, "note"),
         ),
         columns,
-        rows: performed.notes.iter().map(row).collect(),
+        rows: performed.notes.iter().enumerate().map(row).collect(),
     }
 }
 

@@ -69,7 +69,7 @@ pub struct GradedTake<'a> {
     pub contour: &'a Contour,
     /// Its notes, where the model knows any.
     pub performed: Option<&'a Performed>,
-    /// What each note of the melody costs; none where that is not known.
+    /// What each of its notes costs; none where that is not known.
     pub costs: &'a [NoteCost],
     /// What is heard of it.
     pub sound: Sound,

@@ -16,8 +16,8 @@ const DOWN: At = (SIZE.1 - 54, 68);
 /// Where the costs of spans are written: from the plot up, as many lines as there are.
 const COSTS: [i32; 2] = [DOWN.1 - 9, DOWN.1 - 24];
 
-/// Shares of colour in costly spans and in notes as written.
-const COSTLY: f64 = 0.16;
+/// Shares of colour in costly spans, in what costs nearly nothing and in what costs most, and in notes as written.
+const COSTLY: [f64; 2] = [0.05, 0.28];
 const WRITTEN: f64 = 0.22;
 
 /// How far a note's bar reaches from its pitch to both sides, in semitones: what is within it is right.
@@ -133,20 +133,23 @@ fn keys(take: &PerformedTake<'_>) -> Vec<Key> {
         (has(Outcome::Wrong), "wrong", VERMILION, Mark::Cross),
         (has(Outcome::Missing), "missing", VERMILION, Mark::Dashes),
         (has(Outcome::Extra), "extra", VERMILION, Mark::Plus),
-        (!take.costly.is_empty(), "costs part of the grade", VERMILION, Mark::Shade(COSTLY)),
+        (!take.costly.is_empty(), "costs part of the grade", VERMILION, Mark::Shade(COSTLY[1])),
     ];
     all.into_iter().filter(|key| key.0).map(|(_, name, colour, mark)| Key { name, colour, mark }).collect()
 }
 
-/// Shades costly spans and says what they cost; what has no room goes without words.
+/// Shades costly spans, the more they cost the stronger, and says what they cost; what has no room goes without words.
 fn costs(c: &mut Canvas, x: &Axis, costly: &[CostlySpan]) -> Result<()> {
     let mut spans: Vec<&CostlySpan> =
         costly.iter().filter(|span| overlaps(&(span.start..span.end), x)).collect();
     spans.sort_by(|a, b| a.start.total_cmp(&b.start));
+    let most = costly.iter().map(|span| f64::from(span.cost)).fold(f64::MIN_POSITIVE, f64::max);
     let mut free = [x.from; COSTS.len()];
     for span in spans {
         let (from, to) = (x.at(span.start), x.at(span.end));
-        c.shade((from, DOWN.1), (to.max(from + 2), DOWN.0), (VERMILION, COSTLY))?;
+        let shade = COSTLY[0] + (COSTLY[1] - COSTLY[0]) * (f64::from(span.cost) / most).clamp(0.0, 1.0);
+        // A hair between notes that follow each other.
+        c.shade((from, DOWN.1), ((to - 1).max(from + 2), DOWN.0), (VERMILION, shade))?;
         let label = format!("{:.2}", span.cost);
         let wide = width(&label, Type::SMALL.px);
         let at = ((from + to - wide) / 2).clamp(x.from, x.to - wide);

@@ -60,10 +60,9 @@ pub struct Note {
 }
 
 impl Notes {
-    /// Of a take, and what each note of the melody costs it, where that is known.
+    /// Of a take, and what each of its notes costs it, where that is known.
     pub fn of(performed: &Performed, costs: &[NoteCost]) -> Self {
-        let cost = |number: usize| costs.get(number).map(|cost| cost.cost());
-        let note = |note: &PerformedNote| Note {
+        let note = |(place, note): (usize, &PerformedNote)| Note {
             number: note.written.map(|(number, _)| number + 1),
             outcome: note.outcome,
             written: note.written.map(|(_, pitch)| pitch),
@@ -73,13 +72,13 @@ impl Notes {
             cents: note.cents,
             late: note.late,
             longer: note.longer,
-            cost: note.written.and_then(|(number, _)| cost(number)),
+            cost: costs.get(place).map(|cost| cost.cost()),
         };
         Self {
             key: performed.key,
             tempo: performed.tempo,
-            notes: performed.notes.iter().map(note).collect(),
-            spans: CostlySpan::of(&performed.parts, costs),
+            notes: performed.notes.iter().enumerate().map(note).collect(),
+            spans: CostlySpan::of(&performed.notes, costs),
         }
     }
 }
@@ -88,7 +87,7 @@ impl Notes {
 pub struct Told {
     pub contour: Contour,
     pub performed: Option<Performed>,
-    /// Of each note of the melody, where that is known.
+    /// Of each of its notes, where that is known.
     pub costs: Vec<NoteCost>,
 }
 
