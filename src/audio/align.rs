@@ -101,7 +101,7 @@ pub struct Alignment {
     pub cost: f32,
 }
 
-/// Which shifts an alignment tries beside the octave between the medians.
+/// Which keys an alignment tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key {
     /// Any: a singer may choose it. Whole semitones near the distance of the medians, then a fraction.

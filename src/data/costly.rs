@@ -45,19 +45,8 @@ mod tests {
     fn what_costs_most_is_first_and_what_costs_nothing_is_left_out() {
         let note = |i: usize| {
             let part = i as f64..i as f64 + 1.0;
-            let outcome = if i == 3 { Outcome::Extra } else { Outcome::Right };
-            let written = (i != 3).then_some((i, 60.0));
-            PerformedNote {
-                outcome,
-                written,
-                span: part.clone(),
-                part,
-                due: None,
-                pitch: None,
-                cents: None,
-                late: None,
-                longer: None,
-            }
+            let known = PerformedNote::unknown(Outcome::Right, part.clone(), part);
+            PerformedNote { written: (i != 3).then_some((i, 60.0)), ..known }
         };
         let notes: Vec<PerformedNote> = (0..6).map(note).collect();
         let costs = [0.02, 0.0, 0.25, 0.5, 0.004, f32::NAN].map(|cost| NoteCost { gain: cost, loss: cost });

@@ -108,7 +108,8 @@ impl Performed {
 }
 
 impl PerformedNote {
-    fn unknown(outcome: Outcome, span: Range<f64>, part: Range<f64>) -> Self {
+    /// One of which nothing else is known.
+    pub(crate) fn unknown(outcome: Outcome, span: Range<f64>, part: Range<f64>) -> Self {
         Self {
             outcome,
             written: None,
@@ -257,6 +258,36 @@ mod tests {
         assert!((held.tempo - 0.8).abs() < 0.02, "{}", held.tempo);
         for (note, by) in held.notes.iter().zip(by) {
             assert!((note.longer.unwrap() / HOP - by as f64).abs() < 2.0, "{note:?}");
+        }
+    }
+
+    #[test]
+    fn what_sounds_begins_in_its_own_part_however_it_is_performed() {
+        let mut state = 1_u64;
+        let mut random = |below: u64| {
+            (state ^= state << 13, state ^= state >> 7, state ^= state << 17);
+            ((state >> 20) % below) as usize
+        };
+        for _ in 0..500 {
+            let (mut tune, mut before) = (Vec::new(), 0.0);
+            for (pitch, frames) in take() {
+                let rest = if random(2) == 0 { 0.0 } else { before };
+                match random(8) {
+                    0 => tune.push((rest, frames)),
+                    1 => tune.extend([(rest, frames - 8), (pitch, 8)]),
+                    2 => tune.push((pitch, frames + random(60))),
+                    3 => tune.extend([(pitch + 3.0, 16), (pitch, frames)]),
+                    4 => tune.push((pitch + 1.0 + random(3) as f32, frames)),
+                    5 => tune.extend([(0.0, random(60)), (pitch, frames)]),
+                    _ => tune.push((pitch, frames)),
+                }
+                before = pitch;
+            }
+            let done = performed(&tune);
+            assert!(done.notes.windows(2).all(|pair| pair[0].part.end == pair[1].part.start), "{tune:?}");
+            for note in done.notes.iter().filter(|note| note.pitch.is_some()) {
+                assert!(note.part.contains(&note.span.start), "{note:?} of {tune:?}");
+            }
         }
     }
 

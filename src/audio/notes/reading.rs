@@ -49,7 +49,7 @@ pub(super) enum What {
     /// The note of this number, with the pause after it. It begins where the note sounds, or should where that is missing. A note
     /// that starts late and ends in time begins where it should: what rings on before it, and silence, is its own.
     Written(usize),
-    /// A note that is not in the melody, up to the next.
+    /// What is not in the melody, up to the next note.
     Extra(Note),
 }
 
@@ -74,10 +74,12 @@ impl Reading {
     fn pieces(&self, take: &[f32]) -> Vec<Piece> {
         let extra = extra(take, &self.cores);
         let mut starts: Vec<(usize, What)> = Vec::with_capacity(self.cores.len() + extra.len());
-        let mut last = 0;
-        for i in 0..self.cores.len() {
-            last = self.start(i, &extra).clamp(last, take.len());
-            starts.push((last, What::Written(i)));
+        // What is before this block is another note's: of one that sounds its beginning at least.
+        let mut from = 0;
+        for (i, core) in self.cores.iter().enumerate() {
+            let start = self.start(i, from, &extra).clamp(from, take.len());
+            starts.push((start, What::Written(i)));
+            from = core.as_ref().map_or(start, |core| core.blocks.start + 1);
         }
         starts.extend(extra.into_iter().map(|note| (note.start, What::Extra(note))));
         // A stable sort: of those that begin together the melody's are first.
@@ -90,19 +92,20 @@ impl Reading {
         starts.into_iter().zip(ends).enumerate().map(piece).collect()
     }
 
-    /// Where the piece of a note begins, of which what is not in the melody has none.
-    fn start(&self, note: usize, extra: &[Note]) -> usize {
+    /// Where the piece of a note begins: in block `from` or later, and after what is not in the melody.
+    fn start(&self, note: usize, from: usize, extra: &[Note]) -> usize {
         let place = self.followed.places[note].start;
         let is_free = |from: usize, to: usize| !extra.iter().any(|extra| (from..to).contains(&extra.start));
         let core = self.cores[note].as_ref();
         let heard = core.map_or(place, |core| core.blocks.start);
         let own = if is_free(place, heard) { place } else { heard };
-        let Some(due) = self.due[note].filter(|&due| due < own as f64) else { return own };
+        let is_there = |due: &f64| (from as f64..own as f64).contains(due);
+        let Some(due) = self.due[note].map(|due| due.max(0.0)).filter(is_there) else { return own };
         let ends_in_time = core.is_none_or(|core| {
             let off = core.blocks.end as f64 - (due + self.length(note));
             off.abs() <= IN_TIME * (core.blocks.start as f64 - due)
         });
-        let due = due.max(0.0).round() as usize;
+        let due = due.round() as usize;
         if ends_in_time && is_free(due, own) { due } else { own }
     }
 }
@@ -176,11 +179,16 @@ impl Core {
     }
 }
 
-/// What was performed outside of all notes: transcribed notes of which more than half of the blocks are no note's.
+/// What was performed outside of all notes: transcribed notes of which more than half of the blocks are no note's, each from the
+/// first of these on.
 fn extra(pitch: &[f32], notes: &[Option<Core>]) -> Vec<Note> {
     let mut free = vec![true; pitch.len()];
     notes.iter().flatten().for_each(|core| free[core.blocks.clone()].fill(false));
-    let mut all = transcribe(pitch);
-    all.retain(|note| 2 * free[note.start..note.end].iter().filter(|&&free| free).count() > note.blocks());
-    all
+    let own = |note: &Note| {
+        let blocks = &free[note.start..note.end];
+        let first = blocks.iter().position(|&free| free)?;
+        let most = 2 * blocks.iter().filter(|&&free| free).count() > note.blocks();
+        most.then_some(Note { start: note.start + first, ..*note })
+    };
+    transcribe(pitch).iter().filter_map(own).collect()
 }
