@@ -265,7 +265,9 @@ mod tests {
     fn what_sounds_begins_in_its_own_part_however_it_is_performed() {
         let mut state = 1_u64;
         let mut random = |below: u64| {
-            (state ^= state << 13, state ^= state >> 7, state ^= state << 17);
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
             ((state >> 20) % below) as usize
         };
         for _ in 0..500 {
