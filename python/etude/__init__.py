@@ -112,8 +112,8 @@ def contrastive_loss(
         embeddings: `[N, D]`, float32 or float64; tensors may be float16 or bfloat16 too, and are then computed in
             float32.
         labels: `[N]`, finite and not negative: ratings, or their `bins`. Only their differences count: whole numbers
-            beyond what float32 holds (2**24) are taken from the smallest on, and refused where they cannot be told apart
-            so.
+            beyond what float32 holds (2**24) are taken from the smallest on, and refused where they cannot be told
+            apart so.
         weights: `[N]`, finite and not negative, or None: a pair counts as the product of its two; 0 masks a sample out,
             whatever its label holds.
         others: `[M, D]`, or None. With it the pairs are one of `embeddings` and one of `others` each, else any

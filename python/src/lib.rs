@@ -1,6 +1,6 @@
 //! What the Python package calls: launches on memory that NumPy or PyTorch owns, given by address.
 //!
-//! Nothing here checks that an address is what it is said to be: `etude/_numpy.py` and `etude/_torch.py` do.
+//! Nothing here checks that an address is what it is said to be: `etude/_numpy.py` and `etude/_torch/` do.
 
 mod step;
 

@@ -1,0 +1,193 @@
+"""Operators of `torch.library` with their derivatives, and calls of them that cost what they must."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from .tensors import DEVICES
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+# In the place of a tensor that is kept apart from the other arguments.
+_TENSOR = object()
+
+
+def registered(op):
+    for device in DEVICES:
+        op.register_autocast(device, torch.float32)
+    return op
+
+
+def differentiable(op, keep=None, backward=None, tangents=None):
+    """Gives `op` its derivatives, and gives back the call of it: `torch.func`'s transforms want the same as a
+    `torch.autograd.Function`.
+
+    `keep(ctx, inputs, output)` and `backward(ctx, *upstream)` are as there; `tangents(inputs, along)` are the output's
+    where the inputs move `along`, None for those that do not. An `op` without the one or the other raises where it is
+    asked for: nobody gets a derivative of zero that is none.
+    """
+    name = op._opoverload._schema.name.replace("::", ".")
+
+    def once(ctx, *upstream):
+        raise RuntimeError(f"{name}: has no autograd formula: the loss is differentiated once")
+
+    backward = backward or once
+    op.register_autograd(backward, setup_context=keep)
+
+    class Transformed(torch.autograd.Function):
+        @staticmethod
+        def forward(*arguments):
+            return op(*arguments)
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            if keep is not None:
+                keep(ctx, inputs, output)
+            if tangents is not None:
+                ctx.set_materialize_grads(False)
+                ctx.others = tuple(_TENSOR if isinstance(a, Tensor) else a for a in inputs)
+                ctx.save_for_forward(*(a for a in inputs if isinstance(a, Tensor)))
+
+        @staticmethod
+        def jvp(ctx, *along):
+            if tangents is None:
+                raise NotImplementedError(f"{name}: {_FORWARD}")
+            saved = ctx.saved_tensors
+            if any(isinstance(t, Tensor) and _moves_twice(t) for t in (*saved, *along)):
+                raise NotImplementedError(f"{name}: {_FORWARD_TWICE}")
+            tensors = iter(saved)
+            return tangents([next(tensors) if a is _TENSOR else a for a in ctx.others], along)
+
+        @staticmethod
+        def vmap(info, in_dims, *arguments):
+            def one(i):
+                at = zip(arguments, in_dims)
+                return call(*(a if not isinstance(a, Tensor) or d is None else a.select(d, i) for a, d in at))
+
+            results = [one(i) for i in range(info.batch_size)]
+            if isinstance(results[0], Tensor):
+                return torch.stack(results), 0
+            return tuple(map(torch.stack, zip(*results))), (0,) * len(results[0])
+
+    Transformed.backward = staticmethod(backward)
+    _refuse_tangents(op, name, _FORWARD if tangents is None else _FORWARD_OF_OPERATOR)
+
+    body = op._init_fn
+
+    class Direct(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *arguments):
+            output = body(*arguments)
+            if keep is not None:
+                keep(ctx, arguments, output)
+            return output
+
+    Direct.backward = staticmethod(backward)
+
+    def call(*arguments):
+        if not watched(arguments):
+            tensors = (a for a in arguments if isinstance(a, Tensor))
+            differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+            return (Direct.apply if differentiated else body)(*arguments)
+        # torch.compile sees the operator alone.
+        if torch.compiler.is_compiling() or not _transformed():
+            return op(*arguments)
+        return Transformed.apply(*arguments)
+
+    return call
+
+
+def _transformed():
+    """Whether `torch.func` or forward mode is at work."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def _is_plain(tensor):
+    """Whether its memory, on the CPU, holds what it says: no negation put off, no zeros without memory, no subclass, no
+    batch of those that `is_grads_batched` makes without a transform of `torch.func`."""
+    return (
+        type(tensor) in _PLAIN
+        and tensor.is_cpu
+        and not tensor.is_neg()
+        and not tensor._is_zerotensor()
+        and not torch._C._functorch.is_legacy_batchedtensor(tensor)
+    )
+
+
+def watched(arguments):
+    """Whether others than autograd are to see the operator: compilers, tracers, transforms, modes, autocast, tensors of
+    other kinds; or a card, whose launches wait for nobody.
+
+    Where not, the operator is left out: one of `torch.library` takes some fifty microseconds, and several times that
+    between kernels that fill the caches with their data."""
+    return (
+        torch.compiler.is_compiling()
+        or _transformed()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._len_torch_function_stack() > 0
+        or torch._C._get_tracing_state() is not None
+        or torch.is_autocast_enabled("cpu")
+        or not all(_is_plain(a) for a in arguments if isinstance(a, Tensor))
+    )
+
+
+_LIBRARY = torch.library.Library("etude", "IMPL")
+
+
+def _refuse_tangents(op, name, message):
+    """Raises where the operator itself is called in forward mode, as an exported model does: its result would have a
+    tangent of zero."""
+    after = torch._C._after_ADInplaceOrView_keyset
+
+    def look(keyset, *arguments, **named):
+        if forward_ad._current_level >= 0 and any(
+            isinstance(a, Tensor) and _has_tangent(a) for a in arguments
+        ):
+            raise NotImplementedError(f"{name}: {message}")
+        return op._opoverload.redispatch(keyset & after, *arguments, **named)
+
+    _LIBRARY.impl(name.removeprefix("etude."), look, "ADInplaceOrView", with_keyset=True)
+
+
+def _has_tangent(tensor):
+    functorch = torch._C._functorch
+    if functorch.is_functorch_wrapped_tensor(tensor):  # whose tangent is not seen below autograd
+        return functorch.peek_interpreter_stack().key() == functorch.TransformType.Jvp
+    # Autograd is not active any more here; without it a fake tensor cannot be unpacked.
+    active, inactive = torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set()
+    with torch._C._ForceDispatchKeyGuard(active, inactive & torch._C._after_autograd_keyset):
+        return forward_ad.unpack_dual(tensor).tangent is not None
+
+
+def _moves_twice(tensor):
+    """Whether it is of two levels of forward mode: PyTorch passes no tangent from the inner one's `jvp` of a
+    `torch.autograd.Function` on to the outer."""
+    functorch = torch._C._functorch
+    interpreters = functorch.get_interpreter_stack() or ()
+    forward = {i.level() for i in interpreters if i.key() == functorch.TransformType.Jvp}
+    levels = []
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        levels.append(functorch.maybe_get_level(tensor))
+        tensor = functorch.get_unwrapped(tensor)
+    return len(forward.intersection(levels)) > 1
+
+
+_FORWARD = (
+    "has no forward-mode derivative (torch.func.jvp, jacfwd, linearize, torch.autograd.forward_ad): "
+    "use reverse mode (backward, torch.func.grad, vjp, jacrev)"
+)
+_FORWARD_OF_OPERATOR = (
+    "has no forward-mode derivative as an operator of torch.library: "
+    "call etude's function itself, or use reverse mode"
+)
+_FORWARD_TWICE = (
+    "PyTorch has no forward mode within forward mode (torch.func.jvp of jvp, jacfwd of jacfwd) for it: "
+    "use reverse mode for one of the two, as torch.func.hessian does"
+)
+
+
+def total(*parts):
+    """The sum of those that are there, or None."""
+    parts = [part for part in parts if part is not None]
+    return sum(parts[1:], parts[0]) if parts else None

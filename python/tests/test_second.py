@@ -1,0 +1,245 @@
+"""Second derivatives and forward mode of similarity matrices and convolutions, beside PyTorch's own forms."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch.autograd import forward_ad, gradcheck, gradgradcheck  # noqa: E402
+
+import etude  # noqa: E402
+from etude._torch import similarity  # noqa: E402
+
+F = torch.nn.functional
+func = torch.func
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def normal(*shape, dtype=torch.float64):
+    return torch.randn(shape, dtype=dtype)
+
+
+SIMILARITIES = {
+    "dot": lambda a, b: a @ b.T,
+    "cosine": lambda a, b: F.normalize(a) @ F.normalize(b).T,
+    "squared_euclidean": lambda a, b: (a[:, None] - b).square().sum(2),
+    "euclidean": lambda a, b: (a[:, None] - b).square().sum(2).sqrt(),
+}
+SLIDES = [{"groups": 2}, {"stride": 2, "padding": 1, "dilation": 2, "groups": 2}]
+CONVOLUTIONS = {
+    1: (etude.conv1d, etude.conv1d_backward, F.conv1d),
+    2: (etude.conv2d, etude.conv2d_backward, F.conv2d),
+}
+
+
+def images(dims, dtype=torch.float64):
+    shapes = (2, 2, *[5, 4][:dims]), (2, 1, *[3, 2][:dims]), (2,)
+    return tuple(normal(*shape, dtype=dtype) for shape in shapes)
+
+
+# What is differentiated: ours, PyTorch's, and what both are given.
+FUNCTIONS = {
+    kind: (
+        lambda a, b, kind=kind: etude.pairwise_similarity(a, b, kind),
+        of_torch,
+        (normal(5, 3), normal(4, 3)),
+    )
+    for kind, of_torch in SIMILARITIES.items()
+}
+for dims, (ours, _, theirs) in CONVOLUTIONS.items():
+    for i, slide in enumerate(SLIDES):
+        FUNCTIONS[f"conv{dims}d, {i}"] = (
+            lambda *of, f=ours, slide=slide: f(*of, **slide),
+            lambda *of, f=theirs, slide=slide: f(*of, **slide),
+            images(dims),
+        )
+        FUNCTIONS[f"conv{dims}d, {i}, no bias"] = *FUNCTIONS[f"conv{dims}d, {i}"][:2], images(dims)[:2]
+
+
+def grown(inputs):
+    return tuple(t.clone().requires_grad_() for t in inputs)
+
+
+@pytest.mark.parametrize("what", FUNCTIONS)
+def test_gradgradcheck(what):
+    f, _, inputs = FUNCTIONS[what]
+    assert gradcheck(f, grown(inputs), check_forward_ad=True)
+    assert gradgradcheck(f, grown(inputs), check_fwd_over_rev=True)
+    # By one of them alone.
+    for i, t in enumerate(grown(inputs)):
+        alone = lambda t: f(*inputs[:i], t, *inputs[i + 1 :])  # noqa: B023, E731
+        assert gradgradcheck(alone, (t,), check_fwd_over_rev=True, fast_mode=True)
+
+
+def test_gradients_of_the_gradients_functions():
+    rows = grown((normal(5, 4), normal(5, 3), normal(4, 3)))
+    for kind in SIMILARITIES:
+        f = lambda *of: etude.pairwise_similarity_backward(*of, kind)  # noqa: B023, E731
+        assert gradcheck(f, rows, check_forward_ad=True) and gradgradcheck(f, rows)
+    for dims, (conv, backward, _) in CONVOLUTIONS.items():
+        for slide in SLIDES:
+            x, weight, _ = images(dims)
+            of = grown((torch.randn_like(conv(x, weight, **slide)), x, weight))
+            f = lambda *of: backward(*of, **slide)  # noqa: B023, E731
+            assert gradcheck(f, of, check_forward_ad=True) and gradgradcheck(f, of)
+
+
+def several(f, inputs):
+    """What the transforms make of `f`, by all its inputs."""
+    at = tuple(range(len(inputs)))
+    total = lambda *of: f(*of).sin().sum()  # noqa: E731
+    along = tuple(map(torch.ones_like, inputs))
+
+    def dual(*of):
+        with forward_ad.dual_level():
+            made = [forward_ad.make_dual(t, d) for t, d in zip(of, along)]
+            return forward_ad.unpack_dual(f(*made)).tangent
+
+    move = func.linearize(f, *inputs)[1]
+    yield "jvp", func.jvp(f, inputs, along)
+    yield "dual", (dual(*inputs), dual(*grown(inputs)).detach())
+    yield "linearize", (move(*along),)
+    yield "jacfwd", func.jacfwd(f, at)(*inputs)
+    yield "jacrev", func.jacrev(f, at)(*inputs)
+    yield "hessian", sum(func.hessian(total, at)(*inputs), ())
+    yield "reverse twice", sum(func.jacrev(func.jacrev(total, at), at)(*inputs), ())
+    yield "reverse over forward", func.grad(lambda *of: func.jvp(f, of, along)[1].square().sum(), at)(*inputs)
+    yield "hvp", func.jvp(func.grad(total, at), inputs, along)[1]
+    stacked = tuple(torch.stack([t, 2 * t]) for t in inputs)
+    yield "vmap", func.vmap(func.grad(lambda *of: func.grad(total)(*of).square().sum(), at))(*stacked)
+    yield (
+        "thrice",
+        func.grad(
+            lambda *of: sum(
+                t.pow(3).sum() for t in func.grad(lambda *of: func.grad(total)(*of).square().sum(), at)(*of)
+            ),
+            at,
+        )(*inputs),
+    )
+
+
+@pytest.mark.parametrize("what", FUNCTIONS)
+def test_transforms_are_those_of_pytorchs_forms(what):
+    ours, theirs, inputs = FUNCTIONS[what]
+    for (name, got), (_, want) in zip(several(ours, inputs), several(theirs, inputs), strict=True):
+        assert len(got) == len(want)
+        for g, w in zip(got, want):
+            # Sums of some hundred products in float64; "thrice" cubes what is some hundred.
+            torch.testing.assert_close(g, w, rtol=1e-9, atol=1e-9 * max(1, w.abs().max().item()), msg=name)
+
+
+@pytest.mark.parametrize("what", FUNCTIONS)
+def test_forward_mode_within_forward_mode_raises(what):
+    """PyTorch would give zeros."""
+    f, _, inputs = FUNCTIONS[what]
+    with pytest.raises(
+        NotImplementedError, match=r"^etude\.\w+: PyTorch has no forward mode within .* use reverse mode"
+    ):
+        func.jacfwd(func.jacfwd(f))(*inputs)
+    along = tuple(map(torch.ones_like, inputs))
+    with pytest.raises(NotImplementedError, match="no forward mode within forward mode"):
+        func.jvp(lambda *of: func.jvp(f, of, along)[1], inputs, along)
+
+
+def penalty(f, *inputs):
+    """A gradient penalty, as of a critic: its gradients, with everything at once."""
+    inputs = grown(inputs)
+    y = f(*inputs)
+    first = torch.autograd.grad((y * y).mean(), inputs, create_graph=True)
+    return torch.autograd.grad(
+        sum(t.float().square().sum() if t.dtype.itemsize == 2 else t.square().sum() for t in first), inputs
+    )
+
+
+@pytest.mark.parametrize("kind", SIMILARITIES)
+def test_rows_that_are_zero_or_equal_have_finite_second_derivatives(kind):
+    a, b = normal(6, 3), normal(5, 3)
+    a[1], b[2], a[3], b[4] = 0, 0, b[0], 0
+    f = lambda a, b: etude.pairwise_similarity(a, b, kind)  # noqa: E731
+    for t in penalty(f, a, b):
+        assert t.isfinite().all()
+    with forward_ad.dual_level():
+        dual = f(forward_ad.make_dual(a, torch.ones_like(a)), b)
+        assert forward_ad.unpack_dual(dual).tangent.isfinite().all()
+    # Where nothing is zero or equal it is as without them.
+    if kind == "euclidean":
+        rest = [0, 2, 4, 5]
+        got = func.jvp(f, (a, b), (torch.ones_like(a), torch.zeros_like(b)))[1]
+        want = func.jvp(SIMILARITIES[kind], (a[rest], b), (torch.ones_like(a[rest]), torch.zeros_like(b)))[1]
+        torch.testing.assert_close(got[rest], want)
+        assert got[3, 0] == 0
+
+
+@pytest.mark.parametrize("kind", ["squared_euclidean", "euclidean"])
+def test_near_rows_keep_their_digits_in_float32(kind):
+    """Rows a thousandth of their norm apart: out of products of rows some would be left with one digit."""
+    a = normal(40, 8, dtype=torch.float32) + 100
+    b = a[:30] + 0.1 * normal(30, 8, dtype=torch.float32)
+    da, db = normal(40, 8, dtype=torch.float32), normal(30, 8, dtype=torch.float32)
+    got = func.jvp(lambda a, b: etude.pairwise_similarity(a, b, kind), (a, b), (da, db))[1]
+    wide = [t.double() for t in (a, b, da, db)]
+    want = func.jvp(SIMILARITIES[kind], tuple(wide[:2]), tuple(wide[2:]))[1]
+    torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-4)
+
+
+def test_rows_of_any_size_have_the_cosines_second_derivatives():
+    a, b = normal(6, 4, dtype=torch.float32), normal(5, 4, dtype=torch.float32)
+    f = lambda a, b: etude.pairwise_similarity(a, b, "cosine")  # noqa: E731
+    along = torch.ones_like(a), torch.zeros_like(b)
+    want = func.jvp(f, (a, b), along)[1]
+    for size in (1e-15, 1e15, 1e25):
+        got = func.jvp(f, (a * size, b), (along[0] * size, along[1]))[1]
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", SIMILARITIES)
+def test_sixteen_bits(kind, dtype):
+    a, b = normal(20, 5).to(dtype), normal(12, 5).to(dtype)
+    f = lambda a, b: etude.pairwise_similarity(a, b, kind)  # noqa: E731
+    got, want = penalty(f, a, b), penalty(f, a.float(), b.float())
+    for g, w in zip(got, want):
+        assert g.dtype == dtype
+        # The gradient in between was rounded to 16 bits.
+        assert (g.float() - w).norm() < 4 * torch.finfo(dtype).eps * w.norm()
+    tangent = func.jvp(f, (a, b), (torch.ones_like(a), torch.zeros_like(b)))[1]
+    of_floats = func.jvp(f, (a.float(), b.float()), (torch.ones(20, 5), torch.zeros(12, 5)))[1]
+    assert torch.equal(tangent, of_floats)
+
+
+def test_differences_are_taken_a_few_rows_at_a_time(monkeypatch):
+    a, b, da, db = (normal(n, 7) for n in (50, 40, 50, 40))
+    whole = similarity._of_differences(a, b, da, db)
+    monkeypatch.setattr(similarity, "_DIFFERENCES", 3 * 40 * 7)
+    assert torch.equal(similarity._of_differences(a, b, da, db), whole)
+    none = normal(0, 7)
+    assert similarity._of_differences(none, b, none, db).shape == (0, 40)
+    assert similarity._of_differences(a, none, da, none).shape == (50, 0)
+
+
+def test_gradients_that_are_not_needed_are_not_computed(monkeypatch):
+    x, weight, _ = images(1)
+    weight.requires_grad_()
+    (of_weight,) = torch.autograd.grad(
+        etude.conv1d(x, weight, groups=2).square().sum(), weight, create_graph=True
+    )
+    (got,) = torch.autograd.grad(of_weight.square().sum(), weight)
+    (of_weight,) = torch.autograd.grad(
+        F.conv1d(x, weight, groups=2).square().sum(), weight, create_graph=True
+    )
+    (want,) = torch.autograd.grad(of_weight.square().sum(), weight)
+    torch.testing.assert_close(got, want)
+
+
+def test_empty_batches():
+    for f, inputs in [
+        (lambda a, b: etude.pairwise_similarity(a, b, "euclidean"), (normal(0, 3), normal(4, 3))),
+        (lambda x, w: etude.conv1d(x, w), (normal(0, 2, 9), normal(3, 2, 2))),
+    ]:
+        for t in penalty(f, *inputs):
+            assert (t == 0).all()
+        y, tangent = func.jvp(f, inputs, inputs)
+        assert y.shape == tangent.shape
