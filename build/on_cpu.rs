@@ -93,7 +93,9 @@ fn translate(source: &Source) -> String {
         let declaration = &code[at + "__shared__".len()..end];
         let (head, dimensions) = declaration.split_once('[').unwrap_or((declaration, ""));
         let name = head.trim_end().rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("");
-        if name.is_empty() || dimensions.contains(',') {
+        // Of the type's own commas there may be some.
+        let named_there = head.rsplit('>').next().unwrap_or(head);
+        if name.is_empty() || named_there.contains(',') || dimensions.contains(',') {
             fault("one variable to a `__shared__` declaration");
         }
         let before = code[..at].trim_end();

@@ -28,9 +28,12 @@ pub use crate::contrastive::Buffers;
 use crate::contrastive::{Names, OTHERS, SAMPLES, check_as};
 use crate::device::{Buf, Device, HostMut, Launch};
 use crate::kernel::{Elem, Kernel, Params, stored_as};
-use crate::kernels::{contrastive as kc, conv1d as k1, conv2d as k2, similarity as ks};
+use crate::kernels::{
+    contrastive as kc, contrastive_hvp as kh, conv1d as k1, conv2d as k2, similarity as ks,
+};
 use crate::ops::contrastive as loss;
 use crate::ops::contrastive::ContrastiveOptions;
+use crate::ops::contrastive_hvp::hvp_params;
 use crate::ops::conv1d::{self, ConvOptions1d};
 use crate::ops::conv2d::{self, ConvOptions2d};
 use crate::ops::similarity::{self, Similarity};
@@ -336,4 +339,39 @@ impl Contrastive {
         bufs.push(&part);
         device.run_once(vec![launch(kernel, &p, &bufs)])
     }
+}
+
+/// [`contrastive_hvp`](crate::ops::contrastive_hvp::contrastive_hvp): the sums `[N, 2, D]` of the gradient of the loss at dual
+/// rows, and of how it moves.
+///
+/// `own` are `n` samples of `d` columns, and `others`, where there are any, so many samples that they make pairs with, else each
+/// other; `embeddings` are dual rows `[N, 2, D]`, f32.
+///
+/// # Errors
+/// When a buffer is of another length, an option does not fit, or the device fails.
+pub fn contrastive_hvp(
+    device: &dyn Device,
+    [n, d]: [usize; 2],
+    own: Buffers<'_>,
+    others: Option<(usize, Buffers<'_>)>,
+    options: ContrastiveOptions,
+    sums: &Buf,
+) -> Result<()> {
+    let op = "contrastive_hvp";
+    let (m, of_others) = others.unwrap_or((n, own));
+    let ([rows, columns], [m, _]) = (loss::size(op, "rows", [n, d])?, loss::size(op, "others", [m, d])?);
+    let (mut weighted, mut bufs) = (0, Vec::with_capacity(7));
+    for (i, (set, names, rows)) in [(own, SAMPLES, rows), (of_others, OTHERS, m)].into_iter().enumerate() {
+        fits(op, names.rows, set.embeddings, &[rows as usize, 2, d])?;
+        fits(op, names.labels, set.labels, &[rows as usize])?;
+        if let Some(weights) = set.weights {
+            fits(op, names.weights, weights, &[rows as usize])?;
+            weighted |= 1 << i;
+        }
+        bufs.extend([set.embeddings, set.labels, set.weights.unwrap_or(set.labels)]);
+    }
+    fits(op, "sums", sums, &[n, 2, d])?;
+    bufs.push(sums);
+    let p = hvp_params(op, [rows, m, columns], (weighted, others.is_none()), options)?;
+    device.run_once(vec![launch(&kh::ROWS, &p, &bufs)])
 }

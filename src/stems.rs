@@ -11,6 +11,7 @@ macro_rules! stems {
             batch_norm
             ceiling
             contrastive
+            contrastive_hvp
             conv1d
             conv2d
             conv_block

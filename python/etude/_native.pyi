@@ -59,6 +59,22 @@ class Device:
         d_o: _Memory,
         /,
     ) -> None: ...
+    def contrastive_hvp(
+        self,
+        n: _Shape,
+        z: _Memory,
+        labels: _Memory,
+        weights: _Memory | None,
+        m: int,
+        o: _Memory | None,
+        labels_o: _Memory | None,
+        weights_o: _Memory | None,
+        metric: int,
+        margin: float,
+        tau: float,
+        sums: _Memory,
+        /,
+    ) -> None: ...
     def similarity(self, n: _Shape, m: _Shape, kind: int, a: _Memory, b: _Memory, y: _Memory, /) -> None: ...
     def similarity_backward(
         self,

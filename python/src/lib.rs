@@ -235,6 +235,33 @@ impl Device {
         })
     }
 
+    /// Sums `[n, 2, d]` of the gradient at dual rows `z` `[n, 2, d]`, and of how it moves: over the pairs across to `m` others,
+    /// or without them those of each two.
+    fn contrastive_hvp(
+        &self,
+        py: Python<'_>,
+        n: [usize; 2],
+        z: Memory,
+        labels: Memory,
+        weights: Option<Memory>,
+        m: usize,
+        o: Option<Memory>,
+        labels_o: Option<Memory>,
+        weights_o: Option<Memory>,
+        metric: u8,
+        margin: f32,
+        tau: f32,
+        sums: Memory,
+    ) -> PyResult<()> {
+        let options = options(metric, margin, tau);
+        launch!(py, self.0, [z, labels, sums], [weights, o, labels_o, weights_o], device => {
+            let own = Buffers { embeddings: z, labels, weights };
+            let others = o.zip(labels_o);
+            let others = others.map(|(embeddings, labels)| (m, Buffers { embeddings, labels, weights: weights_o }));
+            embed::contrastive_hvp(device, n, own, others, options, sums)
+        })
+    }
+
     /// The matrix `y` of the rows of `a` and `b`.
     fn similarity(
         &self,

@@ -1,4 +1,6 @@
-"""Second derivatives and forward mode of similarity matrices and convolutions, beside PyTorch's own forms."""
+"""Second derivatives and forward mode, beside PyTorch's own forms."""
+
+import functools
 
 import pytest
 
@@ -59,13 +61,49 @@ for dims, (ours, _, theirs) in CONVOLUTIONS.items():
         FUNCTIONS[f"conv{dims}d, {i}, no bias"] = *FUNCTIONS[f"conv{dims}d, {i}"][:2], images(dims)[:2]
 
 
+RATINGS, OTHERS = torch.arange(6.0) % 4, torch.arange(5.0) % 3
+WEIGHTS, OTHER_WEIGHTS = torch.tensor([1.0, 0, 2, 0.5, 1, 3]), torch.tensor([0.5, 1, 0, 1, 2])
+
+
+def of_pairs(metric, weighted, z, o=None):
+    """The loss over pairs, as one writes it in PyTorch; of those with themselves no second derivative is NaN."""
+    i, j = (
+        torch.triu_indices(6, 6, 1) if o is None else torch.cartesian_prod(torch.arange(6), torch.arange(5)).T
+    )
+    labels, weights = (RATINGS, WEIGHTS) if o is None else (OTHERS, OTHER_WEIGHTS)
+    a, b = z[i], (z if o is None else o)[j]
+    d = (a - b).square().sum(1).sqrt() if metric == "euclidean" else 1 - F.cosine_similarity(a, b)
+    w = (RATINGS[i] - labels[j]).abs().double()
+    pairs = torch.where(w <= 1, d * d, (0.75 * w - d).clamp(min=0) ** 2) / 2
+    counted = WEIGHTS[i] * weights[j] if weighted else torch.ones(len(i))
+    return (counted * pairs).sum() / counted.double().sum()
+
+
+def of_kernels(metric, weighted, z, o=None):
+    options = {"metric": metric, "margin": 0.75, "tau": 1.0, "weights": WEIGHTS if weighted else None}
+    if o is not None:
+        options |= {"others": o, "other_labels": OTHERS, "other_weights": OTHER_WEIGHTS if weighted else None}
+    return etude.contrastive_loss(z, RATINGS, **options)
+
+
+LOSSES = {}
+for metric in ("euclidean", "cosine"):
+    for weighted in (False, True):
+        for sets in (1, 2):
+            LOSSES[f"loss, {metric}, {sets} sets{', weights' * weighted}"] = (
+                lambda *of, metric=metric, weighted=weighted: of_kernels(metric, weighted, *of),
+                lambda *of, metric=metric, weighted=weighted: of_pairs(metric, weighted, *of),
+                (normal(6, 3), normal(5, 3))[:sets],
+            )
+
+
 def grown(inputs):
     return tuple(t.clone().requires_grad_() for t in inputs)
 
 
-@pytest.mark.parametrize("what", FUNCTIONS)
+@pytest.mark.parametrize("what", FUNCTIONS | LOSSES)
 def test_gradgradcheck(what):
-    f, _, inputs = FUNCTIONS[what]
+    f, _, inputs = (FUNCTIONS | LOSSES)[what]
     assert gradcheck(f, grown(inputs), check_forward_ad=True)
     assert gradgradcheck(f, grown(inputs), check_fwd_over_rev=True)
     # By one of them alone.
@@ -110,25 +148,62 @@ def several(f, inputs):
     yield "hvp", func.jvp(func.grad(total, at), inputs, along)[1]
     stacked = tuple(torch.stack([t, 2 * t]) for t in inputs)
     yield "vmap", func.vmap(func.grad(lambda *of: func.grad(total)(*of).square().sum(), at))(*stacked)
-    yield (
-        "thrice",
-        func.grad(
-            lambda *of: sum(
-                t.pow(3).sum() for t in func.grad(lambda *of: func.grad(total)(*of).square().sum(), at)(*of)
-            ),
-            at,
-        )(*inputs),
-    )
 
 
-@pytest.mark.parametrize("what", FUNCTIONS)
+def thrice(f, inputs):
+    at = tuple(range(len(inputs)))
+    first = func.grad(lambda *of: f(*of).sin().sum(), at)
+    second = func.grad(lambda *of: sum(t.square().sum() for t in first(*of)), at)
+    return func.grad(lambda *of: sum(t.pow(3).sum() for t in second(*of)), at)(*inputs)
+
+
+@pytest.mark.parametrize("what", FUNCTIONS | LOSSES)
 def test_transforms_are_those_of_pytorchs_forms(what):
-    ours, theirs, inputs = FUNCTIONS[what]
+    ours, theirs, inputs = (FUNCTIONS | LOSSES)[what]
     for (name, got), (_, want) in zip(several(ours, inputs), several(theirs, inputs), strict=True):
         assert len(got) == len(want)
         for g, w in zip(got, want):
-            # Sums of some hundred products in float64; "thrice" cubes what is some hundred.
+            # Sums of some hundred products in float64.
             torch.testing.assert_close(g, w, rtol=1e-9, atol=1e-9 * max(1, w.abs().max().item()), msg=name)
+
+
+@pytest.mark.parametrize("what", FUNCTIONS)
+def test_third_derivatives(what):
+    ours, theirs, inputs = FUNCTIONS[what]
+    for g, w in zip(thrice(ours, inputs), thrice(theirs, inputs), strict=True):
+        # Cubes what is some hundred.
+        torch.testing.assert_close(g, w, rtol=1e-9, atol=1e-9 * max(1, w.abs().max().item()))
+
+
+@pytest.mark.parametrize("what", FUNCTIONS | LOSSES)
+def test_products_with_the_hessian_as_autograd_has_them(what):
+    """`hvp` differentiates by what goes backward."""
+    ours, theirs, inputs = (FUNCTIONS | LOSSES)[what]
+    along = tuple(map(torch.ones_like, inputs))
+    for product in (torch.autograd.functional.hvp, torch.autograd.functional.vhp):
+        got, want = (product(lambda *of, f=f: f(*of).sin().sum(), inputs, along)[1] for f in (ours, theirs))
+        for g, w in zip(got, want, strict=True):
+            torch.testing.assert_close(g, w, rtol=1e-9, atol=1e-9 * max(1, w.abs().max().item()))
+    hessian = torch.autograd.functional.hessian
+    of = lambda f: lambda t: f(t, *inputs[1:]).sin().sum()  # noqa: E731
+    want = hessian(of(theirs), inputs[0])
+    for options in ({}, {"vectorize": True}, {"vectorize": True, "outer_jacobian_strategy": "forward-mode"}):
+        got = hessian(of(ours), inputs[0], **options)
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9 * max(1, want.abs().max().item()))
+
+
+@pytest.mark.parametrize("what", LOSSES)
+def test_the_losses_third_derivative_raises(what):
+    f, _, inputs = LOSSES[what]
+    with pytest.raises(
+        RuntimeError, match="etude.contrastive_hvp: has no autograd formula: .* twice at most"
+    ):
+        thrice(f, inputs)
+    inputs = grown(inputs)
+    first = torch.autograd.grad(f(*inputs), inputs, create_graph=True)
+    second = torch.autograd.grad(sum(t.square().sum() for t in first), inputs, create_graph=True)
+    with pytest.raises(RuntimeError, match="twice at most"):
+        sum(t.sum() for t in second).backward()
 
 
 @pytest.mark.parametrize("what", FUNCTIONS)
@@ -171,6 +246,63 @@ def test_rows_that_are_zero_or_equal_have_finite_second_derivatives(kind):
         want = func.jvp(SIMILARITIES[kind], (a[rest], b), (torch.ones_like(a[rest]), torch.zeros_like(b)))[1]
         torch.testing.assert_close(got[rest], want)
         assert got[3, 0] == 0
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_the_losses_second_derivatives_are_finite_where_rows_are_zero_equal_or_masked(metric):
+    z, o = normal(6, 3), normal(5, 3)
+    z[1], o[2], z[3], o[4], z[5] = 0, 0, o[0], 0, z[0]
+    labels, other_labels = RATINGS * 2, OTHERS
+    loss = functools.partial(etude.contrastive_loss, metric=metric, margin=4.0)
+    f = lambda z, o: loss(z, labels) + loss(z, labels, others=o, other_labels=other_labels)  # noqa: E731
+    for t in penalty(f, z, o):
+        assert t.isfinite().all() and t.any()
+    masked, of = z.clone(), torch.ones(6)
+    masked[2], of[2] = torch.nan, 0
+    rest = [0, 1, 3, 4, 5]
+    (got,) = penalty(lambda z: loss(z, labels, of), masked)
+    (want,) = penalty(lambda z: loss(z, labels[rest]), z[rest])
+    torch.testing.assert_close(got[rest], want)
+    assert (got[2] == 0).all()
+
+
+def test_losses_without_a_pair_have_no_second_derivatives():
+    z, labels = normal(6, 3), RATINGS
+    none = torch.zeros(6)
+    for f in (
+        lambda z: etude.contrastive_loss(z[:1], labels[:1]),
+        lambda z: etude.contrastive_loss(z, labels, others=z[:0], other_labels=labels[:0]),
+        lambda z: etude.contrastive_loss(z, labels, none),
+        lambda z: etude.contrastive_loss(z, labels, none, others=z, other_labels=labels),
+    ):
+        x = z.clone().requires_grad_()
+        (first,) = torch.autograd.grad(f(x), x, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), x)
+        assert (first == 0).all() and (second == 0).all()
+
+
+def test_labels_that_change_before_the_second_derivative_raise():
+    z, labels = normal(6, 3).requires_grad_(), RATINGS.clone()
+    (first,) = torch.autograd.grad(etude.contrastive_loss(z, labels), z, create_graph=True)
+    labels += 1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        first.sum().backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_losses_of_sixteen_bits(metric, dtype):
+    z, o = normal(6, 5).to(dtype), normal(5, 5).to(dtype)
+    f = lambda *of: 2 * of_kernels(metric, False, *of)  # noqa: E731
+    for inputs in ((z,), (z, o)):
+        got, want = penalty(f, *inputs), penalty(f, *(t.float() for t in inputs))
+        for g, w in zip(got, want):
+            # The gradient in between was rounded to 16 bits.
+            assert g.dtype == dtype
+            assert (g.float() - w).norm() < 4 * torch.finfo(dtype).eps * w.norm()
+        tangent = func.jvp(f, inputs, tuple(map(torch.ones_like, inputs)))[1]
+        floats = tuple(t.float() for t in inputs)
+        assert torch.equal(tangent, func.jvp(f, floats, tuple(map(torch.ones_like, floats)))[1])
 
 
 @pytest.mark.parametrize("kind", ["squared_euclidean", "euclidean"])

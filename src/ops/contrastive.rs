@@ -51,13 +51,36 @@ impl Labels {
         Self { values, weights: Some(weights) }
     }
 
+    pub(super) fn values(self) -> Var {
+        self.values
+    }
+
     /// What is bound as weights: any buffer where there are none.
-    fn bound(self) -> Var {
+    pub(super) fn bound(self) -> Var {
         self.weights.unwrap_or(self.values)
     }
 
-    fn is_weighted(self) -> u32 {
+    pub(super) fn is_weighted(self) -> u32 {
         u32::from(self.weights.is_some())
+    }
+
+    /// Labels and weights must count the rows of `z`; `arguments` are their names.
+    pub(super) fn count(
+        self,
+        g: &Graph,
+        op: &'static str,
+        arguments: [&'static str; 2],
+        z: Var,
+    ) -> Result<()> {
+        let given = [Some(self.values), self.weights];
+        for (argument, var) in arguments.into_iter().zip(given).filter_map(|(a, v)| Some((a, v?))) {
+            let [count] = g.dims(op, argument, var)?;
+            if count != g.shape(z)[0] {
+                let message = format!("shape [{count}] for the rows of embeddings of shape {:?}", g.shape(z));
+                return Err(Error::shape(op, argument, message));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -122,25 +145,6 @@ pub(crate) fn both_sides(op: &'static str, n: u32, m: u32) -> Result<()> {
     }
 }
 
-/// Labels and weights must count the rows of `z`; `arguments` are their names.
-fn labels_for(
-    g: &Graph,
-    op: &'static str,
-    arguments: [&'static str; 2],
-    labels: Labels,
-    z: Var,
-) -> Result<()> {
-    let given = [Some(labels.values), labels.weights];
-    for (argument, var) in arguments.into_iter().zip(given).filter_map(|(a, v)| Some((a, v?))) {
-        let [count] = g.dims(op, argument, var)?;
-        if count != g.shape(z)[0] {
-            let message = format!("shape [{count}] for the rows of embeddings of shape {:?}", g.shape(z));
-            return Err(Error::shape(op, argument, message));
-        }
-    }
-    Ok(())
-}
-
 pub(crate) fn params(
     op: &'static str,
     [n, m, d]: [u32; 3],
@@ -189,7 +193,7 @@ pub fn contrastive(
 ) -> Result<Var> {
     let (op, labels) = ("contrastive", labels.into());
     let [n, d] = rows(g, op, "z", z)?;
-    labels_for(g, op, ["labels", "weights"], labels, z)?;
+    labels.count(g, op, ["labels", "weights"], z)?;
     two_or_more(op, "z", [n, d])?;
     let p = params(op, [n, 0, d], labels.is_weighted(), opts)?;
     let (loss, dz) = (g.temp(&[1]), g.temp_like(z));
@@ -226,7 +230,7 @@ pub fn contrastive_halves(
 ) -> Result<Var> {
     let (op, labels) = ("contrastive_halves", labels.into());
     let [n, d] = rows(g, op, "z", z)?;
-    labels_for(g, op, ["labels", "weights"], labels, z)?;
+    labels.count(g, op, ["labels", "weights"], z)?;
     two_or_more(op, "z", [n, d])?;
     let given = g.shape(pairing);
     if given != [n as usize / 2, 2] && given != [n as usize] {
@@ -262,8 +266,8 @@ pub fn contrastive_cross(
         let message = format!("shape [{m}, {columns}] against z of shape [{n}, {d}]");
         return Err(Error::shape(op, "others", message));
     }
-    labels_for(g, op, ["labels_z", "weights_z"], of_z, z)?;
-    labels_for(g, op, ["labels_o", "weights_o"], of_o, others)?;
+    of_z.count(g, op, ["labels_z", "weights_z"], z)?;
+    of_o.count(g, op, ["labels_o", "weights_o"], others)?;
     let p = params(op, [n, m, d], of_z.is_weighted() | of_o.is_weighted() << 1, opts)?;
     let (loss, dz, dothers) = (g.temp(&[1]), g.temp_like(z), g.temp_like(others));
     let part = g.scratch(p.parts());

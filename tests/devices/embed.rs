@@ -4,10 +4,11 @@ use crate::gpu;
 use etude::cases::{normal, relative, uniform};
 use etude::contrastive::{ContrastiveOptions, Metric};
 use etude::device::{Buf, Cpu, Device};
-use etude::embed::{Buffers, Contrastive, Conv1d, Conv2d, ConvGradients, PairwiseSimilarity};
+use etude::embed::{self, Buffers, Contrastive, Conv1d, Conv2d, ConvGradients, PairwiseSimilarity};
 use etude::graph::Graph;
 use etude::kernel::Elem;
 use etude::ops::contrastive::{Labels, contrastive, contrastive_cross};
+use etude::ops::contrastive_hvp::contrastive_hvp;
 use etude::ops::conv1d::{ConvOptions1d, conv1d};
 use etude::ops::conv2d::{ConvOptions2d, conv2d};
 use etude::ops::similarity::{Similarity, similarity};
@@ -32,10 +33,10 @@ fn recorded(
         .map(|(v, shape)| g.leaf(&device.upload(v).unwrap(), None, shape).unwrap())
         .collect();
     let y = record(&mut g, &vars).unwrap();
-    if g.shape(y) == [1] {
-        g.backward(y).unwrap();
-    } else {
-        g.backward_from(y, *vars.last().unwrap()).unwrap();
+    match g.shape(y) {
+        _ if differentiable.is_empty() => {}
+        [1] => g.backward(y).unwrap(),
+        _ => g.backward_from(y, *vars.last().unwrap()).unwrap(),
     }
     let keep: Vec<_> =
         [y].into_iter().chain(differentiable.iter().map(|&i| g.grad(vars[i]).unwrap())).collect();
@@ -166,6 +167,38 @@ fn losses() {
     }
 }
 
+#[test]
+fn gradients_at_dual_rows() {
+    let (n, m, d) = (19, 31, 6);
+    for (metric, weighted) in [(Metric::Euclidean, false), (Metric::Cosine, true)] {
+        let options = ContrastiveOptions { metric, margin: 4.0, ..Default::default() };
+        let of = |seed, n| [normal(seed, 2 * n * d), uniform(seed + 1, n), uniform(seed + 2, n)];
+        let label =
+            |values, weights| if weighted { Labels::weighted(values, weights) } else { values.into() };
+        let (a, b) = (of(1, n), of(5, m));
+        check(
+            &a,
+            &[&[n, 2, d], &[n], &[n]],
+            &[],
+            &|g, v| contrastive_hvp(g, v[0], label(v[1], v[2]), None, options),
+            &|dev, i, o| embed::contrastive_hvp(dev, [n, d], set(i, weighted), None, options, &o[0]),
+        );
+        check(
+            &[a, b].concat(),
+            &[&[n, 2, d], &[n], &[n], &[m, 2, d], &[m], &[m]],
+            &[],
+            &|g, v| {
+                let others = (v[3], label(v[4], v[5]));
+                contrastive_hvp(g, v[0], label(v[1], v[2]), Some(others), options)
+            },
+            &|dev, i, o| {
+                let others = (m, set(&i[3..], weighted));
+                embed::contrastive_hvp(dev, [n, d], set(i, weighted), Some(others), options, &o[0])
+            },
+        );
+    }
+}
+
 /// Imported memory is the caller's own: read and written where it lies, windows too.
 #[test]
 fn nothing_is_copied() {
@@ -216,6 +249,16 @@ fn what_does_not_fit_is_named() {
     says(of.run(device, &[set], &buf(1), &[&buf(8)]), "labels: 3 elements for shape [4]");
     says(of.run(device, &[set, set], &buf(1), &[&buf(8)]), "takes 1 of each");
     says(Contrastive::all([1, 2], ContrastiveOptions::default()).map(|_| ()), "two rows");
+    let hvp = |set, others, sums| {
+        embed::contrastive_hvp(device, [4, 2], set, others, ContrastiveOptions::default(), sums)
+    };
+    let (duals, four, sums, short) = (buf(16), buf(4), buf(16), buf(8));
+    let of_four = Buffers { embeddings: &duals, labels: &four, weights: None };
+    says(hvp(set, None, &sums), "embeddings: 8 elements for shape [4, 2, 2]");
+    says(hvp(Buffers { labels: &l, ..of_four }, None, &sums), "labels: 3 elements for shape [4]");
+    says(hvp(of_four, Some((3, of_four)), &sums), "others' embeddings: 16 elements for shape [3, 2, 2]");
+    says(hvp(of_four, None, &short), "sums: 8 elements for shape [4, 2, 2]");
+    says(hvp(of_four, None, &duals), "overlaps");
 
     let mut memory = vec![0.0f32; 8];
     let pointer: *mut f32 = memory.as_mut_ptr();

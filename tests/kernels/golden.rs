@@ -11,7 +11,7 @@ use etude::graph::{Graph, Var};
 use etude::net::{LayerConfig, Learn, NetConfig, PcConvNet};
 use etude::ops;
 use etude::ops::batch_norm::{BatchNormOptions, BatchNormVars, Mode};
-use etude::ops::contrastive::{ContrastiveOptions, Metric};
+use etude::ops::contrastive::{ContrastiveOptions, Labels, Metric};
 use etude::ops::conv1d::ConvOptions1d;
 use etude::ops::conv2d::ConvOptions2d;
 use etude::ops::gather::{Layout, WindowOptions};
@@ -324,6 +324,37 @@ fn contrastive(golden: &Golden<'_>) -> Result<Results> {
     })
 }
 
+fn contrastive_hvp(golden: &Golden<'_>) -> Result<Results> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Options {
+        metric: String,
+        margin: f32,
+        tau: f32,
+    }
+    let o: Options = golden.options()?;
+    let metric = if o.metric == "cosine" { Metric::Cosine } else { Metric::Euclidean };
+    let options = ContrastiveOptions { metric, margin: o.margin, tau: o.tau, ..Default::default() };
+    let cpu = Cpu::<f64>::new(1)?;
+    let device: &dyn Device = &cpu;
+    let mut g = Graph::new();
+    let mut set = |[rows, along, labels]: [&str; 3]| -> Result<(Var, Labels)> {
+        let ((shape, rows), (_, along), (_, labels)) =
+            (golden.get(rows)?, golden.get(along)?, golden.get(labels)?);
+        let d = shape[1];
+        let duals = rows.chunks_exact(d).zip(along.chunks_exact(d)).flat_map(|(z, v)| [z, v].concat());
+        let duals = device.upload(&duals.collect::<Vec<_>>())?;
+        let labels = g.bind(&device.upload(&labels)?, &[shape[0]])?;
+        Ok((g.bind(&duals, &[shape[0], 2, d])?, labels.into()))
+    };
+    let (rows, labels) = set(["z", "v", "y"])?;
+    let others = golden.has("zb").then(|| set(["zb", "vb", "yb"])).transpose()?;
+    let sums = ops::contrastive_hvp::contrastive_hvp(&mut g, rows, labels, others, options)?;
+    let mut step = g.compile(device, &[sums])?;
+    step.run()?;
+    Ok(Results::from([("sums".into(), device.download_f64(step.buf(sums)?)?)]))
+}
+
 /// Given gradients, step after step; a row of each result after each.
 fn optimizer(golden: &Golden<'_>, method: Method, lr: f64, steps: usize) -> Result<Results> {
     let cpu = Cpu::<f64>::new(1)?;
@@ -510,6 +541,7 @@ fn check(golden: &Golden<'_>) -> Result<f64> {
         "bce_logits" => (EXACT, loss(golden, "x", ops::loss::bce_with_logits)),
         "batch_norm" => (OPTION, batch_norm(golden)),
         "contrastive" => (OPTION, contrastive(golden)),
+        "contrastive_hvp" => (OPTION, contrastive_hvp(golden)),
         "sgd" => (OPTION, sgd(golden)),
         "adam" => (OPTION, adam(golden, false)),
         "adamw" => (OPTION, adam(golden, true)),

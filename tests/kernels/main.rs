@@ -8,6 +8,8 @@ mod golden;
 
 /// The contrastive loss against PyTorch.
 mod contrastive_golden;
+/// How the contrastive loss's gradient moves, against differences of it.
+mod contrastive_hvp;
 /// The contrastive loss against a plain double loop.
 mod contrastive_loss;
 /// The contrastive loss where most pairs count for nothing.

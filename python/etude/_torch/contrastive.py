@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from .. import _checks, _native
-from .operators import differentiable, registered, watched
+from .operators import differentiable, registered, total, watched
+from .rows import bent, unit
 from .tensors import (
     DEVICES,
     check_floats,
@@ -111,33 +112,6 @@ def _(embeddings, labels, weights, others, other_labels, other_weights, metric, 
     return embeddings.new_empty((), dtype=real), of(embeddings), of(others)
 
 
-@torch.library.custom_op("etude::contrastive_backward", mutates_args=(), device_types=DEVICES)
-def _scaled(upstream: Tensor, gradient: Tensor, embeddings: Tensor) -> Tensor:
-    """The kept gradient times what comes from above. It has no gradient itself: to differentiate the loss twice is an
-    error, for which `embeddings` is an argument."""
-    return _times(upstream, gradient, embeddings)
-
-
-def _times(upstream, gradient, embeddings):
-    product = gradient * upstream
-    return product if product.dtype == embeddings.dtype else product.to(embeddings.dtype)
-
-
-def _scale(upstream, gradient, embeddings):
-    """An operator costs more than the product: it is for those alone who may differentiate again."""
-    if upstream is None:
-        return None
-    return (_scale_operator if torch.is_grad_enabled() else _times)(upstream, gradient, embeddings)
-
-
-@_scaled.register_fake
-def _(upstream, gradient, embeddings):
-    return torch.empty_like(gradient, dtype=embeddings.dtype)
-
-
-_scale_operator = differentiable(_scaled)
-
-
 _SIDES = [("labels", "weights"), ("other_labels", "other_weights")]
 
 
@@ -183,34 +157,238 @@ def _told_apart(real, labels):
     return [converted(of) if is_whole else of for of, is_whole in zip(labels, whole)]
 
 
-def _keep_all(ctx, inputs, output):
-    ctx.mark_non_differentiable(output[1])
+@torch.library.custom_op("etude::contrastive_hvp", mutates_args=(), device_types=DEVICES)
+def _second(
+    embeddings: Tensor,
+    labels: Tensor,
+    weights: Optional[Tensor],
+    others: Optional[Tensor],
+    other_labels: Optional[Tensor],
+    other_weights: Optional[Tensor],
+    along: Tensor,
+    others_along: Optional[Tensor],
+    both: bool,
+    metric: int,
+    margin: float,
+    tau: float,
+) -> tuple[Tensor, Tensor]:
+    """The loss's Hessian by the embeddings, and the others where there are any, times how these move: the embeddings'
+    rows of it, and with `both` the others'."""
+    real = real_of(embeddings.dtype)
+    moving = [(embeddings, along)] if others is None else [(embeddings, along), (others, others_along)]
+    given = [(labels, weights)] if others is None else [(labels, weights), (other_labels, other_weights)]
+    none = embeddings.new_empty((0,), dtype=real)
+    if not _checks.pairs([len(z) for z, _ in moving]):
+        still = [torch.zeros_like(z, dtype=real) for z, _ in moving]
+        return still[0], still[1] if both else none
+    sides = _in(real, given)
+    moving = [(z.to(real), v.to(real)) for z, v in moving]
+    cosine = _checks.METRICS[metric] == "cosine"
+    units = [unit(*of) if cosine else (of[0], None, of[1]) for of in moving]
+    # Each row with how it moves.
+    duals = [torch.stack((u, du), 1) for u, _, du in units]
+    share = _share([(len(z), w) for (z, _), (_, w) in zip(moving, sides)])
+    found = []
+    for i, (own, (of, w)) in enumerate(zip(duals, sides[: 1 + both])):
+        pairs = 0, None, None, None
+        if others is not None:
+            dual, (of_others, w_others) = duals[1 - i], sides[1 - i]
+            pairs = len(dual), memory(dual), memory(of_others), memory_or_none(w_others)
+        sums = torch.empty_like(own)
+        device_for(own).contrastive_hvp(
+            (own.shape[0], own.shape[2]), memory(own), memory(of), memory_or_none(w),
+            *pairs, metric, margin, tau, memory(sums),
+        )  # fmt: skip
+        g, moved = sums.unbind(1)
+        if cosine:
+            moved = bent(units[i], g, moved, moving[i][1])
+            # A masked row may hold anything.
+            moved = moved if w is None else torch.where(w[:, None] == 0, 0, moved)
+        found.append(share * moved)
+    return found[0], found[1] if both else none
+
+
+def _share(sides):
+    """One over the weights of all pairs; 0 where none counts."""
+    counts = [n if w is None else w.double().sum() for n, w in sides]
+    if len(sides) == 2:
+        pairs = counts[0] * counts[1]
+    elif sides[0][1] is None:
+        pairs = counts[0] * (counts[0] - 1) / 2
+    else:
+        # Products with those before: no difference of squares, and 0 where one sample alone counts.
+        w = sides[0][1].double()
+        pairs = (w[1:] * w.cumsum(0)[:-1]).sum()
+    return torch.where(pairs > 0, 1 / pairs, 0) if isinstance(pairs, Tensor) else 1 / pairs
+
+
+@_second.register_fake
+def _(
+    z, labels, weights, others, other_labels, other_weights, along, others_along, both, metric, margin, tau
+):
+    real = real_of(z.dtype)
+    return z.new_empty(z.shape, dtype=real), z.new_empty(others.shape if both else (0,), dtype=real)
+
+
+def _keep_for_third(ctx, inputs, output):
+    *samples, along, others_along, ctx.both, metric, margin, tau = inputs
+    ctx.options = metric, margin, tau
+    ctx.dtypes = along.dtype, None if others_along is None else others_along.dtype
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*samples)
+
+
+def _second_backward(ctx, *upstream):
+    """By how the rows move, in which it is linear, and symmetric; `_Twice` stands before the rows."""
+    of_z, of_others = upstream
+    moved = _moved(ctx.saved_tensors, of_z, of_others if ctx.both else None, ctx.options)
+    by_along = tuple(
+        None if t is None else t.to(dtype) for t, dtype in zip(moved, ctx.dtypes) if dtype is not None
+    )
+    return *(None,) * 6, *(*by_along, None)[:2], *(None,) * 4
+
+
+class _Twice(torch.autograd.Function):
+    """Rows that a third derivative would go through. Which gradients are asked for only the engine knows, so that the
+    product with the Hessian cannot refuse those by its rows itself."""
+
+    generate_vmap_rule = True
+    _refusal = "etude.contrastive_hvp: has no autograd formula: the loss is differentiated twice at most"
+
+    @staticmethod
+    def forward(rows):
+        return rows.view_as(rows)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, _):
+        raise RuntimeError(_Twice._refusal)
+
+    @staticmethod
+    def jvp(ctx, _):
+        raise NotImplementedError(_Twice._refusal)
+
+
+_hessian = differentiable(_second, _keep_for_third, _second_backward)
+
+
+@torch.library.custom_op("etude::contrastive_gradient", mutates_args=(), device_types=DEVICES)
+def _kept(
+    embeddings: Tensor,
+    labels: Tensor,
+    weights: Optional[Tensor],
+    others: Optional[Tensor],
+    other_labels: Optional[Tensor],
+    other_weights: Optional[Tensor],
+    dz: Tensor,
+    do: Optional[Tensor],
+    metric: int,
+    margin: float,
+    tau: float,
+) -> tuple[Tensor, Tensor]:
+    """The gradients that the loss has kept, for those who differentiate them: as functions of the embeddings."""
+    return dz.clone(), dz.new_empty((0,)) if do is None else do.clone()
+
+
+@_kept.register_fake
+def _(embeddings, labels, weights, others, other_labels, other_weights, dz, do, metric, margin, tau):
+    return torch.empty_like(dz), dz.new_empty((0,)) if do is None else torch.empty_like(do)
+
+
+def _keep_samples(ctx, inputs, output):
+    *samples, _, _, metric, margin, tau = inputs
+    ctx.options = metric, margin, tau
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*samples)
+
+
+def _moved(samples, along, others_along, options, others_too=True):
+    """How the gradients move along these, that by the others where it is asked for; None where nothing does."""
+    z, _, _, others, _, _ = samples
+    others_along = None if others is None else others_along
+    if along is None and others_along is None:
+        return None, None
+    along = torch.zeros_like(z) if along is None else along
+    others_along = torch.zeros_like(others) if others is not None and others_along is None else others_along
+    if torch.is_grad_enabled():
+        samples = [_Twice.apply(t) if i in (0, 3) and t is not None else t for i, t in enumerate(samples)]
+    return _hessian(*samples, along, others_along, others_too and others is not None, *options)
+
+
+def _kept_backward(ctx, *along):
+    z, _, _, others, _, _ = samples = ctx.saved_tensors
+    by_z, by_others = ctx.needs_input_grad[0], ctx.needs_input_grad[3]
+    dz, do = _moved(samples, *along, ctx.options, by_others)
+    dz = dz.to(z.dtype) if by_z and dz is not None else None
+    do = do.to(others.dtype) if by_others and do is not None else None
+    return dz, None, None, do, *(None,) * 7
+
+
+def _tangents_of_kept(inputs, outputs, along):
+    *samples, _, _, metric, margin, tau = inputs
+    moved = _moved(samples, along[0], along[3], (metric, margin, tau))
+    return tuple(torch.zeros_like(t) if by is None else by for t, by in zip(outputs, moved))
+
+
+_gradient = differentiable(_kept, _keep_samples, _kept_backward, _tangents_of_kept)
+
+
+def _times(upstream, gradient, embeddings):
+    product = gradient * upstream
+    return product if product.dtype == embeddings.dtype else product.to(embeddings.dtype)
+
+
+def _by_rows(upstream, samples, gradients, options, needed):
+    """The kept gradients times what comes from above, by the embeddings and by the others, where they are needed."""
+    if upstream is None:
+        return None, None
+    if torch.is_grad_enabled():  # for those who may differentiate again
+        gradients = _gradient(*samples, *gradients, *options)
+    of_sets = zip(gradients, (samples[0], samples[3]), needed)
+    return tuple(_times(upstream, g, z) if need else None for g, z, need in of_sets)
+
+
+def _all_six(samples):
+    """Of all pairs, with nothing for the others."""
+    return (*samples, *(None,) * (6 - len(samples)))
+
+
+def _keep(ctx, inputs, output):
+    *samples, metric, margin, tau = inputs
+    ctx.options = metric, margin, tau
+    ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)  # or zeros are made for the gradients
-    ctx.save_for_backward(inputs[0], output[1])
+    ctx.save_for_backward(*samples, *output[1:])
 
 
 def _all_backward(ctx, upstream, _):
-    embeddings, gradient = ctx.saved_tensors
-    return _scale(upstream, gradient, embeddings), None, None, None, None, None
-
-
-_loss_of_all = differentiable(_all, _keep_all, _all_backward)
-
-
-def _keep_cross(ctx, inputs, output):
-    ctx.mark_non_differentiable(*output[1:])
-    ctx.set_materialize_grads(False)  # or zeros are made for the gradients
-    ctx.save_for_backward(inputs[0], inputs[3], *output[1:])
+    *samples, dz = ctx.saved_tensors
+    needed = ctx.needs_input_grad[0], False
+    dz, _ = _by_rows(upstream, _all_six(samples), (dz, None), ctx.options, needed)
+    return dz, None, None, None, None, None
 
 
 def _cross_backward(ctx, upstream, *_):
-    embeddings, others, dz, do = ctx.saved_tensors
-    dz = _scale(upstream, dz, embeddings) if ctx.needs_input_grad[0] else None
-    do = _scale(upstream, do, others) if ctx.needs_input_grad[3] else None
+    *samples, dz, do = ctx.saved_tensors
+    needed = ctx.needs_input_grad[0], ctx.needs_input_grad[3]
+    dz, do = _by_rows(upstream, samples, (dz, do), ctx.options, needed)
     return dz, None, None, do, None, None, None, None, None
 
 
-_loss_across = differentiable(_cross, _keep_cross, _cross_backward)
+def _tangents(inputs, outputs, along):
+    *samples, metric, margin, tau = inputs
+    samples, kept = _all_six(samples), (*outputs[1:], None)[:2]
+    gradients = _gradient(*samples, *kept, metric, margin, tau)
+    moves = along[0], along[3] if len(inputs) > 6 else None
+    of_sets = (None if v is None else (g * v.to(g.dtype)).sum() for g, v in zip(gradients, moves))
+    return total(*of_sets), *(None,) * (len(outputs) - 1)
+
+
+_loss_of_all = differentiable(_all, _keep, _all_backward, _tangents)
+_loss_across = differentiable(_cross, _keep, _cross_backward, _tangents)
 
 
 class _Alone(torch.autograd.Function):
@@ -220,29 +398,35 @@ class _Alone(torch.autograd.Function):
     def forward(ctx, body, arguments, *embeddings):
         loss, *gradients = body(*arguments)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*embeddings, *gradients)
+        *samples, metric, margin, tau = arguments
+        ctx.options = metric, margin, tau
+        ctx.save_for_backward(*_all_six(samples), *gradients)
         return loss
 
     @staticmethod
     def backward(ctx, upstream):
         saved = ctx.saved_tensors
-        sets = len(saved) // 2
+        samples, gradients = saved[:6], saved[6:]
+        sets = len(gradients)
         if upstream is None:
             return (None,) * (2 + sets)
+        needed = ctx.needs_input_grad[2:]
+        embeddings = (samples[0], samples[3])[:sets]
         # Nobody asks again: the kept gradient itself is what is given away, without a copy.
         last = not (
             torch.is_grad_enabled()
             or torch._C._autograd._get_current_graph_task_keep_graph()
-            or watched((upstream, *saved))
+            or watched((upstream, *embeddings, *gradients))
         )
+        if not last or any(g.dtype != z.dtype for g, z in zip(gradients, embeddings)):
+            needed = (*needed, False)[:2]
+            kept = (*gradients, None)[:2]
+            return None, None, *_by_rows(upstream, samples, kept, ctx.options, needed)[:sets]
 
-        def scaled(embeddings, gradient):
-            if not (last and gradient.dtype == embeddings.dtype):
-                return _scale(upstream, gradient, embeddings)
+        def scaled(gradient):
             return gradient if upstream.item() == 1 else gradient.mul_(upstream)
 
-        needed = ctx.needs_input_grad[2:]
-        return None, None, *(scaled(*of) if n else None for n, of in zip(needed, zip(saved, saved[sets:])))
+        return None, None, *(scaled(g) if n else None for n, g in zip(needed, gradients))
 
 
 def _loss(operator, body, arguments, *embeddings):

@@ -101,7 +101,7 @@ def _convolution(dims):
         gradients = call_backward(dy, *ctx.saved_tensors, *ctx.slide, needed)
         return *(t if need else None for t, need in zip(gradients, needed)), None, None, None, None
 
-    def tangent(inputs, along):
+    def tangent(inputs, outputs, along):
         x, weight, _, *slide = inputs
         return moved(x, weight, along[:3], slide)
 
@@ -119,7 +119,7 @@ def _convolution(dims):
         of_both = crossed(dy, x, weight, (along[0] if by_weight else None, along[1] if by_x else None), slide)
         return of_dy, *of_both, None, None, None, None, None
 
-    def tangents_of_gradients(inputs, along):
+    def tangents_of_gradients(inputs, outputs, along):
         dy, x, weight, *slide, needed = inputs
         of_dy, dx, dw, *_ = along
         of_dy = [None] * 3 if of_dy is None else call_backward(of_dy, x, weight, *slide, needed)

@@ -19,20 +19,15 @@ def registered(op):
     return op
 
 
-def differentiable(op, keep=None, backward=None, tangents=None):
+def differentiable(op, keep, backward, tangents=None):
     """Gives `op` its derivatives, and gives back the call of it: `torch.func`'s transforms want the same as a
     `torch.autograd.Function`.
 
-    `keep(ctx, inputs, output)` and `backward(ctx, *upstream)` are as there; `tangents(inputs, along)` are the output's
-    where the inputs move `along`, None for those that do not. An `op` without the one or the other raises where it is
+    `keep(ctx, inputs, output)` and `backward(ctx, *upstream)` are as there; `tangents(inputs, outputs, along)` are the
+    outputs' where the inputs move `along`, None for those that do not. An `op` without tangents raises where they are
     asked for: nobody gets a derivative of zero that is none.
     """
     name = op._opoverload._schema.name.replace("::", ".")
-
-    def once(ctx, *upstream):
-        raise RuntimeError(f"{name}: has no autograd formula: the loss is differentiated once")
-
-    backward = backward or once
     op.register_autograd(backward, setup_context=keep)
 
     class Transformed(torch.autograd.Function):
@@ -42,12 +37,12 @@ def differentiable(op, keep=None, backward=None, tangents=None):
 
         @staticmethod
         def setup_context(ctx, inputs, output):
-            if keep is not None:
-                keep(ctx, inputs, output)
+            keep(ctx, inputs, output)
             if tangents is not None:
                 ctx.set_materialize_grads(False)
                 ctx.others = tuple(_TENSOR if isinstance(a, Tensor) else a for a in inputs)
-                ctx.save_for_forward(*(a for a in inputs if isinstance(a, Tensor)))
+                outputs = (output,) if isinstance(output, Tensor) else output
+                ctx.save_for_forward(*(a for a in inputs if isinstance(a, Tensor)), *outputs)
 
         @staticmethod
         def jvp(ctx, *along):
@@ -57,7 +52,8 @@ def differentiable(op, keep=None, backward=None, tangents=None):
             if any(isinstance(t, Tensor) and _moves_twice(t) for t in (*saved, *along)):
                 raise NotImplementedError(f"{name}: {_FORWARD_TWICE}")
             tensors = iter(saved)
-            return tangents([next(tensors) if a is _TENSOR else a for a in ctx.others], along)
+            inputs = [next(tensors) if a is _TENSOR else a for a in ctx.others]
+            return tangents(inputs, list(tensors), along)
 
         @staticmethod
         def vmap(info, in_dims, *arguments):
@@ -79,8 +75,7 @@ def differentiable(op, keep=None, backward=None, tangents=None):
         @staticmethod
         def forward(ctx, *arguments):
             output = body(*arguments)
-            if keep is not None:
-                keep(ctx, arguments, output)
+            keep(ctx, arguments, output)
             return output
 
     Direct.backward = staticmethod(backward)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .. import _checks
 from .operators import differentiable, registered, total
+from .rows import bent, unit
 from .tensors import DEVICES, check_floats, check_tensor, dense, device_for, memory, real_of
 
 
@@ -75,7 +76,7 @@ def _differences_backward(ctx, dy):
     return *_matrix_backward(dy, da, db, _SQUARED), *_matrix_backward(dy, a, b, _SQUARED)
 
 
-def _tangent_of_differences(inputs, along):
+def _tangent_of_differences(inputs, outputs, along):
     a, b, da, db = inputs
     of_rows, of_moves = _both_move(along[:2], inputs), _both_move(along[2:], inputs)
     return total(
@@ -103,7 +104,7 @@ def _matrices_backward(ctx, dy):
     return *(_matrix_backward(dy, *ctx.saved_tensors, ctx.kind) if dy is not None else (None, None)), None
 
 
-def _tangent_of_matrix(inputs, along):
+def _tangent_of_matrix(inputs, outputs, along):
     a, b, kind = inputs
     return _moved(*_in_real(a, b, *_both_move(along[:2], (a, b))), kind)
 
@@ -126,7 +127,7 @@ def _second(ctx, *upstream):
     return of_dy, *(None if t is None else t.to(a.dtype) for t in of_rows), None
 
 
-def _tangents_of_gradients(inputs, along):
+def _tangents_of_gradients(inputs, outputs, along):
     dy, a, b, kind = inputs
     moves = _both_move(along[1:3], (a, b))
     of_dy = (None, None) if along[0] is None else _matrix_backward(along[0], a, b, kind)
@@ -143,7 +144,7 @@ def _moved(a, b, da, db, kind):
     if kind == _DOT:
         return _matrix(da, b, _DOT) + _matrix(a, db, _DOT)
     if kind == _COSINE:
-        (a, _, da), (b, _, db) = _unit(a, da), _unit(b, db)
+        (a, _, da), (b, _, db) = unit(a, da), unit(b, db)
         return _matrix(da, b, _DOT) + _matrix(a, db, _DOT)
     differences = _differences(a, b, da, db)
     return differences if kind == _SQUARED else differences * _half_inverse(a, b)
@@ -168,32 +169,10 @@ def _bent(dy, a, b, da, db, kind):
 
 
 def _bent_cosine(dy, *sides):
-    """With rows of length 1, `u = a/|a|`: the gradient by a is `P·g/|a|`, where `g` is that by `u` of the dot products,
-    and `P·x = x − u·(u·x)` what is across `u`."""
-    units = [_unit(*side) for side in sides]
-    (u, _, du), (w, _, dw) = units
-    by_units, by_moves = _matrix_backward(dy, u, w, _DOT), _matrix_backward(dy, du, dw, _DOT)
-
-    def bent(unit, of, moved):
-        (u, inverse, du), g, (_, along) = unit, of[0], of[1]
-        onto = lambda x: (u * x).sum(1, keepdim=True)  # noqa: E731
-        across = lambda x: x - u * onto(x)  # noqa: E731
-        turned = onto(along) * across(g) + onto(g) * across(along)
-        return inverse * (across(moved) - inverse * turned - (g * du).sum(1, keepdim=True) * u)
-
-    return tuple(map(bent, units, zip(by_units, sides), by_moves))
-
-
-def _unit(a, da):
-    """Rows of length 1, or 0 where they are, what they were divided by, as its inverse, and how they move."""
-    # Of the largest element's size, or squares would overflow; the direction does not depend on it.
-    largest = a.detach().abs().amax(1, keepdim=True)
-    none = largest == 0
-    scaled = a / torch.where(none, 1, largest)
-    length = torch.where(none, 1, scaled.square().sum(1, keepdim=True)).sqrt()
-    inverse = torch.where(none, 0, 1 / (length * torch.where(none, 1, largest)))
-    u = scaled / length
-    return u, inverse, inverse * (da - u * (u * da).sum(1, keepdim=True))
+    """Through rows of length 1, whose gradients are those of dot products."""
+    (u, _, du), (w, _, dw) = units = [unit(*side) for side in sides]
+    of_units, moved = _matrix_backward(dy, u, w, _DOT), _matrix_backward(dy, du, dw, _DOT)
+    return tuple(bent(*of) for of in zip(units, of_units, moved, (da for _, da in sides)))
 
 
 def _half_inverse(a, b):

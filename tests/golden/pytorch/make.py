@@ -391,6 +391,33 @@ def pair_case(tag, pairs, kind, tau, metric, n, m, d, margin, k, special=True, e
     save("contrastive", name, options, inputs, {"loss": loss}, {"g" + k: g for k, g in zip(leaves, grads)})
 
 
+def contrastive_hvp():
+    """The gradient of the sum over pairs by the rows, and how it moves where all rows do: forward over reverse."""
+    distance = {"euclidean": lambda a, b: (a - b).square().sum().sqrt(), "cosine": lambda a, b: (a - b).square().sum() / 2}
+    for pairs, n, m, d in (("all", 9, 0, 4), ("cross", 7, 5, 11), ("cross", 1, 3, 1)):
+        for metric, d_of in distance.items():
+            name = f"contrastive_hvp_{pairs}{n}_{metric}"
+            r = Random(name)
+            inputs = {"z": r.normal(n, d, scale=0.5), "v": r.normal(n, d), "y": ratings(r, n)}
+            if pairs == "cross":
+                inputs |= {"zb": r.normal(m, d, scale=0.5), "vb": r.normal(m, d), "yb": ratings(r, m)}
+            margin, tau = 2.0, 0.1
+
+            def loss(z, *zb):
+                others, labels = (zb[0], inputs["yb"]) if zb else (z, inputs["y"])
+                which = [(i, j) for i in range(n) for j in (range(m) if zb else range(i + 1, n))]
+                total = z.sum() * 0
+                for i, j in which:
+                    w, far = abs((inputs["y"][i] - labels[j]).item()), d_of(z[i], others[j])
+                    total = total + (far if w <= tau else (margin * w - far).clamp(min=0)) ** 2 / 2
+                return total
+
+            rows = [inputs[k] for k in ("z", "zb") if k in inputs]
+            along = [inputs[k] for k in ("v", "vb") if k in inputs]
+            sums = torch.func.jvp(torch.func.grad(loss), tuple(rows), tuple(along))
+            save("contrastive_hvp", name, {"metric": metric, "margin": margin, "tau": tau}, inputs, {"sums": torch.stack(sums, 1)})
+
+
 # ------------------------------------------------------------------------------------- optimizers
 
 
@@ -483,7 +510,8 @@ def network():
 def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    for make in (conv1d, conv2d, batch_norm, activations, mean_time, linear, losses, pairwise, contrastive, optimizers, network):
+    of_pairs = pairwise, contrastive, contrastive_hvp
+    for make in (conv1d, conv2d, batch_norm, activations, mean_time, linear, losses, *of_pairs, optimizers, network):
         make()
     assert len({c["case"] for c in index}) == len(index)
     total = 0
