@@ -281,6 +281,20 @@ def test_losses_without_a_pair_have_no_second_derivatives():
         assert (first == 0).all() and (second == 0).all()
 
 
+@pytest.mark.parametrize("others", [False, True])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_only_the_ratios_of_weights_count(metric, others):
+    """Products of weights as these do not fit float32."""
+    z, of = normal(6, 3, dtype=torch.float32), WEIGHTS
+    f = lambda scale: lambda z: etude.contrastive_loss(  # noqa: E731
+        z, RATINGS, scale * of, metric=metric,
+        **({"others": z, "other_labels": RATINGS, "other_weights": scale * of} if others else {}),
+    )  # fmt: skip
+    (want,) = penalty(f(1), z)
+    for scale in (1e-25, 1e25):
+        torch.testing.assert_close(*penalty(f(scale), z), want)
+
+
 def test_labels_that_change_before_the_second_derivative_raise():
     z, labels = normal(6, 3).requires_grad_(), RATINGS.clone()
     (first,) = torch.autograd.grad(etude.contrastive_loss(z, labels), z, create_graph=True)

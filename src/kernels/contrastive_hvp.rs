@@ -182,20 +182,9 @@ fn definition<F: Real>(args: Args<'_, F>) {
 fn fast(args: Args<'_, f32>) {
     let (work, (p, sides, sums)) = (args.work, sides(args));
     let of_row = 2 * p.d as usize;
-    let add_up = if p.cosine() { add_up_unit } else { add_up };
     work.pieces(sums, of_row, &|i, sums| {
         with_scratch(of_row, |span: &mut [f32]| add_up(work.simd, &p, i, sides, sums, span));
     });
-}
-
-dispatch! {
-    fn add_up_unit(
-        p: &ContrastiveHvpParams,
-        i: usize,
-        sides: [Samples<'_, f32>; 2],
-        sums: &mut [f32],
-        span: &mut [f32],
-    ) = add_up_unit_body
 }
 
 dispatch! {
@@ -205,36 +194,12 @@ dispatch! {
         sides: [Samples<'_, f32>; 2],
         sums: &mut [f32],
         span: &mut [f32],
-    ) = add_up_euclidean_body
+    ) = add_up_body
 }
 
+/// Row `i`'s sums; `span` is scratch for those over a span of the others.
 #[inline(always)]
-unsafe fn add_up_unit_body<V: F32x16>(
-    p: &ContrastiveHvpParams,
-    i: usize,
-    sides: [Samples<'_, f32>; 2],
-    sums: &mut [f32],
-    span: &mut [f32],
-) {
-    // SAFETY: the caller's.
-    unsafe { add_up_body::<V, true>(p, i, sides, sums, span) }
-}
-
-#[inline(always)]
-unsafe fn add_up_euclidean_body<V: F32x16>(
-    p: &ContrastiveHvpParams,
-    i: usize,
-    sides: [Samples<'_, f32>; 2],
-    sums: &mut [f32],
-    span: &mut [f32],
-) {
-    // SAFETY: the caller's.
-    unsafe { add_up_body::<V, false>(p, i, sides, sums, span) }
-}
-
-/// Row `i`'s sums; `span` is scratch for those over a span of the others. With `UNIT` rows may be 0.
-#[inline(always)]
-unsafe fn add_up_body<V: F32x16, const UNIT: bool>(
+unsafe fn add_up_body<V: F32x16>(
     p: &ContrastiveHvpParams,
     i: usize,
     [own, others]: [Samples<'_, f32>; 2],
@@ -243,7 +208,7 @@ unsafe fn add_up_body<V: F32x16, const UNIT: bool>(
 ) {
     let (x, dx) = own.row(i);
     sums.fill(0.0);
-    let s_i = own.weight(i);
+    let (s_i, cosine) = (own.weight(i), p.cosine());
     if s_i == 0.0 {
         return;
     }
@@ -256,9 +221,9 @@ unsafe fn add_up_body<V: F32x16, const UNIT: bool>(
             }
             let (y, dy) = others.row(j);
             // SAFETY: four rows of one length.
-            let [t, e, xx, yy] = unsafe { products::<V, UNIT>([x, dx, y, dy]) };
+            let [t, e, xx, yy] = unsafe { products::<V>([x, dx, y, dy], cosine) };
             let w = (own.labels[i] - others.labels[j]).abs();
-            let [a, b] = p.coefficients(w, t, e, UNIT && (xx == 0.0 || yy == 0.0));
+            let [a, b] = p.coefficients(w, t, e, cosine && (xx == 0.0 || yy == 0.0));
             if a != 0.0 || b != 0.0 {
                 // SAFETY: as above, and twice as long a sum.
                 unsafe { add::<V>([s * a, s * b], [x, dx, y, dy], span) }
@@ -270,9 +235,9 @@ unsafe fn add_up_body<V: F32x16, const UNIT: bool>(
     }
 }
 
-/// `Δ·Δ`, `Δ·Δ̇`, and with `UNIT` `x·x` and `y·y`, of rows of one length.
+/// `Δ·Δ`, `Δ·Δ̇`, and where the `norms` are asked for `x·x` and `y·y`, of rows of one length.
 #[inline(always)]
-unsafe fn products<V: F32x16, const UNIT: bool>([x, dx, y, dy]: [&[f32]; 4]) -> [f32; 4] {
+unsafe fn products<V: F32x16>([x, dx, y, dy]: [&[f32]; 4], norms: bool) -> [f32; 4] {
     let whole = x.len() / LANES * LANES;
     // SAFETY: within the rows.
     let mut sums = unsafe {
@@ -283,12 +248,12 @@ unsafe fn products<V: F32x16, const UNIT: bool>([x, dx, y, dy]: [&[f32]; 4]) -> 
             let apart = at_x.sub(at_y);
             t = apart.mul_add(apart, t);
             e = apart.mul_add(moves, e);
-            if UNIT {
+            if norms {
                 xx = at_x.mul_add(at_x, xx);
                 yy = at_y.mul_add(at_y, yy);
             }
         }
-        if UNIT { [t.sum(), e.sum(), xx.sum(), yy.sum()] } else { [t.sum(), e.sum(), 0.0, 0.0] }
+        if norms { [t.sum(), e.sum(), xx.sum(), yy.sum()] } else { [t.sum(), e.sum(), 0.0, 0.0] }
     };
     for k in whole..x.len() {
         let (apart, moves) = (x[k] - y[k], dx[k] - dy[k]);

@@ -8,7 +8,7 @@ use crate::{Error, Result};
 /// `[n, d]` of dual rows `[n, 2, d]`.
 fn size(op: &'static str, argument: &'static str, [n, two, d]: [usize; 3]) -> Result<[u32; 2]> {
     match (u32::try_from(n), two, u32::try_from(d)) {
-        (Ok(n @ 1..), 2, Ok(d @ 1..)) if d <= u32::MAX / 2 => Ok([n, d]),
+        (Ok(n @ 1..), 2, Ok(d @ 1..)) => Ok([n, d]),
         _ => {
             Err(Error::shape(op, argument, format!("needs dual rows [N, 2, D], has shape [{n}, {two}, {d}]")))
         }
@@ -23,6 +23,9 @@ pub(crate) fn hvp_params(
     opts: ContrastiveOptions,
 ) -> Result<k::ContrastiveHvpParams> {
     both_sides(op, n, m)?;
+    if d > u32::MAX / 2 {
+        return Err(Error::shape(op, "rows", format!("needs fewer than 2^31 columns, has {d}")));
+    }
     let p = params(op, [n, m, d], weighted, opts)?;
     Ok(k::ContrastiveHvpParams {
         n,
@@ -59,6 +62,7 @@ pub fn contrastive_hvp(
     let (op, labels) = ("contrastive_hvp", labels.into());
     let [n, d] = size(op, "rows", g.dims(op, "rows", rows)?)?;
     labels.count(g, op, ["labels", "weights"], rows)?;
+    let same = others.is_none();
     let (others, labels_o) = others.unwrap_or((rows, labels));
     let [m, columns] = size(op, "others", g.dims(op, "others", others)?)?;
     if d != columns {
@@ -67,7 +71,7 @@ pub fn contrastive_hvp(
     }
     labels_o.count(g, op, ["labels_o", "weights_o"], others)?;
     let weighted = labels.is_weighted() | labels_o.is_weighted() << 1;
-    let p = hvp_params(op, [n, m, d], (weighted, others == rows), opts)?;
+    let p = hvp_params(op, [n, m, d], (weighted, same), opts)?;
     let sums = g.temp(&[n as usize, 2, d as usize]);
     let of = |labels: Labels| [labels.values(), labels.bound()];
     let ([l, w], [lo, wo]) = (of(labels), of(labels_o));

@@ -175,13 +175,14 @@ def _second(
     """The loss's Hessian by the embeddings, and the others where there are any, times how these move: the embeddings'
     rows of it, and with `both` the others'."""
     real = real_of(embeddings.dtype)
-    moving = [(embeddings, along)] if others is None else [(embeddings, along), (others, others_along)]
-    given = [(labels, weights)] if others is None else [(labels, weights), (other_labels, other_weights)]
+    sets = 1 if others is None else 2
+    moving = [(embeddings, along), (others, others_along)][:sets]
     none = embeddings.new_empty((0,), dtype=real)
     if not _checks.pairs([len(z) for z, _ in moving]):
         still = [torch.zeros_like(z, dtype=real) for z, _ in moving]
         return still[0], still[1] if both else none
-    sides = _in(real, given)
+    sides = _in(real, [(labels, weights), (other_labels, other_weights)][:sets])
+    sides = [(of, None if w is None else _over_largest(w)) for of, w in sides]
     moving = [(z.to(real), v.to(real)) for z, v in moving]
     cosine = _checks.METRICS[metric] == "cosine"
     units = [unit(*of) if cosine else (of[0], None, of[1]) for of in moving]
@@ -206,6 +207,12 @@ def _second(
             moved = moved if w is None else torch.where(w[:, None] == 0, 0, moved)
         found.append(share * moved)
     return found[0], found[1] if both else none
+
+
+def _over_largest(weights):
+    """Weights of which only the ratios count, so that their products fit."""
+    largest = weights.max()
+    return weights / torch.where(largest > 0, largest, 1)
 
 
 def _share(sides):
