@@ -204,6 +204,7 @@ conv!(
 pub struct PairwiseSimilarity {
     p: ks::SimilarityParams,
     shapes: [[usize; 2]; 2],
+    batch: usize,
 }
 
 impl PairwiseSimilarity {
@@ -215,17 +216,38 @@ impl PairwiseSimilarity {
     /// When their columns differ, or a side is empty or beyond 32 bits.
     pub fn new(a: [usize; 2], b: [usize; 2], kind: Similarity) -> Result<Self> {
         let [n, m, d] = similarity::sizes(Self::OP, a, b)?;
-        Ok(Self { p: ks::SimilarityParams { n, m, d, kind: kind as u32 }, shapes: [a, b] })
+        Ok(Self { p: ks::SimilarityParams { n, m, d, kind: kind as u32 }, shapes: [a, b], batch: 1 })
     }
 
-    /// Shape of the matrix.
+    /// The same for `batch` matrices on either side, which lie one after another in every buffer.
+    #[must_use]
+    pub fn batch(self, batch: usize) -> Self {
+        Self { batch, ..self }
+    }
+
+    /// Shape of a matrix.
     pub fn output(&self) -> [usize; 2] {
         [self.shapes[0][0], self.shapes[1][0]]
     }
 
-    fn check(&self, a: &Buf, b: &Buf) -> Result<()> {
-        fits(Self::OP, "a", a, &self.shapes[0])?;
-        fits(Self::OP, "b", b, &self.shapes[1])
+    fn check(&self, argument: &'static str, buf: &Buf, [rows, columns]: [usize; 2]) -> Result<()> {
+        let shape = [self.batch, rows, columns];
+        fits(Self::OP, argument, buf, if self.batch == 1 { &shape[1..] } else { &shape })
+    }
+
+    /// A launch for each of the batch, which writes apart from what is read.
+    fn run(&self, device: &dyn Device, kernel: &'static Kernel, bufs: &[&Buf]) -> Result<()> {
+        let one = |i: usize| {
+            let part = |buf: &&Buf| {
+                let len = buf.len() / self.batch;
+                buf.window(i * len, len)
+            };
+            let bufs = bufs.iter().map(part).collect::<Result<_>>()?;
+            Ok(Launch { kernel, params: Params::new(&self.p), bufs })
+        };
+        let launches = (0..self.batch).map(one).collect::<Result<_>>()?;
+        // SAFETY: each has its own part of what is written, and nothing else lies there.
+        unsafe { device.run_each(launches) }
     }
 
     /// The matrix into `y`.
@@ -233,10 +255,12 @@ impl PairwiseSimilarity {
     /// # Errors
     /// When a buffer is of another length or type, or the device fails.
     pub fn forward(&self, device: &dyn Device, a: &Buf, b: &Buf, y: &Buf) -> Result<()> {
-        self.check(a, b)?;
-        fits(Self::OP, "y", y, &self.output())?;
+        self.check("a", a, self.shapes[0])?;
+        self.check("b", b, self.shapes[1])?;
+        self.check("y", y, self.output())?;
+        apart(Self::OP, &[("a", a), ("b", b)], &[("y", Some(y))])?;
         let kernel = stored_as(Self::OP, "a", a.elem(), [&ks::FWD, &ks::FWD_F16, &ks::FWD_BF16])?;
-        device.run_once(vec![launch(kernel, &self.p, &[a, b, y])])
+        self.run(device, kernel, &[a, b, y])
     }
 
     /// The gradients by `a` and `b` from that by the matrix, `dy`.
@@ -244,12 +268,15 @@ impl PairwiseSimilarity {
     /// # Errors
     /// As [`Self::forward`].
     pub fn backward(&self, device: &dyn Device, [a, b, dy]: [&Buf; 3], [da, db]: [&Buf; 2]) -> Result<()> {
-        self.check(a, b)?;
-        fits(Self::OP, "dy", dy, &self.output())?;
-        fits(Self::OP, "da", da, &self.shapes[0])?;
-        fits(Self::OP, "db", db, &self.shapes[1])?;
+        let [of_a, of_b] = self.shapes;
+        let shapes =
+            [("a", a, of_a), ("b", b, of_b), ("dy", dy, self.output()), ("da", da, of_a), ("db", db, of_b)];
+        for (argument, buf, shape) in shapes {
+            self.check(argument, buf, shape)?;
+        }
+        apart(Self::OP, &[("a", a), ("b", b), ("dy", dy)], &[("da", Some(da)), ("db", Some(db))])?;
         let kernel = stored_as(Self::OP, "a", a.elem(), [&ks::BWD, &ks::BWD_F16, &ks::BWD_BF16])?;
-        device.run_once(vec![launch(kernel, &self.p, &[a, b, dy, da, db])])
+        self.run(device, kernel, &[a, b, dy, da, db])
     }
 }
 

@@ -43,8 +43,19 @@ def __getattr__(name):
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+_modules = {}
+
+
 def _module(op, argument, value):
-    """The module that works on what `value` is; only a caller who has tensors has imported PyTorch."""
+    """The module that works on what `value` is."""
+    kind = type(value)
+    if kind not in _modules:
+        _modules[kind] = _module_for(op, argument, value)
+    return _modules[kind]
+
+
+def _module_for(op, argument, value):
+    """Only a caller who has tensors has imported PyTorch."""
     torch = sys.modules.get("torch")
     if isinstance(value, getattr(torch, "Tensor", ())):
         from . import _torch
@@ -166,12 +177,13 @@ def pairwise_similarity(a, b, kind="cosine"):
     """The matrix of the similarities, or distances, of each row of `a` with each row of `b`.
 
     Args:
-        a: `[N, D]`, float32 or float64; tensors may be float16 or bfloat16 too, computed in float32.
-        b: `[M, D]`, of the same type.
+        a: `[N, D]`, or a batch `[..., N, D]`, float32 or float64; tensors may be float16 or bfloat16 too, computed in
+            float32.
+        b: `[M, D]`, or a batch `[..., M, D]`, of the same type. Batches broadcast.
         kind: `"dot"`, `"cosine"`, `"squared_euclidean"` or `"euclidean"`.
 
     Returns:
-        `[N, M]`, empty where `N` or `M` is 0. The cosine with a zero row is 0 with gradient 0; the gradient of a
+        `[..., N, M]`, empty where `N` or `M` is 0. The cosine with a zero row is 0 with gradient 0; the gradient of a
         Euclidean distance of 0 is 0.
     """
     return _module("pairwise_similarity", "a", a).pairwise_similarity(a, b, kind)
@@ -181,11 +193,11 @@ def pairwise_similarity_backward(dy, a, b, kind="cosine"):
     """The gradients of `pairwise_similarity(a, b, kind)`.
 
     Args:
-        dy: `[N, M]`, the gradient by the matrix.
+        dy: `[..., N, M]`, the gradient by the matrix.
         a, b, kind: as there.
 
     Returns:
-        `(da, db)`: `[N, D]` and `[M, D]`.
+        `(da, db)`, of the shapes of `a` and `b`.
     """
     return _module("pairwise_similarity_backward", "dy", dy).pairwise_similarity_backward(dy, a, b, kind)
 
@@ -194,16 +206,19 @@ def conv1d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
     """One-dimensional convolution, in PyTorch's convention.
 
     Args:
-        x: `[batch, channels, T]`, float32 or float64.
+        x: `[batch, channels, T]`, or `[channels, T]` without a batch, float32 or float64; tensors may be float16 or
+            bfloat16 too, computed in float32.
         weight: `[out_channels, channels / groups, taps]`.
         bias: `[out_channels]`, or None.
         stride: input positions from one output position to the next.
-        padding: zeros added at either end.
+        padding: zeros added at either end; `"valid"` for none, `"same"` for as many as keep the length (with a stride
+            of 1; where they are odd, the last is at the far end).
         dilation: input positions from one tap to the next.
         groups: groups that channels are split into.
 
     Returns:
-        `[batch, out_channels, (T + 2·padding − dilation·(taps − 1) − 1) // stride + 1]`.
+        `[batch, out_channels, (T + 2·padding − dilation·(taps − 1) − 1) // stride + 1]`, without a batch where `x` has
+        none.
     """
     options = _checks.slide("conv1d", 1, stride, padding, dilation, groups)
     return _module("conv1d", "x", x).conv(x, weight, bias, options)
@@ -213,14 +228,14 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
     """Two-dimensional convolution, in PyTorch's convention.
 
     Args:
-        x: `[batch, channels, H, W]`, float32 or float64.
+        x: `[batch, channels, H, W]`, or `[channels, H, W]` without a batch; types as in `conv1d`.
         weight: `[out_channels, channels / groups, kh, kw]`.
         bias: `[out_channels]`, or None.
         stride, padding, dilation: as in `conv1d`; one number, or two: vertical, horizontal.
         groups: groups that channels are split into.
 
     Returns:
-        `[batch, out_channels, OH, OW]`, each axis as in `conv1d`.
+        `[batch, out_channels, OH, OW]`, each axis as in `conv1d`, without a batch where `x` has none.
     """
     options = _checks.slide("conv2d", 2, stride, padding, dilation, groups)
     return _module("conv2d", "x", x).conv(x, weight, bias, options)

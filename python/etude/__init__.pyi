@@ -16,6 +16,7 @@ _Numbers = npt.NDArray[np.floating | np.integer | np.bool_]
 _Metric = Literal["euclidean", "cosine"]
 _Kind = Literal["dot", "cosine", "squared_euclidean", "euclidean"]
 _Steps = int | Sequence[int]
+_Padding = Literal["same", "valid"]
 
 def set_num_threads(threads: int) -> None: ...
 def get_num_threads() -> int: ...
@@ -105,7 +106,7 @@ def conv1d(
     bias: _Value | None = None,
     *,
     stride: _Steps = 1,
-    padding: _Steps = 0,
+    padding: _Steps | _Padding = 0,
     dilation: _Steps = 1,
     groups: int = 1,
 ) -> _Value: ...
@@ -115,7 +116,7 @@ def conv2d(
     bias: _Value | None = None,
     *,
     stride: _Steps = 1,
-    padding: _Steps = 0,
+    padding: _Steps | _Padding = 0,
     dilation: _Steps = 1,
     groups: int = 1,
 ) -> _Value: ...
@@ -125,7 +126,7 @@ def conv1d_backward(
     weight: _Value,
     *,
     stride: _Steps = 1,
-    padding: _Steps = 0,
+    padding: _Steps | _Padding = 0,
     dilation: _Steps = 1,
     groups: int = 1,
 ) -> tuple[_Value, _Value, _Value]: ...
@@ -135,7 +136,7 @@ def conv2d_backward(
     weight: _Value,
     *,
     stride: _Steps = 1,
-    padding: _Steps = 0,
+    padding: _Steps | _Padding = 0,
     dilation: _Steps = 1,
     groups: int = 1,
 ) -> tuple[_Value, _Value, _Value]: ...

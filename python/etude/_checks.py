@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 import reprlib
 from typing import NamedTuple
@@ -13,11 +14,11 @@ SIMILARITIES = ("dot", "cosine", "squared_euclidean", "euclidean")
 
 
 class Slide(NamedTuple):
-    """How a convolution slides, a number for each of its dimensions."""
+    """How a convolution slides, a number for each of its dimensions; `padding` may be `"same"`."""
 
     op: str
     stride: list[int]
-    padding: list[int]
+    padding: list[int] | str
     dilation: list[int]
     groups: int
 
@@ -46,7 +47,7 @@ def real(op, argument, value):
 
 
 def slide(op, dims, stride, padding, dilation, groups):
-    """Options of a convolution over `dims` dimensions, as whole numbers that are not negative."""
+    """Options of a convolution over `dims` dimensions: whole numbers that are not negative, or padding by its name."""
 
     def each(argument, value):
         if not isinstance(value, (tuple, list)):
@@ -55,13 +56,32 @@ def slide(op, dims, stride, padding, dilation, groups):
             raise ValueError(f"{op}: {argument}: takes one number or {dims}, is {reprlib.repr(value)}")
         return [whole(op, argument, v) for v in value]
 
-    return Slide(
-        op,
-        each("stride", stride),
-        each("padding", padding),
-        each("dilation", dilation),
-        whole(op, "groups", groups),
-    )
+    stride = each("stride", stride)
+    if isinstance(padding, str):
+        if one_of(op, "padding", padding, ("same", "valid")) == "valid":
+            padding = 0
+        elif any(s != 1 for s in stride):
+            raise ValueError(f"{op}: padding: 'same' needs a stride of 1, is {reprlib.repr(stride)}")
+    padding = padding if padding == "same" else each("padding", padding)
+    return Slide(op, stride, padding, each("dilation", dilation), whole(op, "groups", groups))
+
+
+def padding(options, taps):
+    """Zeros at both ends of each dimension, and how many more at the far one: 1 where `"same"` takes an odd number."""
+    if options.padding != "same":
+        return options.padding, [0] * len(taps)
+    zeros = [d * (k - 1) for k, d in zip(taps, options.dilation)]
+    return [n // 2 for n in zeros], [n % 2 for n in zeros]
+
+
+def conv(options, x, weight):
+    """Checks how many dimensions a convolution's arguments have, of these shapes; gives back whether `x` is a batch."""
+    names = CONV[len(options.stride)]
+    dims(options.op, "weight", weight, names.weight)
+    if len(x) not in (len(names.x), len(names.x) - 1):
+        batch, one = (f"[{', '.join(of)}]" for of in (names.x, names.x[1:]))
+        raise ValueError(f"{options.op}: x: must be {batch} or {one}, has shape {list(x)}")
+    return len(x) == len(names.x)
 
 
 def one_of(op, argument, value, names):
@@ -93,7 +113,7 @@ def others(op, others, other_labels, other_weights):
 
 def rows(op, argument, shape, rows):
     """Checks that there is one number for each row of embeddings."""
-    if tuple(shape) != (rows[0],):
+    if len(shape) != 1 or shape[0] != rows[0]:
         raise ValueError(
             f"{op}: {argument}: must be [{rows[0]}] for embeddings of shape {list(rows)}, has shape {list(shape)}"
         )
@@ -112,6 +132,24 @@ def columns(op, argument, shape, like):
             f"{op}: {argument}: must have as many columns as {like[0]} of shape {list(like[1])}, "
             f"has shape {list(shape)}"
         )
+
+
+def matrices(op, a, b):
+    """Checks the shapes of two matrices, or of batches of them that broadcast; gives back that of the batch."""
+    for argument, shape, rows in (("a", a, "N"), ("b", b, "M")):
+        if len(shape) < 2:
+            raise ValueError(f"{op}: {argument}: must be [..., {rows}, D], has shape {list(shape)}")
+    if a[-1] != b[-1]:
+        raise ValueError(f"{op}: b: must have as many columns as a of shape {list(a)}, has shape {list(b)}")
+    ends = itertools.zip_longest(reversed(a[:-2]), reversed(b[:-2]), fillvalue=1)
+    batch = []
+    for of_a, of_b in ends:
+        if of_a != of_b and of_a != 1 and of_b != 1:
+            raise ValueError(
+                f"{op}: b: must be a batch that broadcasts to that of a of shape {list(a)}, has shape {list(b)}"
+            )
+        batch.insert(0, of_b if of_a == 1 else of_a)
+    return batch
 
 
 def pairs(sizes):

@@ -75,9 +75,20 @@ class Device:
         sums: _Memory,
         /,
     ) -> None: ...
-    def similarity(self, n: _Shape, m: _Shape, kind: int, a: _Memory, b: _Memory, y: _Memory, /) -> None: ...
+    def similarity(
+        self,
+        batch: int,
+        n: _Shape,
+        m: _Shape,
+        kind: int,
+        a: _Memory,
+        b: _Memory,
+        y: _Memory,
+        /,
+    ) -> None: ...
     def similarity_backward(
         self,
+        batch: int,
         n: _Shape,
         m: _Shape,
         kind: int,

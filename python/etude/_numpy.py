@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from . import _checks, _device, _native
@@ -112,17 +114,33 @@ def _contrastive(op, z, labels, weights, others, other_labels, other_weights, me
     return float(loss[0]), *gradients
 
 
+def _in_one(batch, *matrices):
+    """Batches of that shape, `[batch, rows, columns]` each, one matrix after another."""
+    for m in matrices:
+        yield np.require(np.broadcast_to(m, (*batch, *m.shape[-2:])), m.dtype, "CA").reshape(
+            math.prod(batch), *m.shape[-2:]
+        )
+
+
+def _summed(gradient, batch, shape):
+    """The gradient by what of `shape` was broadcast to the batch."""
+    gradient = gradient.reshape(*batch, *gradient.shape[-2:])
+    own = (*[1] * (gradient.ndim - len(shape)), *shape)
+    over = tuple(i for i, (n, of) in enumerate(zip(gradient.shape, own)) if n != of)
+    return gradient.sum(over).reshape(shape) if over else gradient.reshape(shape)
+
+
 def pairwise_similarity(a, b, kind):
     op = "pairwise_similarity"
     kind = _checks.SIMILARITIES.index(_checks.one_of(op, "kind", kind, _checks.SIMILARITIES))
     a = _array(op, "a", a)
     b = _array(op, "b", b, a.dtype, "a")
-    _checks.dims(op, "a", a.shape, ("N", "D"))
-    _checks.dims(op, "b", b.shape, ("M", "D"))
-    _checks.columns(op, "b", b.shape, ("a", a.shape))
-    y = np.empty((len(a), len(b)), a.dtype)
+    batch = _checks.matrices(op, a.shape, b.shape)
+    y = np.empty((*batch, a.shape[-2], b.shape[-2]), a.dtype)
     if y.size:
-        _for(a).similarity(a.shape, b.shape, kind, _memory(a), _memory(b), _memory(y))
+        a, b = _in_one(batch, a, b)
+        sizes = len(a), a.shape[1:], b.shape[1:]
+        _for(a).similarity(*sizes, kind, _memory(a), _memory(b), _memory(y))
     return y
 
 
@@ -132,47 +150,59 @@ def pairwise_similarity_backward(dy, a, b, kind):
     dy = _array(op, "dy", dy)
     a = _array(op, "a", a, dy.dtype, "dy")
     b = _array(op, "b", b, dy.dtype, "dy")
-    _checks.dims(op, "a", a.shape, ("N", "D"))
-    _checks.dims(op, "b", b.shape, ("M", "D"))
-    _checks.columns(op, "b", b.shape, ("a", a.shape))
-    _checks.shape(op, "dy", dy.shape, (len(a), len(b)))
+    batch, shapes = _checks.matrices(op, a.shape, b.shape), (a.shape, b.shape)
+    _checks.shape(op, "dy", dy.shape, (*batch, a.shape[-2], b.shape[-2]))
+    dy, a, b = _in_one(batch, dy, a, b)
     da, db = np.zeros(a.shape, a.dtype), np.zeros(b.shape, b.dtype)
     if dy.size:
+        sizes = len(a), a.shape[1:], b.shape[1:]
         _for(a).similarity_backward(
-            a.shape, b.shape, kind, _memory(a), _memory(b), _memory(dy), _memory(da), _memory(db)
+            *sizes, kind, _memory(a), _memory(b), _memory(dy), _memory(da), _memory(db)
         )
-    return da, db
+    return _summed(da, batch, shapes[0]), _summed(db, batch, shapes[1])
+
+
+def _slide(x, weight, options):
+    """`x` as a batch, with the zeros that one end alone gets, how the kernel is told of the convolution,
+    and the output's shape."""
+    x = x if x.ndim == weight.ndim else x[None]
+    padding, more = _checks.padding(options, weight.shape[2:])
+    if any(more):
+        x = np.pad(x, ((0, 0), (0, 0), *((0, n) for n in more)))
+    slide, output = _device.conv(
+        x.shape, weight.shape, options.stride, padding, options.dilation, options.groups
+    )
+    return x, slide, output
 
 
 def conv(x, weight, bias, options):
-    op, names = options.op, _checks.CONV[len(options.stride)]
+    op = options.op
     x = _array(op, "x", x)
     weight = _array(op, "weight", weight, x.dtype, "x")
-    _checks.dims(op, "x", x.shape, names.x)
-    _checks.dims(op, "weight", weight.shape, names.weight)
+    batched = _checks.conv(options, x.shape, weight.shape)
     if bias is not None:
         bias = _array(op, "bias", bias, x.dtype, "x")
         _checks.shape(op, "bias", bias.shape, weight.shape[:1])
-    slide, output = _device.conv(x.shape, weight.shape, *options[1:])
+    x, slide, output = _slide(x, weight, options)
     y = np.empty(output, x.dtype)
     memory_of_bias = None if bias is None else _memory(bias)
     if len(x):
         _for(x).conv(slide, _memory(x), _memory(weight), memory_of_bias, _memory(y))
-    return y
+    return y if batched else y[0]
 
 
 def conv_backward(dy, x, weight, options):
-    op, names = options.op, _checks.CONV[len(options.stride)]
+    op = options.op
     dy = _array(op, "dy", dy)
     x = _array(op, "x", x, dy.dtype, "dy")
     weight = _array(op, "weight", weight, dy.dtype, "dy")
-    _checks.dims(op, "x", x.shape, names.x)
-    _checks.dims(op, "weight", weight.shape, names.weight)
-    slide, output = _device.conv(x.shape, weight.shape, *options[1:])
-    _checks.shape(op, "dy", dy.shape, output)
+    batched, shape = _checks.conv(options, x.shape, weight.shape), x.shape
+    x, slide, output = _slide(x, weight, options)
+    _checks.shape(op, "dy", dy.shape, output if batched else output[1:])
     dx, dw, db = (np.zeros(shape, x.dtype) for shape in (x.shape, weight.shape, weight.shape[:1]))
     if len(x):
         _for(x).conv_backward(
             slide, _memory(x), _memory(weight), _memory(dy), _memory(dx), _memory(dw), _memory(db)
         )
-    return dx, dw, db
+    dx = dx if batched else dx[0]
+    return dx[tuple(map(slice, shape))], dw, db

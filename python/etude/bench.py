@@ -9,7 +9,9 @@ Each case is written in PyTorch in every form at hand and run eagerly, compiled,
 a card replayed as CUDA graphs; the fastest form of a side is the one timed. Before anything is timed, values and
 gradients of every side are compared with PyTorch's in float64 on the CPU. Sides take turns, round by round, so that a
 slow minute of the machine hits all of them. A case is forward and backward, through autograd, ours included; `step` is
-a whole training step of the network. On the CPU the loss stands beside the native call alone, without autograd.
+a whole training step of the network. On the CPU the loss stands beside the native call alone, without autograd, and
+beside that call in an `autograd.Function` of its own: between the two lies what PyTorch takes, beyond them what this
+package does.
 
 For scale, the loss stands beside two others that are not the same numbers and are marked so: pytorch-metric-learning's
 `ContrastiveLoss` (where it is installed), and a loop over anchors in the manner of Rank-N-Contrast.
@@ -205,7 +207,9 @@ def sides_of(name, case, device, clock):
     check(name, "etude", run(), want)
     sides = {"etude": (*clock.fastest({"operator": run}), True)}
     if device == "cpu" and len(variables) == len(constants) == 1:
-        sides["native call"] = ("memory kept", native_loss(*variables, *constants), True)
+        native = native_loss(*variables, *constants)
+        sides["native call"] = ("memory kept", native, True)
+        sides["native call, autograd"] = ("nothing else", through_autograd(native, *variables), True)
     for side, mode in modes(device).items():
         torch.compiler.reset()
         runs = {}
@@ -232,6 +236,22 @@ def native_loss(z, labels):
         return loss, gradient
 
     return run
+
+
+def through_autograd(native, z):
+    """What any function costs that autograd looks on: the same call in a function that does nothing else."""
+
+    class Function(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, z):
+            loss, ctx.gradient = native()
+            return loss.clone()
+
+        @staticmethod
+        def backward(ctx, upstream):
+            return ctx.gradient
+
+    return both_ways(Function.apply, [z], [])
 
 
 def for_scale(n):

@@ -39,7 +39,7 @@ class ContrastiveLoss(torch.nn.Module):
 
 
 class PairwiseSimilarity(torch.nn.Module):
-    """`etude.pairwise_similarity` of a kind. Shapes: `[N, D]` and `[M, D]` to `[N, M]`."""
+    """`etude.pairwise_similarity` of a kind. Shapes: `[..., N, D]` and `[..., M, D]` to `[..., N, M]`."""
 
     def __init__(self, kind="cosine"):
         super().__init__()
@@ -52,36 +52,34 @@ class PairwiseSimilarity(torch.nn.Module):
         return f"kind={self.kind!r}"
 
 
-class _ZeroPadded:
-    """What the convolutions take of PyTorch's options."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        name = type(self).__name__
-        if isinstance(self.padding, str):
-            raise ValueError(f"{name}: padding: must be a number of zeros, is {self.padding!r}")
-        if self.padding_mode != "zeros":
-            raise ValueError(f"{name}: padding_mode: must be 'zeros', is {self.padding_mode!r}")
+class _Convolution:
+    """PyTorch's module around a function of ours."""
 
     def _conv_forward(self, x, weight, bias):
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            around = self._reversed_padding_repeated_twice
+            x, padding = torch.nn.functional.pad(x, around, mode=self.padding_mode), 0
         return self._function(
             x,
             weight,
             bias,
             stride=self.stride,
-            padding=self.padding,
+            padding=padding,
             dilation=self.dilation,
             groups=self.groups,
         )
 
 
-class Conv1d(_ZeroPadded, torch.nn.Conv1d):
-    """`torch.nn.Conv1d` over `etude.conv1d`: `[batch, channels, T]` to `[batch, out_channels, T']`."""
+class Conv1d(_Convolution, torch.nn.Conv1d):
+    """`torch.nn.Conv1d` over `etude.conv1d`, with all of its options: `[batch, channels, T]` or `[channels, T]` to
+    `[batch, out_channels, T']` or `[out_channels, T']`."""
 
     _function = staticmethod(conv1d)
 
 
-class Conv2d(_ZeroPadded, torch.nn.Conv2d):
-    """`torch.nn.Conv2d` over `etude.conv2d`: `[batch, channels, H, W]` to `[batch, out_channels, H', W']`."""
+class Conv2d(_Convolution, torch.nn.Conv2d):
+    """`torch.nn.Conv2d` over `etude.conv2d`, with all of its options: `[batch, channels, H, W]` or
+    `[channels, H, W]` to `[batch, out_channels, H', W']` or `[out_channels, H', W']`."""
 
     _function = staticmethod(conv2d)

@@ -262,10 +262,11 @@ impl Device {
         })
     }
 
-    /// The matrix `y` of the rows of `a` and `b`.
+    /// The matrices `y` of the rows of `a` and `b`, `batch` of each one after another.
     fn similarity(
         &self,
         py: Python<'_>,
+        batch: usize,
         n: [usize; 2],
         m: [usize; 2],
         kind: u8,
@@ -274,14 +275,15 @@ impl Device {
         y: Memory,
     ) -> PyResult<()> {
         launch!(py, self.0, [a, b, y], [], device => {
-            PairwiseSimilarity::new(n, m, similarity(kind))?.forward(device, a, b, y)
+            PairwiseSimilarity::new(n, m, similarity(kind))?.batch(batch).forward(device, a, b, y)
         })
     }
 
-    /// The gradients of `a` and `b` by the matrix's, `dy`.
+    /// The gradients of `a` and `b` by the matrices', `dy`.
     fn similarity_backward(
         &self,
         py: Python<'_>,
+        batch: usize,
         n: [usize; 2],
         m: [usize; 2],
         kind: u8,
@@ -292,7 +294,7 @@ impl Device {
         db: Memory,
     ) -> PyResult<()> {
         launch!(py, self.0, [a, b, dy, da, db], [], device => {
-            PairwiseSimilarity::new(n, m, similarity(kind))?.backward(device, [a, b, dy], [da, db])
+            PairwiseSimilarity::new(n, m, similarity(kind))?.batch(batch).backward(device, [a, b, dy], [da, db])
         })
     }
 

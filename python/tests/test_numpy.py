@@ -192,6 +192,47 @@ def test_gradients_of_convolutions(dims):
         np.testing.assert_allclose(got, numeric_gradient(f, argument), atol=1e-7)
 
 
+@pytest.mark.parametrize("taps", [2, 3])
+def test_padding_by_name_and_without_a_batch(taps):
+    x, weight, bias = normal(3, 4, 9, 8), normal(6, 2, taps, 2), normal(6)
+    # With an odd number of zeros, the last is at the far end.
+    padded = np.pad(x, ((0, 0), (0, 0), ((taps - 1) // 2, taps // 2), (1, 1)))
+    want = naive_conv2d(padded, weight, bias, (1, 1), (0, 0), (1, 2), 2)
+    options = {"padding": "same", "dilation": (1, 2), "groups": 2}
+    y = etude.conv2d(x, weight, bias, **options)
+    assert y.shape[2:] == x.shape[2:]
+    close(y, want, np.float64)
+    assert (etude.conv2d(x[1], weight, bias, **options) == y[1]).all()
+    assert (etude.conv2d(x, weight, padding="valid", groups=2) == etude.conv2d(x, weight, groups=2)).all()
+    dy = normal(*y.shape)
+    dx, dw, db = etude.conv2d_backward(dy, x, weight, **options)
+    assert dx.shape == x.shape
+    f = lambda: (etude.conv2d(x, weight, bias, **options) * dy).sum()  # noqa: E731
+    np.testing.assert_allclose(dw, numeric_gradient(f, weight), atol=1e-7)
+    np.testing.assert_allclose(dx[0, 0], numeric_gradient(f, x[0, 0]), atol=1e-7)
+    alone = etude.conv2d_backward(dy[0], x[0], weight, **options)
+    assert (alone[0] == dx[0]).all() and alone[1].shape == dw.shape
+
+
+@pytest.mark.parametrize("kind", ["dot", "cosine", "squared_euclidean", "euclidean"])
+def test_batches_of_similarities(kind):
+    a, b = normal(2, 1, 5, 3), normal(3, 4, 3)
+    y = etude.pairwise_similarity(a, b, kind)
+    assert y.shape == (2, 3, 5, 4)
+    for i, j in np.ndindex(2, 3):
+        assert (y[i, j] == etude.pairwise_similarity(a[i, 0], b[j], kind)).all()
+    dy = normal(*y.shape)
+    da, db = etude.pairwise_similarity_backward(dy, a, b, kind)
+    each = [
+        [etude.pairwise_similarity_backward(dy[i, j], a[i, 0], b[j], kind) for j in range(3)]
+        for i in range(2)
+    ]
+    for i in range(2):
+        np.testing.assert_allclose(da[i, 0], sum(of[0] for of in each[i]), rtol=1e-12, atol=1e-12)
+    for j in range(3):
+        np.testing.assert_allclose(db[j], each[0][j][1] + each[1][j][1], rtol=1e-12, atol=1e-12)
+
+
 def test_arrays_that_are_not_contiguous():
     z, labels = normal(20, 6), RNG.random(20)
     assert etude.contrastive_loss(z[::2, ::-1], labels[::2]) == etude.contrastive_loss(
@@ -255,7 +296,9 @@ REFUSED = {
     "k: beyond all": (ValueError, lambda: etude.bins(L / 6, 10**30)),
     "kind: no text": (ValueError, lambda: etude.pairwise_similarity(Z, Z, Z)),
     "stride: beyond all": (ValueError, lambda: etude.conv1d(X, W, stride=2**70, groups=2)),
-    "padding: text": (TypeError, lambda: etude.conv1d(X, W, padding="same")),
+    "padding: unknown": (ValueError, lambda: etude.conv1d(X, W, padding="full")),
+    "padding: with a stride": (ValueError, lambda: etude.conv1d(X, W, padding="same", stride=2)),
+    "padding: of each axis": (TypeError, lambda: etude.conv2d(X[None], W[None], padding=("same", 1))),
     "weight: too long, no batch": (ValueError, lambda: etude.conv1d(X[:0], W, dilation=9, groups=2)),
     "dy: of another output, no batch": (ValueError, lambda: etude.conv1d_backward(X[:0], X[:0], W, groups=2)),
     "b: other columns, no rows": (ValueError, lambda: etude.pairwise_similarity(Z[:0], Z[:, :2])),
@@ -265,7 +308,10 @@ REFUSED = {
     "b: of another type": (TypeError, lambda: etude.pairwise_similarity(Z, Z.astype("f"))),
     "kind: unknown": (ValueError, lambda: etude.pairwise_similarity(Z, Z, "chebyshev")),
     "dy: another shape": (ValueError, lambda: etude.pairwise_similarity_backward(Z, Z, Z)),
-    "x: two dimensions": (ValueError, lambda: etude.conv1d(Z, W)),
+    "x: one dimension": (ValueError, lambda: etude.conv1d(L, W)),
+    "weight: two dimensions": (ValueError, lambda: etude.conv1d(X, Z)),
+    "a: one dimension": (ValueError, lambda: etude.pairwise_similarity(L, Z)),
+    "b: another batch": (ValueError, lambda: etude.pairwise_similarity(X, np.ones((3, 4, 9)))),
     "x: of half precision": (TypeError, lambda: etude.conv1d(X.astype("e"), W)),
     "weight: too long": (ValueError, lambda: etude.conv1d(X, W, dilation=9, groups=2)),
     "weight: other channels": (ValueError, lambda: etude.conv1d(X, W)),

@@ -54,6 +54,17 @@ pub trait Device: Send + Sync {
         self.compile(launches)?.run()
     }
 
+    /// As [`Device::run_once`], in any order and several at a time.
+    ///
+    /// # Safety
+    /// No launch writes what another reads or writes.
+    ///
+    /// # Errors
+    /// As [`Device::run_once`].
+    unsafe fn run_each(&self, launches: Vec<Launch>) -> Result<()> {
+        self.run_once(launches)
+    }
+
     /// What it has been asked for since it was made; nothing where there is no such traffic to count.
     fn traffic(&self) -> Option<Traffic> {
         None

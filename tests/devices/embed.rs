@@ -134,6 +134,48 @@ fn matrices() {
     }
 }
 
+#[test]
+fn batches_of_matrices() {
+    let cpu = Cpu::<f32>::new(2).unwrap();
+    let [n, m, d] = [5, 4, 7];
+    let of = PairwiseSimilarity::new([n, d], [m, d], Similarity::Cosine).unwrap();
+    let lens = [n * d, m * d, n * m, n * m, n * d, m * d];
+    let f32s = |seed, len| normal(seed, len).into_iter().map(|x| x as f32).collect();
+    // One after another on both threads, and each on one of them.
+    for batch in [3, 9] {
+        let mut memory: Vec<Vec<f32>> = (1..).zip(lens).map(|(seed, len)| f32s(seed, batch * len)).collect();
+        let mut one_by_one = memory.clone();
+        // SAFETY: the vectors outlive the buffers and are only looked at after the calls.
+        let import =
+            |v: &mut Vec<f32>| unsafe { cpu.import(v.as_mut_ptr().cast(), Elem::Real, v.len()).unwrap() };
+        let all: Vec<Buf> = memory.iter_mut().map(import).collect();
+        of.batch(batch).forward(&cpu, &all[0], &all[1], &all[3]).unwrap();
+        of.batch(batch).backward(&cpu, [&all[0], &all[1], &all[2]], [&all[4], &all[5]]).unwrap();
+        let short = of.batch(batch).forward(&cpu, &all[0], &all[1], &all[4]).unwrap_err().to_string();
+        assert!(short.contains("y: ") && short.contains(&format!("[{batch}, 5, 4]")), "{short}");
+        let all: Vec<Buf> = one_by_one.iter_mut().map(import).collect();
+        for i in 0..batch {
+            let part = |k: usize| all[k].window(i * lens[k], lens[k]).unwrap();
+            of.forward(&cpu, &part(0), &part(1), &part(3)).unwrap();
+            of.backward(&cpu, [&part(0), &part(1), &part(2)], [&part(4), &part(5)]).unwrap();
+        }
+        assert_eq!(memory, one_by_one);
+    }
+}
+
+#[test]
+fn a_batch_writes_what_no_other_of_it_reads() {
+    let cpu = Cpu::<f32>::new(1).unwrap();
+    let all = cpu.alloc(Elem::Real, 12).unwrap();
+    let of = PairwiseSimilarity::new([2, 2], [2, 2], Similarity::Dot).unwrap().batch(2);
+    // Where one lies, the other alone would write.
+    let (rows, y) = (all.window(0, 8).unwrap(), all.window(4, 8).unwrap());
+    let refused = of.forward(&cpu, &rows, &rows, &y).unwrap_err().to_string();
+    assert!(refused.contains("y: overlaps"), "{refused}");
+    let refused = of.backward(&cpu, [&rows, &rows, &rows], [&y, &y]).unwrap_err().to_string();
+    assert!(refused.contains("da: overlaps"), "{refused}");
+}
+
 fn set<'a>(bufs: &'a [Buf], weighted: bool) -> Buffers<'a> {
     Buffers { embeddings: &bufs[0], labels: &bufs[1], weights: weighted.then_some(&bufs[2]) }
 }

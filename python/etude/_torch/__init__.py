@@ -5,6 +5,7 @@ launches are enqueued on PyTorch's current stream, in order with PyTorch's own. 
 float32. Transforms of `torch.func` see them through `torch.autograd.Function`s.
 """
 
+from . import decompositions as decompositions
 from .contrastive import bins, contrastive_loss, contrastive_loss_and_grad
 from .convolution import conv, conv_backward
 from .similarity import pairwise_similarity, pairwise_similarity_backward

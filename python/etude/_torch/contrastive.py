@@ -41,7 +41,7 @@ def _pairs_of_all(
     z, real = dense(embeddings), real_of(embeddings.dtype)
     sides = _in(real, [(labels, weights)])
     ((labels, weights),) = sides
-    if not _checks.pairs([len(z)]):
+    if not _checks.pairs(z.shape[:1]):
         _look_at(sides)
         return z.new_full((), torch.nan, dtype=real), torch.zeros_like(z, dtype=real)
     loss, dz = z.new_empty((), dtype=real), torch.empty_like(z, dtype=real)
@@ -81,7 +81,7 @@ def _pairs_across(
     z, o, real = dense(embeddings), dense(others), real_of(embeddings.dtype)
     sides = _in(real, [(labels, weights), (other_labels, other_weights)])
     (labels, weights), (other_labels, other_weights) = sides
-    if not _checks.pairs([len(z), len(o)]):
+    if not _checks.pairs((z.shape[0], o.shape[0])):
         _look_at(sides)
         none = (torch.zeros_like(t, dtype=real) for t in (z, o))
         return z.new_full((), torch.nan, dtype=real), *none
@@ -117,19 +117,19 @@ _SIDES = [("labels", "weights"), ("other_labels", "other_weights")]
 
 def _in(real, sides):
     """Labels and weights of each side as kernels take them: a copy only of what has another type."""
-    vector = lambda v: dense(v if v.dtype == real else v.to(real))  # noqa: E731
-    weights = [None if w is None else vector(w) for _, w in sides]
     labels = [of for of, _ in sides]
-    whole = [not of.is_floating_point() and of.dtype.itemsize > 2 for of in labels]
-    if labels[0].is_cuda:
-        labels = _told_apart(real, labels) if any(whole) else labels
-        return list(zip(map(vector, labels), weights))
-    if any(whole):
-        dtype = np.float64 if real == torch.float64 else np.float32
-        given = [(of if is_whole else vector(of)).detach().numpy() for of, is_whole in zip(labels, whole)]
-        of_sides = [n for n, _ in _SIDES]
-        labels = map(torch.from_numpy, _checks.told_apart("contrastive_loss", of_sides, given, dtype))
-    return list(zip(map(vector, labels), weights))
+    if any(of.dtype != real and _is_wide(of) for of in labels):
+        labels = _told_apart(real, labels)
+    return [(_vector(of, real), None if w is None else _vector(w, real)) for of, (_, w) in zip(labels, sides)]
+
+
+def _vector(values, real):
+    return dense(values if values.dtype == real else values.to(real))
+
+
+def _is_wide(labels):
+    """Whether they may be whole numbers that floats don't hold."""
+    return not labels.is_floating_point() and labels.dtype.itemsize > 2
 
 
 def _look_at(sides):
@@ -143,7 +143,17 @@ def _look_at(sides):
 
 
 def _told_apart(real, labels):
-    """As `_checks.told_apart`, without waiting for a card: what is not held exactly is NaN, and so is the loss."""
+    """As `_checks.told_apart`."""
+    if labels[0].is_cuda:
+        return _told_apart_on_card(real, labels)
+    dtype = np.float64 if real == torch.float64 else np.float32
+    given = [(of if _is_wide(of) else _vector(of, real)).detach().numpy() for of in labels]
+    of_sides = [n for n, _ in _SIDES]
+    return list(map(torch.from_numpy, _checks.told_apart("contrastive_loss", of_sides, given, dtype)))
+
+
+def _told_apart_on_card(real, labels):
+    """Without waiting for it: what is not held exactly is NaN, and so is the loss."""
     whole = [not of.is_floating_point() for of in labels]
     together = all(whole) and all(len(of) for of in labels)
     labels = [of.long() if is_whole else of for of, is_whole in zip(labels, whole)]
@@ -407,54 +417,57 @@ class _Alone(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         *samples, metric, margin, tau = arguments
         ctx.options = metric, margin, tau
-        ctx.save_for_backward(*_all_six(samples), *gradients)
+        ctx.save_for_backward(*gradients, *samples)
         return loss
 
     @staticmethod
     def backward(ctx, upstream):
-        saved = ctx.saved_tensors
-        samples, gradients = saved[:6], saved[6:]
-        sets = len(gradients)
+        _, _, *needed = ctx.needs_input_grad
         if upstream is None:
-            return (None,) * (2 + sets)
-        needed = ctx.needs_input_grad[2:]
-        embeddings = (samples[0], samples[3])[:sets]
-        # Nobody asks again: the kept gradient itself is what is given away, without a copy.
-        last = not (
-            torch.is_grad_enabled()
-            or torch._C._autograd._get_current_graph_task_keep_graph()
-            or watched((upstream, *embeddings, *gradients))
-        )
-        if not last or any(g.dtype != z.dtype for g, z in zip(gradients, embeddings)):
-            needed = (*needed, False)[:2]
-            kept = (*gradients, None)[:2]
-            return None, None, *_by_rows(upstream, samples, kept, ctx.options, needed)[:sets]
-
-        def scaled(gradient):
-            return gradient if upstream.item() == 1 else gradient.mul_(upstream)
-
-        return None, None, *(scaled(g) if n else None for n, g in zip(needed, gradients))
+            return (None,) * (2 + len(needed))
+        saved = ctx.saved_tensors
+        gradients, samples = saved[: len(needed)], saved[len(needed) :]
+        if _is_last(upstream, gradients, samples[::3]):
+            # Nobody asks again: the kept gradient itself is what is given away, without a copy.
+            if upstream.item() != 1:
+                for gradient in gradients:
+                    gradient.mul_(upstream)
+            return None, None, *(g if need else None for g, need in zip(gradients, needed))
+        both, kept = (*needed, False)[:2], (*gradients, None)[:2]
+        return None, None, *_by_rows(upstream, _all_six(samples), kept, ctx.options, both)[: len(needed)]
 
 
-def _loss(operator, body, arguments, *embeddings):
+def _is_last(upstream, gradients, embeddings):
+    """Whether what is kept for the backward pass is wanted this once, as it is."""
+    return not (
+        torch.is_grad_enabled()
+        or torch._C._autograd._get_current_graph_task_keep_graph()
+        or any(g.dtype != z.dtype for g, z in zip(gradients, embeddings))
+        or watched((upstream, *gradients))
+    )
+
+
+def _loss(operator, body, arguments, differentiable, *embeddings):
     """Loss and gradients, the latter where autograd does not keep them."""
     if watched(arguments):
-        return operator(*arguments)
-    if torch.is_grad_enabled() and any(z.requires_grad for z in embeddings):
+        with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
+            return operator(*arguments)
+    if differentiable and torch.is_grad_enabled() and any(z.requires_grad for z in embeddings):
         return (_Alone.apply(body, arguments, *embeddings),)
     return body(*arguments)
 
 
 def contrastive_loss(*arguments):
-    return _contrastive("contrastive_loss", *arguments)[0]
+    return _contrastive("contrastive_loss", True, *arguments)[0]
 
 
 def contrastive_loss_and_grad(*arguments):
-    with torch.no_grad():
-        return _contrastive("contrastive_loss_and_grad", *arguments)
+    return _contrastive("contrastive_loss_and_grad", False, *arguments)
 
 
-def _contrastive(op, z, labels, weights, others, other_labels, other_weights, metric, margin, tau):
+def _contrastive(
+    op, differentiable, z, labels, weights, others, other_labels, other_weights, metric, margin, tau
+):
     metric = _checks.METRICS.index(_checks.one_of(op, "metric", metric, _checks.METRICS))
     check_floats(op, "embeddings", z)
     _checks.dims(op, "embeddings", z.shape, ("N", "D"))
@@ -463,7 +476,8 @@ def _contrastive(op, z, labels, weights, others, other_labels, other_weights, me
         check_numbers(op, "weights", weights, ("embeddings", z))
     margin, tau = _checks.real(op, "margin", margin), _checks.real(op, "tau", tau)
     if not _checks.others(op, others, other_labels, other_weights):
-        return _loss(_loss_of_all, _pairs_of_all, (z, labels, weights, metric, margin, tau), z)
+        set_ = (z, labels, weights, metric, margin, tau)
+        return _loss(_loss_of_all, _pairs_of_all, set_, differentiable, z)
     check_floats(op, "others", others, ("embeddings", z))
     _checks.dims(op, "others", others.shape, ("M", "D"))
     _checks.columns(op, "others", others.shape, ("embeddings", z.shape))
@@ -471,4 +485,4 @@ def _contrastive(op, z, labels, weights, others, other_labels, other_weights, me
     if other_weights is not None:
         check_numbers(op, "other_weights", other_weights, ("others", others))
     sets = (z, labels, weights, others, other_labels, other_weights, metric, margin, tau)
-    return _loss(_loss_across, _pairs_across, sets, z, others)
+    return _loss(_loss_across, _pairs_across, sets, differentiable, z, others)

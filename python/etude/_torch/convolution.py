@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import _checks, _device
 from .operators import differentiable, registered, total
-from .tensors import DEVICES, check_floats, dense, device_for, memory, memory_or_none
+from .tensors import DEVICES, check_floats, dense, device_for, memory, memory_or_none, real_of
 
 
 def _output(x, weight, stride, padding, dilation):
@@ -35,12 +35,11 @@ def _convolution(dims):
         groups: int,
     ) -> Tensor:
         slide, output = _device.conv(x.shape, weight.shape, stride, padding, dilation, groups)
-        x, weight = dense(x), dense(weight)
-        bias = None if bias is None else dense(bias)
+        dtype, (x, weight, bias) = x.dtype, _in_real(x, weight, bias)
         y = x.new_empty(output)
         if len(x):
             device_for(x).conv(slide, memory(x), memory(weight), memory_or_none(bias), memory(y))
-        return y
+        return y.to(dtype)
 
     @forward.register_fake
     def _(x, weight, bias, stride, padding, dilation, groups):
@@ -58,13 +57,13 @@ def _convolution(dims):
         needed: Sequence[bool],
     ) -> tuple[Tensor, Tensor, Tensor]:
         slide, _ = _device.conv(x.shape, weight.shape, stride, padding, dilation, groups)
-        dy, x, weight = dense(dy), dense(x), dense(weight)
+        dtype, (dy, x, weight) = x.dtype, _in_real(dy, x, weight)
         gradients = _gradients(x, weight, needed)
         if not len(x):
-            return tuple(t.zero_() for t in gradients)
+            return tuple(t.zero_().to(dtype) for t in gradients)
         asked = [memory(t) if need else None for t, need in zip(gradients, needed)]
         device_for(x).conv_backward(slide, memory(x), memory(weight), memory(dy), *asked)
-        return gradients
+        return tuple(t.to(dtype) for t in gradients)
 
     @backward.register_fake
     def _(dy, x, weight, stride, padding, dilation, groups, needed):
@@ -142,27 +141,45 @@ def _gradients(x, weight, needed):
 _OPERATORS, _CALLS = ({1: one, 2: two} for one, two in zip(_convolution(1), _convolution(2)))
 
 
-def _check_conv(op, names, x, weight, bias):
-    check_floats(op, "x", x, half=False)
-    check_floats(op, "weight", weight, ("x", x), half=False)
-    _checks.dims(op, "x", x.shape, names.x)
-    _checks.dims(op, "weight", weight.shape, names.weight)
-    if bias is not None:
-        check_floats(op, "bias", bias, ("x", x), half=False)
-        _checks.shape(op, "bias", bias.shape, weight.shape[:1])
+def _in_real(*tensors):
+    """As kernels take them: 16 bits are computed in float32."""
+    return [None if t is None else dense(t.to(real_of(t.dtype))) for t in tensors]
+
+
+def _slide(x, weight, options):
+    """`x` as a batch, with the zeros that one end alone gets, and how the convolution slides over it."""
+    x = x if x.dim() == weight.dim() else x.unsqueeze(0)
+    padding, more = _checks.padding(options, weight.shape[2:])
+    if any(more):
+        x = torch.nn.functional.pad(x, [n for end in reversed(more) for n in (0, end)])
+    return x, (options.stride, padding, options.dilation, options.groups)
+
+
+def _check_conv(options, x, weight):
+    check_floats(options.op, "x", x)
+    check_floats(options.op, "weight", weight, ("x", x))
+    return _checks.conv(options, x.shape, weight.shape)
 
 
 def conv(x, weight, bias, options):
-    op, *slide = options
-    dims = len(options.stride)
-    _check_conv(op, _checks.CONV[dims], x, weight, bias)
-    return _CALLS[dims][0](x, weight, bias, *slide)
+    batched = _check_conv(options, x, weight)
+    if bias is not None:
+        check_floats(options.op, "bias", bias, ("x", x))
+        _checks.shape(options.op, "bias", bias.shape, weight.shape[:1])
+    x, slide = _slide(x, weight, options)
+    y = _CALLS[len(options.stride)][0](x, weight, bias, *slide)
+    return y if batched else y.squeeze(0)
 
 
 def conv_backward(dy, x, weight, options):
-    op, *slide = options
-    dims = len(options.stride)
-    _check_conv(op, _checks.CONV[dims], x, weight, None)
-    check_floats(op, "dy", dy, ("x", x), half=False)
-    _checks.shape(op, "dy", dy.shape, _output(x, weight, *slide[:3]))
-    return _CALLS[dims][1](dy, x, weight, *slide, [True] * 3)
+    batched, shape = _check_conv(options, x, weight), x.shape
+    check_floats(options.op, "dy", dy, ("x", x))
+    x, slide = _slide(x, weight, options)
+    output = _output(x, weight, *slide[:3])
+    _checks.shape(options.op, "dy", dy.shape, output if batched else output[1:])
+    dy = dy if batched else dy.unsqueeze(0)
+    dx, dweight, dbias = _CALLS[len(options.stride)][1](dy, x, weight, *slide, [True] * 3)
+    dx = dx if batched else dx.squeeze(0)
+    for axis, n in enumerate(shape):
+        dx = dx.narrow(axis, 0, n) if dx.shape[axis] != n else dx
+    return dx, dweight, dbias

@@ -93,9 +93,16 @@ def differentiable(op, keep, backward, tangents=None):
     return call
 
 
+_transforms = torch._C._are_functorch_transforms_active
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_function_modes = torch._C._len_torch_function_stack
+_tracing = torch._C._get_tracing_state
+_is_batch = torch._C._functorch.is_legacy_batchedtensor
+
+
 def _transformed():
     """Whether `torch.func` or forward mode is at work."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return _transforms() or forward_ad._current_level >= 0
 
 
 def _is_plain(tensor):
@@ -106,7 +113,7 @@ def _is_plain(tensor):
         and tensor.is_cpu
         and not tensor.is_neg()
         and not tensor._is_zerotensor()
-        and not torch._C._functorch.is_legacy_batchedtensor(tensor)
+        and not _is_batch(tensor)
     )
 
 
@@ -116,15 +123,20 @@ def watched(arguments):
 
     Where not, the operator is left out: one of `torch.library` takes some fifty microseconds, and several times that
     between kernels that fill the caches with their data."""
-    return (
+    if (
         torch.compiler.is_compiling()
-        or _transformed()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._len_torch_function_stack() > 0
-        or torch._C._get_tracing_state() is not None
+        or _transforms()
+        or forward_ad._current_level >= 0
+        or _dispatch_modes() > 0
+        or _function_modes() > 0
+        or _tracing() is not None
         or torch.is_autocast_enabled("cpu")
-        or not all(_is_plain(a) for a in arguments if isinstance(a, Tensor))
-    )
+    ):
+        return True
+    for a in arguments:
+        if isinstance(a, Tensor) and not _is_plain(a):
+            return True
+    return False
 
 
 _LIBRARY = torch.library.Library("etude", "IMPL")

@@ -6,13 +6,13 @@ import torch
 def unit(a, da):
     """Rows of length 1, or 0 where they are, what they were divided by, as its inverse, and how they move."""
     # Of the largest element's size, or squares would overflow; the direction does not depend on it.
-    largest = a.detach().abs().amax(1, keepdim=True)
+    largest = a.detach().abs().amax(-1, keepdim=True)
     none = largest == 0
     scaled = a / torch.where(none, 1, largest)
-    length = torch.where(none, 1, scaled.square().sum(1, keepdim=True)).sqrt()
+    length = torch.where(none, 1, scaled.square().sum(-1, keepdim=True)).sqrt()
     inverse = torch.where(none, 0, 1 / (length * torch.where(none, 1, largest)))
     u = scaled / length
-    return u, inverse, inverse * (da - u * (u * da).sum(1, keepdim=True))
+    return u, inverse, inverse * (da - u * (u * da).sum(-1, keepdim=True))
 
 
 def bent(of, g, moved, da):
@@ -22,7 +22,7 @@ def bent(of, g, moved, da):
     With `u = a/|a|` the gradient by a is `P·g/|a|`, where `P·x = x − u·(u·x)` is what of x is across `u`.
     """
     u, inverse, du = of
-    onto = lambda x: (u * x).sum(1, keepdim=True)  # noqa: E731
+    onto = lambda x: (u * x).sum(-1, keepdim=True)  # noqa: E731
     across = lambda x: x - u * onto(x)  # noqa: E731
     turned = onto(da) * across(g) + onto(g) * across(da)
-    return inverse * (across(moved) - inverse * turned - (g * du).sum(1, keepdim=True) * u)
+    return inverse * (across(moved) - inverse * turned - (g * du).sum(-1, keepdim=True) * u)

@@ -1,4 +1,4 @@
-"""Similarity matrices."""
+"""Similarity matrices, of two matrices or of each two of two batches."""
 
 from __future__ import annotations
 
@@ -15,15 +15,25 @@ from .tensors import DEVICES, check_floats, check_tensor, dense, device_for, mem
 @torch.library.custom_op("etude::similarity", mutates_args=(), device_types=DEVICES)
 def _similarity(a: Tensor, b: Tensor, kind: int) -> Tensor:
     a, b = dense(a), dense(b)
-    y = a.new_empty((a.shape[0], b.shape[0]), dtype=real_of(a.dtype))
+    y = a.new_empty(_shape(a, b), dtype=real_of(a.dtype))
     if y.numel():
-        device_for(a).similarity(tuple(a.shape), tuple(b.shape), kind, memory(a), memory(b), memory(y))
+        device_for(a).similarity(*_sizes(a, b), kind, memory(a), memory(b), memory(y))
     return y
 
 
 @_similarity.register_fake
 def _(a, b, kind):
-    return a.new_empty((a.shape[0], b.shape[0]), dtype=real_of(a.dtype))
+    return a.new_empty(_shape(a, b), dtype=real_of(a.dtype))
+
+
+def _shape(a, b):
+    """The matrices' of `a` `[N, D]` or `[batch, N, D]` and `b` `[M, D]` or `[batch, M, D]`."""
+    return *a.shape[:-1], b.shape[-2]
+
+
+def _sizes(a, b):
+    """How many matrices, and the shape of each."""
+    return a.shape[0] if a.dim() == 3 else 1, tuple(a.shape[-2:]), tuple(b.shape[-2:])
 
 
 @torch.library.custom_op("etude::similarity_backward", mutates_args=(), device_types=DEVICES)
@@ -33,9 +43,8 @@ def _similarity_backward(dy: Tensor, a: Tensor, b: Tensor, kind: int) -> tuple[T
         return torch.zeros_like(a), torch.zeros_like(b)
     da, db = torch.empty_like(a, dtype=real), torch.empty_like(b, dtype=real)
     device_for(a).similarity_backward(
-        tuple(a.shape), tuple(b.shape), kind,
-        memory(a), memory(b), memory(dy), memory(da), memory(db),
-    )  # fmt: skip
+        *_sizes(a, b), kind, memory(a), memory(b), memory(dy), memory(da), memory(db)
+    )
     return da.to(a.dtype), db.to(b.dtype)
 
 
@@ -51,20 +60,22 @@ _DIFFERENCES = 2**22
 
 @torch.library.custom_op("etude::similarity_of_differences", mutates_args=(), device_types=DEVICES)
 def _of_differences(a: Tensor, b: Tensor, da: Tensor, db: Tensor) -> Tensor:
-    """`[N, M]`: 2·(a_i − b_j)·(da_i − db_j), by how much a squared distance moves where its rows do.
+    """2·(a_i − b_j)·(da_i − db_j), by how much a squared distance moves where its rows do.
 
     Of the differences themselves, some rows at a time: out of products of rows it would cancel where rows are near.
     """
     rows = max(1, _DIFFERENCES // max(1, b.numel()))
+    b, db = b.unsqueeze(-3), db.unsqueeze(-3)
     parts = [
-        torch.linalg.vecdot(x[:, None] - b, dx[:, None] - db) for x, dx in zip(a.split(rows), da.split(rows))
+        torch.linalg.vecdot(x.unsqueeze(-2) - b, dx.unsqueeze(-2) - db)
+        for x, dx in zip(a.split(rows, -2), da.split(rows, -2))
     ]
-    return 2 * torch.cat(parts)
+    return 2 * torch.cat(parts, -2)
 
 
 @_of_differences.register_fake
 def _(a, b, da, db):
-    return a.new_empty((a.shape[0], b.shape[0]))
+    return a.new_empty(_shape(a, b))
 
 
 def _keep_rows(ctx, inputs, output):
@@ -140,7 +151,7 @@ def _in_real(*tensors):
 
 
 def _moved(a, b, da, db, kind):
-    """By how much the matrix moves where the rows do: `[N, M]`."""
+    """By how much the matrix moves where the rows do."""
     if kind == _DOT:
         return _matrix(da, b, _DOT) + _matrix(a, db, _DOT)
     if kind == _COSINE:
@@ -151,7 +162,7 @@ def _moved(a, b, da, db, kind):
 
 
 def _bent(dy, a, b, da, db, kind):
-    """By how much the gradients by the rows move where the rows do: `[N, D]` and `[M, D]`.
+    """By how much the gradients by the rows move where the rows do.
 
     The Hessian of `Σ dy·matrix` by the rows times `(da, db)`. Dot products and squared distances are quadratic in the
     rows, and their gradients linear: those at `(da, db)`.
@@ -185,24 +196,36 @@ _matrix_backward = differentiable(_similarity_backward, _keep_for_second, _secon
 _matrix = differentiable(_similarity, _keep_matrices, _matrices_backward, _tangent_of_matrix)
 
 
-def _matrices(op, a, b, kind, like=None):
-    check_floats(op, "a", a, like)
+def _checked(op, a, b, kind):
+    """The kind's number, and the shape of the batch."""
+    check_floats(op, "a", a)
     check_floats(op, "b", b, ("a", a))
-    _checks.dims(op, "a", a.shape, ("N", "D"))
-    _checks.dims(op, "b", b.shape, ("M", "D"))
-    _checks.columns(op, "b", b.shape, ("a", a.shape))
-    return _checks.SIMILARITIES.index(_checks.one_of(op, "kind", kind, _checks.SIMILARITIES))
+    batch = _checks.matrices(op, a.shape, b.shape)
+    return _checks.SIMILARITIES.index(_checks.one_of(op, "kind", kind, _checks.SIMILARITIES)), batch
+
+
+def _in_one(batch, *matrices):
+    """Batches of that shape, `[batch, rows, columns]` each."""
+    return (t.expand(*batch, *t.shape[-2:]).flatten(0, -3) for t in matrices)
 
 
 def pairwise_similarity(a, b, kind):
-    return _matrix(a, b, _matrices("pairwise_similarity", a, b, kind))
+    kind, batch = _checked("pairwise_similarity", a, b, kind)
+    if not batch:
+        return _matrix(a, b, kind)
+    y = _matrix(*_in_one(batch, a, b), kind)
+    return y.reshape(*batch, *y.shape[-2:])
 
 
 def pairwise_similarity_backward(dy, a, b, kind):
     op = "pairwise_similarity_backward"
-    kind = _matrices(op, a, b, kind)
+    kind, batch = _checked(op, a, b, kind)
     check_tensor(op, "dy", dy, ("a", a))
     if dy.dtype != real_of(a.dtype):
         raise TypeError(f"{op}: dy: must be {real_of(a.dtype)} for a of {a.dtype}, is {dy.dtype}")
-    _checks.shape(op, "dy", dy.shape, (a.shape[0], b.shape[0]))
-    return _matrix_backward(dy, a, b, kind)
+    _checks.shape(op, "dy", dy.shape, (*batch, a.shape[-2], b.shape[-2]))
+    if not batch:
+        return _matrix_backward(dy, a, b, kind)
+    gradients = _matrix_backward(*_in_one(batch, dy, a, b), kind)
+    of_batches = zip(gradients, (a, b))
+    return tuple(g.reshape(*batch, *g.shape[-2:]).sum_to_size(of.shape) for g, of in of_batches)

@@ -47,27 +47,27 @@ def check_tensor(op, argument, value, like=None):
     """Checks for a tensor on a device of ours; on that of `like` = (argument, tensor), if there is one."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {argument}: must be a PyTorch tensor, is {type(value).__name__}")
-    if value.device.type not in DEVICES:
+    if not (value.is_cpu or value.is_cuda):
         raise ValueError(f"{op}: {argument}: must be on the CPU or a CUDA device, is on {value.device}")
     if value.layout != torch.strided:
         raise TypeError(f"{op}: {argument}: must be a dense tensor, is {value.layout}")
-    if like is not None and value.device != like[1].device:
+    if like is None or value.is_cpu and like[1].is_cpu:
+        return
+    if value.device != like[1].device:
         raise ValueError(f"{op}: {argument}: is on {value.device}, but {like[0]} is on {like[1].device}")
 
 
-def check_floats(op, argument, value, like=None, half=True):
+def check_floats(op, argument, value, like=None):
     """As `check_tensor`, of a type that kernels take."""
     check_tensor(op, argument, value, like)
     dtype = value.dtype
     if dtype == torch.float32 and (like is None or like[1].dtype == dtype):
         return
-    autocast = torch.is_autocast_enabled(value.device.type)
-    if dtype not in _ROWS or (not half and dtype.itemsize == 2 and not autocast):
-        takes = "float32 or float64" + (", float16 or bfloat16" if half else " (under autocast, 16 bits too)")
-        raise TypeError(f"{op}: {argument}: must be {takes}, is {dtype}")
+    if dtype not in _ROWS:
+        raise TypeError(f"{op}: {argument}: must be float32, float64, float16 or bfloat16, is {dtype}")
     if dtype == torch.float64 and value.device.type == "cuda":
         raise TypeError(f"{op}: {argument}: float64 is computed on the CPU only: convert it to float32")
-    if like is not None and dtype != like[1].dtype and not autocast:
+    if like is not None and dtype != like[1].dtype and not torch.is_autocast_enabled(value.device.type):
         raise TypeError(f"{op}: {argument}: is {dtype}, but {like[0]} is {like[1].dtype}")
 
 

@@ -151,4 +151,11 @@ impl<F: Real> Device for Cpu<F> {
     fn compile(&self, launches: Vec<Launch>) -> Result<Box<dyn Plan>> {
         Ok(Box::new(CpuPlan::<F>::new(Arc::clone(&self.shared), launches)?))
     }
+
+    unsafe fn run_each(&self, launches: Vec<Launch>) -> Result<()> {
+        let mut plan = CpuPlan::<F>::new(Arc::clone(&self.shared), launches)?;
+        // SAFETY: the caller's.
+        unsafe { plan.run_each() };
+        Ok(())
+    }
 }

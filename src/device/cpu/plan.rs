@@ -7,6 +7,7 @@ use crate::device::launch::Launch;
 use crate::kernel::{Args, Memory, Real, Team, Work};
 use crate::{Error, Result};
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What this device calls itself in messages.
@@ -52,12 +53,9 @@ impl<F: Real> CpuPlan<F> {
     fn each(&self, which: std::ops::Range<usize>) {
         let _held = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let go = || {
-            for (launch, memory) in self.launches[which.clone()].iter().zip(&self.memory[which.clone()]) {
-                let Launch { kernel, params, .. } = launch;
-                // SAFETY: the plan keeps the buffers, `Launch::check` and `check_ranges` saw that each is what its binding takes
-                // and that nothing written overlaps anything, and the lock keeps everybody else away.
-                let args = unsafe { Args::new(params, kernel.bindings, memory, self.shared.work) };
-                (F::twin(&kernel.cpu))(args);
+            for i in which.clone() {
+                // SAFETY: the lock keeps everybody else away.
+                unsafe { self.one(i, self.shared.work) }
             }
         };
         match &self.shared.pool {
@@ -70,6 +68,45 @@ impl<F: Real> CpuPlan<F> {
             }
             None => go(),
         }
+    }
+}
+
+impl<F: Real> CpuPlan<F> {
+    /// Launch `i`, spread by `work`.
+    ///
+    /// # Safety
+    /// Meanwhile nobody else writes what it reads, nor uses what it writes.
+    unsafe fn one(&self, i: usize, work: Work) {
+        let Launch { kernel, params, .. } = &self.launches[i];
+        // SAFETY: the plan keeps the buffers, `Launch::check` and `check_ranges` saw that each is what its binding takes and
+        // that nothing written overlaps anything, and the caller keeps everybody else away.
+        let args = unsafe { Args::new(params, kernel.bindings, &self.memory[i], work) };
+        (F::twin(&kernel.cpu))(args);
+    }
+
+    /// Every launch, where there are enough of them each on one thread: they wait for no other.
+    ///
+    /// # Safety
+    /// No launch writes what another reads or writes.
+    pub(super) unsafe fn run_each(&mut self) {
+        let (len, work) = (self.launches.len(), self.shared.work);
+        let Some((pool, _)) = &self.shared.pool else { return self.each(0..len) };
+        // The last of them keep one thread while others wait.
+        if len < 2 * work.threads {
+            return self.each(0..len);
+        }
+        let _held = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = AtomicUsize::new(0);
+        pool.broadcast(|_| {
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                if i >= len {
+                    break;
+                }
+                // SAFETY: the lock keeps everybody else away, and the others are no concern of it.
+                unsafe { self.one(i, Work { threads: 1, ..work }) }
+            }
+        });
     }
 }
 

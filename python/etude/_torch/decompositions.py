@@ -1,0 +1,120 @@
+"""The operators in PyTorch's own operations: for exporters to formats that know those alone, ONNX first.
+
+They stand in PyTorch's table of decompositions, where `torch.onnx.export` finds them; neither eager mode nor
+`torch.compile` takes them. What a pair takes here is memory for a row: they say what is computed, not how to.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from .. import _checks
+from . import contrastive, convolution, similarity
+from .rows import unit
+from .tensors import real_of
+
+
+def _instead(operator):
+    return torch._decomp.register_decomposition(operator._opoverload)
+
+
+def _convolution(dims):
+    @_instead(convolution._OPERATORS[dims][0])
+    def conv(
+        x: Tensor,
+        weight: Tensor,
+        bias: Optional[Tensor],
+        stride: list[int],
+        padding: list[int],
+        dilation: list[int],
+        groups: int,
+    ) -> Tensor:
+        real = real_of(x.dtype)
+        bias = None if bias is None else bias.to(real)
+        # In PyTorch's order: not transposed, without a padding of the output.
+        y = torch.ops.aten.convolution(
+            x.to(real), weight.to(real), bias, stride, padding, dilation, False, [0] * dims, groups
+        )
+        return y.to(x.dtype)
+
+
+_convolution(1)
+_convolution(2)
+
+
+def _rows(z, cosine):
+    """In what is computed in, for cosines of length 1, and what takes gradients by these to those by `z`."""
+    z = z.to(real_of(z.dtype))
+    if not cosine:
+        return z, lambda g: g
+    u, inverse, _ = unit(z, torch.zeros_like(z))
+    return u, lambda g: inverse * (g - u * (u * g).sum(-1, keepdim=True))
+
+
+def _differences(a, b):
+    return a.unsqueeze(-2) - b.unsqueeze(-3)
+
+
+@_instead(similarity._similarity)
+def _similarity(a: Tensor, b: Tensor, kind: int) -> Tensor:
+    name = _checks.SIMILARITIES[kind]
+    a, b = (_rows(t, name == "cosine")[0] for t in (a, b))
+    if name in ("dot", "cosine"):
+        return a @ b.mT
+    squares = _differences(a, b).square().sum(-1)
+    return squares.sqrt() if name == "euclidean" else squares
+
+
+def _pairs(z, labels, weights, others, other_labels, other_weights, all_pairs, metric, margin, tau):
+    """The loss over pairs of one of `z` and one of `others`, of one set those above the diagonal, and the gradients."""
+    real, cosine = real_of(z.dtype), _checks.METRICS[metric] == "cosine"
+    given = (z, weights), (others, other_weights)
+    ones = [t.new_ones(t.shape[:1], dtype=real) if w is None else w.to(real) for t, w in given]
+    # A masked row may hold anything.
+    z, others = (torch.where(w.unsqueeze(-1) > 0, t, 0) for w, t in zip(ones, (z, others)))
+    (u, by_z), (v, by_others) = (_rows(t, cosine) for t in (z, others))
+    labels, other_labels = (torch.where(w > 0, of.to(real), 0) for w, of in zip(ones, (labels, other_labels)))
+    counted = ones[0].unsqueeze(-1) * ones[1]
+    there = torch.ones_like(counted)
+    if all_pairs:
+        counted, there = counted.triu(1), there.triu(1)
+    share = counted / torch.where(counted.sum() > 0, counted.sum(), 1)
+    d = 1 - u @ v.mT if cosine else _differences(u, v).square().sum(-1).sqrt()
+    w = (labels.unsqueeze(-1) - other_labels).abs()
+    near = w <= 1.00025 * tau + 1e-6
+    hinge = (margin * w - d).clamp(min=0)
+    loss = (share * torch.where(near, d * d, hinge * hinge)).sum() / 2
+    loss = torch.where(there.sum() > 0, loss, torch.nan)
+    slope = share * torch.where(near, d, -hinge)
+    if cosine:
+        return loss, by_z(-(slope @ v)), by_others(-(slope.mT @ u))
+    along = (torch.where(d > 0, slope / torch.where(d > 0, d, 1), 0)).unsqueeze(-1) * _differences(u, v)
+    return loss, along.sum(1), -along.sum(0)
+
+
+@_instead(contrastive._all)
+def _contrastive(
+    embeddings: Tensor, labels: Tensor, weights: Optional[Tensor], metric: int, margin: float, tau: float
+) -> tuple[Tensor, Tensor]:
+    samples = embeddings, labels, weights
+    loss, by_first, by_second = _pairs(*samples, *samples, True, metric, margin, tau)
+    return loss, by_first + by_second
+
+
+@_instead(contrastive._cross)
+def _contrastive_cross(
+    embeddings: Tensor,
+    labels: Tensor,
+    weights: Optional[Tensor],
+    others: Tensor,
+    other_labels: Tensor,
+    other_weights: Optional[Tensor],
+    metric: int,
+    margin: float,
+    tau: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    samples = embeddings, labels, weights, others, other_labels, other_weights
+    return _pairs(*samples, False, metric, margin, tau)
