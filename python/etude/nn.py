@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import torch
 
-from . import contrastive_loss, conv1d, conv2d, pairwise_similarity
+from . import _checks, contrastive_loss, conv1d, conv2d, pairwise_similarity
+from ._torch.processes import gathered, several
 
-__all__ = ["ContrastiveLoss", "Conv1d", "Conv2d", "PairwiseSimilarity"]
+__all__ = ["ContrastiveLoss", "ContrastiveMemoryLoss", "Conv1d", "Conv2d", "PairwiseSimilarity"]
 
 
 class ContrastiveLoss(torch.nn.Module):
     """`etude.contrastive_loss` with options kept.
 
+    With `gather`, where `torch.distributed` runs, the pairs of one set are those of all processes' samples together:
+    each process gets the loss of them all, and `DistributedDataParallel`, which takes the mean of the processes'
+    gradients, the gradient of that. Batches may be of different sizes; weights are given by all processes or by none.
+
     Shapes: embeddings `[N, D]`, labels `[N]`, weights `[N]`; others `[M, D]`, `[M]`, `[M]`; the loss `[]`.
     """
 
-    def __init__(self, *, metric="euclidean", margin=0.5, tau=0.0):
+    def __init__(self, *, metric="euclidean", margin=0.5, tau=0.0, gather=False):
         super().__init__()
-        self.metric, self.margin, self.tau = metric, margin, tau
+        self.metric, self.margin, self.tau, self.gather = metric, margin, tau, gather
 
     def forward(
         self, embeddings, labels, weights=None, *, others=None, other_labels=None, other_weights=None
     ):
+        if self.gather and others is None and several():
+            embeddings, labels, weights = gathered(embeddings, labels, weights)
         return contrastive_loss(
             embeddings,
             labels,
@@ -35,7 +42,90 @@ class ContrastiveLoss(torch.nn.Module):
         )
 
     def extra_repr(self):
-        return f"metric={self.metric!r}, margin={self.margin}, tau={self.tau}"
+        gather = ", gather=True" if self.gather else ""
+        return f"metric={self.metric!r}, margin={self.margin}, tau={self.tau}{gather}"
+
+
+class ContrastiveMemoryLoss(torch.nn.Module):
+    """`etude.contrastive_loss` over the pairs in a batch and those of the batch with the samples before it.
+
+    The last `size` samples are kept, without a gradient: cross-batch memory (Wang et al., "Cross-Batch Memory for
+    Embedding Learning", CVPR 2020). The loss is the mean over all of these pairs; memory and time are those of
+    `N·(N + size)` pairs, without a matrix of them. In training mode each batch is kept in place of the oldest samples;
+    in evaluation mode nothing is. Where `torch.distributed` runs, batch and memory are of all processes, as with
+    `ContrastiveLoss(gather=True)`, so that each keeps the same.
+
+    What is kept are buffers, and so part of the state dict, in the module's type (float32, or float64 after
+    `double()`): a weight of 0 says that nothing is kept there yet. Embeddings of 16 bits are taken in that type.
+
+    Args:
+        size: how many samples are kept.
+        columns: how many columns embeddings have.
+        metric, margin, tau: as in `etude.contrastive_loss`.
+
+    Shapes: embeddings `[N, columns]`, labels `[N]`, weights `[N]`; the loss `[]`.
+    """
+
+    def __init__(self, size, columns, *, metric="euclidean", margin=0.5, tau=0.0):
+        super().__init__()
+        for name, value in (("size", size), ("columns", columns)):
+            if _checks.whole("ContrastiveMemoryLoss", name, value) == 0:
+                raise ValueError(f"ContrastiveMemoryLoss: {name}: must be at least 1")
+        self.metric, self.margin, self.tau = metric, margin, tau
+        self.register_buffer("embeddings", torch.zeros(size, columns))
+        self.register_buffer("labels", torch.zeros(size))
+        self.register_buffer("weights", torch.zeros(size))
+        self.register_buffer("oldest", torch.zeros((), dtype=torch.long))
+
+    def forward(self, embeddings, labels, weights=None):
+        options = {"metric": self.metric, "margin": self.margin, "tau": self.tau}
+        if embeddings.dim() != 2 or embeddings.shape[1] != self.embeddings.shape[1]:
+            raise ValueError(
+                f"ContrastiveMemoryLoss: embeddings: must be [N, {self.embeddings.shape[1]}], "
+                f"has shape {list(embeddings.shape)}"
+            )
+        embeddings = embeddings.to(self.embeddings.dtype)
+        if not labels.is_floating_point():
+            # What floats do not hold is no label.
+            labels = torch.where(labels.long().abs() > 2**24, torch.nan, labels.to(embeddings.dtype))
+        if several():
+            embeddings, labels, weights = gathered(embeddings, labels, weights)
+        # Copies: the backward pass looks at what was kept before this batch.
+        kept = {
+            "others": self.embeddings.clone(),
+            "other_labels": self.labels.clone(),
+            "other_weights": self.weights.clone(),
+        }
+        across = contrastive_loss(embeddings, labels, weights, **kept, **options)
+        counted = embeddings.new_ones(labels.shape) if weights is None else weights.to(embeddings.dtype)
+        sums = counted.sum() * kept["other_weights"].sum(), (counted.sum() ** 2 - counted.square().sum()) / 2
+        loss = sums[0] * across
+        if len(embeddings) > 1:
+            loss = loss + sums[1] * contrastive_loss(embeddings, labels, weights, **options)
+        all_pairs = sums[0] + sums[1]
+        loss = loss / torch.where(all_pairs > 0, all_pairs, 1)
+        if self.training:
+            self._keep(embeddings.detach(), labels, counted)
+        return loss
+
+    @torch.no_grad()
+    def _keep(self, *batch):
+        size = self.labels.shape[0]
+        batch = [values[-size:] for values in batch]
+        rows = len(batch[0])
+        at = (self.oldest + torch.arange(rows, device=self.oldest.device)) % size
+        for buffer, values in zip((self.embeddings, self.labels, self.weights), batch):
+            buffer.index_copy_(0, at, values.to(buffer.dtype))
+        self.oldest.add_(rows).remainder_(size)
+
+    def reset(self):
+        """Forgets what is kept."""
+        for buffer in self.buffers():
+            buffer.zero_()
+
+    def extra_repr(self):
+        size, columns = self.embeddings.shape
+        return f"{size}, {columns}, metric={self.metric!r}, margin={self.margin}, tau={self.tau}"
 
 
 class PairwiseSimilarity(torch.nn.Module):

@@ -6,8 +6,14 @@ class ContrastiveLoss(nn.Module):
     metric: Literal["euclidean", "cosine"]
     margin: float
     tau: float
+    gather: bool
     def __init__(
-        self, *, metric: Literal["euclidean", "cosine"] = "euclidean", margin: float = 0.5, tau: float = 0.0
+        self,
+        *,
+        metric: Literal["euclidean", "cosine"] = "euclidean",
+        margin: float = 0.5,
+        tau: float = 0.0,
+        gather: bool = False,
     ) -> None: ...
     def forward(
         self,
@@ -19,6 +25,26 @@ class ContrastiveLoss(nn.Module):
         other_labels: Tensor | None = None,
         other_weights: Tensor | None = None,
     ) -> Tensor: ...
+
+class ContrastiveMemoryLoss(nn.Module):
+    metric: Literal["euclidean", "cosine"]
+    margin: float
+    tau: float
+    embeddings: Tensor
+    labels: Tensor
+    weights: Tensor
+    oldest: Tensor
+    def __init__(
+        self,
+        size: int,
+        columns: int,
+        *,
+        metric: Literal["euclidean", "cosine"] = "euclidean",
+        margin: float = 0.5,
+        tau: float = 0.0,
+    ) -> None: ...
+    def forward(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor: ...
+    def reset(self) -> None: ...
 
 class PairwiseSimilarity(nn.Module):
     kind: str

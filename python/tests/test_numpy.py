@@ -1,10 +1,12 @@
 """The functions on NumPy arrays; PyTorch is not needed, and not imported."""
 
+import concurrent.futures
 import gc
 import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 import tracemalloc
 
@@ -510,6 +512,27 @@ def test_kernels_get_the_arrays_own_memory(monkeypatch):
     addresses = {a[0] for a in seen}
     for array in (z, labels, dz, o, matrix, x, weight, y):
         assert array.ctypes.data in addresses
+
+
+def test_calls_from_many_threads():
+    """The native library holds no lock of Python's while it computes."""
+    z, labels, x, weight = normal(300, 8), RNG.random(300), normal(4, 3, 200), normal(5, 3, 7)
+
+    def all_of_them(_=None):
+        loss, gradient = etude.contrastive_loss_and_grad(z, labels)
+        return loss, gradient, etude.pairwise_similarity(z, z[:40]), etude.conv1d(x, weight)
+
+    want = all_of_them()
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for got in pool.map(all_of_them, range(64)):
+            assert all((g == w).all() for g, w in zip(map(np.asarray, got), map(np.asarray, want)))
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="needs a free-threaded Python")
+def test_the_global_lock_stays_off():
+    code = "import sys, etude\netude.bins\nassert not sys._is_gil_enabled()"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_threads():
