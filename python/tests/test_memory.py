@@ -1,6 +1,7 @@
 """The loss over more samples than a batch's: those before it, and those of other processes."""
 
 import copy
+import os
 import subprocess
 import sys
 
@@ -11,6 +12,10 @@ torch = pytest.importorskip("torch")
 import etude  # noqa: E402
 import etude.nn  # noqa: E402
 
+# A child looks where this process does, and meets others on this machine alone.
+CHILD = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+if sys.platform == "linux":
+    CHILD["GLOO_SOCKET_IFNAME"] = "lo"
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 
 
@@ -176,7 +181,7 @@ torch.distributed.destroy_process_group()
 def test_two_processes_train_as_one(module, weighted, tmp_path):
     command = [sys.executable, "-c", DISTRIBUTED, __file__, module, str(int(weighted))]
     processes = [
-        subprocess.Popen([*command, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True)
+        subprocess.Popen([*command, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True, env=CHILD)
         for rank in range(2)
     ]
     for process in processes:

@@ -17,8 +17,10 @@ from torch.utils.checkpoint import checkpoint  # noqa: E402
 import etude  # noqa: E402
 import etude.nn  # noqa: E402
 
-# A child looks where this process does.
+# A child looks where this process does, and meets others on this machine alone.
 CHILD = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+if sys.platform == "linux":
+    CHILD["GLOO_SOCKET_IFNAME"] = "lo"
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 
 
@@ -210,7 +212,9 @@ def test_two_processes(tmp_path):
     """Gradients are the mean of both: those of the two losses on one process."""
     command = [sys.executable, "-c", DISTRIBUTED]
     processes = [
-        subprocess.Popen([*command, str(rank), str(tmp_path), __file__], stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [*command, str(rank), str(tmp_path), __file__], stderr=subprocess.PIPE, text=True, env=CHILD
+        )
         for rank in range(2)
     ]
     for process in processes:
