@@ -50,10 +50,10 @@ class ContrastiveMemoryLoss(torch.nn.Module):
     """`etude.contrastive_loss` over the pairs in a batch and those of the batch with the samples before it.
 
     The last `size` samples are kept, without a gradient: cross-batch memory (Wang et al., "Cross-Batch Memory for
-    Embedding Learning", CVPR 2020). The loss is the mean over all of these pairs; memory and time are those of
-    `N·(N + size)` pairs, without a matrix of them. In training mode each batch is kept in place of the oldest samples;
-    in evaluation mode nothing is. Where `torch.distributed` runs, batch and memory are of all processes, as with
-    `ContrastiveLoss(gather=True)`, so that each keeps the same.
+    Embedding Learning", CVPR 2020). The loss is the mean over all of these pairs, and 0 where there is none yet: in the
+    time of `N·(N + size)` pairs and the memory of `N + size` rows. In training mode each batch is kept in place of the
+    oldest samples; in evaluation mode nothing is. Where `torch.distributed` runs, batch and memory are of all
+    processes, as with `ContrastiveLoss(gather=True)`, so that each keeps the same.
 
     What is kept are buffers, and so part of the state dict, in the module's type (float32, or float64 after
     `double()`): a weight of 0 says that nothing is kept there yet. Embeddings of 16 bits are taken in that type.
@@ -103,7 +103,7 @@ class ContrastiveMemoryLoss(torch.nn.Module):
         if len(embeddings) > 1:
             loss = loss + sums[1] * contrastive_loss(embeddings, labels, weights, **options)
         all_pairs = sums[0] + sums[1]
-        loss = loss / torch.where(all_pairs > 0, all_pairs, 1)
+        loss = torch.where(all_pairs > 0, loss / torch.where(all_pairs > 0, all_pairs, 1), 0)
         if self.training:
             self._keep(embeddings.detach(), labels, counted)
         return loss

@@ -79,6 +79,14 @@ def test_the_memory_is_the_last_samples(device, metric, weighted):
     )
 
 
+def test_without_a_pair_the_loss_is_zero():
+    loss = etude.nn.ContrastiveMemoryLoss(7, 4)
+    for z, labels, weights in batches(3, sizes=(0, 1, 0)):
+        value = loss(z, labels, weights)
+        value.backward()
+        assert value == 0 and not z.grad.any()
+
+
 def test_a_state_goes_on():
     given = list(batches(8, sizes=(5, 3, 6)))
     whole, first = (etude.nn.ContrastiveMemoryLoss(11, 4) for _ in range(2))

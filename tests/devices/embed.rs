@@ -136,30 +136,35 @@ fn matrices() {
 
 #[test]
 fn batches_of_matrices() {
-    let cpu = Cpu::<f32>::new(2).unwrap();
     let [n, m, d] = [5, 4, 7];
     let of = PairwiseSimilarity::new([n, d], [m, d], Similarity::Cosine).unwrap();
+    // a, b, dy; y, da, db.
     let lens = [n * d, m * d, n * m, n * m, n * d, m * d];
-    let f32s = |seed, len| normal(seed, len).into_iter().map(|x| x as f32).collect();
-    // One after another on both threads, and each on one of them.
-    for batch in [3, 9] {
-        let mut memory: Vec<Vec<f32>> = (1..).zip(lens).map(|(seed, len)| f32s(seed, batch * len)).collect();
-        let mut one_by_one = memory.clone();
-        // SAFETY: the vectors outlive the buffers and are only looked at after the calls.
-        let import =
-            |v: &mut Vec<f32>| unsafe { cpu.import(v.as_mut_ptr().cast(), Elem::Real, v.len()).unwrap() };
-        let all: Vec<Buf> = memory.iter_mut().map(import).collect();
-        of.batch(batch).forward(&cpu, &all[0], &all[1], &all[3]).unwrap();
-        of.batch(batch).backward(&cpu, [&all[0], &all[1], &all[2]], [&all[4], &all[5]]).unwrap();
-        let short = of.batch(batch).forward(&cpu, &all[0], &all[1], &all[4]).unwrap_err().to_string();
-        assert!(short.contains("y: ") && short.contains(&format!("[{batch}, 5, 4]")), "{short}");
-        let all: Vec<Buf> = one_by_one.iter_mut().map(import).collect();
+    let mut devices = devices();
+    devices.push(Box::new(Cpu::<f32>::new(2).unwrap()));
+    // On two threads one after another on both, and each on one of them.
+    for (device, batch) in devices.iter().flat_map(|device| [(device, 3), (device, 9)]) {
+        let buffers = || -> Vec<Buf> {
+            let one = |(k, &len): (usize, &usize)| match k {
+                0..3 => device.upload(&normal(k as u64 + 1, batch * len)).unwrap(),
+                _ => poisoned(&**device, batch * len),
+            };
+            lens.iter().enumerate().map(one).collect()
+        };
+        let (all, parts) = (buffers(), buffers());
+        of.batch(batch).forward(&**device, &all[0], &all[1], &all[3]).unwrap();
+        of.batch(batch).backward(&**device, [&all[0], &all[1], &all[2]], [&all[4], &all[5]]).unwrap();
         for i in 0..batch {
-            let part = |k: usize| all[k].window(i * lens[k], lens[k]).unwrap();
-            of.forward(&cpu, &part(0), &part(1), &part(3)).unwrap();
-            of.backward(&cpu, [&part(0), &part(1), &part(2)], [&part(4), &part(5)]).unwrap();
+            let part = |k: usize| parts[k].window(i * lens[k], lens[k]).unwrap();
+            of.forward(&**device, &part(0), &part(1), &part(3)).unwrap();
+            of.backward(&**device, [&part(0), &part(1), &part(2)], [&part(4), &part(5)]).unwrap();
         }
-        assert_eq!(memory, one_by_one);
+        for (together, one_by_one) in all[3..].iter().zip(&parts[3..]) {
+            let [together, one_by_one] = [together, one_by_one].map(|b| device.download_f64(b).unwrap());
+            assert_eq!(together, one_by_one, "{}", device.name());
+        }
+        let short = of.batch(batch).forward(&**device, &all[0], &all[1], &all[4]).unwrap_err().to_string();
+        assert!(short.contains("y: ") && short.contains(&format!("[{batch}, 5, 4]")), "{short}");
     }
 }
 
