@@ -43,19 +43,8 @@ def __getattr__(name):
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-_modules = {}
-
-
 def _module(op, argument, value):
-    """The module that works on what `value` is."""
-    kind = type(value)
-    if kind not in _modules:
-        _modules[kind] = _module_for(op, argument, value)
-    return _modules[kind]
-
-
-def _module_for(op, argument, value):
-    """Only a caller who has tensors has imported PyTorch."""
+    """The module that works on what `value` is; only a caller who has tensors has imported PyTorch."""
     torch = sys.modules.get("torch")
     if isinstance(value, getattr(torch, "Tensor", ())):
         from . import _torch

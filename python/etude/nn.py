@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 
 from . import _checks, contrastive_loss, conv1d, conv2d, pairwise_similarity
+from ._torch.contrastive import weight_of_pairs
 from ._torch.processes import gathered, several
+from ._torch.tensors import check_floats, check_tensor
 
 __all__ = ["ContrastiveLoss", "ContrastiveMemoryLoss", "Conv1d", "Conv2d", "PairwiseSimilarity"]
 
@@ -56,7 +58,8 @@ class ContrastiveMemoryLoss(torch.nn.Module):
     processes, as with `ContrastiveLoss(gather=True)`, so that each keeps the same.
 
     What is kept are buffers, and so part of the state dict, in the module's type (float32, or float64 after
-    `double()`): a weight of 0 says that nothing is kept there yet. Embeddings of 16 bits are taken in that type.
+    `double()`): a weight of 0 says that nothing is kept there yet. Embeddings of 16 bits are taken in that type;
+    labels that are whole numbers beyond 2**24, which it may not hold, are refused (on a card, the loss is NaN).
 
     Args:
         size: how many samples are kept.
@@ -78,12 +81,11 @@ class ContrastiveMemoryLoss(torch.nn.Module):
         self.register_buffer("oldest", torch.zeros((), dtype=torch.long))
 
     def forward(self, embeddings, labels, weights=None):
-        options = {"metric": self.metric, "margin": self.margin, "tau": self.tau}
-        if embeddings.dim() != 2 or embeddings.shape[1] != self.embeddings.shape[1]:
-            raise ValueError(
-                f"ContrastiveMemoryLoss: embeddings: must be [N, {self.embeddings.shape[1]}], "
-                f"has shape {list(embeddings.shape)}"
-            )
+        op, options = "ContrastiveMemoryLoss", {"metric": self.metric, "margin": self.margin, "tau": self.tau}
+        check_floats(op, "embeddings", embeddings)
+        check_tensor(op, "labels", labels, ("embeddings", embeddings))
+        _checks.dims(op, "embeddings", embeddings.shape, ("N", str(self.embeddings.shape[1])))
+        _checks.columns(op, "embeddings", embeddings.shape, ("the memory", self.embeddings.shape))
         embeddings = embeddings.to(self.embeddings.dtype)
         if not labels.is_floating_point():
             # What floats do not hold is no label.
@@ -91,20 +93,22 @@ class ContrastiveMemoryLoss(torch.nn.Module):
         if several():
             embeddings, labels, weights = gathered(embeddings, labels, weights)
         # Copies: the backward pass looks at what was kept before this batch.
-        kept = {
-            "others": self.embeddings.clone(),
-            "other_labels": self.labels.clone(),
-            "other_weights": self.weights.clone(),
-        }
+        others, other_labels, other_weights = (
+            b.clone() for b in (self.embeddings, self.labels, self.weights)
+        )
+        kept = {"others": others, "other_labels": other_labels, "other_weights": other_weights}
+        sides = (embeddings.shape[0], weights), (others.shape[0], other_weights)
         across = contrastive_loss(embeddings, labels, weights, **kept, **options)
-        counted = embeddings.new_ones(labels.shape) if weights is None else weights.to(embeddings.dtype)
-        sums = counted.sum() * kept["other_weights"].sum(), (counted.sum() ** 2 - counted.square().sum()) / 2
-        loss = sums[0] * across
-        if len(embeddings) > 1:
-            loss = loss + sums[1] * contrastive_loss(embeddings, labels, weights, **options)
-        all_pairs = sums[0] + sums[1]
-        loss = torch.where(all_pairs > 0, loss / torch.where(all_pairs > 0, all_pairs, 1), 0)
+        of_across, within, of_within = weight_of_pairs(sides), 0, 0
+        if embeddings.shape[0] > 1:
+            within = contrastive_loss(embeddings, labels, weights, **options)
+            of_within = weight_of_pairs(sides[:1])
+        pairs = of_across + of_within
+        inverse = torch.where(pairs > 0, 1 / torch.where(pairs > 0, pairs, 1), 0)
+        shares = ((of * inverse).to(embeddings.dtype) for of in (of_across, of_within))
+        loss = sum(torch.where(share > 0, share * of, 0) for share, of in zip(shares, (across, within)))
         if self.training:
+            counted = torch.ones_like(labels) if weights is None else weights
             self._keep(embeddings.detach(), labels, counted)
         return loss
 

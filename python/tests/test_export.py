@@ -16,11 +16,6 @@ BATCH = torch.export.Dim("batch", min=2, max=64)
 DYNAMIC = {"x": {0: BATCH}, "labels": {0: BATCH}}
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
-
-
 class Model(torch.nn.Module):
     """Every operator that a model calls, over convolutions of both kinds."""
 

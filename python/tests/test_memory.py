@@ -1,9 +1,6 @@
 """The loss over more samples than a batch's: those before it, and those of other processes."""
 
 import copy
-import os
-import subprocess
-import sys
 
 import pytest
 
@@ -12,16 +9,7 @@ torch = pytest.importorskip("torch")
 import etude  # noqa: E402
 import etude.nn  # noqa: E402
 
-# A child looks where this process does, and meets others on this machine alone.
-CHILD = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-if sys.platform == "linux":
-    CHILD["GLOO_SOCKET_IFNAME"] = "lo"
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
-
-
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
 
 
 def batches(count, sizes=(5, 3, 1, 4, 9, 2, 0), device="cpu", dtype=torch.float32):
@@ -87,6 +75,16 @@ def test_without_a_pair_the_loss_is_zero():
         assert value == 0 and not z.grad.any()
 
 
+def test_only_the_ratios_of_weights_count():
+    given = list(batches(4, sizes=(5, 3)))
+    values = []
+    for scale in (1, 2.0**-70, 2.0**60):
+        loss = etude.nn.ContrastiveMemoryLoss(6, 4)
+        values.append(torch.stack([loss(z, labels, weights * scale) for z, labels, weights in given]))
+    torch.testing.assert_close(values[1], values[0])
+    torch.testing.assert_close(values[2], values[0])
+
+
 def test_a_state_goes_on():
     given = list(batches(8, sizes=(5, 3, 6)))
     whole, first = (etude.nn.ContrastiveMemoryLoss(11, 4) for _ in range(2))
@@ -125,8 +123,19 @@ def test_types():
     for bad, name in (((0, 4), "size"), ((4, 0), "columns"), ((-1, 4), "size")):
         with pytest.raises(ValueError, match=f"ContrastiveMemoryLoss: {name}: "):
             etude.nn.ContrastiveMemoryLoss(*bad)
-    with pytest.raises(ValueError, match=r"embeddings: must be \[N, 4\], has shape \[5, 3\]"):
-        loss(torch.randn(5, 3), torch.rand(5))
+    for bad, message in (
+        (
+            (torch.randn(5, 3), torch.rand(5)),
+            r"embeddings: must have as many columns as the memory of shape \[6, 4\]",
+        ),
+        ((torch.randn(5), torch.rand(5)), r"embeddings: must be \[N, 4\], has shape \[5\]"),
+        ((torch.randn(5, 4), [0, 1, 2, 3, 4]), "labels: must be a PyTorch tensor, is list"),
+        ((torch.randn(5, 4).numpy(), torch.rand(5)), "embeddings: must be a PyTorch tensor, is ndarray"),
+        ((torch.ones(5, 4).int(), torch.rand(5)), "embeddings: must be float32"),
+        ((torch.randn(5, 4), torch.rand(4)), r"labels: must be \[5\] for embeddings of shape \[5, 4\]"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            loss(*bad)
 
 
 def test_inside_torch_compile():
@@ -168,34 +177,13 @@ def training(module, weighted, rank=None):
     return [torch.stack(losses), *encoder.state_dict().values(), *loss.buffers()]
 
 
-DISTRIBUTED = """
-import importlib.util, sys, torch
-module, weighted, rank, path = sys.argv[2], bool(int(sys.argv[3])), int(sys.argv[4]), sys.argv[5]
-spec = importlib.util.spec_from_file_location("tests_of_memory", sys.argv[1])
-ours = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(ours)
-torch.distributed.init_process_group("gloo", init_method=f"file://{path}/store", rank=rank, world_size=2)
-torch.save(ours.training(module, weighted, rank), f"{path}/{rank}.pt")
-torch.distributed.destroy_process_group()
-"""
-
-
 @pytest.mark.skipif(
     not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="needs gloo"
 )
-@pytest.mark.parametrize(
-    "module,weighted", [("gathered", False), ("gathered", True), ("memory", False), ("memory", True)]
-)
-def test_two_processes_train_as_one(module, weighted, tmp_path):
-    command = [sys.executable, "-c", DISTRIBUTED, __file__, module, str(int(weighted))]
-    processes = [
-        subprocess.Popen([*command, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True, env=CHILD)
-        for rank in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+@pytest.mark.parametrize("weighted", ["", "weighted"])
+@pytest.mark.parametrize("module", MODULES)
+def test_two_processes_train_as_one(module, weighted, on_two_processes):
     want = training(module, weighted)
-    for rank in range(2):
-        for g, w in zip(torch.load(tmp_path / f"{rank}.pt"), want, strict=True):
+    for got in on_two_processes(training, module, weighted):
+        for g, w in zip(got, want, strict=True):
             torch.testing.assert_close(g, w, rtol=1e-5, atol=1e-6)

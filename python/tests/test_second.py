@@ -15,11 +15,6 @@ F = torch.nn.functional
 func = torch.func
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
-
-
 def normal(*shape, dtype=torch.float64):
     return torch.randn(shape, dtype=dtype)
 

@@ -18,11 +18,6 @@ CONV = {
 }
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
-
-
 def normal(*shape, dtype=torch.float32, device="cpu", grad=True):
     return torch.randn(shape, dtype=dtype, device=device).requires_grad_(grad)
 

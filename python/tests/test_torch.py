@@ -22,11 +22,6 @@ TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
 torch.backends.cudnn.allow_tf32 = False
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
-
-
 def normal(*shape, dtype=torch.float64, device="cpu", grad=False):
     return torch.randn(shape, dtype=dtype, device=device).requires_grad_(grad)
 

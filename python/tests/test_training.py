@@ -2,7 +2,6 @@
 
 import copy
 import io
-import os
 import pathlib
 import pickle
 import subprocess
@@ -17,16 +16,7 @@ from torch.utils.checkpoint import checkpoint  # noqa: E402
 import etude  # noqa: E402
 import etude.nn  # noqa: E402
 
-# A child looks where this process does, and meets others on this machine alone.
-CHILD = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-if sys.platform == "linux":
-    CHILD["GLOO_SOCKET_IFNAME"] = "lo"
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
-
-
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
 
 
 class Grader(torch.nn.Module):
@@ -173,60 +163,35 @@ EXAMPLE = pathlib.Path(__file__).parents[2] / "examples/grade_with_lightning.py"
 
 
 @pytest.mark.skipif(not EXAMPLE.exists(), reason="the tests lie elsewhere than the examples")
-def test_the_example_in_lightning():
+def test_the_example_in_lightning(child):
     pytest.importorskip("lightning")
-    done = subprocess.run([sys.executable, EXAMPLE], capture_output=True, text=True, env=CHILD)
+    done = subprocess.run([sys.executable, EXAMPLE], capture_output=True, text=True, env=child)
     assert done.returncode == 0, done.stderr
     # 0.89; other processors round otherwise, over 390 steps.
     assert float(done.stdout.split("never heard: ")[1]) > 0.8, done.stdout
 
 
-DISTRIBUTED = """
-import sys
-rank, path, module = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-import importlib.util, torch
-import torch.distributed as dist
-spec = importlib.util.spec_from_file_location("tests_of_training", module)
-ours = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(ours)
-dist.init_process_group("gloo", init_method=f"file://{path}/store", rank=rank, world_size=2)
-torch.manual_seed(0)
-inputs = ours.batch(n=24)
-model = torch.nn.parallel.DistributedDataParallel(ours.Grader())
-own = [t[rank::2] for t in inputs]
-optimizer = torch.optim.SGD(model.parameters(), 0.1)
-for _ in range(3):
-    optimizer.zero_grad()
-    model(*own).backward()
-    optimizer.step()
-if rank == 0:
-    torch.save([p.detach() for p in model.parameters()], f"{path}/parameters.pt")
-dist.destroy_process_group()
-"""
+def trained(rank=None):
+    """The parameters after some steps, on a part of the samples on each of two processes or on both parts."""
+    torch.manual_seed(0)
+    inputs = batch(n=24)
+    parts = [[t[i::2] for t in inputs] for i in range(2)]
+    model = Grader() if rank is None else torch.nn.parallel.DistributedDataParallel(Grader())
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = sum(model(*part) for part in parts) / 2 if rank is None else model(*parts[rank])
+        loss.backward()
+        optimizer.step()
+    return [p.detach() for p in model.parameters()]
 
 
 @pytest.mark.skipif(
     not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="needs gloo"
 )
-def test_two_processes(tmp_path):
+def test_two_processes(on_two_processes):
     """Gradients are the mean of both: those of the two losses on one process."""
-    command = [sys.executable, "-c", DISTRIBUTED]
-    processes = [
-        subprocess.Popen(
-            [*command, str(rank), str(tmp_path), __file__], stderr=subprocess.PIPE, text=True, env=CHILD
-        )
-        for rank in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
-    torch.manual_seed(0)
-    inputs = batch(n=24)
-    model = Grader()
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    for _ in range(3):
-        optimizer.zero_grad()
-        sum(model(*(t[rank::2] for t in inputs)) for rank in range(2)).div(2).backward()
-        optimizer.step()
-    for got, want in zip(torch.load(tmp_path / "parameters.pt"), model.parameters(), strict=True):
-        torch.testing.assert_close(got, want.detach(), rtol=0, atol=1e-6)
+    want = trained()
+    for got in on_two_processes(trained):
+        for g, w in zip(got, want, strict=True):
+            torch.testing.assert_close(g, w, rtol=0, atol=1e-6)

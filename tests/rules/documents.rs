@@ -81,7 +81,7 @@ fn what_is_told_of_the_studies_is_what_they_wrote() {
 #[test]
 fn every_example_is_listed() {
     let listed = prose(&read("examples/README.md"));
-    let files = texts(&["examples", "integrations"], &[".rs", ".c"]);
+    let files = texts(&["examples", "integrations"], &[".rs", ".c", ".py"]);
     for file in files.keys().filter(|f| f.contains("examples/")) {
         let name = file.strip_prefix("examples/").unwrap_or(file);
         assert!(listed.contains(name), "examples/README.md says nothing of {file}");

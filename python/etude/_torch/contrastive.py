@@ -225,17 +225,21 @@ def _over_largest(weights):
     return weights / torch.where(largest > 0, largest, 1)
 
 
-def _share(sides):
-    """One over the weights of all pairs; 0 where none counts."""
+def weight_of_pairs(sides):
+    """The weights of all pairs together, of `(rows, weights or None)` of one set or two: a number, or float64."""
     counts = [n if w is None else w.double().sum() for n, w in sides]
     if len(sides) == 2:
-        pairs = counts[0] * counts[1]
-    elif sides[0][1] is None:
-        pairs = counts[0] * (counts[0] - 1) / 2
-    else:
-        # Products with those before: no difference of squares, and 0 where one sample alone counts.
-        w = sides[0][1].double()
-        pairs = (w[1:] * w.cumsum(0)[:-1]).sum()
+        return counts[0] * counts[1]
+    if sides[0][1] is None:
+        return counts[0] * (counts[0] - 1) / 2
+    # Products with those before: no difference of squares, and 0 where one sample alone counts.
+    w = sides[0][1].double()
+    return (w[1:] * w.cumsum(0)[:-1]).sum()
+
+
+def _share(sides):
+    """One over the weights of all pairs; 0 where none counts."""
+    pairs = weight_of_pairs(sides)
     return torch.where(pairs > 0, 1 / pairs, 0) if isinstance(pairs, Tensor) else 1 / pairs
 
 

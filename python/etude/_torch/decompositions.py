@@ -6,10 +6,7 @@ They stand in PyTorch's table of decompositions, where `torch.onnx.export` finds
 
 from __future__ import annotations
 
-from typing import Optional
-
 import torch
-from torch import Tensor
 
 from .. import _checks
 from . import contrastive, convolution, similarity
@@ -23,15 +20,7 @@ def _instead(operator):
 
 def _convolution(dims):
     @_instead(convolution._OPERATORS[dims][0])
-    def conv(
-        x: Tensor,
-        weight: Tensor,
-        bias: Optional[Tensor],
-        stride: list[int],
-        padding: list[int],
-        dilation: list[int],
-        groups: int,
-    ) -> Tensor:
+    def conv(x, weight, bias, stride, padding, dilation, groups):
         real = real_of(x.dtype)
         bias = None if bias is None else bias.to(real)
         # In PyTorch's order: not transposed, without a padding of the output.
@@ -59,7 +48,7 @@ def _differences(a, b):
 
 
 @_instead(similarity._similarity)
-def _similarity(a: Tensor, b: Tensor, kind: int) -> Tensor:
+def _similarity(a, b, kind):
     name = _checks.SIMILARITIES[kind]
     a, b = (_rows(t, name == "cosine")[0] for t in (a, b))
     if name in ("dot", "cosine"):
@@ -68,8 +57,9 @@ def _similarity(a: Tensor, b: Tensor, kind: int) -> Tensor:
     return squares.sqrt() if name == "euclidean" else squares
 
 
-def _pairs(z, labels, weights, others, other_labels, other_weights, all_pairs, metric, margin, tau):
-    """The loss over pairs of one of `z` and one of `others`, of one set those above the diagonal, and the gradients."""
+@_instead(contrastive._cross)
+def _across(z, labels, weights, others, other_labels, other_weights, metric, margin, tau, above=False):
+    """The loss over pairs of one of `z` and one of `others`, and gradients; of one set those `above` the diagonal."""
     real, cosine = real_of(z.dtype), _checks.METRICS[metric] == "cosine"
     given = (z, weights), (others, other_weights)
     ones = [t.new_ones(t.shape[:1], dtype=real) if w is None else w.to(real) for t, w in given]
@@ -79,7 +69,7 @@ def _pairs(z, labels, weights, others, other_labels, other_weights, all_pairs, m
     labels, other_labels = (torch.where(w > 0, of.to(real), 0) for w, of in zip(ones, (labels, other_labels)))
     counted = ones[0].unsqueeze(-1) * ones[1]
     there = torch.ones_like(counted)
-    if all_pairs:
+    if above:
         counted, there = counted.triu(1), there.triu(1)
     share = counted / torch.where(counted.sum() > 0, counted.sum(), 1)
     d = 1 - u @ v.mT if cosine else _differences(u, v).square().sum(-1).sqrt()
@@ -96,25 +86,7 @@ def _pairs(z, labels, weights, others, other_labels, other_weights, all_pairs, m
 
 
 @_instead(contrastive._all)
-def _contrastive(
-    embeddings: Tensor, labels: Tensor, weights: Optional[Tensor], metric: int, margin: float, tau: float
-) -> tuple[Tensor, Tensor]:
-    samples = embeddings, labels, weights
-    loss, by_first, by_second = _pairs(*samples, *samples, True, metric, margin, tau)
+def _all(z, labels, weights, metric, margin, tau):
+    samples = z, labels, weights
+    loss, by_first, by_second = _across(*samples, *samples, metric, margin, tau, above=True)
     return loss, by_first + by_second
-
-
-@_instead(contrastive._cross)
-def _contrastive_cross(
-    embeddings: Tensor,
-    labels: Tensor,
-    weights: Optional[Tensor],
-    others: Tensor,
-    other_labels: Tensor,
-    other_weights: Optional[Tensor],
-    metric: int,
-    margin: float,
-    tau: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    samples = embeddings, labels, weights, others, other_labels, other_weights
-    return _pairs(*samples, False, metric, margin, tau)
