@@ -6,10 +6,26 @@ import torch
 
 from . import _checks, contrastive_loss, conv1d, conv2d, pairwise_similarity
 from ._torch.contrastive import weight_of_pairs
+from ._torch.operators import DECOMPOSITIONS
 from ._torch.processes import gathered, several
 from ._torch.tensors import check_floats, check_tensor
 
-__all__ = ["ContrastiveLoss", "ContrastiveMemoryLoss", "Conv1d", "Conv2d", "PairwiseSimilarity"]
+__all__ = [
+    "ContrastiveLoss",
+    "ContrastiveMemoryLoss",
+    "Conv1d",
+    "Conv2d",
+    "PairwiseSimilarity",
+    "decompositions",
+]
+
+
+def decompositions():
+    """What Etude's operators compute, in PyTorch's own operations: a table for
+    `torch.export.ExportedProgram.run_decompositions`, before an exported program is written in a format that knows
+    those alone. Of a module `torch.onnx.export` needs it with PyTorch 2.7 only.
+    """
+    return dict(DECOMPOSITIONS)
 
 
 class ContrastiveLoss(torch.nn.Module):

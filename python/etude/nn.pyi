@@ -1,6 +1,10 @@
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 from torch import Tensor, nn
+from torch._ops import OpOverload
+
+def decompositions() -> dict[OpOverload, Callable[..., Any]]: ...
 
 class ContrastiveLoss(nn.Module):
     metric: Literal["euclidean", "cosine"]

@@ -1,7 +1,8 @@
 """The operators in PyTorch's own operations: for exporters to formats that know those alone, ONNX first.
 
-They stand in PyTorch's table of decompositions, where `torch.onnx.export` finds them; neither eager mode nor
-`torch.compile` takes them. What a pair takes here is memory for a row: they say what is computed, not how to.
+They are not in PyTorch's own table of decompositions: where `CI` is set, `torch.compile` refuses every operator that is
+there and is none of its own. Neither eager mode nor `torch.compile` takes them. What a pair takes here is memory for a
+row: they say what is computed, not how to.
 """
 
 from __future__ import annotations
@@ -10,12 +11,17 @@ import torch
 
 from .. import _checks
 from . import contrastive, convolution, similarity
+from .operators import DECOMPOSITIONS
 from .rows import unit
 from .tensors import real_of
 
 
 def _instead(operator):
-    return torch._decomp.register_decomposition(operator._opoverload)
+    def keep(function):
+        DECOMPOSITIONS[operator._opoverload] = function
+        return function
+
+    return keep
 
 
 def _convolution(dims):

@@ -12,6 +12,9 @@ _PLAIN = (Tensor, torch.nn.Parameter)
 # In the place of a tensor that is kept apart from the other arguments.
 _TENSOR = object()
 
+# What an operator computes, in PyTorch's own operations: by its overload.
+DECOMPOSITIONS = {}
+
 
 def registered(op):
     for device in DEVICES:
@@ -85,8 +88,11 @@ def differentiable(op, keep, backward, tangents=None):
             tensors = (a for a in arguments if isinstance(a, Tensor))
             differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
             return (Direct.apply if differentiated else body)(*arguments)
-        # torch.compile sees the operator alone.
-        if torch.compiler.is_compiling() or not _transformed():
+        # torch.compile sees the operator alone, ONNX, which has none like it, what it is made of.
+        if torch.compiler.is_compiling():
+            instead = DECOMPOSITIONS.get(op._opoverload) if torch.onnx.is_in_onnx_export() else None
+            return (instead or op)(*arguments)
+        if not _transformed():
             return op(*arguments)
         return Transformed.apply(*arguments)
 
