@@ -1,8 +1,10 @@
 //! A model file: safetensors with everything that is needed to grade again in its metadata.
 
-use crate::audio::Scale;
-use crate::data::input_options::InputKind;
+use crate::audio::{HOP, Scale};
+use crate::data::input_options::{InputKind, InputOptions};
+use crate::data::inputs::Inputs;
 use crate::data::known::KnownTakes;
+use crate::data::split::SplitIndices;
 use crate::device::Device;
 use crate::names::quoted;
 use crate::net::{NetConfig, PcConvNet};
@@ -10,9 +12,10 @@ use crate::optim::Tensor;
 use crate::report::calibration::Calibration;
 use crate::report::interval::Interval;
 use crate::tensor_file::TensorFile;
-use crate::train::{Protocol, Windows};
+use crate::train::{Protocol, TrainOptions, Windows};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The model that comes with the crate, a file's bytes: the share of a take's notes that are performed without an error, learned
@@ -91,6 +94,43 @@ pub struct TrainedOn {
 }
 
 impl ModelInfo {
+    /// Of a network that was fitted to a split of inputs, which were made with `shown` and are called `data`, in so many epochs;
+    /// nothing that is learned from its predictions, and no fold.
+    pub fn of(
+        (inputs, data): (&Inputs, &str),
+        split: &SplitIndices,
+        shown: &InputOptions,
+        options: &TrainOptions,
+        epochs: usize,
+    ) -> Self {
+        let known = split.train.iter().chain(&split.val);
+        let performers: BTreeSet<&str> = known.map(|&e| inputs.examples[e].performer.as_str()).collect();
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            net: options.net.clone(),
+            input: inputs.kind,
+            scale: shown.scale,
+            hop: HOP,
+            max_references: shown.max_references,
+            criterion: inputs.criterion(),
+            criteria: Vec::new(),
+            protocol: options.protocol,
+            epochs,
+            threshold: None,
+            calibration: None,
+            interval: None,
+            bins: options.contrast.label_bins(),
+            seed: options.seed,
+            fold: None,
+            trained_on: Some(TrainedOn {
+                data: data.to_string(),
+                takes: split.train.len() + split.val.len(),
+                performers: performers.len(),
+            }),
+            takes: KnownTakes::of(inputs, split),
+        }
+    }
+
     /// How rows become columns.
     pub fn windows(&self) -> Windows {
         Windows::of(self.input, self.scale.semitone())
@@ -159,6 +199,15 @@ impl ModelInfo {
 pub fn save(path: &Path, device: &dyn Device, net: &PcConvNet, info: &ModelInfo) -> Result<()> {
     info.check()?;
     MODEL.write(path, &net.tensors(device)?, info)
+}
+
+/// The bytes that [`save`] writes; `path` is what errors name.
+///
+/// # Errors
+/// When a field is out of range, or the device fails.
+pub fn to_bytes(path: &Path, device: &dyn Device, net: &PcConvNet, info: &ModelInfo) -> Result<Vec<u8>> {
+    info.check()?;
+    MODEL.bytes(path, &net.tensors(device)?, info)
 }
 
 /// Reads a model file's record and weights.

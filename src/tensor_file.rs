@@ -64,6 +64,11 @@ fn checksum(file: &[u8], at: usize) -> String {
 impl TensorFile {
     /// Writes a file, whole or not at all.
     pub(crate) fn write(&self, path: &Path, tensors: &[Tensor], record: &impl Serialize) -> Result<()> {
+        write_atomic(path, &self.bytes(path, tensors, record)?)
+    }
+
+    /// The contents of a file; `path` is what errors name.
+    pub(crate) fn bytes(&self, path: &Path, tensors: &[Tensor], record: &impl Serialize) -> Result<Vec<u8>> {
         let bytes: Vec<Vec<u8>> =
             tensors.iter().map(|t| t.values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
         let fault = |e: &dyn Display| Error::data(path, None, format!("cannot write the {}: {e}", self.name));
@@ -81,7 +86,7 @@ impl TensorFile {
         let at = digits(&file).ok_or_else(|| fault(&"its record has no place for the checksum"))?;
         let sum = checksum(&file, at);
         file[at..at + ZEROS.len()].copy_from_slice(sum.as_bytes());
-        write_atomic(path, &file)
+        Ok(file)
     }
 
     /// Reads a file; errors name what it is instead.
@@ -89,7 +94,7 @@ impl TensorFile {
         self.parse(path, &fs::read(path, MAX_BYTES)?)
     }
 
-    /// The contents of a file; `path` is what errors name.
+    /// What [`TensorFile::bytes`] made; `path` is what errors name.
     pub(crate) fn parse<R: DeserializeOwned>(&self, path: &Path, bytes: &[u8]) -> Result<(R, Vec<Tensor>)> {
         let Self { name, key, .. } = self;
         let fault = |message: String| Error::data(path, None, message);

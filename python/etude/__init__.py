@@ -3,8 +3,9 @@
 - `contrastive_loss`: the label-distance-weighted contrastive loss over all pairs, without an N × N matrix
 - `pairwise_similarity`: the matrix of similarities or distances of the rows of two matrices
 - `conv1d`, `conv2d`: convolutions in PyTorch's convention
+- `Grader`: an estimator that grades performances, recordings or pitch contours, having learned from graded ones
 
-Each takes NumPy arrays (float32 or float64) or PyTorch tensors (on the CPU, or on an NVIDIA card through
+Each kernel takes NumPy arrays (float32 or float64) or PyTorch tensors (on the CPU, or on an NVIDIA card through
 PyTorch's current stream) and gives back the same kind. On tensors they are operators of `torch.library` with
 gradients, registered as soon as PyTorch and etude are both imported, and `etude.nn` has them as modules. For NumPy,
 `contrastive_loss_and_grad`, `pairwise_similarity_backward`, `conv1d_backward` and `conv2d_backward` compute
@@ -23,6 +24,8 @@ from . import _checks, _hook
 from ._native import __version__ as __version__
 
 __all__ = [
+    "Grader",
+    "Take",
     "bins",
     "contrastive_loss",
     "contrastive_loss_and_grad",
@@ -40,6 +43,8 @@ __all__ = [
 def __getattr__(name):
     if name == "nn":  # imports PyTorch
         return importlib.import_module(".nn", __name__)
+    if name in ("Grader", "Take"):  # imports NumPy
+        return getattr(importlib.import_module("._grader", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -6,6 +6,8 @@ import numpy.typing as npt
 import torch
 
 from . import nn as nn
+from ._grader import Grader as Grader
+from ._grader import Take as Take
 
 __version__: str
 

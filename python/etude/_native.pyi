@@ -1,6 +1,7 @@
 """The native library: launches on memory given by address. Nothing here is public."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 __version__: str
 
@@ -123,3 +124,24 @@ class Step:
     def run(self) -> float: ...
 
 def bins(ratings: Sequence[float], k: int) -> list[float]: ...
+
+# By a path, or of f0 in Hz: the bytes of float64 numbers.
+_Source = str | bytes
+# Takes: name, pitch, performer, place of the melody; melodies: name, and references by theirs.
+_Given = tuple[
+    list[tuple[str, _Source, str, int | None]],
+    list[tuple[str, list[tuple[str, _Source]]]],
+]
+
+def grader_fit(
+    graded: str | tuple[_Given, list[list[float | None]], list[str]],
+    how: dict[str, Any],
+    means: dict[str, Any],
+    report: Callable[[int, int, float], None] | None,
+) -> tuple[bytes, list[str], list[str]]: ...
+def grader_predict(
+    name: str, model: bytes, ungraded: str | _Given, means: dict[str, Any]
+) -> list[tuple[list[float], list[float]]]: ...
+def grader_info(name: str, model: bytes) -> str: ...
+def grader_save(path: str, model: bytes) -> None: ...
+def grader_built_in() -> bytes: ...

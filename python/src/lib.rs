@@ -2,6 +2,7 @@
 //!
 //! Nothing here checks that an address is what it is said to be: `etude/_numpy.py` and `etude/_torch/` do.
 
+mod grader;
 mod step;
 
 use cudarc::driver::CudaContext;
@@ -348,5 +349,6 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Device>()?;
     m.add_class::<Conv>()?;
     m.add_class::<step::Step>()?;
-    m.add_function(wrap_pyfunction!(bins, m)?)
+    m.add_function(wrap_pyfunction!(bins, m)?)?;
+    grader::register(m)
 }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::audio::f0::MAX_BYTES;
 use crate::audio::source::{SourceKind, SourceOptions, is_recording, read_source};
-use crate::audio::{Contour, TrackFormat, parse_f0};
+use crate::audio::{Contour, F0Options, TrackFormat, parse_f0};
 use crate::hash::Fnv1a;
 use crate::{Error, Result, fs};
 
@@ -86,7 +86,9 @@ impl<'a> ContourReader<'a> {
     /// What was kept of a recording; what cannot be read is as good as nothing.
     fn kept(&self, path: &Path) -> Option<Contour> {
         let bytes = fs::read(path, MAX_BYTES).ok()?;
-        parse_f0(path, &bytes, &self.options.f0).ok().map(|file| file.contour)
+        // It is in our own form, whatever other files are in, and says itself what is voiced.
+        let own = F0Options { hop: self.options.f0.hop, min_confidence: 0.0, ..F0Options::default() };
+        parse_f0(path, &bytes, &own).ok().map(|file| file.contour)
     }
 
     /// The name of the file that keeps the f0 of a recording.

@@ -194,6 +194,11 @@ impl Contrast {
             _ => Self::default().margin,
         }
     }
+
+    /// Label bins of the embedding's metrics: those of the loss, or five.
+    pub fn label_bins(&self) -> usize {
+        self.bins.unwrap_or(5)
+    }
 }
 
 /// Neighbours are looked for as the loss measured.

@@ -1,6 +1,8 @@
 //! Recordings and scores: `etude contour`, and training and grading with them.
 
 use crate::eval::etude;
+use ::etude::audio::SourceOptions;
+use ::etude::data::ContourReader;
 use std::f64::consts::TAU;
 use std::fs;
 use std::path::Path;
@@ -231,6 +233,24 @@ fn a_directory_of_scores_stands_for_references() {
     assert!(code == 1 && err.contains("holds no score of the"), "{err}");
     let (code, _, err) = etude(&["train", "--scores", &at("scores")]);
     assert!(code == 1 && err.contains("the synthetic set has references of its own"), "{err}");
+}
+
+/// Where nothing is unvoiced f0 alone does not say what is; the first frame's probability is low.
+#[test]
+fn a_recording_without_a_pause_is_kept_as_it_was_heard() {
+    let dir = tempfile::tempdir().unwrap();
+    let (take, keep) = (dir.path().join("take.wav"), dir.path().join("kept"));
+    sing(&take, 22_050, &[(69.0, 1.0), (71.0, 1.0)]);
+    let options = SourceOptions::default();
+    let reader = ContourReader::new(&options, Some(&keep), &|_, _| {});
+    let heard = reader.read(&take).unwrap();
+    assert!(heard.pitch().iter().all(|&pitch| pitch > 0.0));
+    assert_eq!(reader.read(&take).unwrap(), heard);
+    assert!(
+        reader.lines().iter().any(|line| line == "1 recording whose f0 was kept"),
+        "{:?}",
+        reader.lines()
+    );
 }
 
 /// A rendered tune is not one that the built-in model was trained on, nor is its sound.

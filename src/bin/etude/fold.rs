@@ -2,21 +2,19 @@
 
 use crate::checkpoints::Checkpoints;
 use crate::grades::{ByCriterion, Grades};
-use crate::options::options_for;
+use crate::options::{input_options, options_for};
 use crate::out::tell;
 use crate::run::Run;
 use crate::session::Session;
 use crate::{load, print, settings, signals, tensorboard};
 use etude::Result;
-use etude::audio::HOP;
 use etude::data::known::KnownTakes;
 use etude::data::{Example, Split, SplitIndices};
-use etude::model::{self, Criterion, ModelInfo, TrainedOn};
+use etude::model::{self, Criterion, ModelInfo};
 use etude::report::event_file::EventFile;
 use etude::report::files::{EpochRow, OutDir, PredictionRow};
 use etude::report::interval::Interval;
 use etude::train::{Epoch, Fit, Hooks, Prediction, Snapshot, State, TrainOptions, fit};
-use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 /// What is trained and tested on.
@@ -250,34 +248,9 @@ impl Fold<'_> {
     /// What is said of the model, without what is learned from its predictions.
     fn model_info(&self, session: &Session<'_>, epochs: usize) -> ModelInfo {
         let Session { inputs, args, options, .. } = session;
-        ModelInfo {
-            version: env!("CARGO_PKG_VERSION").to_string(),
-            net: options.net.clone(),
-            input: inputs.kind,
-            scale: args.scale,
-            hop: HOP,
-            max_references: args.references,
-            criterion: inputs.criterion(),
-            criteria: Vec::new(),
-            protocol: options.protocol,
-            epochs,
-            threshold: None,
-            calibration: None,
-            interval: None,
-            bins: session.label_bins(),
-            seed: args.seed,
-            fold: self.number,
-            trained_on: Some(self.trained_on(session)),
-            takes: match args.forget_takes {
-                true => KnownTakes::default(),
-                false => KnownTakes::of(inputs, self.split),
-            },
-        }
-    }
-    fn trained_on(&self, session: &Session<'_>) -> TrainedOn {
-        let known: Vec<usize> = self.split.train.iter().chain(&self.split.val).copied().collect();
-        let performers: BTreeSet<&str> =
-            known.iter().map(|&e| session.inputs.examples[e].performer.as_str()).collect();
-        TrainedOn { data: session.data_name(), takes: known.len(), performers: performers.len() }
+        let (data, shown) = (session.data_name(), input_options(args));
+        let info = ModelInfo::of((inputs, &data), self.split, &shown, options, epochs);
+        let takes = if args.forget_takes { KnownTakes::default() } else { info.takes };
+        ModelInfo { fold: self.number, takes, ..info }
     }
 }

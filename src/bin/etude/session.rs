@@ -20,7 +20,7 @@ pub struct Session<'a> {
 impl Session<'_> {
     /// Label bins of the embedding's metrics.
     pub fn label_bins(&self) -> usize {
-        self.options.contrast.bins.unwrap_or(5)
+        self.options.contrast.label_bins()
     }
 
     /// What the data is called.
