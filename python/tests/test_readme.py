@@ -1,4 +1,4 @@
-"""What the README shows, run as it stands."""
+"""What the README, the pages of the site and the READMEs of other integrations show in Python, run as it stands."""
 
 import importlib.util
 import pathlib
@@ -6,17 +6,40 @@ import re
 
 import pytest
 
-README = pathlib.Path(__file__).parent.parent / "README.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PAGES = [
+    ROOT / "python" / "README.md",
+    *sorted(ROOT.glob("docs/*.md")),
+    *sorted(ROOT.glob("integrations/*/*.md")),
+]
+BLOCKS = {
+    page.relative_to(ROOT).as_posix(): re.findall(
+        r"^ *```python\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.M | re.S
+    )
+    for page in PAGES
+}
 
 
-def test_there_are_blocks():
-    assert len(BLOCKS) >= 2
+@pytest.mark.parametrize(
+    "page, least",
+    [
+        ("python/README.md", 3),
+        ("docs/index.md", 1),
+        ("docs/pytorch.md", 3),
+        ("docs/numpy.md", 3),
+        ("docs/mathematics.md", 2),
+    ],
+)
+def test_there_are_blocks(page, least):
+    assert len(BLOCKS[page]) >= least
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[0])
-def test_block_runs(block):
-    code = compile(block, str(README), "exec")
+@pytest.mark.parametrize(
+    "page, number", [(page, number) for page, blocks in BLOCKS.items() for number in range(len(blocks))]
+)
+def test_block_runs(page, number):
+    block = BLOCKS[page][number]
+    code = compile(block, page, "exec")
     if "torch" in block and importlib.util.find_spec("torch") is None:
         pytest.skip("PyTorch is not installed: only compiled")
     exec(code, {})

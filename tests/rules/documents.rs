@@ -55,6 +55,25 @@ fn the_c_that_is_shown_is_the_examples() {
     assert!(!shown.is_empty() && strange.is_empty(), "not in examples/c/contrastive.c: {strange:#?}");
 }
 
+/// Python runs in `python/tests/test_readme.py`, Rust as a doctest of the crate, which names the page; what is of another
+/// language is included from a file that a test runs.
+#[test]
+fn what_the_sites_pages_show_is_run() {
+    let crate_root = read("src/lib.rs");
+    let pages = texts(&["docs"], &[".md"]);
+    for (page, text) in pages.iter().filter(|(page, _)| !page.starts_with("docs/study")) {
+        for (language, line) in lines(text).filter(|(language, _)| !language.is_empty()) {
+            let run = match language.as_str() {
+                "python" => true,
+                "rust" => crate_root.contains(&format!("include_str!(\"../{page}\")")),
+                "toml" | "{eval-rst}" => true, // nothing to run
+                _ => false,
+            };
+            assert!(run, "{page}: nothing runs this block of {language}: {line}");
+        }
+    }
+}
+
 /// What `docs/study.md` tells stands in the pages that the studies wrote: whole rows, and each number of three digits or more.
 #[test]
 fn what_is_told_of_the_studies_is_what_they_wrote() {

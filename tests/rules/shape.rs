@@ -144,7 +144,7 @@ fn defines(text: &str) -> Option<String> {
 fn a_mod_rs_lists_or_defines() {
     let files = texts(&["src"], &["mod.rs", "lib.rs"]);
     for (file, text) in &files {
-        // The crate's root holds the doctest of the README.
+        // The crate's root holds the doctests of documents.
         let text = text.split("#[cfg(doctest)]").next().unwrap_or_default();
         assert_eq!(
             defines(text),
