@@ -49,10 +49,14 @@ class Grader:
     """Grades performances as judges would, having learned from graded ones; an estimator in scikit-learn's
     manner, which needs nothing of scikit-learn's.
 
-    `X` is a list of takes: `Take`s, or what `Take.contour` takes where there is nothing else to say. Or it is a
-    path: to fit, of a data set as `etude train --data` reads them (a manifest with ratings, MASTmelody, FBA),
-    without `y`; to predict, of a manifest. Its grader is the one that `etude train --test-fraction 0` trains,
-    bit for bit, and its file the same.
+    `X` is a list of takes: each a `Take`, or what `Take.contour` takes where there is nothing else to say. Or it
+    is a path: to fit, of a data set as `etude train --data` reads them (a manifest with ratings, MASTmelody,
+    FBA), without `y`; to predict, of a manifest. Its grader is the one that `etude train --test-fraction 0`
+    trains, bit for bit, and its file the same.
+
+    Once there is a model, `model_` are the bytes of its file, which `save` writes, `info_` is what the file says
+    of itself (`input`, `criterion`, `protocol`, `epochs`, `trained_on`, ...), and `notes_` what the last `fit`
+    read and dropped.
 
     Args:
         input: what the network sees: `"contour"`, `"contour-reference"`, `"alignment-path"`, `"notes"` or
@@ -76,11 +80,6 @@ class Grader:
             nothing.
         device: `"cpu"`, on `etude.get_num_threads()` threads, or `"cuda"`.
         verbose: whether to tell of epochs on standard error.
-
-    Attributes, once there is a model:
-        model_: the bytes of its file, which `save` writes.
-        info_: what the file says of itself: `input`, `criterion`, `protocol`, `epochs`, `trained_on`, ...
-        notes_: what was read and dropped, of the last `fit`.
     """
 
     _estimator_type = "regressor"

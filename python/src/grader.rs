@@ -287,8 +287,8 @@ fn trained(
     Ok((bytes, inputs.notes))
 }
 
-/// Trains a grader: a model file, what was read, and what was dropped of it. `report` is called with each epoch's number, how many
-/// there are at most, and its loss.
+/// Trains a grader: a model file, what was read, and what was dropped of it. `report` is called with each epoch's number, how
+/// many there are at most, and its loss.
 #[pyfunction]
 fn grader_fit<'py>(
     py: Python<'py>,
