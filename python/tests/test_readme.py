@@ -6,17 +6,19 @@ import re
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PAGES = [
-    ROOT / "python" / "README.md",
-    *sorted(ROOT.glob("docs/*.md")),
-    *sorted(ROOT.glob("integrations/*/*.md")),
-]
+# `python`, or what `scripts/gpu-bundle` makes of it for a card: there the README is alone.
+PACKAGE = pathlib.Path(__file__).resolve().parents[1]
+ROOT = PACKAGE.parent
+SITE = sorted(ROOT.glob("docs/*.md"))
+PAGES = {
+    "python/README.md": PACKAGE / "README.md",
+    **{
+        page.relative_to(ROOT).as_posix(): page for page in (*SITE, *sorted(ROOT.glob("integrations/*/*.md")))
+    },
+}
 BLOCKS = {
-    page.relative_to(ROOT).as_posix(): re.findall(
-        r"^ *```python\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.M | re.S
-    )
-    for page in PAGES
+    name: re.findall(r"^ *```python\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.M | re.S)
+    for name, page in PAGES.items()
 }
 
 
@@ -31,6 +33,8 @@ BLOCKS = {
     ],
 )
 def test_there_are_blocks(page, least):
+    if page.startswith("docs/") and not SITE:
+        pytest.skip("the site's pages are not here")
     assert len(BLOCKS[page]) >= least
 
 
