@@ -10,7 +10,7 @@ use etude::data::{
 use etude::device::{Cpu, Cuda, Device};
 use etude::model::{self, Criterion, ModelInfo};
 use etude::report::scores::best_threshold;
-use etude::train::{Epoch, Fit, Hooks, Prediction, Protocol, Rule, Snapshot, TrainOptions, fit};
+use etude::train::{Epoch, Fit, Hooks, Prediction, Rule, Snapshot, TrainOptions, fit};
 use etude::{Error, Result};
 use pyo3::exceptions::{PyFileNotFoundError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -226,14 +226,10 @@ impl Training {
 
     /// How it is trained on inputs of this kind, rated by so many criteria.
     fn options(&self, kind: InputKind, criteria: usize) -> Result<TrainOptions> {
-        let mut options = TrainOptions::for_inputs(kind, Scale::default().semitone());
-        options.net.criteria = criteria;
-        options.protocol = match &self.protocol {
-            Some(protocol) => protocol.parse()?,
-            // Of two takes the contrastive loss knows one distance, that of their means.
-            None if criteria > 1 => Protocol::Mse,
-            None => options.protocol,
-        };
+        let mut options = TrainOptions::for_inputs(kind, Scale::default().semitone()).for_criteria(criteria);
+        if let Some(protocol) = &self.protocol {
+            options.protocol = protocol.parse()?;
+        }
         if let Some(epochs) = self.epochs {
             options.epochs = epochs;
             options.encoder_epochs = TrainOptions::encoder_epochs(epochs);

@@ -1,4 +1,4 @@
-//! What the Python package calls: launches on memory that NumPy or PyTorch owns, given by address.
+//! What the Python package calls: launches on memory that NumPy or PyTorch owns, given by address; and the grader.
 //!
 //! Nothing here checks that an address is what it is said to be: `etude/_numpy.py` and `etude/_torch/` do.
 

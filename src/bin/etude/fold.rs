@@ -65,7 +65,8 @@ impl Fold<'_> {
         let calibration = calibrated.map(|known| known.calibration(inputs)).transpose()?;
         let tested = fitted.predict(device, &self.split.test)?;
         let grades = Grades::new(inputs, &self.split.test, &tested);
-        let metrics = grades.metrics(session.label_bins(), threshold, calibration.as_ref())?;
+        let metrics =
+            grades.metrics(session.options.contrast.label_bins(), threshold, calibration.as_ref())?;
         if let (Some((i, k)), Some(r2)) = (self.number, metrics.r2) {
             tell!("fold {i} of {k}: {} takes, R² {r2:.3}", self.split.test.len());
         }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 pub fn check(args: &RunArgs) -> Result<()> {
     // No default of a number that is checked depends on the kind.
     let kind = args.input.unwrap_or(InputKind::AlignmentPath);
-    train_options(args, kind).check()?;
+    train_options(args, kind, 1).check()?;
     let test_fraction = if args.folds.is_some() { 0.0 } else { args.test_fraction };
     check_fractions(args.val_fraction.unwrap_or(0.0), test_fraction)?;
     if args.references == 0 && args.input.is_none_or(InputKind::needs_reference) {
@@ -72,9 +72,9 @@ pub fn options_for(takes: usize, options: &TrainOptions, args: &RunArgs) -> Trai
     if args.encoder_epochs.is_some() { TrainOptions { encoder_epochs, ..more } } else { more }
 }
 
-/// How to train on inputs of this kind.
-pub fn train_options(args: &RunArgs, kind: InputKind) -> TrainOptions {
-    let mut o = TrainOptions::for_inputs(kind, args.scale.semitone());
+/// How to train on inputs of this kind, rated by so many criteria.
+pub fn train_options(args: &RunArgs, kind: InputKind, criteria: usize) -> TrainOptions {
+    let mut o = TrainOptions::for_inputs(kind, args.scale.semitone()).for_criteria(criteria);
     o.protocol = args.protocol.unwrap_or(o.protocol);
     if let Some(epochs) = args.epochs {
         o.epochs = epochs as usize;
@@ -84,7 +84,8 @@ pub fn train_options(args: &RunArgs, kind: InputKind) -> TrainOptions {
         o.encoder_epochs = epochs as usize;
     }
     if let Some(net) = args.net {
-        o.net = NetConfig { notes: o.net.notes, ..net.config(o.net.channels, o.net.frames) };
+        let NetConfig { notes, criteria, .. } = o.net;
+        o.net = NetConfig { notes, criteria, ..net.config(o.net.channels, o.net.frames) };
     }
     let rule = args.optimizer.unwrap_or(Rule::of(kind));
     o.method = rule.method(args.weight_decay);

@@ -23,7 +23,7 @@ pub fn page(
     history: &[EpochRow],
 ) -> Result<String> {
     let inputs = session.inputs;
-    let label_bins = session.label_bins();
+    let label_bins = session.options.contrast.label_bins();
     let labels = bins(&last.grades.ratings, label_bins)?;
     let labels: Vec<usize> = labels.into_iter().map(|bin| bin as usize).collect();
     let Some(before) = &last.before else { return Err(Error::config("the last fold kept no embedding")) };

@@ -18,11 +18,6 @@ pub struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Label bins of the embedding's metrics.
-    pub fn label_bins(&self) -> usize {
-        self.options.contrast.label_bins()
-    }
-
     /// What the data is called.
     pub fn data_name(&self) -> String {
         let name = self.args.data.as_ref().map(|path| path.file_name().unwrap_or(path.as_os_str()));

@@ -19,7 +19,7 @@ use etude::data::split::k_folds;
 use etude::data::{InputKind, Inputs, Recordings, SplitIndices};
 use etude::names::shown;
 use etude::report::files::{CHECKPOINT, OutDir};
-use etude::train::{Protocol, State};
+use etude::train::State;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -40,12 +40,7 @@ pub fn train(args: &TrainArgs) -> Result<(), Failure> {
         signals::until_asked(move || inputs(&args, &files, keep))
             .map_err(|signal| Failure::Stopped { signal, left: "nothing was trained yet".into() })??
     };
-    let mut options = train_options(&args, inputs.kind);
-    options.net.criteria = inputs.criteria.len();
-    if inputs.criteria.len() > 1 && args.protocol.is_none() {
-        // Of two takes the contrastive loss knows one distance, that of their means: it draws together what criteria keep apart.
-        options.protocol = Protocol::Mse;
-    }
+    let options = train_options(&args, inputs.kind, inputs.criteria.len());
     if let Some(state) = &state {
         state.check(&inputs)?;
     }

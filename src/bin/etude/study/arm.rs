@@ -102,7 +102,7 @@ fn id(args: &ArmArgs) -> Result<String> {
 pub fn usual() -> Result<String> {
     let args = ArmArgs::parse_from(["arm"]);
     let of_kind = |kind| {
-        let options = train_options(&args.run, kind);
+        let options = train_options(&args.run, kind, 1);
         format!("{options:?} {}", options_for(1, &options, &args.run).epochs)
     };
     let options: Vec<String> = InputKind::ALL.into_iter().map(of_kind).collect();

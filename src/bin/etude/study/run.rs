@@ -37,7 +37,8 @@ pub fn run(arm: &Arm, prepared: &Prepared, seed: u32, fold: u32, folds: u32) -> 
         None => Ok(ControlFlow::Continue(())),
     };
     let hooks = Hooks { progress: Some(&mut watch), ..Hooks::default() };
-    let options = options_for(split.train.len(), &train_options(&args, told.kind), &args);
+    let options =
+        options_for(split.train.len(), &train_options(&args, told.kind, told.criteria.len()), &args);
     let mut fitted = fit(&device, inputs, &split, &options, hooks)?;
     if fitted.stopped {
         return Ok(None);
