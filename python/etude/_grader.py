@@ -147,13 +147,15 @@ class Grader:
             Itself.
         """
         training = {
-            "input": self.input,
+            "input": _text("Grader.fit", "input", self.input, optional=True),
             "criteria": _names(self.criteria),
-            "protocol": self.protocol,
+            "protocol": _text("Grader.fit", "protocol", self.protocol, optional=True),
             "epochs": None if self.epochs is None else _checks.whole("Grader.fit", "epochs", self.epochs),
             "degraded": _checks.real("Grader.fit", "degraded", self.degraded),
             "max_references": _checks.whole("Grader.fit", "max_references", self.max_references),
-            "val_fraction": self.val_fraction,
+            "val_fraction": None
+            if self.val_fraction is None
+            else _checks.real("Grader.fit", "val_fraction", self.val_fraction),
             "seed": _checks.whole("Grader.fit", "seed", self.seed),
         }
         if _is_path(X):
@@ -161,7 +163,7 @@ class Grader:
                 raise ValueError("Grader.fit: y: a data set has its own ratings: leave y out")
             graded = os.fspath(X)
         else:
-            takes = _given("Grader.fit", X)
+            takes = self._given("fit", X)
             ratings, criteria = self._ratings(y, len(takes[0]))
             graded = takes, ratings, criteria
         report = _tell if self.verbose else None
@@ -252,22 +254,57 @@ class Grader:
 
         return {
             "f0_hop": None if self.f0_hop is None else _checks.real("Grader", "f0_hop", self.f0_hop),
-            "voice": self.voice,
+            "voice": _text("Grader", "voice", self.voice),
             "keep": None if self.keep is None else os.fspath(self.keep),
-            "device": self.device,
+            "device": _text("Grader", "device", self.device),
             "threads": get_num_threads(),
         }
 
     def _predicted(self, method, X):
         self._fitted(method)
-        ungraded = os.fspath(X) if _is_path(X) else _given(f"Grader.{method}", X)
+        ungraded = os.fspath(X) if _is_path(X) else self._given(method, X)
         return _native.grader_predict(self._name, self.model_, ungraded, self._means())
+
+    def _given(self, method, X):
+        """Takes and melodies as native code takes them."""
+        op = f"Grader.{method}"
+        try:
+            X = list(X)
+        except TypeError:
+            raise TypeError(f"{op}: X: must be a path or a list of takes, is {type(X).__name__}") from None
+        takes, melodies, seen = [], {}, {}
+        for i, take in enumerate(X):
+            take = take if isinstance(take, Take) else Take(take)
+            key, name, source = _source(op, f"X[{i}]", take.contour, self.f0_hop)
+            given = take.references
+            given = [given] if _is_path(given) or isinstance(given, np.ndarray) else given
+            references = {}
+            for k, reference in enumerate(given):
+                own, *named = _source(op, f"X[{i}].references[{k}]", reference, self.f0_hop)
+                references.setdefault(own, tuple(named))
+            melody = take.melody
+            if melody is None and references:
+                melody = ";".join(sorted(references))
+            if melody is not None:
+                melodies[melody] = references | melodies.get(melody, {})
+            # One take may be there several times, as resampling has it.
+            seen[key] = seen.get(key, 0) + 1
+            name = name if seen[key] == 1 or isinstance(source, bytes) else f"{name} ({seen[key]})"
+            takes.append((name, source, key if take.performer is None else take.performer, melody))
+        if not takes:
+            raise ValueError(f"{op}: X: holds no takes")
+        known = [(melody, list(references.values())) for melody, references in melodies.items() if references]
+        places = {melody: place for place, (melody, _) in enumerate(known)}
+        return [(*take, places.get(melody)) for *take, melody in takes], known
 
     def _ratings(self, y, takes):
         """The ratings of each take, and what they are for."""
         if y is None:
             raise ValueError("Grader.fit: y: takes in a list have no ratings of their own: give one for each")
-        y = np.asarray(y, np.float64)
+        try:
+            y = np.asarray(y, np.float64)
+        except (TypeError, ValueError):
+            raise TypeError("Grader.fit: y: must hold numbers, NaN where a take was not rated") from None
         if y.ndim not in (1, 2) or len(y) != takes:
             raise ValueError(f"Grader.fit: y: must be [{takes}] or [{takes}, criteria], is {list(y.shape)}")
         outside = y[~np.isnan(y) & ~((y >= 0) & (y <= 1))]
@@ -303,44 +340,26 @@ def _names(criteria):
     return [criteria] if isinstance(criteria, str) else list(criteria)
 
 
-def _source(op, argument, value):
-    """What native code reads, and a name for it that is the same for the same pitch."""
+def _text(op, name, value, optional=False):
+    if not isinstance(value, str) and not (optional and value is None):
+        raise TypeError(f"{op}: {name}: must be a string, is {type(value).__name__}")
+    return value
+
+
+def _source(op, argument, value, f0_hop):
+    """A key that is the same for the same pitch, a name for it, and what native code reads."""
     if _is_path(value):
         path = os.fspath(value)
-        return path, path
+        return path, path, path
     try:
         f0 = np.asarray(value, np.float64)
     except (TypeError, ValueError):
         raise TypeError(f"{op}: {argument}: must be a path or f0 in Hz, is {type(value).__name__}") from None
     if f0.ndim != 1:
         raise ValueError(f"{op}: {argument}: f0 must be [frames], is {list(f0.shape)}")
-    numbers = np.where(np.isnan(f0), 0.0, f0).tobytes()
-    return f"f0 {hashlib.sha256(numbers).hexdigest()[:16]}", numbers
-
-
-def _given(op, X):
-    """Takes and melodies as native code takes them."""
-    takes, melodies, seen = [], {}, {}
-    for i, take in enumerate(X):
-        take = take if isinstance(take, Take) else Take(take)
-        name, source = _source(op, f"X[{i}]", take.contour)
-        one = _is_path(take.references) or isinstance(take.references, np.ndarray)
-        references = dict(
-            _source(op, f"X[{i}].references", reference)
-            for reference in ([take.references] if one else take.references)
+    if f0_hop is None:
+        raise ValueError(
+            f"{op}: {argument}: say how many seconds apart its numbers are, as in Grader(f0_hop=0.01)"
         )
-        melody = take.melody
-        if melody is None and references:
-            melody = ";".join(sorted(references))
-        if melody is not None:
-            melodies.setdefault(melody, {}).update(references)
-        # One take may be there several times, as resampling has it.
-        seen[name] = seen.get(name, 0) + 1
-        id = f"X[{i}]" if isinstance(source, bytes) else name if seen[name] == 1 else f"{name} ({seen[name]})"
-        takes.append((id, source, name if take.performer is None else take.performer, melody))
-    if not takes:
-        raise ValueError(f"{op}: X: holds no takes")
-    known = {melody: references for melody, references in melodies.items() if references}
-    places = {melody: place for place, melody in enumerate(known)}
-    takes = [(*take, places.get(melody)) for *take, melody in takes]
-    return takes, [(melody, list(references.items())) for melody, references in known.items()]
+    numbers = np.where(np.isnan(f0), 0.0, f0).tobytes()
+    return hashlib.sha256(numbers).hexdigest(), argument, numbers

@@ -229,7 +229,18 @@ TAKE = sung([60, 62, 64])
 @pytest.mark.parametrize(
     ("options", "X", "y", "message"),
     [
-        ({}, [TAKE], [0.5], "X.0.: f0_hop: say how many seconds"),
+        (
+            {},
+            [TAKE],
+            [0.5],
+            r"X\[0\]: say how many seconds apart its numbers are, as in Grader\(f0_hop=0.01\)",
+        ),
+        ({"f0_hop": HOP}, [TAKE], ["good"], "y: must hold numbers"),
+        ({"f0_hop": HOP}, 3, [0.5], "X: must be a path or a list of takes, is int"),
+        ({"f0_hop": HOP, "input": 3}, [TAKE], [0.5], "input: must be a string, is int"),
+        ({"f0_hop": HOP, "protocol": 3}, [TAKE], [0.5], "protocol: must be a string, is int"),
+        ({"f0_hop": HOP, "voice": None}, [TAKE], [0.5], "voice: must be a string, is NoneType"),
+        ({"f0_hop": HOP, "val_fraction": "a"}, [TAKE], [0.5], "val_fraction"),
         ({"f0_hop": 0.0}, [TAKE], [0.5], "hop"),
         ({"f0_hop": HOP}, [TAKE, TAKE], [0.5], r"y: must be \[2\]"),
         ({"f0_hop": HOP}, [TAKE], None, "y: takes in a list have no ratings"),
@@ -270,6 +281,9 @@ def test_bad_input_says_what_to_do(options, X, y, message):
 def test_what_cannot_be_graded_is_named(fitted, tmp_path):
     with pytest.raises(ValueError, match=r"X\[1\]: the model compares a take with references"):
         fitted.predict([etude.Take(TAKE, references=TAKE), TAKE])
+    of_nothing = etude.Take(TAKE, references=[TAKE, np.full(9, np.inf)])
+    with pytest.raises(ValueError, match=r"X\[0\].references\[1\]: contour: f0: row 0: f0 inf"):
+        fitted.predict([of_nothing])
     with pytest.raises(FileNotFoundError, match="nowhere.wav"):
         fitted.predict([etude.Take(tmp_path / "nowhere.wav", references=TAKE)])
     with pytest.raises(FileNotFoundError, match="nowhere.csv"):
