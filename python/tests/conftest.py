@@ -21,7 +21,7 @@ def child():
 
 
 IN_A_PROCESS = """
-import importlib.util, sys, torch
+import importlib.util, os, sys, torch
 rank, path, file, function = int(sys.argv[1]), *sys.argv[2:5]
 spec = importlib.util.spec_from_file_location("tests_in_a_process", file)
 tests = importlib.util.module_from_spec(spec)
@@ -29,7 +29,11 @@ spec.loader.exec_module(tests)
 torch.distributed.init_process_group("gloo", init_method=f"file://{path}/store", rank=rank, world_size=2)
 torch.save(getattr(tests, function)(*sys.argv[5:], rank=rank), f"{path}/{rank}.pt")
 torch.distributed.destroy_process_group()
+os._exit(0)
 """
+# Gloo's threads outlive a model in DistributedDataParallel and the group: where one of them still lets go of a work's
+# tensors as the interpreter ends, PyTorch ends the process by std::terminate (its issue 190489). What is tested has been
+# written by then, and those threads, which a model of PyTorch's own layers leaves as well, aren't ours to end.
 
 
 @pytest.fixture
