@@ -27,15 +27,17 @@
 pub use crate::contrastive::Buffers;
 use crate::contrastive::{Names, OTHERS, SAMPLES, check_as};
 use crate::device::{Buf, Device, HostMut, Launch};
+use crate::graph::Graph;
 use crate::kernel::{Elem, Kernel, Params, stored_as};
 use crate::kernels::{
-    contrastive as kc, contrastive_hvp as kh, conv1d as k1, conv2d as k2, similarity as ks,
+    contrastive as kc, contrastive_hvp as kh, conv1d as k1, conv2d as k2, elementwise as ke, similarity as ks,
 };
 use crate::ops::contrastive as loss;
 use crate::ops::contrastive::ContrastiveOptions;
 use crate::ops::contrastive_hvp::hvp_params;
 use crate::ops::conv1d::{self, ConvOptions1d};
 use crate::ops::conv2d::{self, ConvOptions2d};
+use crate::ops::rank_n_contrast as ranked;
 use crate::ops::similarity::{self, Similarity};
 use crate::{Error, Result};
 use bytemuck::NoUninit;
@@ -401,4 +403,54 @@ pub fn contrastive_hvp(
     bufs.push(sums);
     let p = hvp_params(op, [rows, m, columns], (weighted, others.is_none()), options)?;
     device.run_once(vec![launch(&kh::ROWS, &p, &bufs)])
+}
+
+/// [`rank_n_contrast`](ranked::rank_n_contrast): the loss `[1]` of `n` rows of `d` columns, and where one is given the gradient
+/// by them, f32.
+///
+/// A label that is not finite is an error on the CPU, where it can be seen; elsewhere it makes the loss NaN.
+///
+/// # Errors
+/// When a buffer is of another length or type, an option does not fit, a label is seen to be no number, or the device fails.
+pub fn rank_n_contrast(
+    device: &dyn Device,
+    [n, d]: [usize; 2],
+    embeddings: &Buf,
+    labels: &Buf,
+    temperature: f32,
+    loss: &Buf,
+    gradient: Option<&Buf>,
+) -> Result<()> {
+    let op = "rank_n_contrast";
+    fits(op, "embeddings", embeddings, &[n, d])?;
+    fits(op, "labels", labels, &[n])?;
+    fits(op, "loss", loss, &[1])?;
+    if let Some(gradient) = gradient {
+        fits(op, "gradient", gradient, &[n, d])?;
+    }
+    let read = [("embeddings", embeddings), ("labels", labels)];
+    apart(op, &read, &[("loss", Some(loss)), ("gradient", gradient)])?;
+    if device.on_host() {
+        let mut values = [0.0; 512];
+        for first in (0..n).step_by(512) {
+            let values = &mut values[..(n - first).min(512)];
+            device.read(&labels.window(first, values.len())?, HostMut::F64(values))?;
+            if let Some(at) = values.iter().position(|y| !y.is_finite()) {
+                let message = format!("row {} is {}, must be finite", first + at, values[at]);
+                return Err(Error::shape(op, "labels", message));
+            }
+        }
+    }
+    let mut g = Graph::new();
+    let z = match gradient {
+        Some(gradient) => g.leaf(embeddings, Some(gradient), &[n, d])?,
+        None => g.bind(embeddings, &[n, d])?,
+    };
+    let (labels, to) = (g.bind(labels, &[n])?, g.bind(loss, &[1])?);
+    let of_rows = ranked::rank_n_contrast(&mut g, z, labels, temperature)?;
+    g.launch(&ke::COPY, &ke::ElementwiseParams { n: 1, factor: 1.0 }, &[of_rows, to])?;
+    if gradient.is_some() {
+        g.backward(of_rows)?;
+    }
+    g.compile(device, &[])?.run()
 }

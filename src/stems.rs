@@ -23,6 +23,7 @@ macro_rules! stems {
             loss
             optim
             pool
+            rank_n_contrast
             similarity
         }
     };

@@ -1,6 +1,7 @@
 """Etude's kernels on NumPy arrays and PyTorch tensors, in place.
 
 - `contrastive_loss`: the label-distance-weighted contrastive loss over all pairs, without an N × N matrix
+- `rank_n_contrast_loss`: Rank-N-Contrast's loss, in the memory of some rows of the distances
 - `pairwise_similarity`: the matrix of similarities or distances of the rows of two matrices
 - `conv1d`, `conv2d`: convolutions in PyTorch's convention
 - `Grader`: an estimator that grades performances, recordings or pitch contours, having learned from graded ones
@@ -8,8 +9,8 @@
 Each kernel takes NumPy arrays (float32 or float64) or PyTorch tensors (on the CPU, or on an NVIDIA card through
 PyTorch's current stream) and gives back the same kind. On tensors they are operators of `torch.library` with
 gradients, registered as soon as PyTorch and etude are both imported, and `etude.nn` has them as modules. For NumPy,
-`contrastive_loss_and_grad`, `pairwise_similarity_backward`, `conv1d_backward` and `conv2d_backward` compute
-gradients.
+`contrastive_loss_and_grad`, `rank_n_contrast_loss_and_grad`, `pairwise_similarity_backward`, `conv1d_backward` and
+`conv2d_backward` compute gradients.
 
 Bad input raises `TypeError` or `ValueError` with a message that names the function and the argument. Embeddings,
 matrices and images that are contiguous are not copied, nor labels of the same type.
@@ -36,6 +37,8 @@ __all__ = [
     "get_num_threads",
     "pairwise_similarity",
     "pairwise_similarity_backward",
+    "rank_n_contrast_loss",
+    "rank_n_contrast_loss_and_grad",
     "set_num_threads",
 ]
 
@@ -165,6 +168,42 @@ def contrastive_loss_and_grad(
     return module.contrastive_loss_and_grad(
         embeddings, labels, weights, others, other_labels, other_weights, metric, margin, tau
     )
+
+
+def rank_n_contrast_loss(embeddings, labels, *, temperature=2.0):
+    """Rank-N-Contrast's loss: the mean over each two of an anchor `i` and another row `j` of
+
+        log Σ_k exp(−‖z_i − z_k‖/t) + ‖z_i − z_j‖/t    over the k ≠ i with |y_i − y_k| ≥ |y_i − y_j|
+
+    so that rows come to lie in the order of their labels, whatever these measure (Zha et al., "Rank-N-Contrast:
+    Learning Continuous Representations for Regression", NeurIPS 2023). Value and gradient come out of one pass, in
+    O(N²·(D + log N)) time; memory is of some rows of the distances at a time. The gradient of a distance of 0 is 0.
+
+    Args:
+        embeddings: `[N, D]`, float32 or float64; tensors may be float16 or bfloat16 too, and are then computed in
+            float32. Of several views of a sample, all are rows.
+        labels: `[N]`, finite numbers of any type, compared as the embeddings' type holds them: whole numbers beyond
+            what float32 holds (2**24) are taken from the smallest on, and refused where they cannot be told apart so.
+        temperature: the `t` that distances are divided by; positive, taken as a float32.
+
+    Labels that are not finite raise `ValueError`; on a card, where nobody waits to look at them, the loss is NaN.
+
+    Returns:
+        The loss: a tensor `[]` with a gradient by `embeddings`, or for NumPy arrays a number. Of fewer than two rows it
+        is NaN, and the gradient 0.
+    """
+    module = _module("rank_n_contrast_loss", "embeddings", embeddings)
+    return module.rank_n_contrast_loss(embeddings, labels, temperature)
+
+
+def rank_n_contrast_loss_and_grad(embeddings, labels, *, temperature=2.0):
+    """`rank_n_contrast_loss` and its gradient, both from the one pass; arguments as there.
+
+    Returns:
+        `(loss, gradient)` with the gradient `[N, D]`. That of 16-bit embeddings is float32.
+    """
+    module = _module("rank_n_contrast_loss_and_grad", "embeddings", embeddings)
+    return module.rank_n_contrast_loss_and_grad(embeddings, labels, temperature)
 
 
 def pairwise_similarity(a, b, kind="cosine"):

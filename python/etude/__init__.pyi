@@ -98,6 +98,20 @@ def contrastive_loss_and_grad(
     margin: float = 0.5,
     tau: float = 0.0,
 ) -> tuple[float, _Array, _Array]: ...
+@overload
+def rank_n_contrast_loss(
+    embeddings: torch.Tensor, labels: torch.Tensor, *, temperature: float = 2.0
+) -> torch.Tensor: ...
+@overload
+def rank_n_contrast_loss(embeddings: _Array, labels: _Numbers, *, temperature: float = 2.0) -> float: ...
+@overload
+def rank_n_contrast_loss_and_grad(
+    embeddings: torch.Tensor, labels: torch.Tensor, *, temperature: float = 2.0
+) -> tuple[torch.Tensor, torch.Tensor]: ...
+@overload
+def rank_n_contrast_loss_and_grad(
+    embeddings: _Array, labels: _Numbers, *, temperature: float = 2.0
+) -> tuple[float, _Array]: ...
 def pairwise_similarity(a: _Value, b: _Value, kind: _Kind = "cosine") -> _Value: ...
 def pairwise_similarity_backward(
     dy: _Value, a: _Value, b: _Value, kind: _Kind = "cosine"

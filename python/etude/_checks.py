@@ -175,6 +175,22 @@ def numbers(op, names, labels, weights):
         refuse(names[0], bad, labels, must)
 
 
+def finite(op, argument, values):
+    """Checks that no number is NaN or infinite."""
+    bad = ~np.isfinite(values)
+    if bad.any():
+        i = int(np.argmax(bad))
+        raise ValueError(f"{op}: {argument}: row {i} is {values[i]}, must be finite")
+
+
+def temperature(op, value):
+    """What distances are divided by."""
+    number = real(op, "temperature", value)
+    if not 1.2e-38 < number < 3.4e38:
+        raise ValueError(f"{op}: temperature: must be positive and finite in float32, is {number}")
+    return number
+
+
 def vector(values, dtype):
     """`values` as kernels read them: a copy only of what has another type or lies otherwise."""
     with np.errstate(over="ignore"):  # what becomes infinite is refused as such

@@ -76,6 +76,16 @@ class Device:
         sums: _Memory,
         /,
     ) -> None: ...
+    def rank_n_contrast(
+        self,
+        n: _Shape,
+        z: _Memory,
+        labels: _Memory,
+        temperature: float,
+        loss: _Memory,
+        dz: _Memory | None,
+        /,
+    ) -> None: ...
     def similarity(
         self,
         batch: int,

@@ -114,6 +114,29 @@ def _contrastive(op, z, labels, weights, others, other_labels, other_weights, me
     return float(loss[0]), *gradients
 
 
+def rank_n_contrast_loss(*arguments):
+    return _rank_n_contrast("rank_n_contrast_loss", False, *arguments)[0]
+
+
+def rank_n_contrast_loss_and_grad(*arguments):
+    return _rank_n_contrast("rank_n_contrast_loss_and_grad", True, *arguments)
+
+
+def _rank_n_contrast(op, differentiate, z, labels, temperature):
+    temperature = _checks.temperature(op, temperature)
+    z = _array(op, "embeddings", z)
+    _checks.dims(op, "embeddings", z.shape, ("N", "D"))
+    _numbers(op, "labels", labels)
+    _checks.rows(op, "labels", labels.shape, z.shape)
+    (labels,) = _checks.told_apart(op, ["labels"], [labels], z.dtype)
+    _checks.finite(op, "labels", labels)
+    loss, gradient = np.full(1, np.nan, z.dtype), np.zeros(z.shape, z.dtype) if differentiate else None
+    if _checks.pairs([len(z)]):
+        out = _memory(loss), _memory(gradient) if differentiate else None
+        _for(z).rank_n_contrast(z.shape, _memory(z), _memory(labels), temperature, *out)
+    return float(loss[0]), gradient
+
+
 def _in_one(batch, *matrices):
     """Batches of that shape, `[batch, rows, columns]` each, one matrix after another."""
     for m in matrices:

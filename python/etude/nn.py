@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from . import _checks, contrastive_loss, conv1d, conv2d, pairwise_similarity
+from . import _checks, contrastive_loss, conv1d, conv2d, pairwise_similarity, rank_n_contrast_loss
 from ._torch.contrastive import weight_of_pairs
 from ._torch.operators import DECOMPOSITIONS
 from ._torch.processes import gathered, several
@@ -16,6 +16,7 @@ __all__ = [
     "Conv1d",
     "Conv2d",
     "PairwiseSimilarity",
+    "RankNContrastLoss",
     "decompositions",
 ]
 
@@ -146,6 +147,25 @@ class ContrastiveMemoryLoss(torch.nn.Module):
     def extra_repr(self):
         size, columns = self.embeddings.shape
         return f"{size}, {columns}, metric={self.metric!r}, margin={self.margin}, tau={self.tau}"
+
+
+class RankNContrastLoss(torch.nn.Module):
+    """`etude.rank_n_contrast_loss` with a temperature kept; `gather` as in `ContrastiveLoss`.
+
+    Shapes: embeddings `[N, D]`, labels `[N]`; the loss `[]`.
+    """
+
+    def __init__(self, temperature=2.0, *, gather=False):
+        super().__init__()
+        self.temperature, self.gather = temperature, gather
+
+    def forward(self, embeddings, labels):
+        if self.gather and several():
+            embeddings, labels, _ = gathered(embeddings, labels, None)
+        return rank_n_contrast_loss(embeddings, labels, temperature=self.temperature)
+
+    def extra_repr(self):
+        return f"temperature={self.temperature}{', gather=True' if self.gather else ''}"
 
 
 class PairwiseSimilarity(torch.nn.Module):

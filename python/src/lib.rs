@@ -24,6 +24,7 @@ fn raised(error: etude::Error) -> PyErr {
         etude::Error::Shape { op, argument, message } => {
             let op = match op {
                 "contrastive" | "contrastive_cross" => "contrastive_loss",
+                "rank_n_contrast" => "rank_n_contrast_loss",
                 "similarity" => "pairwise_similarity",
                 op => op,
             };
@@ -260,6 +261,22 @@ impl Device {
             let others = o.zip(labels_o);
             let others = others.map(|(embeddings, labels)| (m, Buffers { embeddings, labels, weights: weights_o }));
             embed::contrastive_hvp(device, n, own, others, options, sums)
+        })
+    }
+
+    /// Rank-N-Contrast's loss of the rows of `z` `[n, d]` into `loss`, and its gradient into `dz` where there is one.
+    fn rank_n_contrast(
+        &self,
+        py: Python<'_>,
+        n: [usize; 2],
+        z: Memory,
+        labels: Memory,
+        temperature: f32,
+        loss: Memory,
+        dz: Option<Memory>,
+    ) -> PyResult<()> {
+        launch!(py, self.0, [z, labels, loss], [dz], device => {
+            embed::rank_n_contrast(device, n, z, labels, temperature, loss, dz)
         })
     }
 

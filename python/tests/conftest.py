@@ -31,8 +31,8 @@ torch.save(getattr(tests, function)(*sys.argv[5:], rank=rank), f"{path}/{rank}.p
 torch.distributed.destroy_process_group()
 os._exit(0)
 """
-# Gloo's threads outlive a model in DistributedDataParallel and the group: where one of them still lets go of a work's
-# tensors as the interpreter ends, PyTorch ends the process by std::terminate (its issue 190489). What is tested has been
+# Gloo's threads outlive a model in DistributedDataParallel and the group: where one of them still lets go of tensors
+# as the interpreter ends, PyTorch ends the process by std::terminate (its issue 190489). What is tested has been
 # written by then, and those threads, which a model of PyTorch's own layers leaves as well, aren't ours to end.
 
 

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 import etude  # noqa: E402
 import etude.nn  # noqa: E402
-from etude._torch import contrastive, convolution, similarity  # noqa: E402
+from etude._torch import contrastive, convolution, rank_n_contrast, similarity  # noqa: E402
 
 BATCH = torch.export.Dim("batch", min=2, max=64)
 DYNAMIC = {"x": {0: BATCH}, "labels": {0: BATCH}}
@@ -33,6 +33,7 @@ class Model(torch.nn.Module):
             etude.pairwise_similarity(z.unsqueeze(1), image.unsqueeze(1)),
             etude.contrastive_loss(z, labels, metric="cosine"),
             etude.contrastive_loss(z, labels, margin=2.0, **others),
+            etude.rank_n_contrast_loss(z, labels, temperature=0.5),
         )
 
 
@@ -145,6 +146,9 @@ def samples(dtype):
             yield contrastive._cross, (z, labels, weights, nothing, of_others, of_masked, *options)
             yield contrastive._cross, (z[:1], labels[:1], None, o, of_others, None, *options)
             yield contrastive._cross, (z, labels, None, o[:0], of_others[:0], None, *options)
+    for n in (6, 2, 1, 0):
+        for differentiate in (True, False):
+            yield rank_n_contrast._operator, (z[:n], labels[:n], 0.5, differentiate)
     for dims, (forward, _) in convolution._OPERATORS.items():
         x, weight, bias = make(2, 4, *[9, 8][:dims]), make(6, 2, *[3, 2][:dims]), make(6)
         slide = [2, 1][:dims], [1, 0][:dims], [1, 2][:dims], 2

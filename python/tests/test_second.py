@@ -57,6 +57,26 @@ for dims, (ours, _, theirs) in CONVOLUTIONS.items():
 
 
 RATINGS, OTHERS = torch.arange(6.0) % 4, torch.arange(5.0) % 3
+
+
+def by_rank(z):
+    """Rank-N-Contrast's loss of rows with these ratings, as its paper has it."""
+    n, ratings, terms = len(RATINGS), RATINGS.tolist(), []
+    for i in range(n):
+        others = [k for k in range(n) if k != i]
+        far = [abs(rating - ratings[i]) for rating in ratings]
+        s = {k: (z[i] - z[k]).norm() / -1.5 for k in others}
+        for j in others:
+            negatives = torch.stack([s[k] for k in others if far[k] >= far[j]])
+            terms.append(negatives.logsumexp(0) - s[j])
+    return torch.stack(terms).mean()
+
+
+FUNCTIONS["rank_n_contrast"] = (
+    lambda z: etude.rank_n_contrast_loss(z, RATINGS, temperature=1.5),
+    by_rank,
+    (normal(6, 3),),
+)
 WEIGHTS, OTHER_WEIGHTS = torch.tensor([1.0, 0, 2, 0.5, 1, 3]), torch.tensor([0.5, 1, 0, 1, 2])
 
 

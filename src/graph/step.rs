@@ -21,7 +21,7 @@ impl Graph {
         for &var in keep {
             let root = self.nodes[var.index].root;
             if homes[root].is_none() {
-                homes[root] = Some(device.alloc(self.elem(var), self.len(var))?);
+                homes[root] = Some(device.alloc(self.elem(var), self.len(self.var(root)))?);
             }
         }
         if let Some(var) = self.no_index {
@@ -37,19 +37,23 @@ impl Graph {
         for (var, slot) in planned.places {
             homes[var] = Some(slots[slot].window(0, place(var))?);
         }
+        let buf = |v: Var| {
+            let home = homes[self.root(v)].as_ref().expect("every live value has a place");
+            match self.nodes[v.index].root {
+                root if root == v.index => Ok(home.clone()),
+                _ => home.window(self.nodes[v.index].offset, self.len(v)),
+            }
+        };
         let mut launches = Vec::with_capacity(live.len());
         for &i in &live {
             let Recorded { kernel, params, vars } = &self.launches[i];
-            let bufs = vars
-                .iter()
-                .map(|&v| homes[self.root(v)].clone().expect("every live value has a place"))
-                .collect();
+            let bufs = vars.iter().map(|&v| buf(v)).collect::<Result<_>>()?;
             launches.push(Launch { kernel, bufs, params: *params });
         }
         Ok(Step {
             plan: device.compile(launches.clone())?,
             launches,
-            kept: keep.iter().filter_map(|&v| Some((v, homes[self.root(v)].clone()?))).collect(),
+            kept: keep.iter().map(|&v| Ok((v, buf(v)?))).collect::<Result<_>>()?,
             scratch_len: planned.slots.iter().map(|s| s.1).sum(),
         })
     }

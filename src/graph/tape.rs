@@ -19,6 +19,8 @@ pub(super) struct Node {
     pub(super) shape: Vec<usize>,
     /// The value whose memory this is; itself unless an alias.
     pub(super) root: usize,
+    /// Where in that memory it begins, in elements.
+    pub(super) offset: usize,
     pub(super) elem: Elem,
     /// Memory that outlives the step; without it the planner finds a place.
     pub(super) home: Option<Buf>,
@@ -97,7 +99,8 @@ impl Graph {
     fn node(&mut self, shape: &[usize], elem: Elem) -> Var {
         let root = self.nodes.len();
         let (shape, home, grad_home) = (shape.to_vec(), None, None);
-        self.nodes.push(Node { shape, root, elem, home, grad_home, needs_grad: false, scratch: None });
+        let node = Node { shape, root, offset: 0, elem, home, grad_home, needs_grad: false, scratch: None };
+        self.nodes.push(node);
         self.var(root)
     }
 
@@ -211,10 +214,24 @@ impl Graph {
         if elements(shape) != elements(from) {
             return Err(Error::shape("reshape", "shape", format!("{from:?} cannot become {shape:?}")));
         }
-        let alias = self.node(shape, self.elem(var));
-        self.nodes[alias.index].root = self.nodes[var.index].root;
-        self.nodes[alias.index].home = self.nodes[var.index].home.clone();
-        Ok(alias)
+        self.window(var, 0, shape)
+    }
+
+    /// A part of the memory of `var`, from element `first` of it on, under a shape of its own. Nothing goes backward from here.
+    pub(crate) fn window(&mut self, var: Var, first: usize, shape: &[usize]) -> Result<Var> {
+        self.check_own("window", "x", &[var])?;
+        let len = elements(shape);
+        if first.checked_add(len).is_none_or(|end| end > self.len(var)) {
+            let message = format!("{shape:?} from element {first} on is no part of {:?}", self.shape(var));
+            return Err(Error::shape("window", "shape", message));
+        }
+        let of = &self.nodes[var.index];
+        let (root, offset) = (of.root, of.offset + first);
+        let home = of.home.as_ref().map(|home| home.window(first, len)).transpose()?;
+        let part = self.node(shape, self.elem(var));
+        let node = &mut self.nodes[part.index];
+        (node.root, node.offset, node.home) = (root, offset, home);
+        Ok(part)
     }
 
     /// Appends a launch of `kernel` over `vars` in binding order.

@@ -11,6 +11,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod dispatch;
+mod exp;
 mod fetch;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -21,6 +22,7 @@ mod vector;
 pub use arrays::Portable;
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Pair;
+pub use exp::exp;
 pub use fetch::{fetch, fetch_second, fetch_to_write};
 #[cfg(target_arch = "aarch64")]
 pub use neon::Quad;

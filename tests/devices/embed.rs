@@ -11,6 +11,7 @@ use etude::ops::contrastive::{Labels, contrastive, contrastive_cross};
 use etude::ops::contrastive_hvp::contrastive_hvp;
 use etude::ops::conv1d::{ConvOptions1d, conv1d};
 use etude::ops::conv2d::{ConvOptions2d, conv2d};
+use etude::ops::rank_n_contrast::rank_n_contrast;
 use etude::ops::similarity::{Similarity, similarity};
 
 /// What a test computes, outputs after inputs; every buffer holds NaN first where it is an output.
@@ -243,6 +244,28 @@ fn gradients_at_dual_rows() {
                 embed::contrastive_hvp(dev, [n, d], set(i, weighted), Some(others), options, &o[0])
             },
         );
+    }
+}
+
+#[test]
+fn losses_by_rank() {
+    let (n, d) = (70, 6);
+    let inputs = [normal(1, n * d), uniform(2, n)];
+    let shapes: [&[usize]; 2] = [&[n, d], &[n]];
+    let call = |dev: &dyn Device, i: &[Buf], o: &[Buf]| {
+        embed::rank_n_contrast(dev, [n, d], &i[0], &i[1], 0.5, &o[0], o.get(1))
+    };
+    check(&inputs, &shapes, &[0], &|g, v| rank_n_contrast(g, v[0], v[1], 0.5), &call);
+    // Where nobody looks at labels, those that are no numbers make it NaN, wherever they lie.
+    for device in devices().into_iter().filter(|device| !device.on_host()) {
+        for (at, bad) in [(0, f64::NAN), (33, f64::INFINITY), (69, f64::NEG_INFINITY)] {
+            let mut labels = inputs[1].clone();
+            labels[at] = bad;
+            let [z, labels] = [&inputs[0], &labels].map(|v| device.upload(v).unwrap());
+            let loss = device.alloc(Elem::Real, 1).unwrap();
+            call(&*device, &[z, labels], std::slice::from_ref(&loss)).unwrap();
+            assert!(device.download_f64(&loss).unwrap()[0].is_nan(), "{}, {bad}", device.name());
+        }
     }
 }
 

@@ -355,6 +355,28 @@ fn contrastive_hvp(golden: &Golden<'_>) -> Result<Results> {
     Ok(Results::from([("sums".into(), device.download_f64(step.buf(sums)?)?)]))
 }
 
+fn rank_n_contrast(golden: &Golden<'_>) -> Result<Results> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Options {
+        temperature: f32,
+    }
+    let o: Options = golden.options()?;
+    let cpu = Cpu::<f64>::new(1)?;
+    let device: &dyn Device = &cpu;
+    let mut g = Graph::new();
+    let (shape, z) = golden.get("z")?;
+    let z = g.leaf(&device.upload(&z)?, None, &shape)?;
+    let labels = g.bind(&device.upload(&golden.get("y")?.1)?, &shape[..1])?;
+    let loss = ops::rank_n_contrast::rank_n_contrast(&mut g, z, labels, o.temperature)?;
+    g.backward(loss)?;
+    let dz = g.grad(z).ok_or("no gradient")?;
+    let mut step = g.compile(device, &[loss, dz])?;
+    step.run()?;
+    let read = |var| Ok::<_, Box<dyn std::error::Error>>(device.download_f64(step.buf(var)?)?);
+    Ok(Results::from([("loss".into(), read(loss)?), ("gz".into(), read(dz)?)]))
+}
+
 /// Given gradients, step after step; a row of each result after each.
 fn optimizer(golden: &Golden<'_>, method: Method, lr: f64, steps: usize) -> Result<Results> {
     let cpu = Cpu::<f64>::new(1)?;
@@ -542,6 +564,7 @@ fn check(golden: &Golden<'_>) -> Result<f64> {
         "batch_norm" => (OPTION, batch_norm(golden)),
         "contrastive" => (OPTION, contrastive(golden)),
         "contrastive_hvp" => (OPTION, contrastive_hvp(golden)),
+        "rank_n_contrast" => (EXACT, rank_n_contrast(golden)),
         "sgd" => (OPTION, sgd(golden)),
         "adam" => (OPTION, adam(golden, false)),
         "adamw" => (OPTION, adam(golden, true)),

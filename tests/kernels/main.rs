@@ -30,6 +30,8 @@ mod ops_gather;
 mod ops_random;
 /// Parameter sets, optimizers and schedules.
 mod optim_params;
+/// Rank-N-Contrast's loss against a plain definition.
+mod rank_n_contrast;
 /// What ops refuse, and how they say it.
 mod refusals;
 /// Similarity matrices against a plain definition.

@@ -8,6 +8,7 @@ float32. Transforms of `torch.func` see them through `torch.autograd.Function`s.
 from . import decompositions as decompositions
 from .contrastive import bins, contrastive_loss, contrastive_loss_and_grad
 from .convolution import conv, conv_backward
+from .rank_n_contrast import rank_n_contrast_loss, rank_n_contrast_loss_and_grad
 from .similarity import pairwise_similarity, pairwise_similarity_backward
 
 __all__ = [
@@ -18,4 +19,6 @@ __all__ = [
     "conv_backward",
     "pairwise_similarity",
     "pairwise_similarity_backward",
+    "rank_n_contrast_loss",
+    "rank_n_contrast_loss_and_grad",
 ]

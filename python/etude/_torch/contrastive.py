@@ -117,10 +117,15 @@ _SIDES = [("labels", "weights"), ("other_labels", "other_weights")]
 
 def _in(real, sides):
     """Labels and weights of each side as kernels take them: a copy only of what has another type."""
-    labels = [of for of, _ in sides]
-    if any(of.dtype != real and _is_wide(of) for of in labels):
-        labels = _told_apart(real, labels)
+    labels = labels_in(real, [of for of, _ in sides], "contrastive_loss")
     return [(_vector(of, real), None if w is None else _vector(w, real)) for of, (_, w) in zip(labels, sides)]
+
+
+def labels_in(real, labels, op):
+    """Labels of each side in the type `real`, whole numbers told apart as in `_checks.told_apart`."""
+    if any(of.dtype != real and _is_wide(of) for of in labels):
+        return _told_apart(real, labels, op)
+    return labels
 
 
 def _vector(values, real):
@@ -142,14 +147,13 @@ def _look_at(sides):
         _checks.numbers("contrastive_loss", side, *numbers)
 
 
-def _told_apart(real, labels):
-    """As `_checks.told_apart`."""
+def _told_apart(real, labels, op):
     if labels[0].is_cuda:
         return _told_apart_on_card(real, labels)
     dtype = np.float64 if real == torch.float64 else np.float32
     given = [(of if _is_wide(of) else _vector(of, real)).detach().numpy() for of in labels]
     of_sides = [n for n, _ in _SIDES]
-    return list(map(torch.from_numpy, _checks.told_apart("contrastive_loss", of_sides, given, dtype)))
+    return list(map(torch.from_numpy, _checks.told_apart(op, of_sides, given, dtype)))
 
 
 def _told_apart_on_card(real, labels):

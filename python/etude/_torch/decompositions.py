@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from .. import _checks
-from . import contrastive, convolution, similarity
+from . import contrastive, convolution, rank_n_contrast, similarity
 from .operators import DECOMPOSITIONS
 from .rows import unit
 from .tensors import real_of
@@ -96,3 +96,28 @@ def _all(z, labels, weights, metric, margin, tau):
     samples = z, labels, weights
     loss, by_first, by_second = _across(*samples, *samples, metric, margin, tau, above=True)
     return loss, by_first + by_second
+
+
+@_instead(rank_n_contrast._operator)
+def _rank_n_contrast(z, labels, temperature, differentiate):
+    """In the memory of N³: for each anchor and each other row, which of all rows are as far by their labels."""
+    real = real_of(z.dtype)
+    z, labels = z.to(real), labels.to(real)
+    d = _differences(z, z).square().sum(-1).sqrt()
+    far = (labels.unsqueeze(-1) - labels).abs()
+    others = 1 - torch.eye(z.shape[0], dtype=real, device=z.device)
+    s = d / -temperature - torch.where(others > 0, 0, torch.inf)
+    negative = far.unsqueeze(1) >= far.unsqueeze(2)
+    # Of rows i and j, over k: the largest apart.
+    terms = torch.where(negative, s.unsqueeze(1), -torch.inf)
+    log = terms.logsumexp(-1)
+    share = others / others.sum().clamp(min=1)
+    loss = (share * torch.where(others > 0, log - s, 0)).sum()
+    loss = torch.where(others.sum() > 0, loss, torch.nan)
+    if not differentiate:
+        return loss, z.new_empty((0,))
+    parts = torch.where(others.unsqueeze(-1) > 0, (terms - log.unsqueeze(-1)).exp(), 0)
+    by_s = parts.sum(1) - others
+    slope = share * by_s / -temperature
+    along = torch.where(d > 0, slope / torch.where(d > 0, d, 1), 0).unsqueeze(-1) * _differences(z, z)
+    return loss, along.sum(1) - along.sum(0)

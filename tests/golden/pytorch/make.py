@@ -418,6 +418,23 @@ def contrastive_hvp():
             save("contrastive_hvp", name, {"metric": metric, "margin": margin, "tau": tau}, inputs, {"sums": torch.stack(sums, 1)})
 
 
+def rank_n_contrast():
+    """The paper's formula, pair by pair: of anchor i and row j, what is as far from i by its label as j is, or farther."""
+    for n, d, t, labels in ((2, 3, 2.0, "ratings"), (9, 4, 2.0, "ratings"), (12, 7, 0.5, "grades"), (10, 1, 1.0, "one grade")):
+        name = f"rank_n_contrast_{n}x{d}_{labels.replace(' ', '_')}"
+        r = Random(name)
+        y = ratings(r, n) if labels == "ratings" else r.integers(0, 1 if labels == "one grade" else 4, n).double()
+        inputs = {"z": r.normal(n, d), "y": y}
+        z = inputs["z"].clone().requires_grad_(True)
+        s = {(i, k): -(z[i] - z[k]).square().sum().sqrt() / t for i in range(n) for k in range(n) if i != k}
+        loss = z.sum() * 0
+        for i, j in s:
+            negatives = [k for k in range(n) if k != i and abs(y[i] - y[k]) >= abs(y[i] - y[j])]
+            loss = loss + (torch.logsumexp(torch.stack([s[i, k] for k in negatives]), 0) - s[i, j]) / (n * (n - 1))
+        (gz,) = torch.autograd.grad(loss, z)
+        save("rank_n_contrast", name, {"temperature": t}, inputs, {"loss": loss}, {"gz": gz})
+
+
 # ------------------------------------------------------------------------------------- optimizers
 
 
@@ -510,7 +527,7 @@ def network():
 def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    of_pairs = pairwise, contrastive, contrastive_hvp
+    of_pairs = pairwise, contrastive, contrastive_hvp, rank_n_contrast
     for make in (conv1d, conv2d, batch_norm, activations, mean_time, linear, losses, *of_pairs, optimizers, network):
         make()
     assert len({c["case"] for c in index}) == len(index)

@@ -1,0 +1,153 @@
+"""Rank-N-Contrast's loss: the forward operator gives the gradient too, the backward pass scales it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import _checks
+from .contrastive import labels_in
+from .operators import differentiable, registered, watched
+from .tensors import (
+    DEVICES,
+    check_floats,
+    check_numbers,
+    dense,
+    device_for,
+    memory,
+    memory_or_none,
+    real_of,
+)
+
+
+def _run(
+    embeddings: Tensor, labels: Tensor, temperature: float, differentiate: bool
+) -> tuple[Tensor, Tensor]:
+    z, real = dense(embeddings), real_of(embeddings.dtype)
+    (labels,) = labels_in(real, [labels], "rank_n_contrast_loss")
+    labels = dense(labels.to(real))
+    loss = z.new_full((), torch.nan, dtype=real)
+    dz = z.new_zeros(z.shape if differentiate else (0,), dtype=real)
+    if not z.is_cuda:
+        _checks.finite("rank_n_contrast_loss", "labels", labels.detach().numpy())
+    if _checks.pairs(z.shape[:1]):
+        device_for(z).rank_n_contrast(
+            tuple(z.shape), memory(z), memory(labels), temperature,
+            memory(loss), memory_or_none(dz if differentiate else None),
+        )  # fmt: skip
+    return loss, dz
+
+
+_operator = registered(
+    torch.library.custom_op("etude::rank_n_contrast", _run, mutates_args=(), device_types=DEVICES)
+)
+
+
+@_operator.register_fake
+def _(embeddings, labels, temperature, differentiate):
+    real = real_of(embeddings.dtype)
+    shape = embeddings.shape if differentiate else (0,)
+    return embeddings.new_empty((), dtype=real), embeddings.new_empty(shape, dtype=real)
+
+
+@torch.library.custom_op("etude::rank_n_contrast_gradient", mutates_args=(), device_types=DEVICES)
+def _kept(embeddings: Tensor, labels: Tensor, dz: Tensor, temperature: float) -> Tensor:
+    """The gradient that the loss has kept, for those who differentiate it: as a function of the embeddings."""
+    return dz.clone()
+
+
+@_kept.register_fake
+def _(embeddings, labels, dz, temperature):
+    return torch.empty_like(dz)
+
+
+def _without_diagonal(square):
+    n = square.shape[0]
+    return square.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
+
+
+def _in_operations(z, labels, temperature):
+    """The loss in PyTorch's own operations, in float64 and the memory of N² pairs: what second derivatives are of."""
+    z, labels = z.double(), labels.double() if real_of(z.dtype) == torch.float64 else labels.float().double()
+    squares = _without_diagonal((z[:, None] - z).square().sum(-1))
+    s = torch.where(squares > 0, torch.where(squares > 0, squares, 1).sqrt(), 0) / -temperature
+    # From the row that is farthest by its label to the nearest; sums are of all rows up to the end of their ties.
+    far, order = _without_diagonal((labels[:, None] - labels).abs()).sort(1, descending=True)
+    s = s.gather(1, order)
+    largest = s.detach().amax(1, keepdim=True)
+    sums = (s - largest).exp().cumsum(1).gather(1, torch.searchsorted(-far, -far, right=True) - 1)
+    return (largest + sums.log() - s).mean()
+
+
+def _keep_samples(ctx, inputs, output):
+    embeddings, labels, _, ctx.temperature = inputs
+    ctx.save_for_backward(embeddings, labels)
+
+
+def _hessian(z, labels, temperature, along):
+    """The Hessian, which is symmetric, times how the rows move."""
+    if len(z) < 2:
+        return torch.zeros_like(z)
+    gradient = torch.func.grad(lambda z: _in_operations(z, labels, temperature))
+    _, moved = torch.func.vjp(gradient, z)
+    return moved(along.to(z.dtype))[0]
+
+
+def _second(ctx, along):
+    return _hessian(*ctx.saved_tensors, ctx.temperature, along), None, None, None
+
+
+def _tangent_of_kept(inputs, outputs, along):
+    z, labels, dz, temperature = inputs
+    if along[0] is None:
+        return torch.zeros_like(dz)
+    return _hessian(z, labels, temperature, along[0]).to(dz.dtype)
+
+
+_gradient = differentiable(_kept, _keep_samples, _second, _tangent_of_kept)
+
+
+def _keep(ctx, inputs, output):
+    embeddings, labels, ctx.temperature, _ = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(embeddings, labels, output[1])
+
+
+def _backward(ctx, upstream, _):
+    if upstream is None:
+        return None, None, None, None
+    z, labels, dz = ctx.saved_tensors
+    if torch.is_grad_enabled():  # for those who may differentiate again
+        dz = _gradient(z, labels, dz, ctx.temperature)
+    return (dz * upstream).to(z.dtype), None, None, None
+
+
+def _tangents(inputs, outputs, along):
+    z, labels, temperature, _ = inputs
+    if along[0] is None:
+        return None, None
+    dz = _gradient(z, labels, outputs[1], temperature)
+    return (dz * along[0].to(dz.dtype)).sum(), None
+
+
+_loss = differentiable(_operator, _keep, _backward, _tangents)
+
+
+def _checked(op, z, labels, temperature):
+    check_floats(op, "embeddings", z)
+    _checks.dims(op, "embeddings", z.shape, ("N", "D"))
+    check_numbers(op, "labels", labels, ("embeddings", z))
+    return z, labels, _checks.temperature(op, temperature)
+
+
+def rank_n_contrast_loss(*arguments):
+    arguments = z, *_ = _checked("rank_n_contrast_loss", *arguments)
+    differentiate = watched(arguments) or torch.is_grad_enabled() and z.requires_grad
+    return _loss(*arguments, differentiate)[0]
+
+
+def rank_n_contrast_loss_and_grad(*arguments):
+    arguments = _checked("rank_n_contrast_loss_and_grad", *arguments)
+    with torch.no_grad():
+        return _loss(*arguments, True)
