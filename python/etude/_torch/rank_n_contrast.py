@@ -67,8 +67,13 @@ def _without_diagonal(square):
 
 
 def _in_operations(z, labels, temperature):
-    """The loss in PyTorch's own operations, in float64 and the memory of N² pairs: what second derivatives are of."""
-    z, labels = z.double(), labels.double() if real_of(z.dtype) == torch.float64 else labels.float().double()
+    """The loss in PyTorch's own operations, in float64 and the memory of N² pairs: what second derivatives are of.
+
+    An anchor's distances may be 700 temperatures from one another, or its farthest rows' exponentials are nothing.
+    """
+    # Differences of labels are rounded as the kernel rounds them: they tell what ties.
+    labels = labels.to(real_of(z.dtype)) if labels.is_floating_point() else labels.double()
+    z = z.double()
     squares = _without_diagonal((z[:, None] - z).square().sum(-1))
     s = torch.where(squares > 0, torch.where(squares > 0, squares, 1).sqrt(), 0) / -temperature
     # From the row that is farthest by its label to the nearest; sums are of all rows up to the end of their ties.

@@ -138,9 +138,8 @@ unsafe fn from_far_to_near(anchor: &Anchor<'_, f32>, apart: &mut [f32], walk: &m
     let (far, rows) = (walk.far.as_mut_ptr(), walk.rows.as_mut_ptr());
     // Sides are told apart by numbers: a jump that nobody can foretell takes longer than both.
     for m in 0..others.div_ceil(2) {
-        // SAFETY: what a side has left lies between its end and the anchor, whose marks no other is beyond: from the ends the
-        // anchor's own, from the anchor those outside. Half of all, and the one in the middle from both ends, are no more than
-        // there are.
+        // SAFETY: whatever the labels are, from the ends each side goes on by half of all at most, and the anchor lies outside of
+        // neither. From the anchor nothing is below the mark before the first, and the mark behind the last is as far as it goes.
         unsafe {
             let (of_left, of_right) = (*apart.add(left), *apart.add(right));
             let is_left = usize::from(of_left >= of_right);
@@ -154,7 +153,7 @@ unsafe fn from_far_to_near(anchor: &Anchor<'_, f32>, apart: &mut [f32], walk: &m
             *far.add(last) = if is_left == 1 { of_left } else { of_right };
             *rows.add(last) =
                 near_right.wrapping_add(near_left.wrapping_sub(near_right).wrapping_mul(is_left)) as u32;
-            near_right += 1 - is_left;
+            near_right = (near_right + 1 - is_left).min(n + 1);
             near_left -= is_left;
         }
     }
