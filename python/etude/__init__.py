@@ -171,7 +171,7 @@ def contrastive_loss_and_grad(
 
 
 def rank_n_contrast_loss(embeddings, labels, *, temperature=2.0):
-    """Rank-N-Contrast's loss: the mean over each two of an anchor `i` and another row `j` of
+    """Rank-N-Contrast's loss: the mean over each two of an anchor `i` and another row `j` of ::
 
         log Σ_k exp(−‖z_i − z_k‖/t) + ‖z_i − z_j‖/t    over the k ≠ i with |y_i − y_k| ≥ |y_i − y_j|
 
