@@ -140,19 +140,6 @@ def test_rows_that_are_far_apart():
     torch.testing.assert_close(by_got, by_want, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_opcheck(device, dtype):
-    z, labels = samples(7, 3, torch.float32, 3, device)
-    z = z.detach().to(dtype).requires_grad_()
-    operators = torch.ops.etude
-    for differentiate in (True, False):
-        arguments = z if differentiate else z.detach(), labels, 1.5, differentiate
-        torch.library.opcheck(operators.rank_n_contrast.default, arguments)
-    gradient = torch.randn(7, 3, device=device)
-    torch.library.opcheck(operators.rank_n_contrast_gradient.default, (z.detach(), labels, gradient, 1.5))
-
-
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_inside_torch_compile(dynamic):
     loss = etude.nn.RankNContrastLoss(0.5)

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 import etude  # noqa: E402
 import etude.nn  # noqa: E402
-from etude._torch import contrastive, convolution, similarity, tensors  # noqa: E402
+from etude._torch import contrastive, convolution, rank_n_contrast, similarity, tensors  # noqa: E402
 
 F = torch.nn.functional
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
@@ -222,6 +222,9 @@ def operator_samples(device, dtype):
         yield contrastive._second, (*alone, make(6, 3), None, False, *options)
         yield contrastive._second, (*both, make(6, 3), make(5, 3), True, *options)
         yield contrastive._second, (*both, make(6, 3), make(5, 3), False, *options)
+    for differentiate in (True, False):
+        yield rank_n_contrast._operator, (z if differentiate else z.detach(), labels, 1.5, differentiate)
+    yield rank_n_contrast._kept, (z.detach(), labels, make(6, 3, grad=False), 1.5)
     for kind in range(4):
         yield similarity._similarity, (z, o, kind)
         yield similarity._similarity_backward, (make(6, 5), z, o, kind)
@@ -667,6 +670,7 @@ TRANSFORMED = {
     "conv2d": (lambda t: etude.conv2d(t, torch.ones(2, 1, 2, 2)).square(), (1, 1, 4, 5)),
     "contrastive": (lambda t: etude.contrastive_loss(t, L, L + 1)[None], (6, 3)),
     "contrastive_cross": (lambda t: etude.contrastive_loss(Z, L, others=t, other_labels=L)[None], (6, 3)),
+    "rank_n_contrast": (lambda t: etude.rank_n_contrast_loss(t, L)[None], (6, 3)),
     "similarity": (lambda t: etude.pairwise_similarity(t, Z, "dot").square(), (6, 3)),
 }
 
