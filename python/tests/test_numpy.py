@@ -113,6 +113,28 @@ def test_gradient_of_equal_rows_is_finite():
     assert np.isfinite(loss) and (gradient == 0).all()
 
 
+def rank_loss(z, labels, t):
+    """Rank-N-Contrast's definition: each anchor with each other row, against all as far from it in label."""
+    total, n = 0.0, len(z)
+    for i in range(n):
+        others = np.delete(np.arange(n), i)
+        far, s = np.abs(labels[others] - labels[i]), -np.linalg.norm(z[others] - z[i], axis=1) / t
+        total += sum(np.log(np.exp(s[far >= far[j]]).sum()) - s[j] for j in range(n - 1))
+    return total / (n * (n - 1))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_losses_by_rank_are_the_definition(dtype):
+    z, labels = normal(30, 5, dtype=dtype), RNG.integers(0, 9, 30)
+    value, gradient = etude.rank_n_contrast_loss_and_grad(z, labels, temperature=0.5)
+    close(value, rank_loss(z.astype(float), labels, 0.5), dtype)
+    assert etude.rank_n_contrast_loss(z, labels, temperature=0.5) == value
+    assert gradient.dtype == dtype and gradient.shape == z.shape
+    z, along, h = z.astype(float), normal(30, 5), 1e-6
+    slope = (rank_loss(z + h * along, labels, 0.5) - rank_loss(z - h * along, labels, 0.5)) / (2 * h)
+    np.testing.assert_allclose((gradient * along).sum(), slope, rtol=1e-4 if dtype == np.float32 else 1e-7)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_similarities(dtype):
     a, b = normal(9, 4, dtype=dtype), normal(6, 4, dtype=dtype)
