@@ -1,5 +1,5 @@
-//! Single calls on memory that is the caller's: what other frameworks' bindings are made of. No graph, no copy, and nothing
-//! kept between calls.
+//! Single calls on memory that is the caller's: what other frameworks' bindings are made of. No graph of the caller's, no
+//! copy, and nothing kept between calls.
 //!
 //! Memory comes in through a device's `import` ([`Cpu::import`](crate::device::Cpu::import), `Cuda::import`,
 //! `Wgpu::import`) as a [`Buf`], inputs and outputs alike. A call checks shapes and lengths, then runs: the CPU is done when
@@ -408,7 +408,8 @@ pub fn contrastive_hvp(
 /// [`rank_n_contrast`](ranked::rank_n_contrast): the loss `[1]` of `n` rows of `d` columns, and where one is given the gradient
 /// by them, f32.
 ///
-/// A label that is not finite is an error on the CPU, where it can be seen; elsewhere it makes the loss NaN.
+/// A label that is not finite is an error on the CPU, where it can be seen; elsewhere it makes the loss NaN, as labels do
+/// everywhere whose differences are not finite.
 ///
 /// # Errors
 /// When a buffer is of another length or type, an option does not fit, a label is seen to be no number, or the device fails.

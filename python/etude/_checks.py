@@ -176,11 +176,20 @@ def numbers(op, names, labels, weights):
 
 
 def finite(op, argument, values):
-    """Checks that no number is NaN or infinite."""
+    """Checks that no number is NaN or infinite, nor the difference of two."""
     bad = ~np.isfinite(values)
     if bad.any():
         i = int(np.argmax(bad))
         raise ValueError(f"{op}: {argument}: row {i} is {values[i]}, must be finite")
+    if values.size:
+        low, high = values.min(), values.max()
+        with np.errstate(over="ignore"):
+            apart = high - low
+        if not np.isfinite(apart):
+            raise ValueError(
+                f"{op}: {argument}: are from {low} to {high}, "
+                f"a difference that {values.dtype} does not hold: scale them"
+            )
 
 
 def temperature(op, value):

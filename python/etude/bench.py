@@ -35,6 +35,7 @@ import torch
 
 import etude
 from etude import _device, _native
+from etude._torch.rank_n_contrast import without_diagonal
 
 F = torch.nn.functional
 TOLERANCE = 1e-4  # of the norm: f32 sides, sums of up to 10^8 terms, against f64
@@ -93,11 +94,6 @@ def rank_n_contrast(n, d):
         return [torch.randn(n, d)], [torch.rand(n)]
 
     return inputs, etude.rank_n_contrast_loss, {"sorted": by_sorting}
-
-
-def without_diagonal(square):
-    n = len(square)
-    return square.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
 
 
 def rank_loop(z, labels):
@@ -257,13 +253,13 @@ def sides_of(name, case, device, clock):
             runs[form] = both_ways(mode(f), variables, constants)
             check(name, f"{side}, {form}", runs[form](), want)
         sides[side] = (*clock.fastest(runs), True)
-    others = for_scale(len(variables[0])) if of_pairs or name.startswith("rank_n_contrast_loss") else {}
+    n, by_rank = len(variables[0]), name.startswith("rank_n_contrast_loss")
+    others = for_scale(n) if of_pairs else published_loop(n) if by_rank else {}
     for side, f in others.items():
         run = both_ways(f, variables, constants)
-        same = not of_pairs
-        if same:
+        if by_rank:
             check(name, side, run(), want)
-        sides[side] = (*clock.fastest({"as published": run}), same)
+        sides[side] = (*clock.fastest({"as published": run}), by_rank)
     return sides
 
 
@@ -296,11 +292,14 @@ def through_autograd(native, z):
     return both_ways(Function.apply, [z], [])
 
 
+def published_loop(n):
+    """Rank-N-Contrast's, where it fits: its loop keeps N matrices for the backward pass, 4 GB at 1024."""
+    return {"Rank-N-Contrast, a loop": rank_loop} if n <= 1024 else {}
+
+
 def for_scale(n):
     """Other losses over all pairs of labelled embeddings."""
-    found = {}
-    if n <= 1024:  # its loop keeps N matrices for the backward pass: 4 GB at 1024
-        found["Rank-N-Contrast, a loop"] = rank_loop
+    found = published_loop(n)
     try:
         from pytorch_metric_learning.losses import ContrastiveLoss
     except ImportError:

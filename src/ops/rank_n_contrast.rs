@@ -29,7 +29,8 @@ fn block(n: usize) -> usize {
 ///
 /// with the `temperature` t: Zha et al., "Rank-N-Contrast: Learning Continuous Representations for Regression", NeurIPS 2023. It
 /// takes `N²·(D + log N)` time, and memory for some rows of the distances, whatever `N`. `z` may be stored in 16 bits; its
-/// gradient is f32. The gradient of a distance of 0 is 0. A label or a row that is not finite makes the loss NaN.
+/// gradient is f32. The gradient of a distance of 0 is 0. A row that is not finite makes the loss NaN, as do labels
+/// whose differences are not all finite.
 ///
 /// # Errors
 /// When a shape does not fit, there is no pair, or the temperature is not positive.

@@ -61,7 +61,7 @@ def _(embeddings, labels, dz, temperature):
     return torch.empty_like(dz)
 
 
-def _without_diagonal(square):
+def without_diagonal(square):
     n = square.shape[0]
     return square.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
 
@@ -74,10 +74,10 @@ def _in_operations(z, labels, temperature):
     # Differences of labels are rounded as the kernel rounds them: they tell what ties.
     labels = labels.to(real_of(z.dtype)) if labels.is_floating_point() else labels.double()
     z = z.double()
-    squares = _without_diagonal((z[:, None] - z).square().sum(-1))
+    squares = without_diagonal((z[:, None] - z).square().sum(-1))
     s = torch.where(squares > 0, torch.where(squares > 0, squares, 1).sqrt(), 0) / -temperature
     # From the row that is farthest by its label to the nearest; sums are of all rows up to the end of their ties.
-    far, order = _without_diagonal((labels[:, None] - labels).abs()).sort(1, descending=True)
+    far, order = without_diagonal((labels[:, None] - labels).abs()).sort(1, descending=True)
     s = s.gather(1, order)
     largest = s.detach().amax(1, keepdim=True)
     sums = (s - largest).exp().cumsum(1).gather(1, torch.searchsorted(-far, -far, right=True) - 1)
