@@ -27,7 +27,7 @@
 pub use crate::contrastive::Buffers;
 use crate::contrastive::{Names, OTHERS, SAMPLES, check_as};
 use crate::device::{Buf, Device, HostMut, Launch};
-use crate::graph::Graph;
+use crate::graph::{Graph, Var};
 use crate::kernel::{Elem, Kernel, Params, stored_as};
 use crate::kernels::{
     contrastive as kc, contrastive_hvp as kh, conv1d as k1, conv2d as k2, elementwise as ke, similarity as ks,
@@ -37,6 +37,7 @@ use crate::ops::contrastive::ContrastiveOptions;
 use crate::ops::contrastive_hvp::hvp_params;
 use crate::ops::conv1d::{self, ConvOptions1d};
 use crate::ops::conv2d::{self, ConvOptions2d};
+use crate::ops::info_nce::{self as nce, InfoNceOptions};
 use crate::ops::rank_n_contrast as ranked;
 use crate::ops::similarity::{self, Similarity};
 use crate::{Error, Result};
@@ -431,26 +432,95 @@ pub fn rank_n_contrast(
     }
     let read = [("embeddings", embeddings), ("labels", labels)];
     apart(op, &read, &[("loss", Some(loss)), ("gradient", gradient)])?;
-    if device.on_host() {
-        let mut values = [0.0; 512];
-        for first in (0..n).step_by(512) {
-            let values = &mut values[..(n - first).min(512)];
-            device.read(&labels.window(first, values.len())?, HostMut::F64(values))?;
-            if let Some(at) = values.iter().position(|y| !y.is_finite()) {
-                let message = format!("row {} is {}, must be finite", first + at, values[at]);
-                return Err(Error::shape(op, "labels", message));
-            }
+    look_for_numbers(device, op, "labels", labels)?;
+    let mut g = Graph::new();
+    let z = bound(&mut g, embeddings, gradient, [n, d])?;
+    let labels = g.bind(labels, &[n])?;
+    let of_rows = ranked::rank_n_contrast(&mut g, z, labels, temperature)?;
+    finish(g, device, of_rows, loss, gradient.is_some())
+}
+
+/// [`info_nce`](nce::info_nce): the loss `[1]` of `n` rows of `d` columns with their labels, an anchor each, held against each
+/// other or against so many `others` with theirs; and where they are given the gradients by both, f32.
+///
+/// A label that is not finite is an error on the CPU, where it can be seen; elsewhere it makes the loss NaN, as labels do
+/// everywhere whose differences, over sigma, are not finite.
+///
+/// # Errors
+/// When a buffer is of another length or type, an option does not fit, a label is seen to be no number, or the device fails.
+pub fn info_nce(
+    device: &dyn Device,
+    [n, d]: [usize; 2],
+    [embeddings, labels]: [&Buf; 2],
+    others: Option<(usize, [&Buf; 2])>,
+    options: InfoNceOptions,
+    loss: &Buf,
+    [gradient, other_gradient]: [Option<&Buf>; 2],
+) -> Result<()> {
+    let op = "info_nce";
+    let mut read = vec![("embeddings", embeddings), ("labels", labels)];
+    fits(op, "embeddings", embeddings, &[n, d])?;
+    fits(op, "labels", labels, &[n])?;
+    look_for_numbers(device, op, "labels", labels)?;
+    if let Some((m, [others, other_labels])) = others {
+        fits(op, "others", others, &[m, d])?;
+        fits(op, "other_labels", other_labels, &[m])?;
+        look_for_numbers(device, op, "other_labels", other_labels)?;
+        read.extend([("others", others), ("other_labels", other_labels)]);
+    } else if other_gradient.is_some() {
+        return Err(Error::shape(op, "other_gradient", "given without others"));
+    }
+    fits(op, "loss", loss, &[1])?;
+    for (argument, gradient, rows) in
+        [("gradient", gradient, n), ("other_gradient", other_gradient, others.map_or(0, |(m, _)| m))]
+    {
+        gradient.map_or(Ok(()), |gradient| fits(op, argument, gradient, &[rows, d]))?;
+    }
+    apart(op, &read, &[("loss", Some(loss)), ("gradient", gradient), ("other_gradient", other_gradient)])?;
+    let mut g = Graph::new();
+    let (z, of_z) = (bound(&mut g, embeddings, gradient, [n, d])?, g.bind(labels, &[n])?);
+    let others = others.map(|(m, [rows, labels])| {
+        Ok::<_, Error>((bound(&mut g, rows, other_gradient, [m, d])?, g.bind(labels, &[m])?))
+    });
+    let of_rows = nce::info_nce(&mut g, z, of_z, others.transpose()?, options)?;
+    finish(g, device, of_rows, loss, gradient.is_some() || other_gradient.is_some())
+}
+
+/// Looks for a label that is not finite, where the host sees them.
+fn look_for_numbers(
+    device: &dyn Device,
+    op: &'static str,
+    argument: &'static str,
+    labels: &Buf,
+) -> Result<()> {
+    if !device.on_host() {
+        return Ok(());
+    }
+    let mut values = [0.0; 512];
+    for first in (0..labels.len()).step_by(512) {
+        let values = &mut values[..(labels.len() - first).min(512)];
+        device.read(&labels.window(first, values.len())?, HostMut::F64(values))?;
+        if let Some(at) = values.iter().position(|y| !y.is_finite()) {
+            let message = format!("row {} is {}, must be finite", first + at, values[at]);
+            return Err(Error::shape(op, argument, message));
         }
     }
-    let mut g = Graph::new();
-    let z = match gradient {
-        Some(gradient) => g.leaf(embeddings, Some(gradient), &[n, d])?,
-        None => g.bind(embeddings, &[n, d])?,
-    };
-    let (labels, to) = (g.bind(labels, &[n])?, g.bind(loss, &[1])?);
-    let of_rows = ranked::rank_n_contrast(&mut g, z, labels, temperature)?;
+    Ok(())
+}
+
+/// Rows, whose gradient goes where it is wanted.
+fn bound(g: &mut Graph, rows: &Buf, gradient: Option<&Buf>, shape: [usize; 2]) -> Result<Var> {
+    match gradient {
+        Some(gradient) => g.leaf(rows, Some(gradient), &shape),
+        None => g.bind(rows, &shape),
+    }
+}
+
+/// Runs what is recorded: the loss to its place, and backward from it.
+fn finish(mut g: Graph, device: &dyn Device, of_rows: Var, loss: &Buf, backward: bool) -> Result<()> {
+    let to = g.bind(loss, &[1])?;
     g.launch(&ke::COPY, &ke::ElementwiseParams { n: 1, factor: 1.0 }, &[of_rows, to])?;
-    if gradient.is_some() {
+    if backward {
         g.backward(of_rows)?;
     }
     g.compile(device, &[])?.run()

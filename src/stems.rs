@@ -19,6 +19,7 @@ macro_rules! stems {
             elementwise
             feed
             gather
+            info_nce
             linear
             loss
             optim

@@ -2,6 +2,7 @@
 //!
 //! An op is a function over a [`Graph`](crate::graph::Graph); it never sees a device.
 
+mod anchors;
 mod check;
 mod conv;
 

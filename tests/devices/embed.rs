@@ -11,6 +11,7 @@ use etude::ops::contrastive::{Labels, contrastive, contrastive_cross};
 use etude::ops::contrastive_hvp::contrastive_hvp;
 use etude::ops::conv1d::{ConvOptions1d, conv1d};
 use etude::ops::conv2d::{ConvOptions2d, conv2d};
+use etude::ops::info_nce::{InfoNceOptions, info_nce};
 use etude::ops::rank_n_contrast::rank_n_contrast;
 use etude::ops::similarity::{Similarity, similarity};
 
@@ -264,6 +265,33 @@ fn losses_by_rank() {
             let [z, labels] = [&inputs[0], &labels].map(|v| device.upload(v).unwrap());
             let loss = device.alloc(Elem::Real, 1).unwrap();
             call(&*device, &[z, labels], std::slice::from_ref(&loss)).unwrap();
+            assert!(device.download_f64(&loss).unwrap()[0].is_nan(), "{}, {bad}", device.name());
+        }
+    }
+}
+
+#[test]
+fn losses_by_nearness() {
+    let (n, m, d) = (70, 30, 6);
+    let options = InfoNceOptions { sigma: 0.2, temperature: 0.1 };
+    let inputs = [normal(1, n * d), uniform(2, n), normal(3, m * d), uniform(4, m)];
+    let shapes: [&[usize]; 4] = [&[n, d], &[n], &[m, d], &[m]];
+    check(&inputs[..2], &shapes[..2], &[0], &|g, v| info_nce(g, v[0], v[1], None, options), &|dev, i, o| {
+        embed::info_nce(dev, [n, d], [&i[0], &i[1]], None, options, &o[0], [o.get(1), None])
+    });
+    let call = |dev: &dyn Device, i: &[Buf], o: &[Buf]| {
+        let others = Some((m, [&i[2], &i[3]]));
+        embed::info_nce(dev, [n, d], [&i[0], &i[1]], others, options, &o[0], [o.get(1), o.get(2)])
+    };
+    check(&inputs, &shapes, &[0, 2], &|g, v| info_nce(g, v[0], v[1], Some((v[2], v[3])), options), &call);
+    // Where nobody looks at labels, those that are no numbers make it NaN, wherever they lie.
+    for device in devices().into_iter().filter(|device| !device.on_host()) {
+        for (of, at, bad) in [(1, 0, f64::NAN), (1, 69, f64::INFINITY), (3, 17, f64::NEG_INFINITY)] {
+            let mut inputs = inputs.clone();
+            inputs[of][at] = bad;
+            let bufs = inputs.map(|v| device.upload(&v).unwrap());
+            let loss = device.alloc(Elem::Real, 1).unwrap();
+            call(&*device, &bufs, std::slice::from_ref(&loss)).unwrap();
             assert!(device.download_f64(&loss).unwrap()[0].is_nan(), "{}, {bad}", device.name());
         }
     }

@@ -377,6 +377,37 @@ fn rank_n_contrast(golden: &Golden<'_>) -> Result<Results> {
     Ok(Results::from([("loss".into(), read(loss)?), ("gz".into(), read(dz)?)]))
 }
 
+fn info_nce(golden: &Golden<'_>) -> Result<Results> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Options {
+        sigma: f32,
+        temperature: f32,
+    }
+    let Options { sigma, temperature } = golden.options()?;
+    let cpu = Cpu::<f64>::new(1)?;
+    let device: &dyn Device = &cpu;
+    let mut g = Graph::new();
+    let mut set = |rows: &str, labels: &str| {
+        let (shape, z) = golden.get(rows)?;
+        let labels = g.bind(&device.upload(&golden.get(labels)?.1)?, &shape[..1])?;
+        Ok::<_, Box<dyn std::error::Error>>((g.leaf(&device.upload(&z)?, None, &shape)?, labels))
+    };
+    let (z, labels) = set("z", "y")?;
+    let others = golden.has("zb").then(|| set("zb", "yb")).transpose()?;
+    let options = ops::info_nce::InfoNceOptions { sigma, temperature };
+    let loss = ops::info_nce::info_nce(&mut g, z, labels, others, options)?;
+    g.backward(loss)?;
+    let mut wanted = vec![("loss", loss), ("gz", g.grad(z).ok_or("no gradient")?)];
+    if let Some((others, _)) = others {
+        wanted.push(("gzb", g.grad(others).ok_or("no gradient")?));
+    }
+    let vars: Vec<Var> = wanted.iter().map(|&(_, var)| var).collect();
+    let mut step = g.compile(device, &vars)?;
+    step.run()?;
+    wanted.into_iter().map(|(name, var)| Ok((name.into(), device.download_f64(step.buf(var)?)?))).collect()
+}
+
 /// Given gradients, step after step; a row of each result after each.
 fn optimizer(golden: &Golden<'_>, method: Method, lr: f64, steps: usize) -> Result<Results> {
     let cpu = Cpu::<f64>::new(1)?;
@@ -564,6 +595,7 @@ fn check(golden: &Golden<'_>) -> Result<f64> {
         "batch_norm" => (OPTION, batch_norm(golden)),
         "contrastive" => (OPTION, contrastive(golden)),
         "contrastive_hvp" => (OPTION, contrastive_hvp(golden)),
+        "info_nce" => (EXACT, info_nce(golden)),
         "rank_n_contrast" => (EXACT, rank_n_contrast(golden)),
         "sgd" => (OPTION, sgd(golden)),
         "adam" => (OPTION, adam(golden, false)),

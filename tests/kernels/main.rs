@@ -20,6 +20,8 @@ mod conv_golden;
 mod conv_properties;
 /// Values of another graph.
 mod foreign;
+/// InfoNCE weighted by label distances against a plain definition.
+mod info_nce;
 /// The fused network against its plain ops.
 mod network;
 /// Dropout's generator, rate and mask.

@@ -435,6 +435,34 @@ def rank_n_contrast():
         save("rank_n_contrast", name, {"temperature": t}, inputs, {"loss": loss}, {"gz": gz})
 
 
+def info_nce():
+    """Cross-entropy of the softmax of cosines against that of label distances, an anchor of `z` at a time: against the other
+    rows, or against all of `zb`."""
+    for n, m, d, sigma, t, labels in (
+        (2, 0, 3, 0.5, 0.5, "ratings"),
+        (9, 0, 4, 0.25, 0.125, "ratings"),
+        (12, 0, 7, 0.5, 0.125, "grades"),
+        (8, 0, 2, 0.0625, 1.0, "ratings"),
+        (5, 8, 4, 0.25, 0.25, "ratings"),
+        (7, 1, 3, 0.25, 0.25, "ratings"),
+    ):
+        name = f"info_nce_{n}x{d}_{labels}" + (f"_against_{m}" if m else "")
+        r = Random(name)
+        of = lambda n: ratings(r, n) if labels == "ratings" else r.integers(0, 4, n).double()
+        inputs = {"z": r.normal(n, d), "y": of(n)} | ({"zb": r.normal(m, d), "yb": of(m)} if m else {})
+        rows = {k: inputs[k].clone().requires_grad_(True) for k in ("z", "zb") if k in inputs}
+        z, others = rows["z"], rows.get("zb", rows["z"])
+        y, other_y = inputs["y"], inputs.get("yb", inputs["y"])
+        loss = z.sum() * 0
+        for i in range(n):
+            columns = [k for k in range(len(others)) if m or k != i]
+            s = torch.stack([torch.dot(z[i], others[k]) / (z[i].norm() * others[k].norm()) / t for k in columns])
+            weights = torch.softmax(-((y[i] - other_y[columns]) ** 2) / (2 * sigma**2), 0)
+            loss = loss - (weights * torch.log_softmax(s, 0)).sum() / n
+        gradients = torch.autograd.grad(loss, list(rows.values()))
+        save("info_nce", name, {"sigma": sigma, "temperature": t}, inputs, {"loss": loss}, {"g" + k: g for k, g in zip(rows, gradients)})
+
+
 # ------------------------------------------------------------------------------------- optimizers
 
 
@@ -527,7 +555,7 @@ def network():
 def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    of_pairs = pairwise, contrastive, contrastive_hvp, rank_n_contrast
+    of_pairs = pairwise, contrastive, contrastive_hvp, rank_n_contrast, info_nce
     for make in (conv1d, conv2d, batch_norm, activations, mean_time, linear, losses, *of_pairs, optimizers, network):
         make()
     assert len({c["case"] for c in index}) == len(index)
