@@ -1,6 +1,7 @@
 """Etude's kernels on NumPy arrays and PyTorch tensors, in place.
 
 - `contrastive_loss`: the label-distance-weighted contrastive loss over all pairs, without an N × N matrix
+- `info_nce_loss`: InfoNCE weighted by how near labels are, in the memory of some rows of the cosines
 - `rank_n_contrast_loss`: Rank-N-Contrast's loss, in the memory of some rows of the distances
 - `pairwise_similarity`: the matrix of similarities or distances of the rows of two matrices
 - `conv1d`, `conv2d`: convolutions in PyTorch's convention
@@ -9,8 +10,8 @@
 Each kernel takes NumPy arrays (float32 or float64) or PyTorch tensors (on the CPU, or on an NVIDIA card through
 PyTorch's current stream) and gives back the same kind. On tensors they are operators of `torch.library` with
 gradients, registered as soon as PyTorch and etude are both imported, and `etude.nn` has them as modules. For NumPy,
-`contrastive_loss_and_grad`, `rank_n_contrast_loss_and_grad`, `pairwise_similarity_backward`, `conv1d_backward` and
-`conv2d_backward` compute gradients.
+`contrastive_loss_and_grad`, `info_nce_loss_and_grad`, `rank_n_contrast_loss_and_grad`, `pairwise_similarity_backward`,
+`conv1d_backward` and `conv2d_backward` compute gradients.
 
 Bad input raises `TypeError` or `ValueError` with a message that names the function and the argument. Embeddings,
 matrices and images that are contiguous are not copied, nor labels of the same type.
@@ -35,6 +36,8 @@ __all__ = [
     "conv2d",
     "conv2d_backward",
     "get_num_threads",
+    "info_nce_loss",
+    "info_nce_loss_and_grad",
     "pairwise_similarity",
     "pairwise_similarity_backward",
     "rank_n_contrast_loss",
@@ -204,6 +207,50 @@ def rank_n_contrast_loss_and_grad(embeddings, labels, *, temperature=2.0):
     """
     module = _module("rank_n_contrast_loss_and_grad", "embeddings", embeddings)
     return module.rank_n_contrast_loss_and_grad(embeddings, labels, temperature)
+
+
+def info_nce_loss(embeddings, labels, *, sigma, temperature=0.1, others=None, other_labels=None):
+    """InfoNCE weighted by how near labels are: the mean over anchors `i` of ::
+
+        Σ_j w_ij·(log Σ_k exp(s_ik) − s_ij)    with s_ij = cos(z_i, o_j)/t, w_ij = exp(−(y_i − y_j)²/2σ²)/Σ_k exp(…)
+
+    so that rows point where those do whose labels are near (Dufumier et al., "Contrastive Learning with Continuous
+    Proxy Meta-Data for 3D MRI Classification", MICCAI 2021). The rows `o` are all others of the set, or those of a
+    second one. Of classes, with a `sigma` far below 1, it is the supervised contrastive loss; where each label is there
+    once on either side, InfoNCE. Value and gradients come out of one pass, in O(N·M·D) time; memory is of some rows of
+    the cosines at a time. The cosine with a zero row is 0, with gradient 0.
+
+    Args:
+        embeddings: `[N, D]`, float32 or float64; tensors may be float16 or bfloat16 too, and are then computed in
+            float32. Of several views of a sample, all are rows.
+        labels: `[N]`, finite numbers of any type. Only their differences count: whole numbers beyond what float32 holds
+            (2**24) are taken from the smallest of all on, and refused where they cannot be told apart so.
+        sigma: how far labels are from one another that count as near, in their own unit; positive, taken as a float32.
+            Where none is near, the nearest count.
+        temperature: the `t` that cosines are divided by; positive, taken as a float32.
+        others: `[M, D]`, or None. With it each row of `embeddings` is held against all of these, else against all
+            others of its own set.
+        other_labels: `[M]`, with `others`.
+
+    Labels that are not finite raise `ValueError`; on a card, where nobody waits to look at them, the loss is NaN.
+
+    Returns:
+        The loss: a tensor `[]` with gradients by `embeddings` and `others`, or for NumPy arrays a number. Where there
+        is no pair (fewer than two rows, or a side without any) it is NaN, and the gradient 0.
+    """
+    module = _module("info_nce_loss", "embeddings", embeddings)
+    return module.info_nce_loss(embeddings, labels, others, other_labels, sigma, temperature)
+
+
+def info_nce_loss_and_grad(embeddings, labels, *, sigma, temperature=0.1, others=None, other_labels=None):
+    """`info_nce_loss` and its gradient, both from the one pass; arguments as there.
+
+    Returns:
+        `(loss, gradient)` with the gradient `[N, D]` by `embeddings`; with `others`
+        `(loss, gradient, other_gradient)`. Gradients of 16-bit embeddings are float32.
+    """
+    module = _module("info_nce_loss_and_grad", "embeddings", embeddings)
+    return module.info_nce_loss_and_grad(embeddings, labels, others, other_labels, sigma, temperature)
 
 
 def pairwise_similarity(a, b, kind="cosine"):

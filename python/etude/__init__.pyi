@@ -99,6 +99,54 @@ def contrastive_loss_and_grad(
     tau: float = 0.0,
 ) -> tuple[float, _Array, _Array]: ...
 @overload
+def info_nce_loss(
+    embeddings: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    sigma: float,
+    temperature: float = 0.1,
+    others: torch.Tensor | None = None,
+    other_labels: torch.Tensor | None = None,
+) -> torch.Tensor: ...
+@overload
+def info_nce_loss(
+    embeddings: _Array,
+    labels: _Numbers,
+    *,
+    sigma: float,
+    temperature: float = 0.1,
+    others: _Array | None = None,
+    other_labels: _Numbers | None = None,
+) -> float: ...
+@overload
+def info_nce_loss_and_grad(
+    embeddings: torch.Tensor, labels: torch.Tensor, *, sigma: float, temperature: float = 0.1
+) -> tuple[torch.Tensor, torch.Tensor]: ...
+@overload
+def info_nce_loss_and_grad(
+    embeddings: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    sigma: float,
+    temperature: float = 0.1,
+    others: torch.Tensor,
+    other_labels: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: ...
+@overload
+def info_nce_loss_and_grad(
+    embeddings: _Array, labels: _Numbers, *, sigma: float, temperature: float = 0.1
+) -> tuple[float, _Array]: ...
+@overload
+def info_nce_loss_and_grad(
+    embeddings: _Array,
+    labels: _Numbers,
+    *,
+    sigma: float,
+    temperature: float = 0.1,
+    others: _Array,
+    other_labels: _Numbers,
+) -> tuple[float, _Array, _Array]: ...
+@overload
 def rank_n_contrast_loss(
     embeddings: torch.Tensor, labels: torch.Tensor, *, temperature: float = 2.0
 ) -> torch.Tensor: ...

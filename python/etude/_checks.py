@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import operator
 import reprlib
 from typing import NamedTuple
@@ -99,7 +100,7 @@ def dims(op, argument, shape, names):
         raise ValueError(f"{op}: {argument}: must be [{', '.join(names)}], has shape {list(shape)}")
 
 
-def others(op, others, other_labels, other_weights):
+def others(op, others, other_labels, other_weights=None):
     """Whether there are others, which take labels."""
     if others is None:
         for argument, value in (("other_labels", other_labels), ("other_weights", other_weights)):
@@ -177,26 +178,55 @@ def numbers(op, names, labels, weights):
 
 def finite(op, argument, values):
     """Checks that no number is NaN or infinite, nor the difference of two."""
+    if not values.size:
+        return
+    low, high = values.min(), values.max()
+    if math.isfinite(_apart(values.dtype, low, high)):
+        return
+    _numbers(op, argument, values)
+    raise ValueError(
+        f"{op}: {argument}: are from {low} to {high}, "
+        f"a difference that {values.dtype} does not hold: scale them"
+    )
+
+
+def near(op, labels, sigma):
+    """Checks that labels of one set or two are finite, and so is each difference of two over `sigma`."""
+    ends = [end for values in labels if values.size for end in (values.min(), values.max())]
+    # The least and the greatest of what holds a NaN may be any.
+    if (
+        not ends
+        or not any(map(math.isnan, ends))
+        and math.isfinite(_apart(labels[0].dtype, min(ends), max(ends), sigma))
+    ):
+        return
+    for argument, values in zip(("labels", "other_labels"), labels):
+        _numbers(op, argument, values)
+    raise ValueError(
+        f"{op}: labels: are from {min(ends)} to {max(ends)}, a difference that over a sigma of {sigma} "
+        f"{labels[0].dtype} does not hold: scale them, or sigma"
+    )
+
+
+def _apart(dtype, low, high, over=1.0):
+    """The difference, as numbers of that type give it."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (high - low) / dtype.type(over)
+
+
+def _numbers(op, argument, values):
+    """Raises for the first that is NaN or infinite, if any is."""
     bad = ~np.isfinite(values)
     if bad.any():
         i = int(np.argmax(bad))
         raise ValueError(f"{op}: {argument}: row {i} is {values[i]}, must be finite")
-    if values.size:
-        low, high = values.min(), values.max()
-        with np.errstate(over="ignore"):
-            apart = high - low
-        if not np.isfinite(apart):
-            raise ValueError(
-                f"{op}: {argument}: are from {low} to {high}, "
-                f"a difference that {values.dtype} does not hold: scale them"
-            )
 
 
-def temperature(op, value):
-    """What distances are divided by."""
-    number = real(op, "temperature", value)
+def positive(op, argument, value):
+    """A number that is positive and finite as a float32."""
+    number = real(op, argument, value)
     if not 1.2e-38 < number < 3.4e38:
-        raise ValueError(f"{op}: temperature: must be positive and finite in float32, is {number}")
+        raise ValueError(f"{op}: {argument}: must be positive and finite in float32, is {number}")
     return number
 
 

@@ -86,6 +86,21 @@ class Device:
         dz: _Memory | None,
         /,
     ) -> None: ...
+    def info_nce(
+        self,
+        n: _Shape,
+        z: _Memory,
+        labels: _Memory,
+        m: int,
+        others: _Memory | None,
+        other_labels: _Memory | None,
+        sigma: float,
+        temperature: float,
+        loss: _Memory,
+        dz: _Memory | None,
+        d_others: _Memory | None,
+        /,
+    ) -> None: ...
     def similarity(
         self,
         batch: int,

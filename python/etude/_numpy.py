@@ -123,7 +123,7 @@ def rank_n_contrast_loss_and_grad(*arguments):
 
 
 def _rank_n_contrast(op, differentiate, z, labels, temperature):
-    temperature = _checks.temperature(op, temperature)
+    temperature = _checks.positive(op, "temperature", temperature)
     z = _array(op, "embeddings", z)
     _checks.dims(op, "embeddings", z.shape, ("N", "D"))
     _numbers(op, "labels", labels)
@@ -135,6 +135,43 @@ def _rank_n_contrast(op, differentiate, z, labels, temperature):
         out = _memory(loss), _memory(gradient) if differentiate else None
         _for(z).rank_n_contrast(z.shape, _memory(z), _memory(labels), temperature, *out)
     return float(loss[0]), gradient
+
+
+def info_nce_loss(*arguments):
+    return _info_nce("info_nce_loss", False, *arguments)[0]
+
+
+def info_nce_loss_and_grad(*arguments):
+    return _info_nce("info_nce_loss_and_grad", True, *arguments)
+
+
+def _info_nce(op, differentiate, z, labels, others, other_labels, sigma, temperature):
+    sigma, temperature = (
+        _checks.positive(op, "sigma", sigma),
+        _checks.positive(op, "temperature", temperature),
+    )
+    z = _array(op, "embeddings", z)
+    _checks.dims(op, "embeddings", z.shape, ("N", "D"))
+    sets = [("labels", labels, z)]
+    if _checks.others(op, others, other_labels):
+        others = _array(op, "others", others, z.dtype, "embeddings")
+        _checks.dims(op, "others", others.shape, ("M", "D"))
+        _checks.columns(op, "others", others.shape, ("embeddings", z.shape))
+        sets.append(("other_labels", other_labels, others))
+    for name, of, rows in sets:
+        _numbers(op, name, of)
+        _checks.rows(op, name, of.shape, rows.shape)
+    names, vectors, rows = zip(*sets)
+    vectors = _checks.told_apart(op, names, vectors, z.dtype)
+    _checks.near(op, vectors, sigma)
+    loss = np.full(1, np.nan, z.dtype)
+    gradients = [np.zeros(of.shape, z.dtype) for of in rows] if differentiate else []
+    if _checks.pairs([len(of) for of in rows]):
+        given = [(len(of), _memory(of), _memory(labels)) for of, labels in zip(rows, vectors)]
+        (_, *own), against = given[0], given[1] if len(given) == 2 else (0, None, None)
+        out = [*map(_memory, gradients), None, None][:2]
+        _for(z).info_nce(z.shape, *own, *against, sigma, temperature, _memory(loss), *out)
+    return float(loss[0]), *gradients
 
 
 def _in_one(batch, *matrices):

@@ -35,7 +35,7 @@ import torch
 
 import etude
 from etude import _device, _native
-from etude._torch.rank_n_contrast import without_diagonal
+from etude._torch.kept import without_diagonal
 
 F = torch.nn.functional
 TOLERANCE = 1e-4  # of the norm: f32 sides, sums of up to 10^8 terms, against f64
@@ -111,6 +111,28 @@ def rank_loop(z, labels):
     return loss / (n * (n - 1))
 
 
+def info_nce(n, d):
+    sigma, t = 0.1, 0.1
+
+    def softmaxes(z, labels):
+        u = F.normalize(z)
+        weights = without_diagonal((labels[:, None] - labels).square() / (-2 * sigma**2)).softmax(1)
+        return F.cross_entropy(without_diagonal(u @ u.T / t), weights)
+
+    def masked(z, labels):
+        u = F.normalize(z)
+        weights = ((labels[:, None] - labels).square() / (-2 * sigma**2)).fill_diagonal_(-1e9).softmax(1)
+        return F.cross_entropy((u @ u.T / t).fill_diagonal_(-1e9), weights)
+
+    def inputs():
+        return [torch.randn(n, d)], [torch.rand(n)]
+
+    def ours(z, labels):
+        return etude.info_nce_loss(z, labels, sigma=sigma, temperature=t)
+
+    return inputs, ours, {"softmaxes": softmaxes, "masked": masked}
+
+
 def similarity(kind, n, d):
     def gram(a, b):
         return ((a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * (a @ b.T)).clamp(min=1e-12)
@@ -147,6 +169,8 @@ def cases(quick):
     )
     for n in (256, 1024, 2048):
         yield f"rank_n_contrast_loss N={n // shrink} D=128", rank_n_contrast(n // shrink, 128)
+    for n in (256, 1024, 4096):
+        yield f"info_nce_loss N={n // shrink} D=128", info_nce(n // shrink, 128)
     for kind in ("dot", "cosine", "squared_euclidean", "euclidean"):
         yield f"pairwise_similarity {kind} N={2048 // shrink} D=128", similarity(kind, 2048 // shrink, 128)
     for x, weight, stride in (

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from . import _checks, contrastive_loss, conv1d, conv2d, pairwise_similarity, rank_n_contrast_loss
+from . import (
+    _checks,
+    contrastive_loss,
+    conv1d,
+    conv2d,
+    info_nce_loss,
+    pairwise_similarity,
+    rank_n_contrast_loss,
+)
 from ._torch.contrastive import weight_of_pairs
 from ._torch.operators import DECOMPOSITIONS
 from ._torch.processes import gathered, several
@@ -15,6 +23,7 @@ __all__ = [
     "ContrastiveMemoryLoss",
     "Conv1d",
     "Conv2d",
+    "InfoNCELoss",
     "PairwiseSimilarity",
     "RankNContrastLoss",
     "decompositions",
@@ -147,6 +156,27 @@ class ContrastiveMemoryLoss(torch.nn.Module):
     def extra_repr(self):
         size, columns = self.embeddings.shape
         return f"{size}, {columns}, metric={self.metric!r}, margin={self.margin}, tau={self.tau}"
+
+
+class InfoNCELoss(torch.nn.Module):
+    """`etude.info_nce_loss` with options kept; `gather` as in `ContrastiveLoss`.
+
+    Shapes: embeddings `[N, D]`, labels `[N]`; others `[M, D]`, `[M]`; the loss `[]`.
+    """
+
+    def __init__(self, sigma, temperature=0.1, *, gather=False):
+        super().__init__()
+        self.sigma, self.temperature, self.gather = sigma, temperature, gather
+
+    def forward(self, embeddings, labels, *, others=None, other_labels=None):
+        if self.gather and others is None and several():
+            embeddings, labels, _ = gathered(embeddings, labels, None)
+        options = {"sigma": self.sigma, "temperature": self.temperature}
+        return info_nce_loss(embeddings, labels, others=others, other_labels=other_labels, **options)
+
+    def extra_repr(self):
+        gather = ", gather=True" if self.gather else ""
+        return f"sigma={self.sigma}, temperature={self.temperature}{gather}"
 
 
 class RankNContrastLoss(torch.nn.Module):

@@ -50,6 +50,20 @@ class ContrastiveMemoryLoss(nn.Module):
     def forward(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor: ...
     def reset(self) -> None: ...
 
+class InfoNCELoss(nn.Module):
+    sigma: float
+    temperature: float
+    gather: bool
+    def __init__(self, sigma: float, temperature: float = 0.1, *, gather: bool = False) -> None: ...
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        *,
+        others: Tensor | None = None,
+        other_labels: Tensor | None = None,
+    ) -> Tensor: ...
+
 class RankNContrastLoss(nn.Module):
     temperature: float
     gather: bool

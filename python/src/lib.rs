@@ -12,6 +12,7 @@ use etude::embed::{self, Buffers, ConvGradients, PairwiseSimilarity};
 use etude::kernel::Elem;
 use etude::ops::conv1d::ConvOptions1d;
 use etude::ops::conv2d::ConvOptions2d;
+use etude::ops::info_nce::InfoNceOptions;
 use etude::similarity::Similarity;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -24,6 +25,7 @@ fn raised(error: etude::Error) -> PyErr {
         etude::Error::Shape { op, argument, message } => {
             let op = match op {
                 "contrastive" | "contrastive_cross" => "contrastive_loss",
+                "info_nce" => "info_nce_loss",
                 "rank_n_contrast" => "rank_n_contrast_loss",
                 "similarity" => "pairwise_similarity",
                 op => op,
@@ -277,6 +279,30 @@ impl Device {
     ) -> PyResult<()> {
         launch!(py, self.0, [z, labels, loss], [dz], device => {
             embed::rank_n_contrast(device, n, z, labels, temperature, loss, dz)
+        })
+    }
+
+    /// InfoNCE of the rows of `z` `[n, d]` with their labels, against each other or `m` others with theirs, into `loss`, and its
+    /// gradients into `dz` and `d_others` where there are such.
+    fn info_nce(
+        &self,
+        py: Python<'_>,
+        n: [usize; 2],
+        z: Memory,
+        labels: Memory,
+        m: usize,
+        others: Option<Memory>,
+        other_labels: Option<Memory>,
+        sigma: f32,
+        temperature: f32,
+        loss: Memory,
+        dz: Option<Memory>,
+        d_others: Option<Memory>,
+    ) -> PyResult<()> {
+        let options = InfoNceOptions { sigma, temperature };
+        launch!(py, self.0, [z, labels, loss], [others, other_labels, dz, d_others], device => {
+            let others = others.zip(other_labels).map(|(rows, labels)| (m, [rows, labels]));
+            embed::info_nce(device, n, [z, labels], others, options, loss, [dz, d_others])
         })
     }
 

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 import etude  # noqa: E402
 import etude.nn  # noqa: E402
-from etude._torch import contrastive, convolution, rank_n_contrast, similarity  # noqa: E402
+from etude._torch import contrastive, convolution, info_nce, rank_n_contrast, similarity  # noqa: E402
 
 BATCH = torch.export.Dim("batch", min=2, max=64)
 DYNAMIC = {"x": {0: BATCH}, "labels": {0: BATCH}}
@@ -34,6 +34,8 @@ class Model(torch.nn.Module):
             etude.contrastive_loss(z, labels, metric="cosine"),
             etude.contrastive_loss(z, labels, margin=2.0, **others),
             etude.rank_n_contrast_loss(z, labels, temperature=0.5),
+            etude.info_nce_loss(z, labels, sigma=0.5),
+            etude.info_nce_loss(z, labels, sigma=0.5, others=image, other_labels=labels),
         )
 
 
@@ -149,6 +151,9 @@ def samples(dtype):
     for n in (6, 2, 1, 0):
         for differentiate in (True, False):
             yield rank_n_contrast._operator, (z[:n], labels[:n], 0.5, differentiate)
+            yield info_nce._operator, (z[:n], labels[:n], None, None, 0.5, 0.25, differentiate)
+            yield info_nce._operator, (z, labels, o[: n - 1], of_others[: n - 1], 0.5, 0.25, differentiate)
+            yield info_nce._operator, (0 * z, labels, o, of_others, 0.01, 0.25, differentiate)
     for dims, (forward, _) in convolution._OPERATORS.items():
         x, weight, bias = make(2, 4, *[9, 8][:dims]), make(6, 2, *[3, 2][:dims]), make(6)
         slide = [2, 1][:dims], [1, 0][:dims], [1, 2][:dims], 2

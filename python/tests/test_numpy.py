@@ -135,6 +135,30 @@ def test_losses_by_rank_are_the_definition(dtype):
     np.testing.assert_allclose((gradient * along).sum(), slope, rtol=1e-4 if dtype == np.float32 else 1e-7)
 
 
+def nearness_loss(z, labels, sigma, t):
+    """InfoNCE weighted by label distances: of each anchor, the cross-entropy of two softmaxes over all other rows."""
+    total, n = 0.0, len(z)
+    u = z / np.linalg.norm(z, axis=1, keepdims=True)
+    for i in range(n):
+        others = np.delete(np.arange(n), i)
+        s, weights = u[others] @ u[i] / t, np.exp(-((labels[others] - labels[i]) ** 2) / (2 * sigma**2))
+        total += np.log(np.exp(s).sum()) - (weights * s).sum() / weights.sum()
+    return total / n
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_losses_by_nearness_are_the_definition(dtype):
+    z, labels = normal(30, 5, dtype=dtype), RNG.integers(0, 9, 30)
+    value, gradient = etude.info_nce_loss_and_grad(z, labels, sigma=2.0, temperature=0.5)
+    close(value, nearness_loss(z.astype(float), labels, 2.0, 0.5), dtype)
+    assert etude.info_nce_loss(z, labels, sigma=2.0, temperature=0.5) == value
+    assert gradient.dtype == dtype and gradient.shape == z.shape
+    z, along, h = z.astype(float), normal(30, 5), 1e-6
+    ends = (nearness_loss(z + by * along, labels, 2.0, 0.5) for by in (h, -h))
+    slope = (next(ends) - next(ends)) / (2 * h)
+    np.testing.assert_allclose((gradient * along).sum(), slope, rtol=1e-4 if dtype == np.float32 else 1e-7)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_similarities(dtype):
     a, b = normal(9, 4, dtype=dtype), normal(6, 4, dtype=dtype)

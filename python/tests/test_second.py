@@ -77,6 +77,26 @@ FUNCTIONS["rank_n_contrast"] = (
     by_rank,
     (normal(6, 3),),
 )
+
+
+def by_nearness(z, o=None):
+    """InfoNCE of rows with these ratings, against each other or against others, an anchor at a time."""
+    terms, ratings = [], RATINGS if o is None else OTHERS
+    for i in range(len(z)):
+        columns = [k for k in range(len(ratings)) if o is not None or k != i]
+        s = F.cosine_similarity(z[i], (z if o is None else o)[columns]) / 0.5
+        weights = (-(RATINGS[i] - ratings[columns]).double().square() / 2).softmax(0)
+        terms.append(-(weights * s.log_softmax(0)).sum())
+    return torch.stack(terms).mean()
+
+
+def by_our_nearness(z, o=None):
+    others = {} if o is None else {"others": o, "other_labels": OTHERS}
+    return etude.info_nce_loss(z, RATINGS, sigma=1.0, temperature=0.5, **others)
+
+
+for inputs in ((normal(6, 3),), (normal(6, 3), normal(5, 3))):
+    FUNCTIONS[f"info_nce, {len(inputs)} sets"] = by_our_nearness, by_nearness, inputs
 WEIGHTS, OTHER_WEIGHTS = torch.tensor([1.0, 0, 2, 0.5, 1, 3]), torch.tensor([0.5, 1, 0, 1, 2])
 
 

@@ -13,7 +13,14 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 import etude  # noqa: E402
 import etude.nn  # noqa: E402
-from etude._torch import contrastive, convolution, rank_n_contrast, similarity, tensors  # noqa: E402
+from etude._torch import (  # noqa: E402
+    contrastive,
+    convolution,
+    info_nce,
+    rank_n_contrast,
+    similarity,
+    tensors,
+)
 
 F = torch.nn.functional
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
@@ -224,6 +231,13 @@ def operator_samples(device, dtype):
         yield contrastive._second, (*both, make(6, 3), make(5, 3), False, *options)
     for differentiate in (True, False):
         yield rank_n_contrast._operator, (z if differentiate else z.detach(), labels, 1.5, differentiate)
+        of_others = o if differentiate else o.detach(), labels[:5]
+        for others in ((None, None), of_others):
+            samples = z if differentiate else z.detach(), labels, *others
+            yield info_nce._operator, (*samples, 0.5, 0.25, differentiate)
+    along = make(6, 3, grad=False), make(5, 3, grad=False)
+    yield info_nce._kept, (z.detach(), labels, o.detach(), labels[:5], *along, 0.5, 0.25)
+    yield info_nce._kept, (z.detach(), labels, None, None, along[0], along[1][:0, 0], 0.5, 0.25)
     yield rank_n_contrast._kept, (z.detach(), labels, make(6, 3, grad=False), 1.5)
     for kind in range(4):
         yield similarity._similarity, (z, o, kind)
@@ -670,6 +684,11 @@ TRANSFORMED = {
     "conv2d": (lambda t: etude.conv2d(t, torch.ones(2, 1, 2, 2)).square(), (1, 1, 4, 5)),
     "contrastive": (lambda t: etude.contrastive_loss(t, L, L + 1)[None], (6, 3)),
     "contrastive_cross": (lambda t: etude.contrastive_loss(Z, L, others=t, other_labels=L)[None], (6, 3)),
+    "info_nce": (lambda t: etude.info_nce_loss(t, L, sigma=1.5)[None], (6, 3)),
+    "info_nce_cross": (
+        lambda t: etude.info_nce_loss(Z, L, sigma=1.5, others=t, other_labels=L)[None],
+        (6, 3),
+    ),
     "rank_n_contrast": (lambda t: etude.rank_n_contrast_loss(t, L)[None], (6, 3)),
     "similarity": (lambda t: etude.pairwise_similarity(t, Z, "dot").square(), (6, 3)),
 }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, _native
-from .operators import differentiable, registered, total, watched
+from .operators import differentiable, is_last, registered, total, watched
 from .rows import bent, unit
 from .tensors import (
     DEVICES,
@@ -435,7 +435,7 @@ class _Alone(torch.autograd.Function):
             return (None,) * (2 + len(needed))
         saved = ctx.saved_tensors
         gradients, samples = saved[: len(needed)], saved[len(needed) :]
-        if _is_last(upstream, gradients, samples[::3]):
+        if is_last(upstream, gradients, samples[::3]):
             # Nobody asks again: the kept gradient itself is what is given away, without a copy.
             if upstream.item() != 1:
                 for gradient in gradients:
@@ -443,16 +443,6 @@ class _Alone(torch.autograd.Function):
             return None, None, *(g if need else None for g, need in zip(gradients, needed))
         both, kept = (*needed, False)[:2], (*gradients, None)[:2]
         return None, None, *_by_rows(upstream, _all_six(samples), kept, ctx.options, both)[: len(needed)]
-
-
-def _is_last(upstream, gradients, embeddings):
-    """Whether what is kept for the backward pass is wanted this once, as it is."""
-    return not (
-        torch.is_grad_enabled()
-        or torch._C._autograd._get_current_graph_task_keep_graph()
-        or any(g.dtype != z.dtype for g, z in zip(gradients, embeddings))
-        or watched((upstream, *gradients))
-    )
 
 
 def _loss(operator, body, arguments, differentiable, *embeddings):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from .. import _checks
-from . import contrastive, convolution, rank_n_contrast, similarity
+from . import contrastive, convolution, info_nce, rank_n_contrast, similarity
 from .operators import DECOMPOSITIONS
 from .rows import unit
 from .tensors import real_of
@@ -96,6 +96,36 @@ def _all(z, labels, weights, metric, margin, tau):
     samples = z, labels, weights
     loss, by_first, by_second = _across(*samples, *samples, metric, margin, tau, above=True)
     return loss, by_first + by_second
+
+
+@_instead(info_nce._operator)
+def _info_nce(z, labels, others, other_labels, sigma, temperature, differentiate):
+    real, own = real_of(z.dtype), others is None
+    (u, by_z), labels = _rows(z, True), labels.to(real)
+    (v, by_others), other_labels = (
+        ((u, by_z), labels) if own else (_rows(others, True), other_labels.to(real))
+    )
+    s = u @ v.mT / temperature
+    far = (labels.unsqueeze(-1) - other_labels).abs() / sigma
+    there = torch.ones_like(s)
+    if own:
+        there = there - torch.eye(z.shape[0], dtype=real, device=z.device)
+    # Softmaxes over what is there, and an added 0 that takes all where nothing is.
+    none = there.new_zeros((z.shape[0], 1))
+    largest = torch.cat((torch.where(there > 0, s, -torch.inf), none - 1e30), 1).amax(1, keepdim=True)
+    nearest = torch.cat((torch.where(there > 0, far, torch.inf), none + 1e18), 1).amin(1, keepdim=True)
+    terms = there * (s - largest).clamp(max=0).exp()
+    weights = there * ((nearest - far) * (nearest / 2 + far / 2)).clamp(max=0).exp()
+    total, of_weights = (of.sum(1, keepdim=True) for of in (terms, weights))
+    p, w = terms / total, weights / of_weights
+    of_anchors = (w * (total.log() + largest - s)).sum(1)
+    loss = torch.where(total.squeeze(1) > 0, of_anchors, torch.nan).mean()
+    if not differentiate:
+        return loss, z.new_empty((0,), dtype=real), z.new_empty((0,), dtype=real)
+    slope = torch.where(total > 0, p - w, 0) / (temperature * z.shape[0])
+    if own:
+        return loss, by_z(slope @ u + slope.mT @ u), z.new_empty((0,), dtype=real)
+    return loss, by_z(slope @ v), by_others(slope.mT @ u)
 
 
 @_instead(rank_n_contrast._operator)

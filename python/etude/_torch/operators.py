@@ -145,6 +145,16 @@ def watched(arguments):
     return False
 
 
+def is_last(upstream, gradients, embeddings):
+    """Whether what is kept for the backward pass is wanted this once, as it is."""
+    return not (
+        torch.is_grad_enabled()
+        or torch._C._autograd._get_current_graph_task_keep_graph()
+        or any(g.dtype != z.dtype for g, z in zip(gradients, embeddings))
+        or watched((upstream, *gradients))
+    )
+
+
 _LIBRARY = torch.library.Library("etude", "IMPL")
 
 

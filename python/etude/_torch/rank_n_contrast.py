@@ -7,7 +7,8 @@ from torch import Tensor
 
 from .. import _checks
 from .contrastive import labels_in
-from .operators import differentiable, registered, watched
+from .kept import with_derivatives, without_diagonal
+from .operators import registered, watched
 from .tensors import (
     DEVICES,
     check_floats,
@@ -26,11 +27,11 @@ def _run(
     z, real = dense(embeddings), real_of(embeddings.dtype)
     (labels,) = labels_in(real, [labels], "rank_n_contrast_loss")
     labels = dense(labels.to(real))
-    loss = z.new_full((), torch.nan, dtype=real)
-    dz = z.new_zeros(z.shape if differentiate else (0,), dtype=real)
+    loss, pairs = z.new_full((), torch.nan, dtype=real), _checks.pairs(z.shape[:1])
+    dz = (z.new_empty if pairs else z.new_zeros)(z.shape if differentiate else (0,), dtype=real)
     if not z.is_cuda:
         _checks.finite("rank_n_contrast_loss", "labels", labels.detach().numpy())
-    if _checks.pairs(z.shape[:1]):
+    if pairs:
         device_for(z).rank_n_contrast(
             tuple(z.shape), memory(z), memory(labels), temperature,
             memory(loss), memory_or_none(dz if differentiate else None),
@@ -61,11 +62,6 @@ def _(embeddings, labels, dz, temperature):
     return torch.empty_like(dz)
 
 
-def without_diagonal(square):
-    n = square.shape[0]
-    return square.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
-
-
 def _in_operations(z, labels, temperature):
     """The loss in PyTorch's own operations, in float64 and the memory of N² pairs: what second derivatives are of.
 
@@ -84,66 +80,14 @@ def _in_operations(z, labels, temperature):
     return (largest + sums.log() - s).mean()
 
 
-def _keep_samples(ctx, inputs, output):
-    embeddings, labels, _, ctx.temperature = inputs
-    ctx.save_for_backward(embeddings, labels)
-
-
-def _hessian(z, labels, temperature, along):
-    """The Hessian, which is symmetric, times how the rows move."""
-    if len(z) < 2:
-        return torch.zeros_like(z)
-    gradient = torch.func.grad(lambda z: _in_operations(z, labels, temperature))
-    _, moved = torch.func.vjp(gradient, z)
-    return moved(along.to(z.dtype))[0]
-
-
-def _second(ctx, along):
-    return _hessian(*ctx.saved_tensors, ctx.temperature, along), None, None, None
-
-
-def _tangent_of_kept(inputs, outputs, along):
-    z, labels, dz, temperature = inputs
-    if along[0] is None:
-        return torch.zeros_like(dz)
-    return _hessian(z, labels, temperature, along[0]).to(dz.dtype)
-
-
-_gradient = differentiable(_kept, _keep_samples, _second, _tangent_of_kept)
-
-
-def _keep(ctx, inputs, output):
-    embeddings, labels, ctx.temperature, _ = inputs
-    ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(embeddings, labels, output[1])
-
-
-def _backward(ctx, upstream, _):
-    if upstream is None:
-        return None, None, None, None
-    z, labels, dz = ctx.saved_tensors
-    if torch.is_grad_enabled():  # for those who may differentiate again
-        dz = _gradient(z, labels, dz, ctx.temperature)
-    return (dz * upstream).to(z.dtype), None, None, None
-
-
-def _tangents(inputs, outputs, along):
-    z, labels, temperature, _ = inputs
-    if along[0] is None:
-        return None, None
-    dz = _gradient(z, labels, outputs[1], temperature)
-    return (dz * along[0].to(dz.dtype)).sum(), None
-
-
-_loss = differentiable(_operator, _keep, _backward, _tangents)
+_loss = with_derivatives(_operator, _kept, _in_operations, tensors=2, rows=(0,))
 
 
 def _checked(op, z, labels, temperature):
     check_floats(op, "embeddings", z)
     _checks.dims(op, "embeddings", z.shape, ("N", "D"))
     check_numbers(op, "labels", labels, ("embeddings", z))
-    return z, labels, _checks.temperature(op, temperature)
+    return z, labels, _checks.positive(op, "temperature", temperature)
 
 
 def rank_n_contrast_loss(*arguments):
