@@ -23,6 +23,8 @@ struct InfoNceParams {
 };
 
 constexpr unsigned BLOCK = 256;
+// No number is beyond it.
+constexpr float LAST = 3.402823466e38f;
 
 // The largest over the block, in every thread; all threads must come here.
 __device__ inline float block_max(float v) {
@@ -46,7 +48,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
     const unsigned own = p.own != 0 ? at : m;
     const float label = labels[at];
     float* const cosine = cosines + static_cast<size_t>(row) * m;
-    float largest = -INFINITY, nearest = INFINITY;
+    float largest = -LAST, nearest = LAST;
     bool bad = false;
     for (unsigned k = threadIdx.x; k < m; k += BLOCK) {
         if (k == own) continue;
