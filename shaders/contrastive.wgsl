@@ -169,31 +169,6 @@ fn sums_from(slice: u32) -> u32 {
     return rows_from() + (1u + slice) * (p.n + p.m) * row_quads();
 }
 
-// The largest of sixteen parts from `first` on, `step` apart.
-fn largest_of(first: u32, step: u32) -> f32 {
-    var most = parts[first];
-    for (var i = 1u; i < 16u; i++) {
-        most = max(most, parts[first + i * step]);
-    }
-    return most;
-}
-
-// The largest of every thread's `part`, as group_sum goes about it; all threads must come here.
-fn group_max(thread: u32, part: f32) -> f32 {
-    workgroupBarrier();
-    parts[thread] = part;
-    workgroupBarrier();
-    if thread < 16u {
-        parts[16u * thread] = largest_of(16u * thread, 1u);
-    }
-    workgroupBarrier();
-    if thread == 0u {
-        parts[0] = largest_of(0u, 16u);
-    }
-    workgroupBarrier();
-    return parts[0];
-}
-
 // Whether a label or a weight is one: neither NaN nor infinite nor negative, by its bits.
 fn counted(v: f32) -> bool {
     let bits = bitcast<u32>(v);

@@ -27,37 +27,13 @@ struct InfoNceParams {
 @group(1) @binding(0) var<uniform> p: InfoNceParams;
 
 const BLOCK: u32 = 256u;
-// Beyond any number here.
-const HUGE: f32 = 3.4e38;
+// No number is beyond it.
+const LAST: f32 = 0x1.fffffep+127;
 
 @group(0) @binding(0) var<storage, read> labels: array<f32>;
 @group(0) @binding(1) var<storage, read> other_labels: array<f32>;
 @group(0) @binding(2) var<storage, read_write> cosines: array<f32>;
 @group(0) @binding(3) var<storage, read_write> losses: array<f32>;
-
-var<workgroup> tops: array<f32, 256>;
-
-// The largest over the workgroup, for every thread; all threads must come here.
-fn group_max(thread: u32, part: f32) -> f32 {
-    workgroupBarrier(); // whoever still reads the largest before
-    tops[thread] = part;
-    workgroupBarrier();
-    if thread < 16u {
-        var most = tops[16u * thread];
-        for (var i = 1u; i < 16u; i++) {
-            most = max(most, tops[16u * thread + i]);
-        }
-        tops[16u * thread] = most;
-    }
-    workgroupBarrier();
-    if thread == 0u {
-        for (var i = 1u; i < 16u; i++) {
-            tops[0] = max(tops[0], tops[16u * i]);
-        }
-    }
-    workgroupBarrier();
-    return tops[0];
-}
 
 // How far the label of a column is from the anchor's, in sigmas.
 fn far_of(label: f32, k: u32) -> f32 {
@@ -84,8 +60,8 @@ fn info_nce_rows(
     let own = select(m, at, p.own != 0u);
     let label = labels[at];
     let of_row = row * m;
-    var largest = -HUGE;
-    var nearest = HUGE;
+    var largest = -LAST;
+    var nearest = LAST;
     var bad = false;
     for (var k = thread; k < m; k += BLOCK) {
         if k == own {

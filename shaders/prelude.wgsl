@@ -39,6 +39,31 @@ fn group_sum(thread: u32, part: f32) -> f32 {
     return parts[0];
 }
 
+// The largest of sixteen parts from `first` on, `step` apart.
+fn largest_of(first: u32, step: u32) -> f32 {
+    var most = parts[first];
+    for (var i = 1u; i < 16u; i++) {
+        most = max(most, parts[first + i * step]);
+    }
+    return most;
+}
+
+// The largest of every thread's `part`, as group_sum goes about it; all threads must come here.
+fn group_max(thread: u32, part: f32) -> f32 {
+    workgroupBarrier();
+    parts[thread] = part;
+    workgroupBarrier();
+    if thread < 16u {
+        parts[16u * thread] = largest_of(16u * thread, 1u);
+    }
+    workgroupBarrier();
+    if thread == 0u {
+        parts[0] = largest_of(0u, 16u);
+    }
+    workgroupBarrier();
+    return parts[0];
+}
+
 // A NaN that is meant to be seen goes by its bits: a compiler may take it that no sum and no comparison meets one.
 fn is_nan(v: f32) -> bool {
     return (bitcast<u32>(v) & 0x7fffffffu) > 0x7f800000u;

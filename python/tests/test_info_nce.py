@@ -251,33 +251,6 @@ def test_the_module():
     assert loss(turned, labels.repeat_interleave(2)[::2]) == want
 
 
-def training(rank=None):
-    """Parameters after some steps on the pairs of all samples, a part of which each of two processes has."""
-    torch.manual_seed(0)
-    x, labels = torch.randn(14, 5), torch.rand(14)
-    parts = [slice(0, 5), slice(5, 14)]
-    encoder = torch.nn.Linear(5, 3)
-    model = encoder if rank is None else torch.nn.parallel.DistributedDataParallel(encoder)
-    loss = etude.nn.InfoNCELoss(0.2, gather=True)
-    own = slice(None) if rank is None else parts[rank]
-    optimizer = torch.optim.SGD(encoder.parameters(), 1.0)
-    for _ in range(3):
-        optimizer.zero_grad()
-        loss(model(x[own]), labels[own]).backward()
-        optimizer.step()
-    return [p.detach() for p in encoder.parameters()]
-
-
-@pytest.mark.skipif(
-    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="needs gloo"
-)
-def test_two_processes_train_as_one(on_two_processes):
-    want = training()
-    for got in on_two_processes(training):
-        for g, w in zip(got, want, strict=True):
-            torch.testing.assert_close(g, w, rtol=0, atol=1e-5)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the system for the most memory")
 def test_memory_is_of_some_rows_of_the_cosines():
     """16,384 rows, whose cosines alone would take 1 GiB."""

@@ -153,7 +153,10 @@ SIZES = [(6, 6), (5, 2), (1, 4), (3, 3)]  # of each process's batch, step by ste
 MODULES = {
     "gathered": lambda: etude.nn.ContrastiveLoss(margin=2.0, gather=True),
     "memory": lambda: etude.nn.ContrastiveMemoryLoss(13, 4, margin=2.0),
+    "gathered, by nearness": lambda: etude.nn.InfoNCELoss(0.2, gather=True),
 }
+TRAINED = [(module, weighted) for module in list(MODULES)[:2] for weighted in ("", "weighted")]
+TRAINED.append(("gathered, by nearness", ""))
 
 
 def training(module, weighted, rank=None):
@@ -165,12 +168,12 @@ def training(module, weighted, rank=None):
     for sizes in SIZES:
         x, labels = torch.randn(sum(sizes), 3), torch.randint(4, (sum(sizes),)) / 4
         weights = torch.rand(sum(sizes)) if weighted else None
-        samples = [x, labels, weights]
+        samples = [x, labels, weights] if weighted else [x, labels]
         if rank is not None:
-            samples = [None if t is None else t.split(sizes)[rank] for t in samples]
-        x, labels, weights = samples
+            samples = [t.split(sizes)[rank] for t in samples]
+        x, *of_rows = samples
         optimizer.zero_grad()
-        value = loss(model(x), labels, weights)
+        value = loss(model(x), *of_rows)
         value.backward()
         optimizer.step()
         losses.append(value.detach())
@@ -180,8 +183,7 @@ def training(module, weighted, rank=None):
 @pytest.mark.skipif(
     not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="needs gloo"
 )
-@pytest.mark.parametrize("weighted", ["", "weighted"])
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module, weighted", TRAINED)
 def test_two_processes_train_as_one(module, weighted, on_two_processes):
     want = training(module, weighted)
     for got in on_two_processes(training, module, weighted):

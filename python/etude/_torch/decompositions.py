@@ -110,10 +110,10 @@ def _info_nce(z, labels, others, other_labels, sigma, temperature, differentiate
     there = torch.ones_like(s)
     if own:
         there = there - torch.eye(z.shape[0], dtype=real, device=z.device)
-    # Softmaxes over what is there, and an added 0 that takes all where nothing is.
-    none = there.new_zeros((z.shape[0], 1))
-    largest = torch.cat((torch.where(there > 0, s, -torch.inf), none - 1e30), 1).amax(1, keepdim=True)
-    nearest = torch.cat((torch.where(there > 0, far, torch.inf), none + 1e18), 1).amin(1, keepdim=True)
+    # Of what is there; a column more, beyond all, where nothing is.
+    last = there.new_full((z.shape[0], 1), torch.finfo(real).max)
+    largest = torch.cat((torch.where(there > 0, s, -torch.inf), -last), 1).amax(1, keepdim=True)
+    nearest = torch.cat((torch.where(there > 0, far, torch.inf), last), 1).amin(1, keepdim=True)
     terms = there * (s - largest).clamp(max=0).exp()
     weights = there * ((nearest - far) * (nearest / 2 + far / 2)).clamp(max=0).exp()
     total, of_weights = (of.sum(1, keepdim=True) for of in (terms, weights))
