@@ -9,7 +9,8 @@
 // Both with their largest term apart; of the weights that is the nearest label's, r_0, and the exponent -(r - r_0) (r + r_0) / 2.
 //
 //   rows   labels [n], other_labels [m], cosines [rows, m] of anchors first + (0..rows) -> losses [rows]; where asked for, the
-//          gradient of the loss by the cosines in their place. `own`: anchors are of the same rows, none is held against itself.
+//          gradient of the loss by the cosines in their place, or of each times upstream [rows]. `own`: anchors are of the
+//          same rows, none is held against itself.
 //          A block owns an anchor, a thread every 256th of its columns, three times: the ends, the sums, the gradient.
 //          Cost: some 50 flops a pair, four exponentials of which bind it, and 16 bytes, which the second cache keeps.
 //   mean   losses [n] -> loss [1]. One block.
@@ -23,6 +24,7 @@ struct InfoNceParams {
 };
 
 constexpr unsigned BLOCK = 256;
+constexpr unsigned EACH = 2;
 // No number is beyond it.
 constexpr float LAST = 3.402823466e38f;
 
@@ -41,8 +43,8 @@ __device__ inline float block_max(float v) {
 } // namespace
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
-    info_nce_rows(const float* __restrict__ labels, const float* __restrict__ other_labels, float* __restrict__ cosines,
-                  float* __restrict__ losses, InfoNceParams p) {
+    info_nce_rows(const float* __restrict__ labels, const float* __restrict__ other_labels, const float* __restrict__ upstream,
+                  float* __restrict__ cosines, float* __restrict__ losses, InfoNceParams p) {
     const unsigned row = blockIdx.x, m = p.m, at = p.first + row;
     // No column where the anchor is of another set.
     const unsigned own = p.own != 0 ? at : m;
@@ -74,7 +76,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
     weighted = block_sum(weighted);
     if (threadIdx.x == 0) losses[row] = logf(sum) - weighted / weights;
     if (p.gradient == 0) return;
-    const float scale = 1.0f / (static_cast<float>(p.n) * p.temperature);
+    const float scale = p.gradient == EACH ? upstream[row] / p.temperature : 1.0f / (static_cast<float>(p.n) * p.temperature);
     for (unsigned k = threadIdx.x; k < m; k += BLOCK) {
         float slope = 0.0f;
         if (k != own) {

@@ -12,11 +12,11 @@
 //   order   labels [n] -> order [n], the row with the q-th least label; ranks [n], its inverse; sorted [n]
 //           A thread owns a row and counts those before it, over tiles of labels in shared memory; n^2 comparisons.
 //   rows    order, ranks, sorted [n], distances [rows, n] of anchors first + (0..rows) -> losses [rows]; where asked for, the
-//           gradient of the loss by the distances in their place; sums [rows, 2, n]
+//           gradient of the loss by the distances in their place, or of each times upstream [rows]; sums [rows, 2, n]
 //           A block owns an anchor, a thread every 256th of its rows; in a running sum a run of neighbours, whose sum it leaves
 //           to the others before it goes through them again. Which rows count is found by bisection.
 //           Cost: some 60 flops a pair, 24 bytes from the second cache and four searches of log n labels, which bind it.
-//   sum     losses [n] -> loss [1], their mean; NaN where the labels' range is not finite. One block.
+//   sum     losses [n] -> loss [1], their mean. One block.
 #include "prelude.cuh"
 
 namespace {
@@ -27,6 +27,7 @@ struct RankNContrastParams {
 };
 
 constexpr unsigned BLOCK = 256;
+constexpr unsigned EACH = 2;
 // Threads that share a sum of sums.
 constexpr unsigned GROUP = 16;
 // Less than any logarithm here, and far from the end of the range.
@@ -160,7 +161,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
     rank_n_contrast_rows(const unsigned* __restrict__ order, const unsigned* __restrict__ ranks, const float* __restrict__ sorted,
-                         float* __restrict__ distances, float* __restrict__ losses, float* sums, RankNContrastParams p) {
+                         const float* __restrict__ upstream, float* __restrict__ distances, float* __restrict__ losses,
+                         float* sums, RankNContrastParams p) {
     __shared__ float totals[BLOCK];
     __shared__ float of_groups[GROUP];
     const unsigned row = blockIdx.x, n = p.n, c = ranks[p.first + row];
@@ -168,7 +170,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
     float* const distance = distances + static_cast<size_t>(row) * n;
     float* const inwards = sums + static_cast<size_t>(row) * 2 * n;
     float* const outwards = inwards + n;
-    bool bad = false;
+    bool bad = !is_finite(sorted[n - 1] - sorted[0]);
     for (unsigned q = threadIdx.x; q < n; q += BLOCK) {
         const float far = distance[order[q]];
         bad |= q != c && !is_finite(far);
@@ -194,7 +196,9 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
     if (p.gradient == 0) return;
     run_up({outwards + c - 1, c, true}, totals, of_groups);
     run_up({outwards + c + 1, n - 1 - c, false}, totals, of_groups);
-    const float scale = 1.0f / (static_cast<float>(n) * static_cast<float>(n - 1) * p.temperature);
+    const float others = static_cast<float>(n - 1);
+    const float scale =
+        p.gradient == EACH ? upstream[row] / (others * p.temperature) : 1.0f / (static_cast<float>(n) * others * p.temperature);
     for (unsigned q = threadIdx.x; q < n; q += BLOCK) {
         float slope = 0.0f;
         if (q != c) {
@@ -209,13 +213,9 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
-    rank_n_contrast_sum(const float* __restrict__ losses, const float* __restrict__ sorted, float* __restrict__ loss,
-                        RankNContrastParams p) {
+    rank_n_contrast_sum(const float* __restrict__ losses, float* __restrict__ loss, RankNContrastParams p) {
     float sum = 0.0f;
     for (unsigned i = threadIdx.x; i < p.n; i += BLOCK) sum += losses[i];
     sum = block_sum(sum);
-    if (threadIdx.x == 0) {
-        const bool good = is_finite(sorted[p.n - 1] - sorted[0]);
-        loss[0] = good ? sum / static_cast<float>(p.n) : __uint_as_float(0x7fc00000u);
-    }
+    if (threadIdx.x == 0) loss[0] = sum / static_cast<float>(p.n);
 }

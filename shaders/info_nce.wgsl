@@ -9,7 +9,8 @@
 // Both with their largest term apart; of the weights that is the nearest label's, r_0, and the exponent -(r - r_0) (r + r_0) / 2.
 //
 //   rows   labels [n], other_labels [m], cosines [rows, m] of anchors first + (0..rows) -> losses [rows]; where asked for, the
-//          gradient of the loss by the cosines in their place. `own`: anchors are of the same rows, none is held against itself.
+//          gradient of the loss by the cosines in their place, or of each times upstream [rows]. `own`: anchors are of the
+//          same rows, none is held against itself.
 //          A workgroup owns an anchor, a thread every 256th of its columns, three times: the ends, the sums, the gradient.
 //          Cost: some 50 flops a pair, four exponentials of which bind it, and 16 bytes.
 //   mean   losses [n] -> loss [1]. One workgroup.
@@ -27,13 +28,15 @@ struct InfoNceParams {
 @group(1) @binding(0) var<uniform> p: InfoNceParams;
 
 const BLOCK: u32 = 256u;
+const EACH: u32 = 2u;
 // No number is beyond it.
 const LAST: f32 = 0x1.fffffep+127;
 
 @group(0) @binding(0) var<storage, read> labels: array<f32>;
 @group(0) @binding(1) var<storage, read> other_labels: array<f32>;
-@group(0) @binding(2) var<storage, read_write> cosines: array<f32>;
-@group(0) @binding(3) var<storage, read_write> losses: array<f32>;
+@group(0) @binding(2) var<storage, read> upstream: array<f32>;
+@group(0) @binding(3) var<storage, read_write> cosines: array<f32>;
+@group(0) @binding(4) var<storage, read_write> losses: array<f32>;
 
 // How far the label of a column is from the anchor's, in sigmas.
 fn far_of(label: f32, k: u32) -> f32 {
@@ -98,7 +101,10 @@ fn info_nce_rows(
     if p.gradient == 0u {
         return;
     }
-    let scale = 1.0 / (f32(p.n) * p.temperature);
+    var scale = 1.0 / (f32(p.n) * p.temperature);
+    if p.gradient == EACH {
+        scale = upstream[row] / p.temperature;
+    }
     for (var k = thread; k < m; k += BLOCK) {
         var slope = 0.0;
         if k != own {

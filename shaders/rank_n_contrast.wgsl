@@ -12,11 +12,11 @@
 //   order   labels [n] -> order [n], the row with the q-th least label; ranks [n], its inverse; sorted [n]
 //           A thread owns a row and counts those before it, over tiles of labels in workgroup memory; n^2 comparisons.
 //   rows    order, ranks, sorted [n], distances [rows, n] of anchors first + (0..rows) -> losses [rows]; where asked for, the
-//           gradient of the loss by the distances in their place; sums [rows, 2, n]
+//           gradient of the loss by the distances in their place, or of each times upstream [rows]; sums [rows, 2, n]
 //           A workgroup owns an anchor, a thread every 256th of its rows; in a running sum a run of neighbours, whose sum it
 //           leaves to the others before it goes through them again. Which rows count is found by bisection.
 //           Cost: some 60 flops a pair, 24 bytes and four searches of log n labels, which bind it.
-//   sum     losses [n] -> loss [1], their mean; NaN where the labels' range is not finite. One workgroup.
+//   sum     losses [n] -> loss [1], their mean. One workgroup.
 
 struct RankNContrastParams {
     n: u32,
@@ -28,6 +28,7 @@ struct RankNContrastParams {
 @group(1) @binding(0) var<uniform> p: RankNContrastParams;
 
 const BLOCK: u32 = 256u;
+const EACH: u32 = 2u;
 // Threads that share a sum of sums.
 const GROUP: u32 = 16u;
 // Less than any logarithm here, and far from the end of the range.
@@ -87,9 +88,10 @@ fn rank_n_contrast_order(
 @group(0) @binding(0) var<storage, read> order: array<u32>;
 @group(0) @binding(1) var<storage, read> ranks: array<u32>;
 @group(0) @binding(2) var<storage, read> sorted: array<f32>;
-@group(0) @binding(3) var<storage, read_write> distances: array<f32>;
-@group(0) @binding(4) var<storage, read_write> losses: array<f32>;
-@group(0) @binding(5) var<storage, read_write> sums: array<f32>;
+@group(0) @binding(3) var<storage, read> upstream: array<f32>;
+@group(0) @binding(4) var<storage, read_write> distances: array<f32>;
+@group(0) @binding(5) var<storage, read_write> losses: array<f32>;
+@group(0) @binding(6) var<storage, read_write> sums: array<f32>;
 
 var<workgroup> totals: array<f32, 256>;
 var<workgroup> of_groups: array<f32, 16>;
@@ -213,7 +215,10 @@ fn rank_n_contrast_rows(
     let of_row = row * n;
     let inwards = 2u * of_row;
     let outwards = inwards + n;
-    var bad = false;
+    // Halves, whose difference cannot be more than there is.
+    let first = sorted[0];
+    let last = sorted[n - 1u];
+    var bad = !(is_finite(first) && is_finite(last) && 0.5 * last - 0.5 * first < 1.7e38);
     for (var q = thread; q < n; q += BLOCK) {
         let far = distances[of_row + order[q]];
         bad = bad || (q != c && !is_finite(far));
@@ -254,7 +259,10 @@ fn rank_n_contrast_rows(
     }
     run_up(thread, outwards + c - 1u, c, true);
     run_up(thread, outwards + c + 1u, n - 1u - c, false);
-    let scale = 1.0 / (f32(n) * f32(n - 1u) * p.temperature);
+    var scale = 1.0 / (f32(n) * f32(n - 1u) * p.temperature);
+    if p.gradient == EACH {
+        scale = upstream[row] / (f32(n - 1u) * p.temperature);
+    }
     for (var q = thread; q < n; q += BLOCK) {
         let at = of_row + order[q];
         if q == c {
@@ -278,8 +286,7 @@ fn rank_n_contrast_rows(
 }
 
 @group(0) @binding(0) var<storage, read> losses_in: array<f32>;
-@group(0) @binding(1) var<storage, read> sorted_in: array<f32>;
-@group(0) @binding(2) var<storage, read_write> loss: array<f32>;
+@group(0) @binding(1) var<storage, read_write> loss: array<f32>;
 
 @compute @workgroup_size(256)
 fn rank_n_contrast_sum(@builtin(local_invocation_index) thread: u32) {
@@ -289,10 +296,6 @@ fn rank_n_contrast_sum(@builtin(local_invocation_index) thread: u32) {
     }
     let total = group_sum(thread, sum);
     if thread == 0u {
-        let first = sorted_in[0];
-        let last = sorted_in[p.n - 1u];
-        // Halves, whose difference cannot be more than there is.
-        let bad = !(is_finite(first) && is_finite(last) && 0.5 * last - 0.5 * first < 1.7e38);
-        loss[0] = nan_if(bad, total / f32(p.n));
+        loss[0] = total / f32(p.n);
     }
 }

@@ -23,6 +23,7 @@ macro_rules! stems {
             linear
             loss
             optim
+            pair_loss
             pool
             rank_n_contrast
             similarity

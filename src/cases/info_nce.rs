@@ -1,6 +1,6 @@
 use super::case::{Case, Input, Role, normal, uniform};
 use crate::kernel::Elem;
-use crate::ops::info_nce::{InfoNceOptions, in_blocks, info_nce};
+use crate::ops::info_nce::{InfoNceOptions, in_blocks, info_nce, info_nce_rows, rows_in_blocks};
 
 /// Labels on a grid of so many values, so that some are equal, or none are.
 fn labels(seed: u64, n: usize, values: Option<u32>) -> Input {
@@ -79,6 +79,18 @@ pub fn cases() -> Vec<Case> {
     ));
     let equal = [of(rows), labels(7, 30, Some(11))];
     cases.push(of_one_set("n30 d6 rows that are equal".into(), equal, options(1.0, 0.07)));
+    // The loss of each anchor.
+    for (n, d, of_block) in [(2, 3, 2), (70, 6, 32)] {
+        let inputs = vec![Input::normal(1, &[n, d]), labels(2, n, None)];
+        let each =
+            move |g: &mut _, v: &[_]| rows_in_blocks(g, (v[0], v[1]), None, options(0.2, 0.1), of_block);
+        let case = Case::new("info_nce", format!("of rows n{n} d{d} in blocks of {of_block}"), inputs, each);
+        cases.push(case.within(2e-5, EXPONENTS).with_homes());
+    }
+    let inputs =
+        vec![Input::normal(1, &[9, 4]), labels(2, 9, None), Input::normal(3, &[40, 4]), labels(4, 40, None)];
+    let each = |g: &mut _, v: &[_]| info_nce_rows(g, v[0], v[1], Some((v[2], v[3])), options(0.2, 0.1));
+    cases.push(Case::new("info_nce", "of rows n9 against m40 d4", inputs, each).within(2e-5, EXPONENTS));
     let inputs = [Input::normal(8, &[512, 16]), labels(9, 512, None)];
     cases.push(
         of_one_set("n512 d16 labels that differ s 0.1 t 0.1".into(), inputs, options(0.1, 0.1)).timed(),

@@ -1,6 +1,6 @@
 use super::case::{Case, Input, Role, normal, uniform};
 use crate::kernel::Elem;
-use crate::ops::rank_n_contrast::{in_blocks, rank_n_contrast};
+use crate::ops::rank_n_contrast::{in_blocks, rank_n_contrast, rows_in_blocks};
 
 /// Labels on a grid of so many values, so that some are equal, or none are.
 fn labels(seed: u64, n: usize, values: Option<u32>) -> Input {
@@ -60,6 +60,15 @@ pub fn cases() -> Vec<Case> {
             rank_n_contrast(g, v[0], v[1], 0.5)
         });
         cases.push(case.within(1e-4, LOGARITHMS));
+    }
+    // The loss of each anchor.
+    for (n, d, values, of_block) in [(2, 3, None, 2), (70, 6, Some(9), 32)] {
+        let inputs = vec![Input::normal(1, &[n, d]), labels(2, n, values)];
+        let name = format!("of rows n{n} d{d} in blocks of {of_block}");
+        let case = Case::new("rank_n_contrast", name, inputs, move |g, v| {
+            rows_in_blocks(g, v[0], v[1], 0.5, of_block)
+        });
+        cases.push(case.within(2e-5, LOGARITHMS).with_homes());
     }
     let inputs = vec![Input::normal(8, &[512, 16]), labels(9, 512, None)];
     let name = "n512 d16 labels that differ t 2";

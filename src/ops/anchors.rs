@@ -30,6 +30,23 @@ pub(super) fn rows_of(g: &Graph, op: &'static str, argument: &'static str, z: Va
     Ok([n, d])
 }
 
+/// The first and how many of `n` anchors against `m` rows a launch goes through: some, of fewer than 2³¹ each.
+pub(super) fn of_anchors(
+    op: &'static str,
+    (first, rows): (usize, usize),
+    n: usize,
+    m: usize,
+) -> Result<[u32; 2]> {
+    let counted = |v: usize| (1..=i32::MAX as usize).contains(&v);
+    let within = first.checked_add(rows).is_some_and(|end| end <= n);
+    if within && [rows, n, m].into_iter().all(counted) {
+        return Ok([first as u32, rows as u32]);
+    }
+    let message =
+        format!("{rows} anchors from {first} on of {n}, against {m} rows: needs from 1 to 2^31 − 1");
+    Err(Error::shape(op, "rows", message))
+}
+
 /// Checks a number that must be positive and finite.
 pub(super) fn positive(op: &'static str, argument: &'static str, number: f32) -> Result<()> {
     if number.is_finite() && number > 0.0 {
@@ -55,14 +72,15 @@ impl Pairs {
         g.needs_grad(self.z) || g.needs_grad(self.others)
     }
 
-    /// Calls `turn` with some anchors and the matrix `[anchors, M]` of their similarities at a time, which it turns into the
-    /// gradient by these where one is wanted. Gives back that by the anchors and that by the others: of one set, one and the
-    /// same.
+    /// Calls `turn` with some anchors and the matrix `[anchors, M]` of their similarities at a time, which gives back the
+    /// gradient by these; it counts where a `gradient` is wanted. Gives back that by the anchors and that by the others: of one
+    /// set, one and the same.
     pub(super) fn in_blocks(
         &self,
         g: &mut Graph,
         of_block: usize,
-        mut turn: impl FnMut(&mut Graph, Range<u32>, Var) -> Result<()>,
+        gradient: bool,
+        mut turn: impl FnMut(&mut Graph, Range<u32>, Var) -> Result<Var>,
     ) -> Result<[Var; 2]> {
         let &Self { op, z, others, kind } = self;
         let ([n, d], [m, _]) = (rows_of(g, op, "z", z)?, rows_of(g, op, "others", others)?);
@@ -79,15 +97,15 @@ impl Pairs {
             let p = SimilarityParams { n: rows, m, d, kind: kind as u32 };
             let (own, pairs) = (g.window(z, from, &shape)?, g.temp(&[rows as usize, m as usize]));
             g.launch(forward, &p, &[own, others, pairs])?;
-            turn(g, anchors, pairs)?;
-            if !self.wanted(g) {
+            let slopes = turn(g, anchors, pairs)?;
+            if !gradient {
                 continue;
             }
             // What anchors add to the others' gradients, and to their own: of one set, both to the same.
             let to_own = g.window(dz, from, &shape)?;
             let d_own = if one_set { g.temp(&shape) } else { to_own };
             let part = if first == 0 { d_others } else { g.temp_like(others) };
-            g.launch(backward, &p, &[own, others, pairs, d_own, part])?;
+            g.launch(backward, &p, &[own, others, slopes, d_own, part])?;
             if first > 0 {
                 g.launch(&ke::ACCUMULATE, &all(m), &[part, d_others])?;
             }
@@ -96,6 +114,11 @@ impl Pairs {
             }
         }
         Ok([dz, d_others])
+    }
+
+    /// The rows that gradients are by: of one set, whether it is held against itself by name or not, all are by one.
+    pub(super) fn sets(&self) -> Vec<Var> {
+        if self.others == self.z { vec![self.z] } else { vec![self.z, self.others] }
     }
 }
 

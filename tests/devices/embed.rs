@@ -4,20 +4,23 @@ use crate::gpu;
 use etude::cases::{normal, relative, uniform};
 use etude::contrastive::{ContrastiveOptions, Metric};
 use etude::device::{Buf, Cpu, Device};
-use etude::embed::{self, Buffers, Contrastive, Conv1d, Conv2d, ConvGradients, PairwiseSimilarity};
-use etude::graph::Graph;
+use etude::embed::{
+    self, Buffers, Contrastive, Conv1d, Conv2d, ConvGradients, OfRows, PairLoss, Pairs, PairwiseSimilarity,
+};
+use etude::graph::{Graph, Var};
 use etude::kernel::Elem;
 use etude::ops::contrastive::{Labels, contrastive, contrastive_cross};
 use etude::ops::contrastive_hvp::contrastive_hvp;
 use etude::ops::conv1d::{ConvOptions1d, conv1d};
 use etude::ops::conv2d::{ConvOptions2d, conv2d};
-use etude::ops::info_nce::{InfoNceOptions, info_nce};
-use etude::ops::rank_n_contrast::rank_n_contrast;
+use etude::ops::info_nce::{InfoNceOptions, info_nce, info_nce_rows};
+use etude::ops::pair_loss::{PairLossOptions, contrastive_rows, pair_loss};
+use etude::ops::rank_n_contrast::{rank_n_contrast, rank_n_contrast_rows};
 use etude::ops::similarity::{Similarity, similarity};
 
 /// What a test computes, outputs after inputs; every buffer holds NaN first where it is an output.
 type Call<'a> = dyn Fn(&dyn Device, &[Buf], &[Buf]) -> etude::Result<()> + 'a;
-type Record<'a> = dyn Fn(&mut Graph, &[etude::graph::Var]) -> etude::Result<etude::graph::Var> + 'a;
+type Record<'a> = dyn Fn(&mut Graph, &[Var]) -> etude::Result<Var> + 'a;
 
 /// The output and the gradients by the first `differentiable` inputs, recorded as a graph. The upstream is the last input where
 /// the output is no scalar.
@@ -294,6 +297,146 @@ fn losses_by_nearness() {
             call(&*device, &bufs, std::slice::from_ref(&loss)).unwrap();
             assert!(device.download_f64(&loss).unwrap()[0].is_nan(), "{}, {bad}", device.name());
         }
+    }
+}
+
+#[test]
+fn losses_of_pairs() {
+    let (rows, m) = (9, 70);
+    for (metric, weighted, own) in [(Metric::Euclidean, true, Some(20)), (Metric::Cosine, false, None)] {
+        let options = PairLossOptions { metric, margin: 2.0, tau: 0.2 };
+        let inputs = [1, 2, 3, 4].map(|seed| uniform(seed, if seed == 4 { rows } else { rows * m }));
+        let shapes: [&[usize]; 4] = [&[rows, m], &[rows, m], &[rows, m], &[rows]];
+        let record = |g: &mut Graph, v: &[Var]| {
+            let [sums, _] = pair_loss(g, v[0], v[1], weighted.then(|| v[2]), own, options)?;
+            Ok(sums)
+        };
+        let call = |dev: &dyn Device, i: &[Buf], o: &[Buf]| {
+            let pairs = Pairs { similarities: &i[0], apart: &i[1], weights: weighted.then(|| &i[2]) };
+            let of = PairLoss::new([rows, m], own, options)?;
+            of.forward(dev, pairs, &o[0], &poisoned(dev, rows))?;
+            o.get(1).map_or(Ok(()), |slopes| of.backward(dev, pairs, &i[3], slopes))
+        };
+        check(&inputs, &shapes, &[0], &record, &call);
+        // What is no number is seen where it counts, and where it does not has no part.
+        for device in devices() {
+            for (of, at, bad, seen) in [
+                (0, 65, f64::NAN, true),
+                (1, 69, f64::INFINITY, true),
+                (1, 5, -1.0, true),
+                (2, 3, f64::NAN, weighted),
+                (2, 4, -0.5, weighted),
+                (1, 20, f64::NAN, own.is_none()),
+            ] {
+                let mut inputs = inputs.clone();
+                inputs[of][at] = bad;
+                let bufs = inputs.map(|v| device.upload(&v).unwrap());
+                let sums = poisoned(&*device, rows);
+                call(&*device, &bufs, std::slice::from_ref(&sums)).unwrap();
+                let sums = device.download_f64(&sums).unwrap();
+                assert_eq!(sums[0].is_nan(), seen, "{}: {of} {at} {bad}: {sums:?}", device.name());
+                assert!(sums[1..].iter().all(|v| v.is_finite()), "{}: {sums:?}", device.name());
+            }
+        }
+    }
+}
+
+type OfRowsCall<'a> = dyn Fn(&dyn Device, &[Buf], OfRows<'_>) -> etude::Result<()> + 'a;
+
+/// What a call gives is the op's, of which the last input is the upstream gradient; the losses first, then the gradients.
+fn check_rows(
+    inputs: &[Vec<f64>],
+    shapes: &[&[usize]],
+    differentiable: &[usize],
+    record: &Record<'_>,
+    call: &OfRowsCall<'_>,
+) {
+    check(inputs, shapes, differentiable, record, &|dev, i, o| {
+        call(dev, i, OfRows::Losses(&o[0]))?;
+        let by = [Some(&o[1]), o.get(2)];
+        call(dev, i, OfRows::Gradients { upstream: i.last().unwrap(), by })
+    });
+}
+
+#[test]
+fn losses_of_rows() {
+    let (n, m, d) = (70, 30, 6);
+    let inputs =
+        [normal(1, n * d), uniform(2, n), uniform(3, n), normal(4, m * d), uniform(5, m), uniform(6, m)];
+    let inputs = [&inputs[..], &[normal(7, n)]].concat();
+    let shapes: [&[usize]; 7] = [&[n, d], &[n], &[n], &[m, d], &[m], &[m], &[n]];
+    let near = InfoNceOptions { sigma: 0.2, temperature: 0.1 };
+    for (metric, cross) in [(Metric::Euclidean, false), (Metric::Cosine, true)] {
+        let options = PairLossOptions { metric, margin: 2.0, tau: 0.2 };
+        let record = |g: &mut Graph, v: &[Var]| {
+            let others = cross.then(|| (v[3], Labels::weighted(v[4], v[5])));
+            Ok(contrastive_rows(g, v[0], Labels::weighted(v[1], v[2]), others, options)?[0])
+        };
+        let differentiable: &[usize] = if cross { &[0, 3] } else { &[0] };
+        check_rows(&inputs, &shapes, differentiable, &record, &|dev, i, of| {
+            let set =
+                |at: usize| Buffers { embeddings: &i[at], labels: &i[at + 1], weights: Some(&i[at + 2]) };
+            let others = cross.then(|| (m, set(3)));
+            embed::contrastive_rows(dev, [n, d], set(0), others, options, of, None)
+        });
+        let record =
+            |g: &mut Graph, v: &[Var]| info_nce_rows(g, v[0], v[1], cross.then(|| (v[3], v[4])), near);
+        check_rows(&inputs, &shapes, differentiable, &record, &|dev, i, of| {
+            let others = cross.then(|| (m, [&i[3], &i[4]]));
+            embed::info_nce_rows(dev, [n, d], [&i[0], &i[1]], others, near, of)
+        });
+    }
+    let record = |g: &mut Graph, v: &[Var]| rank_n_contrast_rows(g, v[0], v[1], 0.5);
+    check_rows(&inputs, &shapes, &[0], &record, &|dev, i, of| {
+        embed::rank_n_contrast_rows(dev, [n, d], &i[0], &i[1], 0.5, of)
+    });
+}
+
+/// Of a block's shape, its first anchor, similarities and losses.
+type SomeCall<'a> = dyn Fn([usize; 2], usize, &Buf, &Buf) -> etude::Result<()> + 'a;
+
+/// Of some anchors' similarities, what the loss of all makes of them.
+#[test]
+fn losses_of_some_anchors() {
+    let (n, m, first, rows) = (40, 25, 11, 9);
+    let near = InfoNceOptions { sigma: 0.2, temperature: 0.1 };
+    let (labels, others) = (uniform(1, n), uniform(2, m));
+    let (own, across) = (uniform(3, n * n), uniform(4, n * m));
+    for device in devices() {
+        let dev = &*device;
+        let up = |v: &[f64]| dev.upload(v).unwrap();
+        let down = |buf: &Buf| dev.download_f64(buf).unwrap();
+        let (labels, others) = (up(&labels), up(&others));
+        // All anchors at once, and some of them: losses and slopes.
+        let both = |s: &[f64], m: usize, call: &SomeCall<'_>| {
+            let run = |first: usize, rows: usize| {
+                let (s, losses) = (up(&s[first * m..(first + rows) * m]), poisoned(dev, rows));
+                call([rows, m], first, &s, &losses).unwrap();
+                (down(&losses), down(&s))
+            };
+            let (all, some) = (run(0, n), run(first, rows));
+            assert_eq!(all.0[first..first + rows], some.0, "{}", dev.name());
+            assert_eq!(all.1[first * m..(first + rows) * m], some.1, "{}", dev.name());
+        };
+        both(&own, n, &|[rows, _], first, s, losses| {
+            embed::rank_n_contrast_of_distances(dev, [rows, n], first, &labels, 0.5, s, losses)
+        });
+        both(&own, n, &|shape, first, s, losses| {
+            embed::info_nce_of_cosines(dev, shape, (first, true), [&labels, &labels], near, s, losses)
+        });
+        both(&across, m, &|shape, first, s, losses| {
+            embed::info_nce_of_cosines(dev, shape, (first, false), [&labels, &others], near, s, losses)
+        });
+        let (s, losses) = (up(&own[..2 * n]), poisoned(dev, 2));
+        let refused = embed::rank_n_contrast_of_distances(dev, [2, n], n - 1, &labels, 0.5, &s, &losses);
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("2 anchors from 39 on of 40"), "{refused}");
+        let of_two = [&labels, &others];
+        let s = up(&across[..m]);
+        let one = poisoned(dev, 1);
+        let refused = embed::info_nce_of_cosines(dev, [1, m], (0, true), of_two, near, &s, &one);
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("labels: 40 for the 25 rows of one set"), "{refused}");
     }
 }
 

@@ -105,7 +105,8 @@ fn listed(blocks: &BTreeMap<String, Block>, device: &str) -> Option<Block> {
 
 /// Whether estimates of reciprocal roots enter into what a line is of: distances, where a gradient divides by them.
 fn is_of_estimates(what: &str) -> bool {
-    let distance = what.contains("Euclidean") && !what.contains("SquaredEuclidean");
+    let distance = what.contains("Euclidean") && !what.contains("SquaredEuclidean")
+        || what.starts_with("pair_loss: of rows") && what.contains("euclidean");
     distance || what.starts_with("rank_n_contrast: ") || what.starts_with(TRAINING) && !what.ends_with(" mse")
 }
 

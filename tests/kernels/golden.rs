@@ -408,6 +408,44 @@ fn info_nce(golden: &Golden<'_>) -> Result<Results> {
     wanted.into_iter().map(|(name, var)| Ok((name.into(), device.download_f64(step.buf(var)?)?))).collect()
 }
 
+fn pair_loss(golden: &Golden<'_>) -> Result<Results> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Options {
+        metric: String,
+        margin: f32,
+        tau: f32,
+    }
+    let Options { metric, margin, tau } = golden.options()?;
+    let (metric, kind) = match metric.as_str() {
+        "cosine" => (Metric::Cosine, Similarity::Cosine),
+        _ => (Metric::Euclidean, Similarity::Euclidean),
+    };
+    let cpu = Cpu::<f64>::new(1)?;
+    let device: &dyn Device = &cpu;
+    let mut g = Graph::new();
+    let mut leaf = |name: &str| {
+        let (shape, values) = golden.get(name)?;
+        Ok::<_, Box<dyn std::error::Error>>(g.leaf(&device.upload(&values)?, None, &shape)?)
+    };
+    let (z, apart, up) = (leaf("z")?, leaf("apart")?, leaf("up")?);
+    let others = golden.has("zb").then(|| leaf("zb")).transpose()?;
+    let weights = golden.has("weights").then(|| leaf("weights")).transpose()?;
+    let own = others.is_none().then_some(0);
+    let similarities = ops::similarity::similarity(&mut g, z, others.unwrap_or(z), kind)?;
+    let options = ops::pair_loss::PairLossOptions { metric, margin, tau };
+    let [sums, totals] = ops::pair_loss::pair_loss(&mut g, similarities, apart, weights, own, options)?;
+    g.backward_from(sums, up)?;
+    let mut wanted = vec![("sums", sums), ("totals", totals), ("gz", g.grad(z).ok_or("no gradient")?)];
+    if let Some(others) = others {
+        wanted.push(("gzb", g.grad(others).ok_or("no gradient")?));
+    }
+    let vars: Vec<Var> = wanted.iter().map(|&(_, var)| var).collect();
+    let mut step = g.compile(device, &vars)?;
+    step.run()?;
+    wanted.into_iter().map(|(name, var)| Ok((name.into(), device.download_f64(step.buf(var)?)?))).collect()
+}
+
 /// Given gradients, step after step; a row of each result after each.
 fn optimizer(golden: &Golden<'_>, method: Method, lr: f64, steps: usize) -> Result<Results> {
     let cpu = Cpu::<f64>::new(1)?;
@@ -596,6 +634,7 @@ fn check(golden: &Golden<'_>) -> Result<f64> {
         "contrastive" => (OPTION, contrastive(golden)),
         "contrastive_hvp" => (OPTION, contrastive_hvp(golden)),
         "info_nce" => (EXACT, info_nce(golden)),
+        "pair_loss" => (EXACT, pair_loss(golden)),
         "rank_n_contrast" => (EXACT, rank_n_contrast(golden)),
         "sgd" => (OPTION, sgd(golden)),
         "adam" => (OPTION, adam(golden, false)),

@@ -32,6 +32,8 @@ mod ops_gather;
 mod ops_random;
 /// Parameter sets, optimizers and schedules.
 mod optim_params;
+/// The contrastive loss of pairs that are there one by one, against a plain definition.
+mod pair_loss;
 /// Rank-N-Contrast's loss against a plain definition.
 mod rank_n_contrast;
 /// What ops refuse, and how they say it.

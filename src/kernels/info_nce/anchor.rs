@@ -1,6 +1,6 @@
 //! The anchors of a block, and what both instances do alike: the mean.
 
-use super::params::InfoNceParams;
+use super::params::{InfoNceParams, OF_EACH, OF_MEAN};
 use crate::kernel::{Args, Real};
 
 pub(super) fn mean<F: Real>(args: Args<'_, F>) {
@@ -25,13 +25,18 @@ pub(super) struct Anchor<'a, F> {
 /// Calls `f` with each anchor of a block, its cosines and where its loss goes.
 pub(super) fn anchors<F: Real>(args: Args<'_, F>, f: impl Fn(&Anchor<'_, F>, &mut [F]) -> F + Sync) {
     let (p, work): (InfoNceParams, _) = (args.params(), args.work);
-    let [labels, other_labels, cosines, losses] = args.bufs();
-    let (labels, other_labels) = (labels.input(), other_labels.input());
+    let [labels, other_labels, upstream, cosines, losses] = args.bufs();
+    let (labels, other_labels, upstream) = (labels.input(), other_labels.input(), upstream.input());
     let [sigma, temperature] = [p.sigma, p.temperature].map(|v| F::of(f64::from(v)));
-    let scale = (p.gradient != 0).then(|| (F::of(f64::from(p.n)) * temperature).recip());
+    let scale = |row: usize| match p.gradient {
+        OF_MEAN => Some((F::of(f64::from(p.n)) * temperature).recip()),
+        OF_EACH => Some(upstream[row] / temperature),
+        _ => None,
+    };
     work.pieces2((cosines.output(), p.m as usize), (losses.output(), 1), &|row, cosines, loss| {
         let at = p.first as usize + row;
         let own = (p.own != 0).then_some(at);
+        let scale = scale(row);
         loss[0] =
             f(&Anchor { label: labels[at], labels: other_labels, own, sigma, temperature, scale }, cosines);
     });

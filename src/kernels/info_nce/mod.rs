@@ -11,7 +11,8 @@
 //! ```
 //!
 //! * `info_nce_rows`: of anchors `first..first + rows`, `labels [n]`, `other_labels [m]` and `cosines [rows, m]` → `losses
-//!   [rows]`, and in place the gradient of the loss by the cosines, where it is asked for. That by the rows is similarity's: who
+//!   [rows]`, and in place the gradient of the loss by the cosines, where it is asked for, or of each times `upstream [rows]`.
+//!   That by the rows is similarity's: who
 //!   launches this goes through the anchors in blocks, so that memory is of a block's cosines alone.
 //! * `info_nce_mean`: `losses [n]` → `loss [1]`.
 //!
@@ -29,5 +30,5 @@ mod oracle;
 mod params;
 mod rows;
 
-pub use params::InfoNceParams;
+pub use params::{InfoNceParams, OF_EACH, OF_MEAN};
 pub use rows::{KERNELS, MEAN, ROWS};

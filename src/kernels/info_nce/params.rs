@@ -2,6 +2,12 @@
 
 use crate::kernel::params;
 
+/// The gradient is that of the mean of all losses.
+pub const OF_MEAN: u32 = 1;
+
+/// The gradient is that of each loss, times the upstream one.
+pub const OF_EACH: u32 = 2;
+
 params! {
     /// Params of both kernels.
     pub struct InfoNceParams {
@@ -15,7 +21,7 @@ params! {
         pub rows: u32,
         /// 1 where anchors are of the same rows, and no anchor is held against itself.
         pub own: u32,
-        /// 1 where cosines become the gradient by them.
+        /// Whether cosines become the gradient by them, and of what.
         pub gradient: u32,
         /// How far labels are from one another that count as near, σ.
         pub sigma: f32,

@@ -13,6 +13,7 @@ pub static ROWS: Kernel = Kernel {
     bindings: &[
         Binding::input("labels"),
         Binding::input("other_labels"),
+        Binding::input("upstream"),
         Binding::inout("cosines"),
         Binding::output("losses"),
     ],

@@ -1,9 +1,9 @@
 //! The anchors of a block, and what both instances do alike: rows in the order of their labels, the mean.
 
-use super::params::RankNContrastParams;
+use super::params::{OF_EACH, RankNContrastParams};
 use crate::kernel::{Args, Real};
 
-/// What is no number comes after, or before, all that are: they lie at an end, where `SUM` looks.
+/// What is no number comes after, or before, all that are: they lie at an end, where `anchors` looks.
 pub(super) fn by_label<F: Real>(args: Args<'_, F>) {
     let [labels, order, ranks, sorted] = args.bufs();
     let (labels, order, ranks) = (labels.input(), order.index_output(), ranks.index_output());
@@ -24,11 +24,9 @@ pub(super) fn by_label<F: Real>(args: Args<'_, F>) {
 }
 
 pub(super) fn mean<F: Real>(args: Args<'_, F>) {
-    let [losses, sorted, loss] = args.bufs();
-    let (losses, sorted) = (losses.input(), sorted.input());
-    let sum = losses.iter().map(|v| v.get()).sum::<f64>() / losses.len() as f64;
-    let good = (sorted[sorted.len() - 1] - sorted[0]).is_finite();
-    loss.output()[0] = if good { F::of(sum) } else { F::nan() };
+    let [losses, loss] = args.bufs();
+    let losses = losses.input();
+    loss.output()[0] = F::of(losses.iter().map(|v| v.get()).sum::<f64>() / losses.len() as f64);
 }
 
 /// An anchor and the rows around it.
@@ -59,13 +57,19 @@ impl<'a, F: Real> Anchor<'a, F> {
 pub(super) fn anchors<F: Real>(args: Args<'_, F>, f: impl Fn(&Anchor<'_, F>, &mut [F]) -> F + Sync) {
     let (p, work): (RankNContrastParams, _) = (args.params(), args.work);
     let n = p.n as usize;
-    let [order, ranks, sorted, distances, losses, _] = args.bufs();
-    let (order, ranks, sorted) = (order.index(), ranks.index(), sorted.input());
+    let [order, ranks, sorted, upstream, distances, losses, _] = args.bufs();
+    let (order, ranks, sorted, upstream) = (order.index(), ranks.index(), sorted.input(), upstream.input());
     let temperature = F::of(f64::from(p.temperature));
-    let pairs = F::of(n as f64) * F::of((n - 1) as f64);
+    let others = F::of((n - 1) as f64);
+    let good = (sorted[n - 1] - sorted[0]).is_finite();
     work.pieces2((distances.output(), n), (losses.output(), 1), &|row, distances, loss| {
         let at = ranks[p.first as usize + row] as usize;
-        let (scale, gradient) = ((pairs * temperature).recip(), p.gradient != 0);
-        loss[0] = f(&Anchor { order, sorted, at, temperature, scale, gradient }, distances);
+        let scale = match p.gradient {
+            OF_EACH => upstream[row] / (others * temperature),
+            _ => (F::of(n as f64) * others * temperature).recip(),
+        };
+        let gradient = p.gradient != 0;
+        let of_anchor = f(&Anchor { order, sorted, at, temperature, scale, gradient }, distances);
+        loss[0] = if good { of_anchor } else { F::nan() };
     });
 }

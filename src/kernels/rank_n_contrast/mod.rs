@@ -16,10 +16,11 @@
 //!
 //! * `rank_n_contrast_order`: `labels [n]` → `order [n]`, `order[q]` the row with the q-th least label, equal ones by their
 //!   number; `ranks [n]`, its inverse; `sorted [n]`.
-//! * `rank_n_contrast_rows`: of anchors `first..first + rows`, `distances [rows, n]` → `losses [rows]`, and in place the
-//!   gradient of the loss by the distances, where it is asked for. That by the rows is similarity's: who launches this goes
-//!   through the anchors in blocks, so that memory is of a block's distances alone.
-//! * `rank_n_contrast_sum`: `losses [n]` → `loss [1]`, NaN where the labels' range is not finite.
+//! * `rank_n_contrast_rows`: of anchors `first..first + rows`, `distances [rows, n]` → `losses [rows]`, NaN where the labels'
+//!   range is not finite; and in place the gradient of the loss by the distances, where it is asked for, or of each times
+//!   `upstream [rows]`. That by the rows is similarity's: who launches this goes through the anchors in blocks, so that memory is
+//!   of a block's distances alone.
+//! * `rank_n_contrast_sum`: `losses [n]` → `loss [1]`.
 //!
 //! Logarithms of sums are taken with the largest term apart, so that nothing over- or underflows, however far rows are.
 //!
@@ -34,5 +35,5 @@ mod oracle;
 mod params;
 mod rows;
 
-pub use params::RankNContrastParams;
+pub use params::{OF_EACH, OF_MEAN, RankNContrastParams};
 pub use rows::{KERNELS, ORDER, ROWS, SUM};

@@ -2,6 +2,12 @@
 
 use crate::kernel::{Scratch, params};
 
+/// The gradient is that of the mean of all losses.
+pub const OF_MEAN: u32 = 1;
+
+/// The gradient is that of each loss, times the upstream one.
+pub const OF_EACH: u32 = 2;
+
 params! {
     /// Params of all kernels here.
     pub struct RankNContrastParams {
@@ -11,7 +17,7 @@ params! {
         pub first: u32,
         /// Anchors of a block.
         pub rows: u32,
-        /// 1 where distances become the gradient by them.
+        /// Whether distances become the gradient by them, and of what.
         pub gradient: u32,
         /// What distances are divided by, t.
         pub temperature: f32,

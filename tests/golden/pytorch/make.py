@@ -463,6 +463,41 @@ def info_nce():
         save("info_nce", name, {"sigma": sigma, "temperature": t}, inputs, {"loss": loss}, {"g" + k: g for k, g in zip(rows, gradients)})
 
 
+def pair_losses():
+    """Each row's losses, pair by pair, of label distances and weights that are there as matrices; by the rows of `z`, whose own
+    pair is none where there is no `zb`, and by those."""
+    for metric in ("euclidean", "cosine"):
+        for n, m, d, margin, tau, weighted in ((5, 0, 3, 1.5, 0.25, False), (6, 0, 4, 0.5, 0.0, True), (4, 9, 5, 1.0, 0.5, True)):
+            name = f"pair_loss_{n}x{m or n}_{metric}" + ("_weighted" if weighted else "")
+            r = Random(name)
+            columns = m or n
+            inputs = {"z": r.normal(n, d, scale=0.5), "apart": r.integers(0, 4, n, columns).double() / 2, "up": r.normal(n)}
+            if m:
+                inputs["zb"] = r.normal(m, d, scale=0.5)
+            if weighted:
+                inputs["weights"] = r.integers(0, 4, n, columns).double()
+            rows = {k: inputs[k].clone().requires_grad_(True) for k in ("z", "zb") if k in inputs}
+            z, others = rows["z"], rows.get("zb", rows["z"])
+            sums, totals = [z[i].sum() * 0 for i in range(n)], [0.0] * n
+            for i in range(n):
+                for j in range(columns):
+                    s = inputs["weights"][i, j].item() if weighted else 1.0
+                    if not m and i == j:
+                        continue
+                    if metric == "euclidean":
+                        far = (z[i] - others[j]).square().sum().sqrt()
+                    else:
+                        far = 1 - torch.dot(z[i], others[j]) / (z[i].norm() * others[j].norm())
+                    w = inputs["apart"][i, j].item()
+                    totals[i] += s
+                    sums[i] = sums[i] + s * (far if w <= tau else (margin * w - far).clamp(min=0)) ** 2 / 2
+            sums = torch.stack(sums)
+            gradients = torch.autograd.grad((sums * inputs["up"]).sum(), list(rows.values()))
+            results = {"sums": sums, "totals": torch.tensor(totals, dtype=torch.float64)}
+            options = {"metric": metric, "margin": margin, "tau": tau}
+            save("pair_loss", name, options, inputs, results, {"g" + k: g for k, g in zip(rows, gradients)})
+
+
 # ------------------------------------------------------------------------------------- optimizers
 
 
@@ -555,7 +590,7 @@ def network():
 def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    of_pairs = pairwise, contrastive, contrastive_hvp, rank_n_contrast, info_nce
+    of_pairs = pairwise, contrastive, contrastive_hvp, rank_n_contrast, info_nce, pair_losses
     for make in (conv1d, conv2d, batch_norm, activations, mean_time, linear, losses, *of_pairs, optimizers, network):
         make()
     assert len({c["case"] for c in index}) == len(index)
