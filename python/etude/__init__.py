@@ -110,6 +110,9 @@ def contrastive_loss(
     metric="euclidean",
     margin=0.5,
     tau=0.0,
+    reduction="mean",
+    label_distance=None,
+    pair_weights=None,
 ):
     """The label-distance-weighted contrastive loss: the mean over pairs of
 
@@ -134,18 +137,42 @@ def contrastive_loss(
         metric: `"euclidean"`, or `"cosine"` (1 minus the cosine).
         margin: how far apart embeddings should be whose labels are 1 apart; positive.
         tau: the largest label distance of a positive pair, up to roundings (`1.00025·tau + 1e-6`); 0 for bins.
+        reduction: `"mean"` over all pairs, or `"none"`: `[N]`, for each row of `embeddings` the mean over its own
+            pairs, 0 where none of these counts.
+        label_distance: how far labels are apart, where it is not by how much they differ: a function of two parts of
+            the labels, of B and M rows, that gives `[B, M]`, finite and not negative. Labels are then whatever it
+            takes, with an entry for each row: the probabilities of classes, say, or grades by several criteria.
+        pair_weights: what each pair counts, beside the weights of its two: `[N, M]`, bools or numbers that are finite
+            and not negative, 0 for a pair that is none; or a function of the indices of rows and of columns, `[B]` and
+            `[M]`, that gives `[B, M]`. `M` is `N` where there are no `others`.
+
+    With any of the last three, pairs go by blocks of rows, in the memory of a block's pairs, 2**22 of them or those of
+    64 rows; a backward pass computes each block again, and calls functions again. Pairs of one set are then met from
+    both ends, so that neither function has to be symmetric. Nothing has a gradient but the embeddings, and derivatives
+    are there in any number.
 
     Labels and weights that are no such numbers raise `ValueError`; on a card, where nobody waits to look at them, the
     loss is NaN.
 
     Returns:
-        The loss: a tensor `[]` with gradients by `embeddings` and `others`, or for NumPy arrays a number. Where there
-        is no pair (fewer than two rows, or a side without any) it is NaN, as PyTorch's mean over nothing, and the
-        gradient 0; where all pairs are masked out it is 0.
+        The loss: a tensor `[]` with gradients by `embeddings` and `others`, or for NumPy arrays a number; with
+        `reduction="none"` `[N]`. Where there is no pair (fewer than two rows, or a side without any) it is NaN, as
+        PyTorch's mean over nothing, and the gradient 0; where all pairs are masked out it is 0.
     """
     module = _module("contrastive_loss", "embeddings", embeddings)
     return module.contrastive_loss(
-        embeddings, labels, weights, others, other_labels, other_weights, metric, margin, tau
+        embeddings,
+        labels,
+        weights,
+        others,
+        other_labels,
+        other_weights,
+        metric,
+        margin,
+        tau,
+        reduction,
+        label_distance,
+        pair_weights,
     )
 
 
@@ -160,6 +187,8 @@ def contrastive_loss_and_grad(
     metric="euclidean",
     margin=0.5,
     tau=0.0,
+    label_distance=None,
+    pair_weights=None,
 ):
     """`contrastive_loss` and its gradient, both from the one pass; arguments as there.
 
@@ -169,11 +198,22 @@ def contrastive_loss_and_grad(
     """
     module = _module("contrastive_loss_and_grad", "embeddings", embeddings)
     return module.contrastive_loss_and_grad(
-        embeddings, labels, weights, others, other_labels, other_weights, metric, margin, tau
+        embeddings,
+        labels,
+        weights,
+        others,
+        other_labels,
+        other_weights,
+        metric,
+        margin,
+        tau,
+        "mean",
+        label_distance,
+        pair_weights,
     )
 
 
-def rank_n_contrast_loss(embeddings, labels, *, temperature=2.0):
+def rank_n_contrast_loss(embeddings, labels, *, temperature=2.0, reduction="mean"):
     """Rank-N-Contrast's loss: the mean over each two of an anchor `i` and another row `j` of ::
 
         log Σ_k exp(−‖z_i − z_k‖/t) + ‖z_i − z_j‖/t    over the k ≠ i with |y_i − y_k| ≥ |y_i − y_j|
@@ -188,6 +228,8 @@ def rank_n_contrast_loss(embeddings, labels, *, temperature=2.0):
         labels: `[N]`, finite numbers of any type, compared as the embeddings' type holds them: whole numbers beyond
             what float32 holds (2**24) are taken from the smallest on, and refused where they cannot be told apart so.
         temperature: the `t` that distances are divided by; positive, taken as a float32.
+        reduction: `"mean"` of all anchors' losses, or `"none"`: `[N]`, the loss of each, its mean over `j`; a backward
+            pass then computes each block of anchors again.
 
     Labels that are not finite raise `ValueError`; on a card, where nobody waits to look at them, the loss is NaN.
 
@@ -196,7 +238,7 @@ def rank_n_contrast_loss(embeddings, labels, *, temperature=2.0):
         is NaN, and the gradient 0.
     """
     module = _module("rank_n_contrast_loss", "embeddings", embeddings)
-    return module.rank_n_contrast_loss(embeddings, labels, temperature)
+    return module.rank_n_contrast_loss(embeddings, labels, temperature, reduction)
 
 
 def rank_n_contrast_loss_and_grad(embeddings, labels, *, temperature=2.0):
@@ -209,7 +251,9 @@ def rank_n_contrast_loss_and_grad(embeddings, labels, *, temperature=2.0):
     return module.rank_n_contrast_loss_and_grad(embeddings, labels, temperature)
 
 
-def info_nce_loss(embeddings, labels, *, sigma, temperature=0.1, others=None, other_labels=None):
+def info_nce_loss(
+    embeddings, labels, *, sigma, temperature=0.1, others=None, other_labels=None, reduction="mean"
+):
     """InfoNCE weighted by how near labels are: the mean over anchors `i` of ::
 
         Σ_j w_ij·(log Σ_k exp(s_ik) − s_ij)    with s_ij = cos(z_i, o_j)/t, w_ij = exp(−(y_i − y_j)²/2σ²)/Σ_k exp(…)
@@ -231,6 +275,8 @@ def info_nce_loss(embeddings, labels, *, sigma, temperature=0.1, others=None, ot
         others: `[M, D]`, or None. With it each row of `embeddings` is held against all of these, else against all
             others of its own set.
         other_labels: `[M]`, with `others`.
+        reduction: `"mean"` of all anchors' losses, or `"none"`: `[N]`, the loss of each; a backward pass then computes
+            each block of anchors again.
 
     Labels that are not finite raise `ValueError`; on a card, where nobody waits to look at them, the loss is NaN.
 
@@ -239,7 +285,7 @@ def info_nce_loss(embeddings, labels, *, sigma, temperature=0.1, others=None, ot
         is no pair (fewer than two rows, or a side without any) it is NaN, and the gradient 0.
     """
     module = _module("info_nce_loss", "embeddings", embeddings)
-    return module.info_nce_loss(embeddings, labels, others, other_labels, sigma, temperature)
+    return module.info_nce_loss(embeddings, labels, others, other_labels, sigma, temperature, reduction)
 
 
 def info_nce_loss_and_grad(embeddings, labels, *, sigma, temperature=0.1, others=None, other_labels=None):

@@ -1,5 +1,5 @@
-from collections.abc import Sequence
-from typing import Literal, TypeVar, overload
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ _Array = TypeVar("_Array", npt.NDArray[np.float32], npt.NDArray[np.float64])
 _Value = TypeVar("_Value", npt.NDArray[np.float32], npt.NDArray[np.float64], torch.Tensor)
 _Numbers = npt.NDArray[np.floating | np.integer | np.bool_]
 _Metric = Literal["euclidean", "cosine"]
+_Reduction = Literal["mean", "none"]
+_Tensors = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+_Arrays = Callable[[npt.NDArray[Any], npt.NDArray[Any]], npt.NDArray[Any]]
 _Kind = Literal["dot", "cosine", "squared_euclidean", "euclidean"]
 _Steps = int | Sequence[int]
 _Padding = Literal["same", "valid"]
@@ -38,20 +41,42 @@ def contrastive_loss(
     metric: _Metric = "euclidean",
     margin: float = 0.5,
     tau: float = 0.0,
+    reduction: _Reduction = "mean",
+    label_distance: _Tensors | None = None,
+    pair_weights: torch.Tensor | _Tensors | None = None,
 ) -> torch.Tensor: ...
 @overload
 def contrastive_loss(
     embeddings: _Array,
-    labels: _Numbers,
+    labels: npt.NDArray[Any],
     weights: _Numbers | None = None,
     *,
     others: _Array | None = None,
-    other_labels: _Numbers | None = None,
+    other_labels: npt.NDArray[Any] | None = None,
     other_weights: _Numbers | None = None,
     metric: _Metric = "euclidean",
     margin: float = 0.5,
     tau: float = 0.0,
+    reduction: Literal["mean"] = "mean",
+    label_distance: _Arrays | None = None,
+    pair_weights: _Numbers | _Arrays | None = None,
 ) -> float: ...
+@overload
+def contrastive_loss(
+    embeddings: _Array,
+    labels: npt.NDArray[Any],
+    weights: _Numbers | None = None,
+    *,
+    others: _Array | None = None,
+    other_labels: npt.NDArray[Any] | None = None,
+    other_weights: _Numbers | None = None,
+    metric: _Metric = "euclidean",
+    margin: float = 0.5,
+    tau: float = 0.0,
+    reduction: Literal["none"],
+    label_distance: _Arrays | None = None,
+    pair_weights: _Numbers | _Arrays | None = None,
+) -> _Array: ...
 @overload
 def contrastive_loss_and_grad(
     embeddings: torch.Tensor,
@@ -61,6 +86,8 @@ def contrastive_loss_and_grad(
     metric: _Metric = "euclidean",
     margin: float = 0.5,
     tau: float = 0.0,
+    label_distance: _Tensors | None = None,
+    pair_weights: torch.Tensor | _Tensors | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]: ...
 @overload
 def contrastive_loss_and_grad(
@@ -74,29 +101,35 @@ def contrastive_loss_and_grad(
     metric: _Metric = "euclidean",
     margin: float = 0.5,
     tau: float = 0.0,
+    label_distance: _Tensors | None = None,
+    pair_weights: torch.Tensor | _Tensors | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: ...
 @overload
 def contrastive_loss_and_grad(
     embeddings: _Array,
-    labels: _Numbers,
+    labels: npt.NDArray[Any],
     weights: _Numbers | None = None,
     *,
     metric: _Metric = "euclidean",
     margin: float = 0.5,
     tau: float = 0.0,
+    label_distance: _Arrays | None = None,
+    pair_weights: _Numbers | _Arrays | None = None,
 ) -> tuple[float, _Array]: ...
 @overload
 def contrastive_loss_and_grad(
     embeddings: _Array,
-    labels: _Numbers,
+    labels: npt.NDArray[Any],
     weights: _Numbers | None = None,
     *,
     others: _Array,
-    other_labels: _Numbers,
+    other_labels: npt.NDArray[Any],
     other_weights: _Numbers | None = None,
     metric: _Metric = "euclidean",
     margin: float = 0.5,
     tau: float = 0.0,
+    label_distance: _Arrays | None = None,
+    pair_weights: _Numbers | _Arrays | None = None,
 ) -> tuple[float, _Array, _Array]: ...
 @overload
 def info_nce_loss(
@@ -107,6 +140,7 @@ def info_nce_loss(
     temperature: float = 0.1,
     others: torch.Tensor | None = None,
     other_labels: torch.Tensor | None = None,
+    reduction: _Reduction = "mean",
 ) -> torch.Tensor: ...
 @overload
 def info_nce_loss(
@@ -117,7 +151,19 @@ def info_nce_loss(
     temperature: float = 0.1,
     others: _Array | None = None,
     other_labels: _Numbers | None = None,
+    reduction: Literal["mean"] = "mean",
 ) -> float: ...
+@overload
+def info_nce_loss(
+    embeddings: _Array,
+    labels: _Numbers,
+    *,
+    sigma: float,
+    temperature: float = 0.1,
+    others: _Array | None = None,
+    other_labels: _Numbers | None = None,
+    reduction: Literal["none"],
+) -> _Array: ...
 @overload
 def info_nce_loss_and_grad(
     embeddings: torch.Tensor, labels: torch.Tensor, *, sigma: float, temperature: float = 0.1
@@ -148,10 +194,21 @@ def info_nce_loss_and_grad(
 ) -> tuple[float, _Array, _Array]: ...
 @overload
 def rank_n_contrast_loss(
-    embeddings: torch.Tensor, labels: torch.Tensor, *, temperature: float = 2.0
+    embeddings: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    temperature: float = 2.0,
+    reduction: _Reduction = "mean",
 ) -> torch.Tensor: ...
 @overload
-def rank_n_contrast_loss(embeddings: _Array, labels: _Numbers, *, temperature: float = 2.0) -> float: ...
+@overload
+def rank_n_contrast_loss(
+    embeddings: _Array, labels: _Numbers, *, temperature: float = 2.0, reduction: Literal["mean"] = "mean"
+) -> float: ...
+@overload
+def rank_n_contrast_loss(
+    embeddings: _Array, labels: _Numbers, *, temperature: float = 2.0, reduction: Literal["none"]
+) -> _Array: ...
 @overload
 def rank_n_contrast_loss_and_grad(
     embeddings: torch.Tensor, labels: torch.Tensor, *, temperature: float = 2.0

@@ -11,6 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 METRICS = ("euclidean", "cosine")
+REDUCTIONS = ("mean", "none")
+# Or those of 64 rows, where these are more.
+PAIRS_AT_ONCE = 2**22
 SIMILARITIES = ("dot", "cosine", "squared_euclidean", "euclidean")
 
 
@@ -158,18 +161,59 @@ def pairs(sizes):
     return sizes[0] > 1 if len(sizes) == 1 else sizes[0] > 0 and sizes[1] > 0
 
 
+def first(op, argument, shape, rows):
+    """Checks that there is one label, of whatever shape, for each row of embeddings."""
+    if len(shape) == 0 or shape[0] != rows[0]:
+        raise ValueError(
+            f"{op}: {argument}: must be [{rows[0]}, ...] for embeddings of shape {list(rows)}, "
+            f"has shape {list(shape)}"
+        )
+
+
+def function_or_none(op, argument, value):
+    """Checks for a function, if there is anything."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{op}: {argument}: must be a function, is {reprlib.repr(value)}")
+
+
+def rows_at_once(columns):
+    """Rows of a block whose pairs are in memory at a time."""
+    return max(64, PAIRS_AT_ONCE // max(1, columns) // 64 * 64)
+
+
+def of_pairs(op, first, own, apart, weights):
+    """Raises for the first pair that counts and whose numbers are none; rows are those from `first` on."""
+    sound = np.isfinite(apart) & (apart >= 0)
+    counts = np.ones_like(sound)
+    if own:
+        counts[np.arange(len(apart)), first + np.arange(len(apart))] = False
+    checked = [("label_distance", apart, counts & ~sound & (True if weights is None else weights != 0))]
+    if weights is not None:
+        checked.insert(0, ("pair_weights", weights, counts & ~(np.isfinite(weights) & (weights >= 0))))
+    for argument, values, bad in checked:
+        if bad.any():
+            i, j = np.unravel_index(int(np.argmax(bad)), bad.shape)
+            raise ValueError(
+                f"{op}: {argument}: of rows {first + i} and {j} is {values[i, j]}, must be finite and not negative"
+            )
+
+
 def numbers(op, names, labels, weights):
-    """Checks that weights are finite and not negative, and the labels of what is not masked out too."""
+    """Checks that weights are finite and not negative, and the labels of what is not masked out too, if they are
+    numbers."""
 
     def refuse(argument, bad, values, must):
         i = int(np.argmax(bad))
         raise ValueError(f"{op}: {argument}: row {i} is {values[i]}, must be {must}")
 
-    bad = ~(np.isfinite(labels) & (labels >= 0))
     if weights is not None:
         wrong = ~(np.isfinite(weights) & (weights >= 0))
         if wrong.any():
             refuse(names[1], wrong, weights, "finite and not negative")
+    if labels is None:
+        return
+    bad = ~(np.isfinite(labels) & (labels >= 0))
+    if weights is not None:
         bad &= weights > 0
     if bad.any():
         must = "finite and not negative: weigh what has no label 0, or add a constant to all"

@@ -73,13 +73,16 @@ def contrastive_loss_and_grad(*arguments):
     return _contrastive("contrastive_loss_and_grad", *arguments)
 
 
-def _contrastive(op, z, labels, weights, others, other_labels, other_weights, metric, margin, tau):
+def _contrastive(
+    op, z, labels, weights, others, other_labels, other_weights, metric, margin, tau,
+    reduction, label_distance, pair_weights,
+):  # fmt: skip
     metric = _checks.METRICS.index(_checks.one_of(op, "metric", metric, _checks.METRICS))
+    _checks.one_of(op, "reduction", reduction, _checks.REDUCTIONS)
     margin, tau = _checks.real(op, "margin", margin), _checks.real(op, "tau", tau)
     z = _array(op, "embeddings", z)
     _checks.dims(op, "embeddings", z.shape, ("N", "D"))
-    names, given = [("labels", "weights")], [(labels, weights)]
-    rows, loss = [z], np.full(1, np.nan, z.dtype)
+    names, given, rows = [("labels", "weights")], [(labels, weights)], [z]
     if _checks.others(op, others, other_labels, other_weights):
         others = _array(op, "others", others, z.dtype, "embeddings")
         _checks.dims(op, "others", others.shape, ("M", "D"))
@@ -87,18 +90,34 @@ def _contrastive(op, z, labels, weights, others, other_labels, other_weights, me
         names.append(("other_labels", "other_weights"))
         given.append((other_labels, other_weights))
         rows.append(others)
-    for sides, numbers, matrix in zip(names, given, rows):
-        for argument, value in zip(sides, numbers):
-            if value is not None or argument == sides[0]:
-                _numbers(op, argument, value)
-                _checks.rows(op, argument, value.shape, matrix.shape)
-    vectors = _checks.told_apart(op, [n[0] for n in names], [g[0] for g in given], z.dtype)
+    _checks.function_or_none(op, "label_distance", label_distance)
+    for (of_labels, of_weights), (labels, weights), matrix in zip(names, given, rows):
+        if label_distance is None:
+            _numbers(op, of_labels, labels)
+            _checks.rows(op, of_labels, labels.shape, matrix.shape)
+        else:
+            _is_array(op, of_labels, labels)
+            _checks.first(op, of_labels, labels.shape, matrix.shape)
+        if weights is not None:
+            _numbers(op, of_weights, weights)
+            _checks.rows(op, of_weights, weights.shape, matrix.shape)
+    vectors = [labels for labels, _ in given]
+    if label_distance is None:
+        vectors = _checks.told_apart(op, [n[0] for n in names], vectors, z.dtype)
     weighted = [None if w is None else _checks.vector(w, z.dtype) for _, w in given]
     for sides, of_labels, of_weights in zip(names, vectors, weighted):
-        _checks.numbers(op, sides, of_labels, of_weights)
-    gradients = [np.zeros(matrix.shape, z.dtype) for matrix in rows]
+        _checks.numbers(op, sides, None if label_distance else of_labels, of_weights)
+    sets = list(zip(rows, vectors, weighted))
+    if reduction == "none" or label_distance or pair_weights is not None:
+        if pair_weights is not None and not callable(pair_weights):
+            _is_array(op, "pair_weights", pair_weights)
+            _checks.shape(op, "pair_weights", pair_weights.shape, [len(rows[0]), len(rows[-1])])
+        differentiate = op == "contrastive_loss_and_grad"
+        return _by_blocks(
+            op, differentiate, sets, metric, margin, tau, reduction, label_distance, pair_weights
+        )
+    loss, gradients = np.full(1, np.nan, z.dtype), [np.zeros(matrix.shape, z.dtype) for matrix in rows]
     if _checks.pairs([len(matrix) for matrix in rows]):
-        sets = zip(rows, vectors, weighted)
         memory = [
             part
             for matrix, of_labels, of_weights in sets
@@ -114,22 +133,96 @@ def _contrastive(op, z, labels, weights, others, other_labels, other_weights, me
     return float(loss[0]), *gradients
 
 
+def _by_blocks(op, differentiate, sets, metric, margin, tau, reduction, label_distance, pair_weights):
+    """A block of rows at a time, of pairs that are there one by one; `sets` are rows with labels and weights."""
+    own = len(sets) == 1
+    sets = [(rows, of, None if w is None else w / (w.max(initial=0) or 1)) for rows, of, w in sets]
+    # A masked row may hold anything.
+    sets = [(rows if w is None else np.where(w[:, None] > 0, rows, 0), of, w) for rows, of, w in sets]
+    (z, labels, weights), (others, other_labels, other_weights) = sets[0], sets[-1]
+    real, m, device = z.dtype, len(others), _for(z)
+    kind = _checks.SIMILARITIES.index(_checks.METRICS[metric])
+
+    def pairs_of(at, n):
+        """How far labels are apart, and what pairs count."""
+        if label_distance is None:
+            apart = np.abs(labels[at, None] - other_labels)
+        else:
+            apart = _given(op, "label_distance", label_distance(labels[at], other_labels), (n, m), real)
+        counts = [] if weights is None else [weights[at, None]]
+        counts += [] if other_weights is None else [other_weights]
+        if pair_weights is not None:
+            given = (
+                pair_weights(np.arange(at.start, at.start + n), np.arange(m))
+                if callable(pair_weights)
+                else pair_weights[at]
+            )
+            counts.append(_given(op, "pair_weights", given, (n, m), real))
+        if not counts:
+            return apart, None
+        return apart, np.require(np.broadcast_to(math.prod(counts), (n, m)), real, "CA")
+
+    sums, totals = np.zeros(len(z), real), np.zeros(len(z), real)
+    gradients = [np.zeros(rows.shape, real) for rows, _, _ in sets] if differentiate else []
+    there = _checks.pairs([len(rows) for rows, _, _ in sets])
+    at_once = _checks.rows_at_once(m)
+    for first in range(0, len(z) if there else 0, at_once):
+        at = slice(first, first + at_once)
+        rows = z[at]
+        apart, counts = pairs_of(at, len(rows))
+        s = np.empty_like(apart)
+        two = 1, rows.shape, others.shape, kind, _memory(rows), _memory(others)
+        device.similarity(*two, _memory(s))
+        of_pairs = (
+            *(s.shape, first if own else None, metric, margin, tau),
+            *(_memory(s), _memory(apart), None if counts is None else _memory(counts)),
+        )
+        device.pair_loss(*of_pairs, _memory(sums[at]), _memory(totals[at]))
+        if np.isnan(sums[at]).any():
+            _checks.of_pairs(op, first, own, apart, counts)
+        if differentiate:
+            slopes, parts = np.empty_like(s), (np.empty_like(rows), np.empty_like(others))
+            device.pair_loss_backward(*of_pairs, _memory(np.ones(len(rows), real)), _memory(slopes))
+            device.similarity_backward(*two, _memory(slopes), *map(_memory, parts))
+            gradients[0][at] += parts[0]
+            gradients[-1] += parts[1]
+    if reduction == "mean":
+        sums, totals = sums.sum(dtype=np.float64), totals.sum(dtype=np.float64)
+    share = np.where(totals > 0, 1 / np.where(totals > 0, totals, 1), 1)
+    loss = (sums * share).astype(real) if there else np.full_like(sums, np.nan, real)
+    return loss if reduction == "none" else float(loss), *((g * share).astype(real) for g in gradients)
+
+
+def _given(op, argument, value, shape, real):
+    """A matrix that the caller's function gives, or part of one that the caller gives, as kernels take it."""
+    _numbers(op, argument, value)
+    _checks.shape(op, argument, value.shape, shape)
+    return np.require(value, real, "CA")
+
+
 def rank_n_contrast_loss(*arguments):
     return _rank_n_contrast("rank_n_contrast_loss", False, *arguments)[0]
 
 
 def rank_n_contrast_loss_and_grad(*arguments):
-    return _rank_n_contrast("rank_n_contrast_loss_and_grad", True, *arguments)
+    return _rank_n_contrast("rank_n_contrast_loss_and_grad", True, *arguments, "mean")
 
 
-def _rank_n_contrast(op, differentiate, z, labels, temperature):
+def _rank_n_contrast(op, differentiate, z, labels, temperature, reduction):
     temperature = _checks.positive(op, "temperature", temperature)
+    _checks.one_of(op, "reduction", reduction, _checks.REDUCTIONS)
     z = _array(op, "embeddings", z)
     _checks.dims(op, "embeddings", z.shape, ("N", "D"))
     _numbers(op, "labels", labels)
     _checks.rows(op, "labels", labels.shape, z.shape)
     (labels,) = _checks.told_apart(op, ["labels"], [labels], z.dtype)
     _checks.finite(op, "labels", labels)
+    if reduction == "none":
+        losses = np.full(len(z), np.nan, z.dtype)
+        if _checks.pairs([len(z)]):
+            given = _memory(z), _memory(labels), temperature
+            _for(z).rank_n_contrast_rows(z.shape, *given, _memory(losses), None)
+        return (losses,)
     loss, gradient = np.full(1, np.nan, z.dtype), np.zeros(z.shape, z.dtype) if differentiate else None
     if _checks.pairs([len(z)]):
         out = _memory(loss), _memory(gradient) if differentiate else None
@@ -142,14 +235,15 @@ def info_nce_loss(*arguments):
 
 
 def info_nce_loss_and_grad(*arguments):
-    return _info_nce("info_nce_loss_and_grad", True, *arguments)
+    return _info_nce("info_nce_loss_and_grad", True, *arguments, "mean")
 
 
-def _info_nce(op, differentiate, z, labels, others, other_labels, sigma, temperature):
+def _info_nce(op, differentiate, z, labels, others, other_labels, sigma, temperature, reduction):
     sigma, temperature = (
         _checks.positive(op, "sigma", sigma),
         _checks.positive(op, "temperature", temperature),
     )
+    _checks.one_of(op, "reduction", reduction, _checks.REDUCTIONS)
     z = _array(op, "embeddings", z)
     _checks.dims(op, "embeddings", z.shape, ("N", "D"))
     sets = [("labels", labels, z)]
@@ -164,14 +258,17 @@ def _info_nce(op, differentiate, z, labels, others, other_labels, sigma, tempera
     names, vectors, rows = zip(*sets)
     vectors = _checks.told_apart(op, names, vectors, z.dtype)
     _checks.near(op, vectors, sigma)
-    loss = np.full(1, np.nan, z.dtype)
+    loss = np.full(1 if reduction == "mean" else len(z), np.nan, z.dtype)
     gradients = [np.zeros(of.shape, z.dtype) for of in rows] if differentiate else []
     if _checks.pairs([len(of) for of in rows]):
         given = [(len(of), _memory(of), _memory(labels)) for of, labels in zip(rows, vectors)]
         (_, *own), against = given[0], given[1] if len(given) == 2 else (0, None, None)
-        out = [*map(_memory, gradients), None, None][:2]
-        _for(z).info_nce(z.shape, *own, *against, sigma, temperature, _memory(loss), *out)
-    return float(loss[0]), *gradients
+        given = (z.shape, *own, *against, sigma, temperature, _memory(loss))
+        if reduction == "none":
+            _for(z).info_nce_rows(*given, None, None)
+        else:
+            _for(z).info_nce(*given, *[*map(_memory, gradients), None, None][:2])
+    return loss if reduction == "none" else float(loss[0]), *gradients
 
 
 def _in_one(batch, *matrices):

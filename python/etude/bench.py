@@ -35,7 +35,6 @@ import torch
 
 import etude
 from etude import _device, _native
-from etude._torch.kept import without_diagonal
 
 F = torch.nn.functional
 TOLERANCE = 1e-4  # of the norm: f32 sides, sums of up to 10^8 terms, against f64
@@ -80,6 +79,11 @@ def cross(n, m, d):
         return etude.contrastive_loss(z, labels, others=others, other_labels=other_labels, margin=MARGIN)
 
     return inputs, ours, {"cdist": cdist}
+
+
+def without_diagonal(square):
+    n = square.shape[0]
+    return square.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
 
 
 def rank_n_contrast(n, d):
@@ -133,6 +137,21 @@ def info_nce(n, d):
     return inputs, ours, {"softmaxes": softmaxes, "masked": masked}
 
 
+def each(n, d):
+    def cdist(z, labels):
+        w, distance = (labels[:, None] - labels).abs(), torch.cdist(z, z)
+        pairs = torch.where(w == 0, distance**2, (MARGIN * w - distance).clamp(min=0) ** 2) / 2
+        return pairs.sum(1) / (n - 1)
+
+    def inputs():
+        return [torch.randn(n, d) / d**0.5], [etude.bins(torch.rand(n), BINS)]
+
+    def ours(z, labels):
+        return etude.contrastive_loss(z, labels, margin=MARGIN, reduction="none")
+
+    return inputs, ours, {"cdist": cdist}
+
+
 def similarity(kind, n, d):
     def gram(a, b):
         return ((a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * (a @ b.T)).clamp(min=1e-12)
@@ -167,6 +186,8 @@ def cases(quick):
         f"contrastive_loss N={2048 // shrink} M={8192 // shrink} D=128",
         cross(2048 // shrink, 8192 // shrink, 128),
     )
+    for n in (256, 1024, 4096):
+        yield f"loss of each row N={n // shrink} D=128", each(n // shrink, 128)
     for n in (256, 1024, 2048):
         yield f"rank_n_contrast_loss N={n // shrink} D=128", rank_n_contrast(n // shrink, 128)
     for n in (256, 1024, 4096):

@@ -44,16 +44,37 @@ class ContrastiveLoss(torch.nn.Module):
     With `gather`, where `torch.distributed` runs, the pairs of one set are those of all processes' samples together:
     each process gets the loss of them all, and `DistributedDataParallel`, which takes the mean of the processes'
     gradients, the gradient of that. Batches may be of different sizes; weights are given by all processes or by none.
+    With `reduction="none"` it is the losses of all processes' samples, in the order of ranks, as are the indices that
+    `pair_weights` is of.
 
-    Shapes: embeddings `[N, D]`, labels `[N]`, weights `[N]`; others `[M, D]`, `[M]`, `[M]`; the loss `[]`.
+    Shapes: embeddings `[N, D]`, labels `[N]` (with `label_distance` `[N, ...]`), weights `[N]`; others `[M, D]`, `[M]`,
+    `[M]`; pair_weights `[N, N]`, with others `[N, M]`; the loss `[]`, or `[N]` with `reduction="none"`.
     """
 
-    def __init__(self, *, metric="euclidean", margin=0.5, tau=0.0, gather=False):
+    def __init__(
+        self,
+        *,
+        metric="euclidean",
+        margin=0.5,
+        tau=0.0,
+        reduction="mean",
+        label_distance=None,
+        gather=False,
+    ):
         super().__init__()
         self.metric, self.margin, self.tau, self.gather = metric, margin, tau, gather
+        self.reduction, self.label_distance = reduction, label_distance
 
     def forward(
-        self, embeddings, labels, weights=None, *, others=None, other_labels=None, other_weights=None
+        self,
+        embeddings,
+        labels,
+        weights=None,
+        *,
+        others=None,
+        other_labels=None,
+        other_weights=None,
+        pair_weights=None,
     ):
         if self.gather and others is None and several():
             embeddings, labels, weights = gathered(embeddings, labels, weights)
@@ -67,11 +88,20 @@ class ContrastiveLoss(torch.nn.Module):
             metric=self.metric,
             margin=self.margin,
             tau=self.tau,
+            reduction=self.reduction,
+            label_distance=self.label_distance,
+            pair_weights=pair_weights,
         )
 
     def extra_repr(self):
-        gather = ", gather=True" if self.gather else ""
-        return f"metric={self.metric!r}, margin={self.margin}, tau={self.tau}{gather}"
+        distance = "" if self.label_distance is None else f", label_distance={self.label_distance}"
+        return f"metric={self.metric!r}, margin={self.margin}, tau={self.tau}{distance}{_others_of(self)}"
+
+
+def _others_of(module):
+    """What modules of losses say of options that all have, where they are not as usual."""
+    reduction = "" if module.reduction == "mean" else f", reduction={module.reduction!r}"
+    return f"{reduction}{', gather=True' if module.gather else ''}"
 
 
 class ContrastiveMemoryLoss(torch.nn.Module):
@@ -161,41 +191,41 @@ class ContrastiveMemoryLoss(torch.nn.Module):
 class InfoNCELoss(torch.nn.Module):
     """`etude.info_nce_loss` with options kept; `gather` as in `ContrastiveLoss`.
 
-    Shapes: embeddings `[N, D]`, labels `[N]`; others `[M, D]`, `[M]`; the loss `[]`.
+    Shapes: embeddings `[N, D]`, labels `[N]`; others `[M, D]`, `[M]`; the loss `[]`, or `[N]` with `reduction="none"`.
     """
 
-    def __init__(self, sigma, temperature=0.1, *, gather=False):
+    def __init__(self, sigma, temperature=0.1, *, reduction="mean", gather=False):
         super().__init__()
-        self.sigma, self.temperature, self.gather = sigma, temperature, gather
+        self.sigma, self.temperature, self.reduction, self.gather = sigma, temperature, reduction, gather
 
     def forward(self, embeddings, labels, *, others=None, other_labels=None):
         if self.gather and others is None and several():
             embeddings, labels, _ = gathered(embeddings, labels, None)
-        options = {"sigma": self.sigma, "temperature": self.temperature}
+        options = {"sigma": self.sigma, "temperature": self.temperature, "reduction": self.reduction}
         return info_nce_loss(embeddings, labels, others=others, other_labels=other_labels, **options)
 
     def extra_repr(self):
-        gather = ", gather=True" if self.gather else ""
-        return f"sigma={self.sigma}, temperature={self.temperature}{gather}"
+        return f"sigma={self.sigma}, temperature={self.temperature}{_others_of(self)}"
 
 
 class RankNContrastLoss(torch.nn.Module):
     """`etude.rank_n_contrast_loss` with a temperature kept; `gather` as in `ContrastiveLoss`.
 
-    Shapes: embeddings `[N, D]`, labels `[N]`; the loss `[]`.
+    Shapes: embeddings `[N, D]`, labels `[N]`; the loss `[]`, or `[N]` with `reduction="none"`.
     """
 
-    def __init__(self, temperature=2.0, *, gather=False):
+    def __init__(self, temperature=2.0, *, reduction="mean", gather=False):
         super().__init__()
-        self.temperature, self.gather = temperature, gather
+        self.temperature, self.reduction, self.gather = temperature, reduction, gather
 
     def forward(self, embeddings, labels):
         if self.gather and several():
             embeddings, labels, _ = gathered(embeddings, labels, None)
-        return rank_n_contrast_loss(embeddings, labels, temperature=self.temperature)
+        options = {"temperature": self.temperature, "reduction": self.reduction}
+        return rank_n_contrast_loss(embeddings, labels, **options)
 
     def extra_repr(self):
-        return f"temperature={self.temperature}{', gather=True' if self.gather else ''}"
+        return f"temperature={self.temperature}{_others_of(self)}"
 
 
 class PairwiseSimilarity(torch.nn.Module):

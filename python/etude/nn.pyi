@@ -4,12 +4,16 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch._ops import OpOverload
 
+_Reduction = Literal["mean", "none"]
+
 def decompositions() -> dict[OpOverload, Callable[..., Any]]: ...
 
 class ContrastiveLoss(nn.Module):
     metric: Literal["euclidean", "cosine"]
     margin: float
     tau: float
+    reduction: _Reduction
+    label_distance: Callable[[Tensor, Tensor], Tensor] | None
     gather: bool
     def __init__(
         self,
@@ -17,6 +21,8 @@ class ContrastiveLoss(nn.Module):
         metric: Literal["euclidean", "cosine"] = "euclidean",
         margin: float = 0.5,
         tau: float = 0.0,
+        reduction: _Reduction = "mean",
+        label_distance: Callable[[Tensor, Tensor], Tensor] | None = None,
         gather: bool = False,
     ) -> None: ...
     def forward(
@@ -28,6 +34,7 @@ class ContrastiveLoss(nn.Module):
         others: Tensor | None = None,
         other_labels: Tensor | None = None,
         other_weights: Tensor | None = None,
+        pair_weights: Tensor | Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> Tensor: ...
 
 class ContrastiveMemoryLoss(nn.Module):
@@ -53,8 +60,16 @@ class ContrastiveMemoryLoss(nn.Module):
 class InfoNCELoss(nn.Module):
     sigma: float
     temperature: float
+    reduction: _Reduction
     gather: bool
-    def __init__(self, sigma: float, temperature: float = 0.1, *, gather: bool = False) -> None: ...
+    def __init__(
+        self,
+        sigma: float,
+        temperature: float = 0.1,
+        *,
+        reduction: _Reduction = "mean",
+        gather: bool = False,
+    ) -> None: ...
     def forward(
         self,
         embeddings: Tensor,
@@ -66,8 +81,11 @@ class InfoNCELoss(nn.Module):
 
 class RankNContrastLoss(nn.Module):
     temperature: float
+    reduction: _Reduction
     gather: bool
-    def __init__(self, temperature: float = 2.0, *, gather: bool = False) -> None: ...
+    def __init__(
+        self, temperature: float = 2.0, *, reduction: _Reduction = "mean", gather: bool = False
+    ) -> None: ...
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor: ...
 
 class PairwiseSimilarity(nn.Module):

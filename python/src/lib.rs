@@ -8,11 +8,12 @@ mod step;
 use cudarc::driver::CudaContext;
 use etude::contrastive::{ContrastiveOptions, Metric};
 use etude::device::{Buf, Cpu, Cuda, cuda};
-use etude::embed::{self, Buffers, ConvGradients, PairwiseSimilarity};
+use etude::embed::{self, Buffers, ConvGradients, OfRows, PairLoss, Pairs, PairwiseSimilarity};
 use etude::kernel::Elem;
 use etude::ops::conv1d::ConvOptions1d;
 use etude::ops::conv2d::ConvOptions2d;
 use etude::ops::info_nce::InfoNceOptions;
+use etude::ops::pair_loss::PairLossOptions;
 use etude::similarity::Similarity;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -24,8 +25,9 @@ fn raised(error: etude::Error) -> PyErr {
     match error {
         etude::Error::Shape { op, argument, message } => {
             let op = match op {
-                "contrastive" | "contrastive_cross" => "contrastive_loss",
+                "contrastive" | "contrastive_cross" | "contrastive_rows" => "contrastive_loss",
                 "info_nce" => "info_nce_loss",
+                "pair_loss" => "contrastive_loss",
                 "rank_n_contrast" => "rank_n_contrast_loss",
                 "similarity" => "pairwise_similarity",
                 op => op,
@@ -91,9 +93,24 @@ macro_rules! launch {
     }};
 }
 
-fn options(metric: u8, margin: f32, tau: f32) -> ContrastiveOptions {
-    let metric = if metric == 0 { Metric::Euclidean } else { Metric::Cosine };
-    ContrastiveOptions { metric, margin, tau, ..Default::default() }
+fn metric(number: u8) -> Metric {
+    if number == 0 { Metric::Euclidean } else { Metric::Cosine }
+}
+
+fn options(of: u8, margin: f32, tau: f32) -> ContrastiveOptions {
+    ContrastiveOptions { metric: metric(of), margin, tau, ..Default::default() }
+}
+
+fn of_pairs(of: u8, margin: f32, tau: f32) -> PairLossOptions {
+    PairLossOptions { metric: metric(of), margin, tau }
+}
+
+/// What is asked of each row's loss: gradients where there is an upstream one, else the losses.
+fn of_rows<'a>(to: &'a Buf, upstream: Option<&'a Buf>, by_others: Option<&'a Buf>) -> OfRows<'a> {
+    match upstream {
+        Some(upstream) => OfRows::Gradients { upstream, by: [Some(to), by_others] },
+        None => OfRows::Losses(to),
+    }
 }
 
 fn similarity(kind: u8) -> Similarity {
@@ -303,6 +320,156 @@ impl Device {
         launch!(py, self.0, [z, labels, loss], [others, other_labels, dz, d_others], device => {
             let others = others.zip(other_labels).map(|(rows, labels)| (m, [rows, labels]));
             embed::info_nce(device, n, [z, labels], others, options, loss, [dz, d_others])
+        })
+    }
+
+    /// Of the rows of `z` `[n, d]`, against each other or `m` others, the losses `to`, not yet over what their pairs weigh,
+    /// `totals`; or with an upstream gradient `to` the gradient by them, and that by the others.
+    fn contrastive_rows(
+        &self,
+        py: Python<'_>,
+        n: [usize; 2],
+        z: Memory,
+        labels: Memory,
+        weights: Option<Memory>,
+        m: usize,
+        o: Option<Memory>,
+        labels_o: Option<Memory>,
+        weights_o: Option<Memory>,
+        metric: u8,
+        margin: f32,
+        tau: f32,
+        to: Memory,
+        totals: Option<Memory>,
+        upstream: Option<Memory>,
+        d_o: Option<Memory>,
+    ) -> PyResult<()> {
+        let options = of_pairs(metric, margin, tau);
+        launch!(py, self.0, [z, labels, to], [weights, o, labels_o, weights_o, totals, upstream, d_o], device => {
+            let own = Buffers { embeddings: z, labels, weights };
+            let others = o.zip(labels_o);
+            let others = others.map(|(embeddings, labels)| (m, Buffers { embeddings, labels, weights: weights_o }));
+            embed::contrastive_rows(device, n, own, others, options, of_rows(to, upstream, d_o), totals)
+        })
+    }
+
+    /// As `contrastive_rows`, of Rank-N-Contrast.
+    fn rank_n_contrast_rows(
+        &self,
+        py: Python<'_>,
+        n: [usize; 2],
+        z: Memory,
+        labels: Memory,
+        temperature: f32,
+        to: Memory,
+        upstream: Option<Memory>,
+    ) -> PyResult<()> {
+        launch!(py, self.0, [z, labels, to], [upstream], device => {
+            embed::rank_n_contrast_rows(device, n, z, labels, temperature, of_rows(to, upstream, None))
+        })
+    }
+
+    /// As `contrastive_rows`, of InfoNCE.
+    fn info_nce_rows(
+        &self,
+        py: Python<'_>,
+        n: [usize; 2],
+        z: Memory,
+        labels: Memory,
+        m: usize,
+        others: Option<Memory>,
+        other_labels: Option<Memory>,
+        sigma: f32,
+        temperature: f32,
+        to: Memory,
+        upstream: Option<Memory>,
+        d_others: Option<Memory>,
+    ) -> PyResult<()> {
+        let options = InfoNceOptions { sigma, temperature };
+        launch!(py, self.0, [z, labels, to], [others, other_labels, upstream, d_others], device => {
+            let others = others.zip(other_labels).map(|(rows, labels)| (m, [rows, labels]));
+            embed::info_nce_rows(device, n, [z, labels], others, options, of_rows(to, upstream, d_others))
+        })
+    }
+
+    /// The losses of the anchors from `first` on of Rank-N-Contrast; their `distances` `[rows, n]` become the gradient of the
+    /// mean over all.
+    fn rank_n_contrast_of_distances(
+        &self,
+        py: Python<'_>,
+        shape: [usize; 2],
+        first: usize,
+        labels: Memory,
+        temperature: f32,
+        distances: Memory,
+        losses: Memory,
+    ) -> PyResult<()> {
+        launch!(py, self.0, [labels, distances, losses], [], device => {
+            embed::rank_n_contrast_of_distances(device, shape, first, labels, temperature, distances, losses)
+        })
+    }
+
+    /// The losses of the anchors from `first` on of InfoNCE, held against their own set or another; their `cosines` `[rows, m]`
+    /// become the gradient of the mean over all.
+    fn info_nce_of_cosines(
+        &self,
+        py: Python<'_>,
+        shape: [usize; 2],
+        first: usize,
+        own: bool,
+        labels: Memory,
+        other_labels: Memory,
+        sigma: f32,
+        temperature: f32,
+        cosines: Memory,
+        losses: Memory,
+    ) -> PyResult<()> {
+        let options = InfoNceOptions { sigma, temperature };
+        launch!(py, self.0, [labels, other_labels, cosines, losses], [], device => {
+            embed::info_nce_of_cosines(device, shape, (first, own), [labels, other_labels], options, cosines, losses)
+        })
+    }
+
+    /// Of a block `[rows, m]` of pairs, the rows from `own` on of the columns' own set where it says so: their losses into
+    /// `sums`, and what they weigh into `totals`.
+    fn pair_loss(
+        &self,
+        py: Python<'_>,
+        shape: [usize; 2],
+        own: Option<usize>,
+        metric: u8,
+        margin: f32,
+        tau: f32,
+        similarities: Memory,
+        apart: Memory,
+        weights: Option<Memory>,
+        sums: Memory,
+        totals: Memory,
+    ) -> PyResult<()> {
+        launch!(py, self.0, [similarities, apart, sums, totals], [weights], device => {
+            let pairs = Pairs { similarities, apart, weights };
+            PairLoss::new(shape, own, of_pairs(metric, margin, tau))?.forward(device, pairs, sums, totals)
+        })
+    }
+
+    /// The gradient by the similarities into `slopes`, from that by the rows' losses.
+    fn pair_loss_backward(
+        &self,
+        py: Python<'_>,
+        shape: [usize; 2],
+        own: Option<usize>,
+        metric: u8,
+        margin: f32,
+        tau: f32,
+        similarities: Memory,
+        apart: Memory,
+        weights: Option<Memory>,
+        upstream: Memory,
+        slopes: Memory,
+    ) -> PyResult<()> {
+        launch!(py, self.0, [similarities, apart, upstream, slopes], [weights], device => {
+            let pairs = Pairs { similarities, apart, weights };
+            PairLoss::new(shape, own, of_pairs(metric, margin, tau))?.backward(device, pairs, upstream, slopes)
         })
     }
 

@@ -150,13 +150,27 @@ def test_inside_torch_compile():
 
 
 SIZES = [(6, 6), (5, 2), (1, 4), (3, 3)]  # of each process's batch, step by step
+
+
+class _Squared(torch.nn.Module):
+    """Each row's loss, by itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.loss = etude.nn.ContrastiveLoss(margin=2.0, reduction="none", gather=True)
+
+    def forward(self, *samples):
+        return self.loss(*samples).square().mean()
+
+
 MODULES = {
     "gathered": lambda: etude.nn.ContrastiveLoss(margin=2.0, gather=True),
     "memory": lambda: etude.nn.ContrastiveMemoryLoss(13, 4, margin=2.0),
     "gathered, by nearness": lambda: etude.nn.InfoNCELoss(0.2, gather=True),
+    "gathered, of each row": _Squared,
 }
 TRAINED = [(module, weighted) for module in list(MODULES)[:2] for weighted in ("", "weighted")]
-TRAINED.append(("gathered, by nearness", ""))
+TRAINED += [("gathered, by nearness", ""), ("gathered, of each row", "weighted")]
 
 
 def training(module, weighted, rank=None):

@@ -17,6 +17,7 @@ from etude._torch import (  # noqa: E402
     contrastive,
     convolution,
     info_nce,
+    pairs,
     rank_n_contrast,
     similarity,
     tensors,
@@ -235,6 +236,18 @@ def operator_samples(device, dtype):
         for others in ((None, None), of_others):
             samples = z if differentiate else z.detach(), labels, *others
             yield info_nce._operator, (*samples, 0.5, 0.25, differentiate)
+        d = make(4, 6).detach().abs().requires_grad_(differentiate)
+        yield rank_n_contrast._rows, (d, labels, 2, 1.5, differentiate)
+        for columns, own in ((6, True), (5, False)):
+            of = d[:, :columns], labels, labels[:columns]
+            yield info_nce._rows, (*of, 2, own, 0.5, 0.25, differentiate)
+    apart, counts = torch.rand(2, 4, 6, dtype=dtype, device=device)
+    for own in (True, False):
+        for options in ((0, 4.0, 0.1), (1, 1.5, 0.25)):
+            yield pairs._operator, (make(4, 6), apart, counts if own else None, 2, own, *options)
+            yield pairs._backward, (make(4, 6), apart, None if own else counts, make(4), 2, own, *options)
+    yield rank_n_contrast._kept_rows, (apart, labels, counts, 2, 1.5)
+    yield info_nce._kept_rows, (apart, labels, labels, counts, 2, True, 0.5, 0.25)
     along = make(6, 3, grad=False), make(5, 3, grad=False)
     yield info_nce._kept, (z.detach(), labels, o.detach(), labels[:5], *along, 0.5, 0.25)
     yield info_nce._kept, (z.detach(), labels, None, None, along[0], along[1][:0, 0], 0.5, 0.25)

@@ -72,7 +72,7 @@ pub fn rank_n_contrast_rows(
 /// The losses `[rows]` of some anchors of [`rank_n_contrast`](ranked::rank_n_contrast), those from `first` on of `n`, of whose
 /// mean over all `n` it is; `distances` `[rows, n]` from these to all rows become the gradient of that mean by them.
 ///
-/// Labels must be finite: nothing looks at them, and what others make of the losses may be any number.
+/// Nobody looks at the labels: those whose differences are not finite make every loss NaN.
 ///
 /// # Errors
 /// When a buffer is of another length, an option does not fit, or the device fails.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, _native
+from . import pairs
 from .operators import differentiable, is_last, registered, total, watched
 from .rows import bent, unit
 from .tensors import (
@@ -128,6 +129,24 @@ def labels_in(real, labels, op):
     return labels
 
 
+def _for_pairs(op, sets, numbers):
+    """Labels and weights of each set of rows, in PyTorch's own operations where others look on; labels only where they
+    are `numbers`."""
+    (z, *_), *_ = sets
+    real, labels = real_of(z.dtype), [of for _, of, _ in sets]
+    alone = not watched([t for of_set in sets for t in of_set])
+    if numbers:
+        if alone:
+            labels = labels_in(real, labels, op)
+        elif any(map(_is_wide, labels)):
+            labels = _told_apart_on_card(real, labels)
+        labels = [of.to(real) for of in labels]
+    sides = [(of, None if w is None else w.to(real)) for of, (_, _, w) in zip(labels, sets)]
+    if alone:
+        _look_at([(of if numbers else None, w) for of, w in sides], op)
+    return sides
+
+
 def _vector(values, real):
     return dense(values if values.dtype == real else values.to(real))
 
@@ -137,14 +156,13 @@ def _is_wide(labels):
     return not labels.is_floating_point() and labels.dtype.itemsize > 2
 
 
-def _look_at(sides):
+def _look_at(sides, op="contrastive_loss"):
     """Raises for the first bad number, by the names of Python's arguments. Where there are pairs the native call looks
     first."""
-    if sides[0][0].is_cuda:
-        return
     for side, (of, w) in zip(_SIDES, sides):
-        numbers = (None if v is None else v.detach().numpy() for v in (of, w))
-        _checks.numbers("contrastive_loss", side, *numbers)
+        if not any(v is not None and v.is_cuda for v in (of, w)):
+            numbers = (None if v is None else v.detach().numpy() for v in (of, w))
+            _checks.numbers(op, side, *numbers)
 
 
 def _told_apart(real, labels, op):
@@ -159,7 +177,7 @@ def _told_apart(real, labels, op):
 def _told_apart_on_card(real, labels):
     """Without waiting for it: what is not held exactly is NaN, and so is the loss."""
     whole = [not of.is_floating_point() for of in labels]
-    together = all(whole) and all(len(of) for of in labels)
+    together = all(whole) and all(of.shape[0] for of in labels)
     labels = [of.long() if is_whole else of for of, is_whole in zip(labels, whole)]
     smallest = torch.stack([of.min() for of in labels]).min() if together else 0
 
@@ -464,23 +482,45 @@ def contrastive_loss_and_grad(*arguments):
 
 
 def _contrastive(
-    op, differentiable, z, labels, weights, others, other_labels, other_weights, metric, margin, tau
-):
+    op, differentiable, z, labels, weights, others, other_labels, other_weights, metric, margin, tau,
+    reduction, label_distance, pair_weights,
+):  # fmt: skip
     metric = _checks.METRICS.index(_checks.one_of(op, "metric", metric, _checks.METRICS))
+    _checks.one_of(op, "reduction", reduction, _checks.REDUCTIONS)
+    margin, tau = _checks.real(op, "margin", margin), _checks.real(op, "tau", tau)
     check_floats(op, "embeddings", z)
     _checks.dims(op, "embeddings", z.shape, ("N", "D"))
-    check_numbers(op, "labels", labels, ("embeddings", z))
-    if weights is not None:
-        check_numbers(op, "weights", weights, ("embeddings", z))
-    margin, tau = _checks.real(op, "margin", margin), _checks.real(op, "tau", tau)
-    if not _checks.others(op, others, other_labels, other_weights):
-        set_ = (z, labels, weights, metric, margin, tau)
-        return _loss(_loss_of_all, _pairs_of_all, set_, differentiable, z)
-    check_floats(op, "others", others, ("embeddings", z))
-    _checks.dims(op, "others", others.shape, ("M", "D"))
-    _checks.columns(op, "others", others.shape, ("embeddings", z.shape))
-    check_numbers(op, "other_labels", other_labels, ("others", others))
-    if other_weights is not None:
-        check_numbers(op, "other_weights", other_weights, ("others", others))
-    sets = (z, labels, weights, others, other_labels, other_weights, metric, margin, tau)
-    return _loss(_loss_across, _pairs_across, sets, differentiable, z, others)
+    sets = [(z, labels, weights)]
+    if _checks.others(op, others, other_labels, other_weights):
+        check_floats(op, "others", others, ("embeddings", z))
+        _checks.dims(op, "others", others.shape, ("M", "D"))
+        _checks.columns(op, "others", others.shape, ("embeddings", z.shape))
+        sets.append((others, other_labels, other_weights))
+    _checks.function_or_none(op, "label_distance", label_distance)
+    for names, rows, (of_rows, of, w) in zip(_SIDES, ("embeddings", "others"), sets):
+        if label_distance is None:
+            check_numbers(op, names[0], of, (rows, of_rows))
+        else:
+            check_tensor(op, names[0], of, (rows, of_rows))
+            _checks.first(op, names[0], of.shape, of_rows.shape)
+        if w is not None:
+            check_numbers(op, names[1], w, (rows, of_rows))
+    if reduction == "mean" and label_distance is None and pair_weights is None:
+        arguments = (*(t for of_set in sets for t in of_set), metric, margin, tau)
+        operator, body = (_loss_of_all, _pairs_of_all) if len(sets) == 1 else (_loss_across, _pairs_across)
+        return _loss(operator, body, arguments, differentiable, *(rows for rows, _, _ in sets))
+    if pair_weights is not None and not callable(pair_weights):
+        check_tensor(op, "pair_weights", pair_weights, ("embeddings", z))
+        _checks.shape(op, "pair_weights", pair_weights.shape, [sets[0][0].shape[0], sets[-1][0].shape[0]])
+    real, sides = real_of(z.dtype), _for_pairs(op, sets, label_distance is None)
+    rows = [of_rows for of_rows, _, _ in sets]
+    how = metric, margin, tau, reduction, label_distance, pair_weights
+    if label_distance is None and pair_weights is None and _checks.pairs([t.shape[0] for t in rows]):
+        return (pairs.of_rows(op, [(z, *side) for z, side in zip(rows, sides)], metric, margin, tau),)
+    if differentiable:
+        return (pairs.losses(op, [(z, *side) for z, side in zip(rows, sides)], *how),)
+    with torch.inference_mode(False), torch.enable_grad():
+        rows = [pairs.usual(z.detach()).to(real).requires_grad_() for z in rows]
+        sets = [(z, *map(pairs.usual, side)) for z, side in zip(rows, sides)]
+        loss = pairs.losses(op, sets, *how)
+        return loss.detach(), *torch.autograd.grad(loss, rows)

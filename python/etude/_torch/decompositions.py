@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from .. import _checks
-from . import contrastive, convolution, info_nce, rank_n_contrast, similarity
+from . import contrastive, convolution, info_nce, pairs, rank_n_contrast, similarity
 from .operators import DECOMPOSITIONS
 from .rows import unit
 from .tensors import real_of
@@ -98,56 +98,77 @@ def _all(z, labels, weights, metric, margin, tau):
     return loss, by_first + by_second
 
 
-@_instead(info_nce._operator)
-def _info_nce(z, labels, others, other_labels, sigma, temperature, differentiate):
-    real, own = real_of(z.dtype), others is None
-    (u, by_z), labels = _rows(z, True), labels.to(real)
-    (v, by_others), other_labels = (
-        ((u, by_z), labels) if own else (_rows(others, True), other_labels.to(real))
-    )
-    s = u @ v.mT / temperature
-    far = (labels.unsqueeze(-1) - other_labels).abs() / sigma
-    there = torch.ones_like(s)
-    if own:
-        there = there - torch.eye(z.shape[0], dtype=real, device=z.device)
+@_instead(pairs._operator)
+def _pair_loss(similarities, apart, weights, first, own, metric, margin, tau):
+    d = 1 - similarities if _checks.METRICS[metric] == "cosine" else similarities
+    slope = torch.where(pairs.near(apart, tau), d, (margin * apart - d).clamp(min=0))
+    counts = pairs.counted(similarities, weights, first, own)
+    # What does not count may hold anything.
+    return torch.where(counts > 0, counts * slope * slope, 0).sum(1) / 2, counts.sum(1)
+
+
+@_instead(info_nce._rows)
+def _info_nce_rows(cosines, labels, other_labels, first, own, sigma, temperature, differentiate):
+    labels, other_labels = labels.to(cosines.dtype), other_labels.to(cosines.dtype)
+    s = cosines / temperature
+    far = (labels[first : first + s.shape[0]].unsqueeze(-1) - other_labels).abs() / sigma
+    there = pairs.counted(s, None, first, own)
     # Of what is there; a column more, beyond all, where nothing is.
-    last = there.new_full((z.shape[0], 1), torch.finfo(real).max)
+    last = there.new_full((s.shape[0], 1), torch.finfo(s.dtype).max)
     largest = torch.cat((torch.where(there > 0, s, -torch.inf), -last), 1).amax(1, keepdim=True)
     nearest = torch.cat((torch.where(there > 0, far, torch.inf), last), 1).amin(1, keepdim=True)
     terms = there * (s - largest).clamp(max=0).exp()
     weights = there * ((nearest - far) * (nearest / 2 + far / 2)).clamp(max=0).exp()
     total, of_weights = (of.sum(1, keepdim=True) for of in (terms, weights))
     p, w = terms / total, weights / of_weights
-    of_anchors = (w * (total.log() + largest - s)).sum(1)
-    loss = torch.where(total.squeeze(1) > 0, of_anchors, torch.nan).mean()
+    losses = torch.where(total.squeeze(1) > 0, (w * (total.log() + largest - s)).sum(1), torch.nan)
     if not differentiate:
-        return loss, z.new_empty((0,), dtype=real), z.new_empty((0,), dtype=real)
-    slope = torch.where(total > 0, p - w, 0) / (temperature * z.shape[0])
+        return losses, s.new_empty((0,))
+    return losses, torch.where(total > 0, p - w, 0) / temperature
+
+
+@_instead(info_nce._operator)
+def _info_nce(z, labels, others, other_labels, sigma, temperature, differentiate):
+    own, (u, by_z) = others is None, _rows(z, True)
+    v, by_others = (u, by_z) if own else _rows(others, True)
+    labels = labels, labels if own else other_labels
+    losses, slope = _info_nce_rows(u @ v.mT, *labels, 0, own, sigma, temperature, differentiate)
+    nothing = u.new_empty((0,))
+    if not differentiate:
+        return losses.mean(), nothing, nothing
+    slope = slope / z.shape[0]
     if own:
-        return loss, by_z(slope @ u + slope.mT @ u), z.new_empty((0,), dtype=real)
-    return loss, by_z(slope @ v), by_others(slope.mT @ u)
+        return losses.mean(), by_z(slope @ u + slope.mT @ u), nothing
+    return losses.mean(), by_z(slope @ v), by_others(slope.mT @ u)
 
 
-@_instead(rank_n_contrast._operator)
-def _rank_n_contrast(z, labels, temperature, differentiate):
-    """In the memory of N³: for each anchor and each other row, which of all rows are as far by their labels."""
-    real = real_of(z.dtype)
-    z, labels = z.to(real), labels.to(real)
-    d = _differences(z, z).square().sum(-1).sqrt()
-    far = (labels.unsqueeze(-1) - labels).abs()
-    others = 1 - torch.eye(z.shape[0], dtype=real, device=z.device)
-    s = d / -temperature - torch.where(others > 0, 0, torch.inf)
+@_instead(rank_n_contrast._rows)
+def _rank_n_contrast_rows(distances, labels, first, temperature, differentiate):
+    """In the memory of N² for each anchor: of each other row, which of all rows are as far by their labels."""
+    labels = labels.to(distances.dtype)
+    far = (labels[first : first + distances.shape[0]].unsqueeze(-1) - labels).abs()
+    others = pairs.counted(distances, None, first, True)
+    s = distances / -temperature - torch.where(others > 0, 0, torch.inf)
     negative = far.unsqueeze(1) >= far.unsqueeze(2)
     # Of rows i and j, over k: the largest apart.
     terms = torch.where(negative, s.unsqueeze(1), -torch.inf)
     log = terms.logsumexp(-1)
-    share = others / others.sum().clamp(min=1)
-    loss = (share * torch.where(others > 0, log - s, 0)).sum()
-    loss = torch.where(others.sum() > 0, loss, torch.nan)
+    count = others.sum(1)
+    losses = torch.where(others > 0, log - s, 0).sum(1) / count
     if not differentiate:
-        return loss, z.new_empty((0,))
+        return losses, s.new_empty((0,))
     parts = torch.where(others.unsqueeze(-1) > 0, (terms - log.unsqueeze(-1)).exp(), 0)
     by_s = parts.sum(1) - others
-    slope = share * by_s / -temperature
+    return losses, by_s / (-temperature * count.clamp(min=1)).unsqueeze(1)
+
+
+@_instead(rank_n_contrast._operator)
+def _rank_n_contrast(z, labels, temperature, differentiate):
+    z = z.to(real_of(z.dtype))
+    d = _differences(z, z).square().sum(-1).sqrt()
+    losses, slope = _rank_n_contrast_rows(d, labels, 0, temperature, differentiate)
+    if not differentiate:
+        return losses.mean(), z.new_empty((0,))
+    slope = slope / z.shape[0]
     along = torch.where(d > 0, slope / torch.where(d > 0, d, 1), 0).unsqueeze(-1) * _differences(z, z)
-    return loss, along.sum(1) - along.sum(0)
+    return losses.mean(), along.sum(1) - along.sum(0)

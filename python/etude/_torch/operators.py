@@ -92,7 +92,7 @@ def differentiable(op, keep, backward, tangents=None):
         if torch.compiler.is_compiling():
             instead = DECOMPOSITIONS.get(op._opoverload) if torch.onnx.is_in_onnx_export() else None
             return (instead or op)(*arguments)
-        if not _transformed():
+        if not transformed():
             return op(*arguments)
         return Transformed.apply(*arguments)
 
@@ -106,7 +106,7 @@ _tracing = torch._C._get_tracing_state
 _is_batch = torch._C._functorch.is_legacy_batchedtensor
 
 
-def _transformed():
+def transformed():
     """Whether `torch.func` or forward mode is at work."""
     return _transforms() or forward_ad._current_level >= 0
 

@@ -53,7 +53,7 @@ def _(dy, a, b, kind):
     return a.new_empty(a.shape), b.new_empty(b.shape)
 
 
-_DOT, _COSINE, _SQUARED, _EUCLIDEAN = range(4)
+_DOT, COSINE, _SQUARED, EUCLIDEAN = range(4)
 # Differences of rows that are in memory at a time: 16 MiB in float32.
 _DIFFERENCES = 2**22
 
@@ -153,10 +153,10 @@ def _in_real(*tensors):
 def _moved(a, b, da, db, kind):
     """By how much the matrix moves where the rows do."""
     if kind == _DOT:
-        return _matrix(da, b, _DOT) + _matrix(a, db, _DOT)
-    if kind == _COSINE:
+        return matrix(da, b, _DOT) + matrix(a, db, _DOT)
+    if kind == COSINE:
         (a, _, da), (b, _, db) = unit(a, da), unit(b, db)
-        return _matrix(da, b, _DOT) + _matrix(a, db, _DOT)
+        return matrix(da, b, _DOT) + matrix(a, db, _DOT)
     differences = _differences(a, b, da, db)
     return differences if kind == _SQUARED else differences * _half_inverse(a, b)
 
@@ -169,7 +169,7 @@ def _bent(dy, a, b, da, db, kind):
     """
     if kind in (_DOT, _SQUARED):
         return _matrix_backward(dy, da, db, kind)
-    if kind == _COSINE:
+    if kind == COSINE:
         return _bent_cosine(dy, (a, da), (b, db))
     # With d = √s: its gradient is that of the squares by q = dy/2d, which moves by -q·ḋ/d, where ḋ = ṡ/2d.
     half = _half_inverse(a, b)
@@ -188,12 +188,12 @@ def _bent_cosine(dy, *sides):
 
 def _half_inverse(a, b):
     """`1/2d` of the Euclidean distances, and 0 where the two are one."""
-    d = _matrix(a, b, _EUCLIDEAN)
+    d = matrix(a, b, EUCLIDEAN)
     return torch.where(d > 0, 0.5 / torch.where(d > 0, d, 1), 0)
 
 
 _matrix_backward = differentiable(_similarity_backward, _keep_for_second, _second, _tangents_of_gradients)
-_matrix = differentiable(_similarity, _keep_matrices, _matrices_backward, _tangent_of_matrix)
+matrix = differentiable(_similarity, _keep_matrices, _matrices_backward, _tangent_of_matrix)
 
 
 def _checked(op, a, b, kind):
@@ -212,8 +212,8 @@ def _in_one(batch, *matrices):
 def pairwise_similarity(a, b, kind):
     kind, batch = _checked("pairwise_similarity", a, b, kind)
     if not batch:
-        return _matrix(a, b, kind)
-    y = _matrix(*_in_one(batch, a, b), kind)
+        return matrix(a, b, kind)
+    y = matrix(*_in_one(batch, a, b), kind)
     return y.reshape(*batch, *y.shape[-2:])
 
 
