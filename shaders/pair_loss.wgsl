@@ -141,4 +141,8 @@ fn pair_loss_bwd(
         let bad = part && !(is_finite(s) && is_finite(w) && is_finite(d));
         slopes[of_row + j] = nan_if(bad, select(0.0, up * s * slope_of(d, w), part));
     }
+    // One is enough for the gradient by the row.
+    if thread < p.m && cut_short(p.m + 1u) {
+        slopes[of_row + thread] = nan_if(true, 0.0);
+    }
 }

@@ -291,11 +291,14 @@ fn rank_n_contrast_rows(
 @compute @workgroup_size(256)
 fn rank_n_contrast_sum(@builtin(local_invocation_index) thread: u32) {
     var sum = 0.0;
+    var bad = false;
     for (var i = thread; i < p.n; i += BLOCK) {
         sum += losses_in[i];
+        bad = bad || is_nan(losses_in[i]);
     }
     let total = group_sum(thread, sum);
+    let no_result = group_any(thread, bad || cut_short(p.n));
     if thread == 0u {
-        loss[0] = total / f32(p.n);
+        loss[0] = nan_if(no_result, total / f32(p.n));
     }
 }

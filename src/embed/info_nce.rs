@@ -1,6 +1,6 @@
 //! InfoNCE weighted by label distances.
 
-use super::recorded::{OfRows, bound, finish};
+use super::recorded::{OfRows, bound, finish, gradients_fit};
 use super::shared::{apart, fits, launch, look_for_numbers};
 use crate::device::{Buf, Device};
 use crate::graph::{Graph, Var};
@@ -23,24 +23,17 @@ pub fn info_nce(
     others: Option<(usize, [&Buf; 2])>,
     options: InfoNceOptions,
     loss: &Buf,
-    [gradient, other_gradient]: [Option<&Buf>; 2],
+    gradients: [Option<&Buf>; 2],
 ) -> Result<()> {
     let op = "info_nce";
     let read = nce_fits(device, op, [n, d], own, others)?;
-    if others.is_none() && other_gradient.is_some() {
-        return Err(Error::shape(op, "other_gradient", "given without others"));
-    }
     fits(op, "loss", loss, &[1])?;
-    for (argument, gradient, rows) in
-        [("gradient", gradient, n), ("other_gradient", other_gradient, others.map_or(0, |(m, _)| m))]
-    {
-        gradient.map_or(Ok(()), |gradient| fits(op, argument, gradient, &[rows, d]))?;
-    }
-    apart(op, &read, &[("loss", Some(loss)), ("gradient", gradient), ("other_gradient", other_gradient)])?;
+    let [own_gradient, of_others] = gradients_fit(op, [n, d], others.map(|(m, _)| m), gradients)?;
+    apart(op, &read, &[("loss", Some(loss)), own_gradient, of_others])?;
     let mut g = Graph::new();
-    let (own, others) = nce_bound(&mut g, [n, d], own, others, [gradient, other_gradient])?;
+    let (own, others) = nce_bound(&mut g, [n, d], own, others, gradients)?;
     let of_rows = nce::info_nce(&mut g, own.0, own.1, others, options)?;
-    finish(g, device, of_rows, loss, gradient.is_some() || other_gradient.is_some())
+    finish(g, device, of_rows, loss, gradients.iter().any(Option::is_some))
 }
 
 /// Whether InfoNCE's rows and labels are as many as they are said to be; and what they are called.
@@ -96,7 +89,7 @@ pub fn info_nce_rows(
 ) -> Result<()> {
     let op = "info_nce";
     let read = nce_fits(device, op, [n, d], own, others)?;
-    of.fits(op, [n, others.map_or(0, |(m, _)| m), d], &read)?;
+    of.fits(op, [n, d], others.map(|(m, _)| m), &read, &[])?;
     let mut g = Graph::new();
     let (own, others) = nce_bound(&mut g, [n, d], own, others, of.gradients())?;
     let losses = nce::info_nce_rows(&mut g, own.0, own.1, others, options)?;

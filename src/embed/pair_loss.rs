@@ -40,7 +40,7 @@ pub fn contrastive_rows(
             look_at(device, op, names, labels, weights)?;
         }
     }
-    of.fits(op, [n, others.map_or(0, |(m, _)| m), d], &read)?;
+    of.fits(op, [n, d], others.map(|(m, _)| m), &read, &[("totals", totals)])?;
     totals.map_or(Ok(()), |totals| fits(op, "totals", totals, &[n]))?;
     let (mut g, [gradient, other_gradient]) = (Graph::new(), of.gradients());
     let mut recorded = |rows: usize, of: Buffers<'_>, gradient: Option<&Buf>| {

@@ -60,7 +60,7 @@ pub fn rank_n_contrast_rows(
     let op = "rank_n_contrast";
     fits(op, "embeddings", embeddings, &[n, d])?;
     fits(op, "labels", labels, &[n])?;
-    of.fits(op, [n, 0, d], &[("embeddings", embeddings), ("labels", labels)])?;
+    of.fits(op, [n, d], None, &[("embeddings", embeddings), ("labels", labels)], &[])?;
     look_for_numbers(device, op, "labels", labels)?;
     let mut g = Graph::new();
     let z = bound(&mut g, embeddings, of.gradients()[0], [n, d])?;
@@ -89,6 +89,7 @@ pub fn rank_n_contrast_of_distances(
     fits(op, "labels", labels, &[n])?;
     fits(op, "distances", distances, &[rows, n])?;
     fits(op, "losses", losses, &[rows])?;
+    apart(op, &[("labels", labels)], &[("distances", Some(distances)), ("losses", Some(losses))])?;
     let p = ranked::rows_params(op, [rows, n], first, temperature)?;
     let [order, ranks] = [(); 2].map(|()| device.alloc(Elem::Index, n));
     let (order, ranks, sorted) = (order?, ranks?, device.alloc(Elem::Real, n)?);

@@ -1,10 +1,10 @@
 //! Calls of several launches, which a graph records.
 
 use super::shared::{apart, fits};
-use crate::Result;
 use crate::device::{Buf, Device};
 use crate::graph::{Graph, Var};
 use crate::kernels::elementwise as ke;
+use crate::{Error, Result};
 
 /// What is asked of losses of which each row has one.
 #[derive(Debug, Clone, Copy)]
@@ -28,26 +28,25 @@ impl<'a> OfRows<'a> {
         }
     }
 
-    /// Checks lengths, and that what is written is apart from what is read: `n` rows, of `d` columns, and `m` others.
+    /// Checks lengths, and that what is written, `more` too, is apart from what is read: of `n` rows of `d` columns, and so many
+    /// `others`.
     pub(super) fn fits(
         self,
         op: &'static str,
-        [n, m, d]: [usize; 3],
+        [n, d]: [usize; 2],
+        others: Option<usize>,
         read: &[(&'static str, &Buf)],
+        more: &[(&'static str, Option<&Buf>)],
     ) -> Result<()> {
         match self {
             Self::Losses(losses) => {
                 fits(op, "losses", losses, &[n])?;
-                apart(op, read, &[("losses", Some(losses))])
+                apart(op, read, &[&[("losses", Some(losses))], more].concat())
             }
-            Self::Gradients { upstream, by: [gradient, other_gradient] } => {
+            Self::Gradients { upstream, by } => {
                 fits(op, "upstream", upstream, &[n])?;
-                for (argument, of, rows) in [("gradient", gradient, n), ("other_gradient", other_gradient, m)]
-                {
-                    of.map_or(Ok(()), |of| fits(op, argument, of, &[rows, d]))?;
-                }
                 let read = [read, &[("upstream", upstream)]].concat();
-                apart(op, &read, &[("gradient", gradient), ("other_gradient", other_gradient)])
+                apart(op, &read, &[&gradients_fit(op, [n, d], others, by)?, more].concat())
             }
         }
     }
@@ -63,6 +62,23 @@ impl<'a> OfRows<'a> {
         }
         g.compile(device, &[])?.run()
     }
+}
+
+/// Gradients with their names, of `n` rows of `d` columns and of so many `others`, whose lengths are right.
+pub(super) fn gradients_fit<'a>(
+    op: &'static str,
+    [n, d]: [usize; 2],
+    others: Option<usize>,
+    [own, other]: [Option<&'a Buf>; 2],
+) -> Result<[(&'static str, Option<&'a Buf>); 2]> {
+    if others.is_none() && other.is_some() {
+        return Err(Error::shape(op, "other_gradient", "given without others"));
+    }
+    let gradients = [("gradient", own), ("other_gradient", other)];
+    for ((argument, gradient), rows) in gradients.into_iter().zip([n, others.unwrap_or_default()]) {
+        gradient.map_or(Ok(()), |gradient| fits(op, argument, gradient, &[rows, d]))?;
+    }
+    Ok(gradients)
 }
 
 /// Rows, whose gradient goes where it is wanted.

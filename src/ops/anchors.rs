@@ -15,8 +15,14 @@ const MOST: usize = 1 << 22;
 /// Anchors of a block, and what they are a multiple of.
 const LEAST: usize = 64;
 
+/// Anchors of a block, of the rows of `z` against those of `others`.
+pub(super) fn block_of(g: &Graph, z: Var, others: Var) -> usize {
+    let rows = |var: Var| g.shape(var).first().map_or(1, |&n| n);
+    block(rows(z), rows(others))
+}
+
 /// Anchors of a block, of `n` against `m` rows.
-pub(super) fn block(n: usize, m: usize) -> usize {
+fn block(n: usize, m: usize) -> usize {
     (MOST / m.max(1) / LEAST * LEAST).clamp(LEAST, n.max(LEAST)).min(n.max(1))
 }
 

@@ -1,7 +1,7 @@
 //! InfoNCE weighted by how far labels are from one another: an anchor's row is to be told from all as those are whose labels are
 //! near its own.
 
-use super::anchors::{Pairs, block, of_anchors, positive, rows_of};
+use super::anchors::{Pairs, block_of, of_anchors, positive, rows_of};
 use super::check::same_elem;
 use super::contrastive::two_or_more;
 use super::elementwise::give_scaled;
@@ -44,8 +44,7 @@ pub fn info_nce(
     others: Option<(Var, Var)>,
     options: InfoNceOptions,
 ) -> Result<Var> {
-    let rows = |var: Var| g.shape(var).first().map_or(1, |&n| n);
-    let of_block = block(rows(z), rows(others.map_or(z, |(others, _)| others)));
+    let of_block = block_of(g, z, others.map_or(z, |(others, _)| others));
     in_blocks(g, (z, labels), others, options, of_block)
 }
 
@@ -82,8 +81,7 @@ pub fn info_nce_rows(
     others: Option<(Var, Var)>,
     options: InfoNceOptions,
 ) -> Result<Var> {
-    let rows = |var: Var| g.shape(var).first().map_or(1, |&n| n);
-    let of_block = block(rows(z), rows(others.map_or(z, |(others, _)| others)));
+    let of_block = block_of(g, z, others.map_or(z, |(others, _)| others));
     rows_in_blocks(g, (z, labels), others, options, of_block)
 }
 

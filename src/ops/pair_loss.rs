@@ -1,6 +1,6 @@
 //! The contrastive loss of each row's pairs.
 
-use super::anchors::{Pairs, block, rows_of};
+use super::anchors::{Pairs, block_of, rows_of};
 use super::check::same_elem;
 use super::contrastive::{ContrastiveOptions, Labels, params, two_or_more};
 use crate::graph::{Graph, Var};
@@ -93,8 +93,7 @@ pub fn contrastive_rows(
     others: Option<(Var, Labels)>,
     options: PairLossOptions,
 ) -> Result<[Var; 2]> {
-    let rows = |var: Var| g.shape(var).first().map_or(1, |&n| n);
-    let of_block = block(rows(z), rows(others.map_or(z, |(others, _)| others)));
+    let of_block = block_of(g, z, others.map_or(z, |(others, _)| others));
     rows_in_blocks(g, (z, labels.into()), others, options, of_block)
 }
 

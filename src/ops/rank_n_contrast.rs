@@ -1,6 +1,6 @@
 //! Rank-N-Contrast's loss: rows should be as far from one another as their labels are, by rank.
 
-use super::anchors::{Pairs, block, of_anchors, positive, rows_of};
+use super::anchors::{Pairs, block_of, of_anchors, positive, rows_of};
 use super::contrastive::two_or_more;
 use super::elementwise::give_scaled;
 use crate::graph::{Graph, Var};
@@ -23,8 +23,8 @@ use crate::{Error, Result};
 /// # Errors
 /// When a shape does not fit, there is no pair, or the temperature is not positive.
 pub fn rank_n_contrast(g: &mut Graph, z: Var, labels: Var, temperature: f32) -> Result<Var> {
-    let n = g.shape(z).first().map_or(1, |&n| n);
-    in_blocks(g, z, labels, temperature, block(n, n))
+    let of_block = block_of(g, z, z);
+    in_blocks(g, z, labels, temperature, of_block)
 }
 
 /// [`rank_n_contrast`] in blocks of so many anchors.
@@ -51,8 +51,8 @@ pub(crate) fn in_blocks(
 /// # Errors
 /// As [`rank_n_contrast`].
 pub fn rank_n_contrast_rows(g: &mut Graph, z: Var, labels: Var, temperature: f32) -> Result<Var> {
-    let n = g.shape(z).first().map_or(1, |&n| n);
-    rows_in_blocks(g, z, labels, temperature, block(n, n))
+    let of_block = block_of(g, z, z);
+    rows_in_blocks(g, z, labels, temperature, of_block)
 }
 
 /// [`rank_n_contrast_rows`] in blocks of so many anchors.

@@ -392,6 +392,42 @@ fn losses_of_rows() {
     });
 }
 
+#[test]
+fn losses_of_rows_are_written_apart_from_all_else() {
+    let cpu = Cpu::<f32>::new(1).unwrap();
+    let dev: &dyn Device = &cpu;
+    let all = dev.upload(&uniform(1, 64)).unwrap();
+    let at = |first: usize, len: usize| all.window(first, len).unwrap();
+    // Four rows of two columns: embeddings, labels, upstream, losses, what they weigh, gradient.
+    let (z, labels, upstream, losses, totals, dz) =
+        (at(0, 8), at(8, 4), at(12, 4), at(16, 4), at(20, 4), at(24, 8));
+    let set = Buffers { embeddings: &z, labels: &labels, weights: None };
+    let contrastive = |of, totals: Option<&Buf>| {
+        embed::contrastive_rows(dev, [4, 2], set, None, PairLossOptions::default(), of, totals)
+    };
+    assert!(contrastive(OfRows::Losses(&losses), Some(&totals)).is_ok());
+    let by = |gradient, others| OfRows::Gradients { upstream: &upstream, by: [Some(gradient), others] };
+    assert!(contrastive(by(&dz, None), None).is_ok());
+    for (of, totals, says) in [
+        (OfRows::Losses(&labels), None, "losses: overlaps `labels`"),
+        (OfRows::Losses(&losses), Some(&labels), "totals: overlaps `labels`"),
+        (OfRows::Losses(&losses), Some(&losses), "losses: overlaps `totals`"),
+        (by(&z, None), None, "gradient: overlaps `embeddings`"),
+        (by(&dz, Some(&dz)), None, "other_gradient: given without others"),
+    ] {
+        let refused = contrastive(of, totals).unwrap_err().to_string();
+        assert!(refused.contains(says), "{refused}");
+    }
+    let near = InfoNceOptions { sigma: 0.2, temperature: 0.1 };
+    let refused = embed::info_nce_rows(dev, [4, 2], [&z, &labels], None, near, by(&dz, Some(&dz)));
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("other_gradient: given without others"), "{refused}");
+    let block = at(32, 8);
+    let refused = embed::rank_n_contrast_of_distances(dev, [2, 4], 0, &at(36, 4), 0.5, &block, &at(40, 2));
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("distances: overlaps `labels`"), "{refused}");
+}
+
 /// Of a block's shape, its first anchor, similarities and losses.
 type SomeCall<'a> = dyn Fn([usize; 2], usize, &Buf, &Buf) -> etude::Result<()> + 'a;
 

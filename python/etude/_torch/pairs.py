@@ -217,21 +217,16 @@ def of_rows(op, sets, metric, margin, tau):
         # A masked row may hold anything, and its own loss is nothing.
         sets = [of for of in (tensors[:3], tensors[3:]) if of[0] is not None]
         rows = [z if w is None else torch.where(w[:, None] > 0, z, 0) for z, _, w in sets]
-        numbers = [
-            [dense(of), None] if w is None else [torch.where(w > 0, of, 0), dense(_over_largest(w))]
-            for _, of, w in sets
-        ]
+        labels = [dense(of if w is None else torch.where(w > 0, of, 0)) for _, of, w in sets]
+        weights = [None if w is None else dense(_over_largest(w)) for *_, w in sets]
 
         def run(device, rows, to, *back):
-            n = tuple(rows[0].shape)
-            own, others = ([z, *of] for z, of in zip(rows, numbers)), (0, None, None, None)
-            (z, *of_z), *second = own
-            if second:
-                others = len(rows[1]), *map(memory_or_none, second[0])
-            asked = memory(totals) if upstream is None else None
-            device.contrastive_rows(
-                n, memory(z), *map(memory_or_none, of_z), *others, *options, to, asked, *back
+            own, *others = (
+                (memory(z), memory(of), memory_or_none(w)) for z, of, w in zip(rows, labels, weights)
             )
+            against = (len(rows[1]), *others[0]) if others else (0, None, None, None)
+            asked = memory(totals) if upstream is None else None
+            device.contrastive_rows(tuple(rows[0].shape), *own, *against, *options, to, asked, *back)
 
         return launched(run, rows, upstream, totals)
 

@@ -12,8 +12,8 @@
 //!
 //! * `info_nce_rows`: of anchors `first..first + rows`, `labels [n]`, `other_labels [m]` and `cosines [rows, m]` → `losses
 //!   [rows]`, and in place the gradient of the loss by the cosines, where it is asked for, or of each times `upstream [rows]`.
-//!   That by the rows is similarity's: who
-//!   launches this goes through the anchors in blocks, so that memory is of a block's cosines alone.
+//!   That by the rows is similarity's: who launches this goes through the anchors in blocks, so that memory is of a block's
+//!   cosines alone.
 //! * `info_nce_mean`: `losses [n]` → `loss [1]`.
 //!
 //! Both are softmaxes, with their largest term apart: of the weights that is the nearest label's, however many σ it is away. Of
