@@ -89,16 +89,10 @@ __device__ inline Sum block_sum_f64(double v) {
 
 // One over the largest weight; 1 where there are none.
 __device__ inline float unit_of(const float* weights, unsigned n) {
-    __shared__ float parts[32];
     if (!weights) return 1.0f;
     float largest = 0.0f;
     for (unsigned i = threadIdx.x; i < n; i += blockDim.x) largest = fmaxf(largest, weights[i]);
-    for (unsigned o = 16; o > 0; o /= 2) largest = fmaxf(largest, __shfl_xor_sync(FULL, largest, o));
-    __syncthreads();
-    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = largest;
-    __syncthreads();
-#pragma unroll 1
-    for (unsigned w = 0; w < blockDim.x / 32; w++) largest = fmaxf(largest, parts[w]);
+    largest = block_max(largest);
     return largest > 0.0f ? fminf(1.0f / largest, 3e38f) : 0.0f;
 }
 

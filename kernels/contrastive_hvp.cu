@@ -1,6 +1,6 @@
 // The gradient of the contrastive loss at dual rows, of which its second derivatives are made.
 //
-// A dual row is a row x and how it moves, dx. Of each row i and every other row j that is not masked, with D = x_i - y_j and
+// Dual rows are rows x and how they move, dx. Of each row i and every other row j that is not masked, with D = x_i - y_j and
 // dD = dx_i - dy_j:
 //
 //   g_i  = sum_j s_i s_j scale p D                       the gradient, not yet divided by the pairs' weight
@@ -11,8 +11,11 @@
 //
 // A negative pair at Euclidean distance 0, one with a row of norm 0 for the cosine, and one beyond its margin add nothing.
 //
-// rows [n, 2, d], labels, weights [n], others [m, 2, d], labels_o, weights_o [m], sums [n, 2, d] = (g, dg); `same`: the others
+// rows [2, n, d], labels, weights [n], others [2, m, d], labels_o, weights_o [m], sums [2, n, d] = (g, dg); `same`: the others
 // are the rows, and none makes a pair with itself.
+//
+// share: 1 over the pairs' weight, the sum of s_i s_j over i < j, or over all; 0 where that is. One block, a thread a run of
+// samples; runs add up as (sum, pairs), so that nothing cancels.
 //
 // A block owns 16 rows and streams tiles of 16 others. Thread (r, c) first takes pair (i0 + r, j0 + c): |D|^2 and D dD over 16
 // columns at a time, staged in shared memory; then, with the tile's coefficients there, columns c, c + 16, ... of row r, whose
@@ -41,9 +44,9 @@ struct Stage {
 __device__ inline void bring(Stage& to, const float* rows, unsigned i0, unsigned n, unsigned k0, unsigned d) {
     const unsigned r = threadIdx.x / TILE, c = threadIdx.x % TILE, k = k0 + c;
     const bool there = r < n - i0 && k < d;
-    const float* const dual = rows + (there ? static_cast<size_t>(i0 + r) * 2 * d + k : 0);
-    to.row[r][c] = there ? dual[0] : 0.0f;
-    to.move[r][c] = there ? dual[d] : 0.0f;
+    const float* const row = rows + (there ? static_cast<size_t>(i0 + r) * d + k : 0);
+    to.row[r][c] = there ? row[0] : 0.0f;
+    to.move[r][c] = there ? row[static_cast<size_t>(n) * d] : 0.0f;
 }
 
 // p and q of a pair at label distance w, with t = |D|^2 and e = D dD.
@@ -62,6 +65,27 @@ __device__ inline float2 coefficients(const ContrastiveHvpParams& p, float w, fl
     return make_float2(1.0f - reach / d, reach / d * (e / t));
 }
 
+// The sum of n weights, all 1 where there are none, and that of the products of every two: in runs[0], for the first thread of
+// 256 alone, which wrote it. All must come here.
+__device__ inline void totals(float2 (&runs)[256], const float* weights, unsigned n) {
+    const unsigned length = n / blockDim.x + (n % blockDim.x != 0);
+    const size_t first = static_cast<size_t>(threadIdx.x) * length, end = min(first + length, static_cast<size_t>(n));
+    float sum = 0.0f, products = 0.0f;
+    for (size_t i = first; i < end; i++) {
+        const float w = weights ? weights[i] : 1.0f;
+        products = fmaf(w, sum, products);
+        sum += w;
+    }
+    runs[threadIdx.x] = make_float2(sum, products);
+    for (unsigned half = blockDim.x / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if (threadIdx.x < half) {
+            const float2 left = runs[threadIdx.x], right = runs[threadIdx.x + half];
+            runs[threadIdx.x] = make_float2(left.x + right.x, left.y + right.y + left.x * right.x);
+        }
+    }
+}
+
 } // namespace
 
 extern "C" __global__ void __launch_bounds__(256)
@@ -74,8 +98,8 @@ extern "C" __global__ void __launch_bounds__(256)
     __shared__ float2 of_pair[TILE][TILE];
     const unsigned r = threadIdx.x / TILE, c = threadIdx.x % TILE, i0 = blockIdx.x * TILE, i = i0 + r;
     const float s_i = i < p.n ? (p.weighted & 1 ? weights[i] : 1.0f) : 0.0f;
-    const size_t of_row = static_cast<size_t>(i) * 2 * p.d;
-    for (unsigned k = c; i < p.n && k < 2 * p.d; k += TILE) sums[of_row + k] = 0.0f;
+    const size_t of_row = static_cast<size_t>(i) * p.d, of_move = of_row + static_cast<size_t>(p.n) * p.d;
+    for (unsigned k = c; i < p.n && k < p.d; k += TILE) sums[of_row + k] = 0.0f, sums[of_move + k] = 0.0f;
     for (unsigned j0 = 0; j0 < p.m; j0 += TILE) {
         // 1. The pairs' coefficients.
         const unsigned j = j0 + c;
@@ -105,18 +129,31 @@ extern "C" __global__ void __launch_bounds__(256)
         __syncthreads();
         // 2. The row's sums; what a pair that adds nothing holds is not looked at.
         for (unsigned k = c; i < p.n && k < p.d; k += TILE) {
-            const float x = rows[of_row + k], move = rows[of_row + p.d + k];
+            const float x = rows[of_row + k], move = rows[of_move + k];
             float g = 0.0f, dg = 0.0f;
             for (unsigned b = 0; b < min(TILE, p.m - j0); b++) {
                 const float2 of = of_pair[r][b];
                 if (of.x == 0.0f && of.y == 0.0f) continue;
-                const float* const y = others + static_cast<size_t>(j0 + b) * 2 * p.d + k;
+                const float* const y = others + static_cast<size_t>(j0 + b) * p.d + k;
                 const float apart = x - y[0];
                 g = fmaf(of.x, apart, g);
-                dg = fmaf(of.x, move - y[p.d], fmaf(of.y, apart, dg));
+                dg = fmaf(of.x, move - y[static_cast<size_t>(p.m) * p.d], fmaf(of.y, apart, dg));
             }
             sums[of_row + k] += g;
-            sums[of_row + p.d + k] += dg;
+            sums[of_move + k] += dg;
         }
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+    contrastive_hvp_share(const float* __restrict__ weights, const float* __restrict__ weights_o, float* __restrict__ share,
+                          ContrastiveHvpParams p) {
+    __shared__ float2 own[256];
+    __shared__ float2 other[256];
+    totals(own, p.weighted & 1 ? weights : nullptr, p.n);
+    if (!p.same) totals(other, p.weighted & 2 ? weights_o : nullptr, p.m);
+    if (threadIdx.x == 0) {
+        const float pairs = p.same ? own[0].y : own[0].x * other[0].x;
+        share[0] = pairs == 0.0f ? 0.0f : 1.0f / pairs;
     }
 }

@@ -28,18 +28,6 @@ constexpr unsigned EACH = 2;
 // No number is beyond it.
 constexpr float LAST = 3.402823466e38f;
 
-// The largest over the block, in every thread; all threads must come here.
-__device__ inline float block_max(float v) {
-    __shared__ float parts[BLOCK / 32];
-#pragma unroll
-    for (int offset = 16; offset > 0; offset /= 2) v = fmaxf(v, __shfl_xor_sync(FULL, v, offset));
-    __syncthreads(); // whoever still reads the largest before
-    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = v;
-    __syncthreads();
-    for (unsigned warp = 0; warp < BLOCK / 32; warp++) v = fmaxf(v, parts[warp]);
-    return v;
-}
-
 } // namespace
 
 extern "C" __global__ void __launch_bounds__(BLOCK)

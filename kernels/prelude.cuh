@@ -111,6 +111,19 @@ __device__ inline float block_sum(float v) {
     return warp_sum(lane < warps ? parts[lane] : 0.0f);
 }
 
+// The largest over a block of whole warps, in every thread; all threads must come here.
+__device__ inline float block_max(float v) {
+    __shared__ float parts[32];
+#pragma unroll
+    for (int offset = 16; offset > 0; offset /= 2) v = fmaxf(v, __shfl_xor_sync(FULL, v, offset));
+    __syncthreads(); // whoever still reads the largest before
+    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = v;
+    __syncthreads();
+#pragma unroll 1
+    for (unsigned warp = 0; warp < blockDim.x / 32; warp++) v = fmaxf(v, parts[warp]);
+    return v;
+}
+
 // Whether this block is the last of `blocks` to come here with this ticket: what the others wrote before is then visible to every
 // thread of it (read it with __ldcg). All threads must come here, once. One thread fences for all: the barrier orders what the
 // block wrote before the fence, the fence that before the ticket, for whoever draws a later one; on the other side the ticket

@@ -1,6 +1,6 @@
 // The gradient of the contrastive loss at dual rows, of which its second derivatives are made.
 //
-// A dual row is a row x and how it moves, dx. Of each row i and every other row j that is not masked, with D = x_i - y_j and
+// Dual rows are rows x and how they move, dx. Of each row i and every other row j that is not masked, with D = x_i - y_j and
 // dD = dx_i - dy_j:
 //
 //   g_i  = sum_j s_i s_j scale p D                       the gradient, not yet divided by the pairs' weight
@@ -11,8 +11,11 @@
 //
 // A negative pair at Euclidean distance 0, one with a row of norm 0 for the cosine, and one beyond its margin add nothing.
 //
-// rows [n, 2, d], labels, weights [n], others [m, 2, d], labels_o, weights_o [m], sums [n, 2, d] = (g, dg); `same`: the others
+// rows [2, n, d], labels, weights [n], others [2, m, d], labels_o, weights_o [m], sums [2, n, d] = (g, dg); `same`: the others
 // are the rows, and none makes a pair with itself.
+//
+// share: 1 over the pairs' weight, the sum of s_i s_j over i < j, or over all; 0 where that is. One workgroup, a thread a run of
+// samples; runs add up as (sum, pairs), so that nothing cancels.
 //
 // A workgroup owns 16 rows and streams tiles of 16 others. Thread (r, c) first takes pair (i0 + r, j0 + c): |D|^2 and D dD; then,
 // with the tile's coefficients in workgroup memory, columns c, c + 16, ... of row r, whose sums it alone owns.
@@ -91,11 +94,11 @@ fn pair_of(i: u32, j: u32) -> vec2<f32> {
     var xx = 0.0;
     var yy = 0.0;
     for (var k = 0u; k < p.d; k++) {
-        let x = rows[i * 2u * p.d + k];
-        let y = others[j * 2u * p.d + k];
+        let x = rows[i * p.d + k];
+        let y = others[j * p.d + k];
         let apart = x - y;
         t += apart * apart;
-        e += apart * (rows[(i * 2u + 1u) * p.d + k] - others[(j * 2u + 1u) * p.d + k]);
+        e += apart * (rows[(p.n + i) * p.d + k] - others[(p.m + j) * p.d + k]);
         xx += x * x;
         yy += y * y;
     }
@@ -115,10 +118,12 @@ fn contrastive_hvp_rows(
     let row = thread / TILE;
     let column = thread % TILE;
     let i = i0 + row;
-    let of_row = i * 2u * p.d;
+    let of_row = i * p.d;
+    let of_move = (p.n + i) * p.d;
     if i < p.n {
-        for (var k = column; k < 2u * p.d; k += TILE) {
+        for (var k = column; k < p.d; k += TILE) {
             sums[of_row + k] = 0.0;
+            sums[of_move + k] = 0.0;
         }
     }
     for (var j0 = 0u; j0 < p.m; j0 += TILE) {
@@ -128,27 +133,97 @@ fn contrastive_hvp_rows(
         if i < p.n {
             for (var k = column; k < p.d; k += TILE) {
                 let x = rows[of_row + k];
-                let move_x = rows[of_row + p.d + k];
+                let move_x = rows[of_move + k];
                 var g = 0.0;
                 var dg = 0.0;
                 for (var b = 0u; b < min(TILE, p.m - j0); b++) {
                     let of_pair = of_pairs[row * TILE + b];
                     // What a pair that adds nothing holds is not looked at.
                     if of_pair.x != 0.0 || of_pair.y != 0.0 {
-                        let y = (j0 + b) * 2u * p.d + k;
+                        let y = (j0 + b) * p.d + k;
                         let apart = x - others[y];
                         g += of_pair.x * apart;
-                        dg += of_pair.x * (move_x - others[y + p.d]) + of_pair.y * apart;
+                        dg += of_pair.x * (move_x - others[y + p.m * p.d]) + of_pair.y * apart;
                     }
                 }
                 sums[of_row + k] += g;
-                sums[of_row + p.d + k] += dg;
+                sums[of_move + k] += dg;
             }
         }
     }
     if cut_short(p.n + p.m) && i < p.n {
-        for (var k = column; k < 2u * p.d; k += TILE) {
+        for (var k = column; k < p.d; k += TILE) {
             sums[of_row + k] = nan_if(true, 0.0);
+            sums[of_move + k] = nan_if(true, 0.0);
         }
+    }
+}
+
+// ---- What pairs weigh.
+
+const BLOCK: u32 = 256u;
+
+@group(0) @binding(0) var<storage, read> weights_all: array<f32>;
+@group(0) @binding(1) var<storage, read> weights_all_o: array<f32>;
+@group(0) @binding(2) var<storage, read_write> share: array<f32>;
+
+// The sum of a run of samples, and that of the products of every two.
+var<workgroup> runs: array<vec2<f32>, 256>;
+
+fn weight_all(others: bool, i: u32) -> f32 {
+    if others {
+        if (p.weighted & 2u) != 0u {
+            return weights_all_o[i];
+        }
+    } else if (p.weighted & 1u) != 0u {
+        return weights_all[i];
+    }
+    return 1.0;
+}
+
+// What the samples weigh together, and what their pairs do. All threads must come here.
+fn totals(others: bool, thread: u32) -> vec2<f32> {
+    let n = select(p.n, p.m, others);
+    let length = (n + BLOCK - 1u) / BLOCK;
+    let first = min(thread * length, n);
+    var of_run = vec2<f32>(0.0);
+    for (var i = first; i < min(first + length, n); i++) {
+        let w = weight_all(others, i);
+        of_run = vec2<f32>(of_run.x + w, fma(w, of_run.x, of_run.y));
+    }
+    workgroupBarrier(); // whoever still reads the runs before
+    runs[thread] = of_run;
+    workgroupBarrier();
+    if thread < 16u {
+        var sum = runs[16u * thread];
+        for (var i = 1u; i < 16u; i++) {
+            let next = runs[16u * thread + i];
+            sum = vec2<f32>(sum.x + next.x, sum.y + next.y + sum.x * next.x);
+        }
+        runs[16u * thread] = sum;
+    }
+    workgroupBarrier();
+    if thread == 0u {
+        var sum = runs[0];
+        for (var i = 1u; i < 16u; i++) {
+            let next = runs[16u * i];
+            sum = vec2<f32>(sum.x + next.x, sum.y + next.y + sum.x * next.x);
+        }
+        runs[0] = sum;
+    }
+    workgroupBarrier();
+    return runs[0];
+}
+
+@compute @workgroup_size(256)
+fn contrastive_hvp_share(@builtin(local_invocation_index) thread: u32) {
+    let own = totals(false, thread);
+    var pairs = own.y;
+    if p.same == 0u {
+        pairs = own.x * totals(true, thread).x;
+    }
+    if thread == 0u {
+        let none = !is_nan(pairs) && pairs == 0.0;
+        share[0] = nan_if(cut_short(p.n + p.m + 1u), select(1.0 / select(pairs, 1.0, none), 0.0, none));
     }
 }

@@ -27,6 +27,7 @@ macro_rules! stems {
             pool
             rank_n_contrast
             similarity
+            similarity_hvp
         }
     };
 }

@@ -256,7 +256,7 @@ impl Device {
         })
     }
 
-    /// Sums `[n, 2, d]` of the gradient at dual rows `z` `[n, 2, d]`, and of how it moves: over the pairs across to `m` others,
+    /// Sums `[2, n, d]` of the gradient at dual rows `z` `[2, n, d]`, and of how it moves: over the pairs across to `m` others,
     /// or without them those of each two.
     fn contrastive_hvp(
         &self,

@@ -35,6 +35,19 @@ fn precise(precision: Precision, x: [usize; 3], w: [usize; 2], o: [usize; 4], bi
     Case::new("conv1d", name, inputs, move |g, v| conv1d(g, v[0], v[1], v.get(2).copied(), options))
 }
 
+/// All gradients of the convolution, its own output for an upstream gradient, and out of them one value: their convolution.
+fn gradients(x: [usize; 3], w: [usize; 2], o: [usize; 4], bias: bool) -> Case {
+    let [stride, padding, dilation, groups] = o;
+    let options = ConvOptions1d { stride, padding, dilation, groups, precision: Precision::F32 };
+    let case = case(x, w, o, bias);
+    let name = format!("gradients {}", case.name);
+    Case::new("conv1d", name, case.inputs, move |g, v| {
+        let y = conv1d(g, v[0], v[1], v.get(2).copied(), options)?;
+        let by = g.gradients(y, Some(y), v)?;
+        conv1d(g, by[0], by[1], by.get(2).copied(), options)
+    })
+}
+
 pub fn cases() -> Vec<Case> {
     vec![
         case([1, 1, 1], [1, 1], [1, 0, 1, 1], true),
@@ -76,5 +89,10 @@ pub fn cases() -> Vec<Case> {
         tf32([2, 35, 67], [33, 3], [2, 3, 2, 1], false),
         tf32([1, 40, 131], [66, 3], [1, 1, 1, 2], true),
         tf32([2, 64, 128], [128, 5], [1, 2, 1, 1], true).timed(),
+        // Differentiated twice.
+        gradients([3, 5, 23], [7, 3], [2, 1, 3, 1], true),
+        gradients([2, 6, 19], [9, 4], [1, 2, 1, 3], true),
+        gradients([2, 3, 20], [4, 2], [5, 0, 1, 1], false),
+        gradients([2, 48, 35], [48, 3], [1, 1, 1, 1], true),
     ]
 }

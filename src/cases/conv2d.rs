@@ -42,6 +42,19 @@ fn precise(
     Case::new("conv2d", name, inputs, move |g, v| conv2d(g, v[0], v[1], v.get(2).copied(), options))
 }
 
+/// All gradients of the convolution, its own output for an upstream gradient, and out of them one value: their convolution.
+fn gradients(x: [usize; 4], w: [usize; 3], o: [[usize; 2]; 3], groups: usize, bias: bool) -> Case {
+    let [stride, padding, dilation] = o;
+    let options = ConvOptions2d { stride, padding, dilation, groups, precision: Precision::F32 };
+    let case = case(x, w, o, groups, bias);
+    let name = format!("gradients {}", case.name);
+    Case::new("conv2d", name, case.inputs, move |g, v| {
+        let y = conv2d(g, v[0], v[1], v.get(2).copied(), options)?;
+        let by = g.gradients(y, Some(y), v)?;
+        conv2d(g, by[0], by[1], by.get(2).copied(), options)
+    })
+}
+
 pub fn cases() -> Vec<Case> {
     const PLAIN: [[usize; 2]; 3] = [[1, 1], [0, 0], [1, 1]];
     const SAME: [[usize; 2]; 3] = [[1, 1], [1, 1], [1, 1]];
@@ -75,5 +88,8 @@ pub fn cases() -> Vec<Case> {
         precise(Precision::Exact, [2, 48, 9, 31], [64, 1, 5], [[1, 1], [0, 2], [1, 1]], 1, true),
         tf32([2, 9, 7, 9], [35, 2, 3], [[2, 1], [1, 2], [1, 2]], 1, true),
         tf32([1, 32, 16, 16], [32, 3, 3], SAME, 1, true).timed(),
+        // Differentiated twice.
+        gradients([2, 4, 7, 9], [6, 3, 2], [[2, 1], [1, 2], [1, 2]], 2, true),
+        gradients([2, 3, 8, 5], [5, 2, 3], PLAIN, 1, false),
     ]
 }

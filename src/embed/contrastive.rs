@@ -98,11 +98,11 @@ impl Contrastive {
     }
 }
 
-/// [`contrastive_hvp`](crate::ops::contrastive_hvp::contrastive_hvp): the sums `[N, 2, D]` of the gradient of the loss at dual
+/// [`contrastive_hvp`](crate::ops::contrastive_hvp::contrastive_hvp): the sums `[2, N, D]` of the gradient of the loss at dual
 /// rows, and of how it moves.
 ///
 /// `own` are `n` samples of `d` columns, and `others`, where there are any, so many samples that they make pairs with, else each
-/// other; `embeddings` are dual rows `[N, 2, D]`, f32.
+/// other; `embeddings` are dual rows `[2, N, D]`, f32.
 ///
 /// # Errors
 /// When a buffer is of another length, an option does not fit, or the device fails.
@@ -119,7 +119,7 @@ pub fn contrastive_hvp(
     let ([rows, columns], [m, _]) = (loss::size(op, "rows", [n, d])?, loss::size(op, "others", [m, d])?);
     let (mut weighted, mut bufs) = (0, Vec::with_capacity(7));
     for (i, (set, names, rows)) in [(own, SAMPLES, rows), (of_others, OTHERS, m)].into_iter().enumerate() {
-        fits(op, names.rows, set.embeddings, &[rows as usize, 2, d])?;
+        fits(op, names.rows, set.embeddings, &[2, rows as usize, d])?;
         fits(op, names.labels, set.labels, &[rows as usize])?;
         if let Some(weights) = set.weights {
             fits(op, names.weights, weights, &[rows as usize])?;
@@ -127,7 +127,7 @@ pub fn contrastive_hvp(
         }
         bufs.extend([set.embeddings, set.labels, set.weights.unwrap_or(set.labels)]);
     }
-    fits(op, "sums", sums, &[n, 2, d])?;
+    fits(op, "sums", sums, &[2, n, d])?;
     bufs.push(sums);
     let p = hvp_params(op, [rows, m, columns], (weighted, others.is_none()), options)?;
     device.run_once(vec![launch(&kh::ROWS, &p, &bufs)])

@@ -3,7 +3,7 @@
 //! A tape needs a vector space for its gradients, whatever ops there are (as in HIPS autograd): it launches these rows
 //! itself. What they make is no part of the tape; `add`, `scale` and `fill` of [`crate::ops`] put it there.
 
-use super::tape::{Graph, Var};
+use super::tape::{Backward, Graph, Pass, Var};
 use crate::kernels::elementwise::{self as k, ElementwiseParams};
 use crate::{Error, Result};
 
@@ -15,7 +15,7 @@ impl Graph {
             return None;
         }
         let target = self.temp_like(var);
-        if !self.grads.contains_key(&var) {
+        if self.pass != Pass::Gradients && !self.grads.contains_key(&var) {
             self.nodes[target.index].home = self.nodes[var.index].grad_home.clone();
         }
         Some(target)
@@ -29,6 +29,12 @@ impl Graph {
         self.check_own("give_grad", "grad", &[var, grad])?;
         if !self.needs_grad(var) {
             return Ok(());
+        }
+        if let Some(kernel) = self.nodes[var.index].refuses {
+            let message = format!(
+                "would come to what `{kernel}` made, which is differentiated once only: Graph::gradients says what is more often"
+            );
+            return Err(Error::shape("backward", "gradient", message));
         }
         let (want, got) = (self.shape(var), self.shape(grad));
         if want != got {
@@ -45,19 +51,31 @@ impl Graph {
             }
             // In place only in the leaf's own memory: an intermediate gradient may have been handed
             // to several values as it is.
-            Some(sum) if self.nodes[var.index].grad_home.is_some() => self.accumulate(sum, grad)?,
+            Some(sum) if self.writes_home(var) => self.accumulate(sum, grad)?,
             Some(sum) => {
                 let total = self.sum(sum, grad)?;
+                self.on_backward(total, &[sum, grad], move |g, upstream| {
+                    g.give_grad(sum, upstream)?;
+                    g.give_grad(grad, upstream)
+                });
                 self.grads.insert(var, total);
             }
         }
         Ok(())
     }
 
+    /// Whether the gradient of `var` lies in memory that was named for it.
+    fn writes_home(&self, var: Var) -> bool {
+        self.pass != Pass::Gradients && self.nodes[var.index].grad_home.is_some()
+    }
+
     /// The first gradient of `var`: one that was handed over as it is may lie elsewhere, and is copied to the leaf's own memory.
     fn at_home(&mut self, var: Var, grad: Var) -> Result<Var> {
         let home = match &self.nodes[var.index].grad_home {
-            Some(home) if self.nodes[grad.index].home.as_ref().is_none_or(|h| !h.overlaps(home)) => {
+            Some(home)
+                if self.writes_home(var)
+                    && self.nodes[grad.index].home.as_ref().is_none_or(|h| !h.overlaps(home)) =>
+            {
                 home.clone()
             }
             _ => return Ok(grad),
@@ -84,6 +102,76 @@ impl Graph {
     /// # Errors
     /// When `loss` is no scalar, needs no gradient, or the graph went backward before.
     pub fn backward(&mut self, loss: Var) -> Result<()> {
+        let unit = self.unit_of(loss)?;
+        self.backward_from(loss, unit)
+    }
+
+    /// As [`Graph::backward`], from any value with its gradient given: the vector-Jacobian product.
+    ///
+    /// # Errors
+    /// When the shapes differ, no gradient can flow, or the graph went backward before.
+    pub fn backward_from(&mut self, output: Var, upstream: Var) -> Result<()> {
+        self.check_before(output, upstream)?;
+        self.pass = Pass::Last;
+        let tape = std::mem::take(&mut self.tape);
+        self.go_back(tape, output, upstream)
+    }
+
+    /// The gradients of `output` by each of `by`, as values of the graph: of what is made of them [`Graph::backward`], or this
+    /// again, gives second derivatives, such as the Hessian times a vector or the gradient of a penalty on gradients.
+    ///
+    /// `upstream` is the gradient by `output` itself; a scalar needs none. What can be differentiated so, any number of times:
+    /// convolutions, dot products, [`mse`](crate::ops::loss::mse), sums, multiples, shapes, rectifiers, dropout and means over
+    /// time. Twice: the other similarities, and the contrastive loss over all pairs of one set or across two. Once: all else, and
+    /// whatever is stored in 16 bits. A gradient that would come to what no derivative is known of is an error there.
+    ///
+    /// # Errors
+    /// When a shape does not fit, `output` depends not on one of `by`, or the graph went backward before.
+    ///
+    /// ```
+    /// use etude::device::{Cpu, Device};
+    /// use etude::graph::Graph;
+    /// use etude::ops::similarity::{Similarity, similarity};
+    ///
+    /// let cpu = Cpu::<f32>::new(1)?;
+    /// let device: &dyn Device = &cpu;
+    /// let (x, w) = (device.upload(&[1.0, 2.0])?, device.upload(&[3.0, -1.0])?);
+    /// let mut g = Graph::new();
+    /// let (x, w) = (g.leaf(&x, None, &[1, 2])?, g.bind(&w, &[1, 2])?);
+    /// let y = similarity(&mut g, x, x, Similarity::Dot)?; // |x|²
+    /// let by_x = g.gradients(y, None, &[x])?[0]; // 2x
+    /// let along = similarity(&mut g, by_x, w, Similarity::Dot)?; // 2x·w
+    /// g.backward(along)?;
+    /// let second = g.grad(x).ok_or_else(|| etude::Error::config("x has no part in it"))?; // 2w
+    /// let mut step = g.compile(device, &[by_x, second])?;
+    /// step.run()?;
+    /// assert_eq!(device.download_f64(step.buf(by_x)?)?, [2.0, 4.0]);
+    /// assert_eq!(device.download_f64(step.buf(second)?)?, [6.0, -2.0]);
+    /// # Ok::<_, etude::Error>(())
+    /// ```
+    pub fn gradients(&mut self, output: Var, upstream: Option<Var>, by: &[Var]) -> Result<Vec<Var>> {
+        self.check_own("gradients", "by", by)?;
+        let upstream = match upstream {
+            Some(upstream) => upstream,
+            None => self.unit_of(output)?,
+        };
+        self.check_before(output, upstream)?;
+        let pass = std::mem::replace(&mut self.pass, Pass::Gradients);
+        let went = self.go_back(self.tape.clone(), output, upstream);
+        let grads = std::mem::take(&mut self.grads);
+        self.pass = pass;
+        went?;
+        let found = |(i, var)| {
+            grads.get(var).copied().ok_or_else(|| {
+                let message = format!("output depends not on value {i}, or that takes no gradient");
+                Error::shape("gradients", "by", message)
+            })
+        };
+        by.iter().enumerate().map(found).collect()
+    }
+
+    /// The constant 1, as the gradient of a scalar.
+    fn unit_of(&mut self, loss: Var) -> Result<Var> {
         self.check_own("backward", "loss", &[loss])?;
         if self.len(loss) != 1 {
             return Err(Error::shape(
@@ -95,28 +183,30 @@ impl Graph {
         let shape = self.shape(loss).to_vec();
         let unit = self.fill(&shape, 1.0)?;
         self.unit = Some(unit);
-        self.backward_from(loss, unit)
+        Ok(unit)
     }
 
-    /// As [`Graph::backward`], from any value with its gradient given: the vector-Jacobian product.
-    ///
-    /// # Errors
-    /// When the shapes differ, no gradient can flow, or the graph went backward before.
-    pub fn backward_from(&mut self, output: Var, upstream: Var) -> Result<()> {
+    /// Whether gradients can flow from here.
+    fn check_before(&self, output: Var, upstream: Var) -> Result<()> {
         self.check_own("backward", "output", &[output])?;
         self.check_own("backward", "upstream", &[upstream])?;
         if !self.needs_grad(output) {
             return Err(Error::shape("backward", "loss", "depends on no leaf that takes a gradient"));
         }
-        if !self.grads.is_empty() {
+        if self.pass == Pass::Last {
             return Err(Error::shape(
                 "backward",
                 "loss",
                 "this graph went backward before: record a new one",
             ));
         }
+        Ok(())
+    }
+
+    /// The way back along a tape.
+    fn go_back(&mut self, tape: Vec<(Var, Backward)>, output: Var, upstream: Var) -> Result<()> {
         self.give_grad(output, upstream)?;
-        for (var, backward) in std::mem::take(&mut self.tape).into_iter().rev() {
+        for (var, backward) in tape.into_iter().rev() {
             if let Some(upstream) = self.grad(var) {
                 backward(self, upstream)?;
             }

@@ -5,6 +5,7 @@ use crate::kernel::{Elem, Kernel, Params, Scratch};
 use crate::{Error, Result};
 use bytemuck::NoUninit;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A value in a [`Graph`], known to that graph alone: ops, [`Graph::compile`] and [`Graph::backward`] of another refuse it.
@@ -27,6 +28,8 @@ pub(super) struct Node {
     /// Where the first gradient of this leaf is to be written.
     pub(super) grad_home: Option<Buf>,
     pub(super) needs_grad: bool,
+    /// The kernel that made this of what needs a gradient, where nobody said how one flows back through it.
+    pub(super) refuses: Option<&'static str>,
     /// What it needs where it is scratch.
     pub(super) scratch: Option<Scratch>,
 }
@@ -37,7 +40,18 @@ pub(super) struct Recorded {
     pub(super) vars: Vec<Var>,
 }
 
-pub(super) type Backward = Box<dyn FnOnce(&mut Graph, Var) -> Result<()>>;
+pub(super) type Backward = Rc<dyn Fn(&mut Graph, Var) -> Result<()>>;
+
+/// What is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// Values.
+    Forward,
+    /// Gradients that are differentiated in turn.
+    Gradients,
+    /// Gradients that are not: the tape is at its end.
+    Last,
+}
 
 /// Records ops over statically shaped values.
 pub struct Graph {
@@ -48,6 +62,7 @@ pub struct Graph {
     /// Values in the order they were made, each with what takes its gradient further back.
     pub(super) tape: Vec<(Var, Backward)>,
     pub(super) grads: HashMap<Var, Var>,
+    pub(super) pass: Pass,
     /// The gradient of the loss by itself: the constant 1.
     pub(super) unit: Option<Var>,
     /// Stands for index inputs that launches do not read.
@@ -63,6 +78,7 @@ impl Default for Graph {
             launches: Vec::new(),
             tape: Vec::new(),
             grads: HashMap::new(),
+            pass: Pass::Forward,
             unit: None,
             no_index: None,
         }
@@ -99,7 +115,8 @@ impl Graph {
     fn node(&mut self, shape: &[usize], elem: Elem) -> Var {
         let root = self.nodes.len();
         let (shape, home, grad_home) = (shape.to_vec(), None, None);
-        let node = Node { shape, root, offset: 0, elem, home, grad_home, needs_grad: false, scratch: None };
+        let (needs_grad, refuses, scratch) = (false, None, None);
+        let node = Node { shape, root, offset: 0, elem, home, grad_home, needs_grad, refuses, scratch };
         self.nodes.push(node);
         self.var(root)
     }
@@ -227,10 +244,12 @@ impl Graph {
         }
         let of = &self.nodes[var.index];
         let (root, offset) = (of.root, of.offset + first);
+        let refuses = self.nodes[root].refuses;
         let home = of.home.as_ref().map(|home| home.window(first, len)).transpose()?;
         let part = self.node(shape, self.elem(var));
         let node = &mut self.nodes[part.index];
         (node.root, node.offset, node.home) = (root, offset, home);
+        (node.refuses, node.needs_grad) = (refuses, refuses.is_some());
         Ok(part)
     }
 
@@ -250,23 +269,54 @@ impl Graph {
             ));
         }
         self.launches.push(Recorded { kernel, params: Params::new(params), vars: vars.to_vec() });
+        let flows = |v: Var| self.nodes[v.index].needs_grad || self.nodes[self.root(v)].needs_grad;
+        if self.pass == Pass::Gradients && rows.iter().zip(vars).any(|(r, &v)| r.access.reads() && flows(v)) {
+            for (row, &v) in rows.iter().zip(vars) {
+                if row.access.writes() {
+                    self.refuse(v, kernel.name);
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// Where gradients are to be differentiated in turn: `var` is one that `made` wrote beside a value, and nobody says how one
+    /// flows back through it.
+    pub(crate) fn differentiated_once(&mut self, var: Var, made: &'static str) {
+        if self.pass == Pass::Gradients && !self.needs_grad(var) {
+            self.refuse(var, made);
+        }
+    }
+
+    /// A gradient that comes to `var` is an error: it was made by `kernel`, of which no derivative is known. Without the error
+    /// the gradient would be lost, and count as 0.
+    fn refuse(&mut self, var: Var, kernel: &'static str) {
+        for index in [var.index, self.root(var)] {
+            let node = &mut self.nodes[index];
+            (node.refuses, node.needs_grad) = (Some(kernel), true);
+        }
     }
 
     /// Says how gradients flow through `output`, which was computed from `inputs`.
     ///
-    /// `backward` is called at most once with the gradient of `output`, and only
-    /// when some input needs one. It appends launches and hands results to
-    /// [`Graph::give_grad`].
+    /// `backward` is called with the gradient of `output`, once each time that gradients are recorded, and only when some input
+    /// needs one. It appends launches and hands results to [`Graph::give_grad`]; where these are to be differentiated in
+    /// turn ([`Graph::gradients`]), it says how with this function again, of each that it hands over. One that a launch wrote
+    /// beside the value itself needs the same as soon as it is recorded, or it counts as a constant.
     pub fn on_backward(
         &mut self,
         output: Var,
         inputs: &[Var],
-        backward: impl FnOnce(&mut Self, Var) -> Result<()> + 'static,
+        backward: impl Fn(&mut Self, Var) -> Result<()> + 'static,
     ) {
-        if self.known(output).is_some() && inputs.iter().any(|&v| self.needs_grad(v)) {
-            self.nodes[output.index].needs_grad = true;
-            self.tape.push((output, Box::new(backward)));
+        if self.pass == Pass::Last || self.known(output).is_none() {
+            return;
+        }
+        let flows = inputs.iter().any(|&v| self.needs_grad(v));
+        let node = &mut self.nodes[output.index];
+        (node.refuses, node.needs_grad) = (None, flows);
+        if flows {
+            self.tape.push((output, Rc::new(backward)));
         }
     }
 

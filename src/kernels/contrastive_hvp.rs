@@ -1,7 +1,7 @@
 //! The gradient of the contrastive loss at dual rows: what its second derivatives are made of.
 //!
-//! A dual row is a row `x` and how it moves, `ẋ`: `[2, d]`. For each row i of one set, over the rows j of another (or the other
-//! rows of its own), with `Δ = x_i − y_j` and `s = ‖Δ‖²`, whose pair costs `φ(s)` (see [`super::contrastive`]):
+//! Dual rows are rows `x` and how they move, `ẋ`: `[2, n, d]`. For each row i of one set, over the rows j of another (or the
+//! other rows of its own), with `Δ = x_i − y_j` and `s = ‖Δ‖²`, whose pair costs `φ(s)` (see [`super::contrastive`]):
 //!
 //! ```text
 //! g_i = Σ_j s_i·s_j· p·Δ                 p = 2·φ'(s)            the gradient, not yet divided by the pairs' weight
@@ -15,8 +15,11 @@
 //! of norm 0, and one beyond its margin add nothing; a sample of weight 0 is masked out, whatever it holds. A NaN elsewhere is
 //! handed on.
 //!
-//! `rows` `[n, 2, d]`, `labels`, `weights` `[n]`, `others` `[m, 2, d]`, `labels_o`, `weights_o` `[m]`, `sums` `[n, 2, d]` =
+//! `rows` `[2, n, d]`, `labels`, `weights` `[n]`, `others` `[2, m, d]`, `labels_o`, `weights_o` `[m]`, `sums` `[2, n, d]` =
 //! (g, ġ).
+//!
+//! `share` is 1 over the pairs' weight, `Σ_{i<j} s_i·s_j` or `Σ_i s_i · Σ_j s_j`, and 0 where that is: of all pairs it is summed
+//! as `Σ_j s_j·Σ_{i<j} s_i`, no difference of squares. One block, a thread a run of samples; runs add up as (sum, pairs).
 //!
 //! Threads: on a GPU a block owns 16 rows and streams tiles of 16 others: first a thread computes a pair's `Δ·Δ` and `Δ·Δ̇`,
 //! then a row's 16 threads add up its columns. Cost: 14 flops a pair and column from each end, a pass over the others for 16
@@ -113,6 +116,20 @@ pub static ROWS: Kernel = Kernel {
     },
 };
 
+/// One over the pairs' weight.
+pub static SHARE: Kernel = Kernel {
+    name: "contrastive_hvp_share",
+    bindings: &[Binding::input("weights"), Binding::input("weights_o"), Binding::output("share")],
+    params: ContrastiveHvpParams::LAYOUT,
+    cpu: Twin { f32: share, f64: share },
+    workgroups: &[|_| [1, 1, 1]],
+    cuda: Cuda::new(BLOCK, |_| [1, 1, 1]),
+    cost: |p| {
+        let ContrastiveHvpParams { n, m, .. } = p.get();
+        Cost::new(3 * (n as usize + m as usize), n as usize + m as usize + 1)
+    },
+};
+
 fn tiles(p: &Params) -> [u32; 3] {
     [p.get::<ContrastiveHvpParams>().n.div_ceil(TILE), 1, 1]
 }
@@ -129,7 +146,8 @@ struct Samples<'a, F> {
 impl<'a, F: Real> Samples<'a, F> {
     /// The row, and how it moves.
     fn row(&self, i: usize) -> (&'a [F], &'a [F]) {
-        self.rows[2 * i * self.d..][..2 * self.d].split_at(self.d)
+        let (rows, moves) = self.rows.split_at(self.rows.len() / 2);
+        (&rows[i * self.d..][..self.d], &moves[i * self.d..][..self.d])
     }
 
     fn weight(&self, i: usize) -> F {
@@ -153,9 +171,10 @@ fn sides<F: Real>(args: Args<'_, F>) -> (ContrastiveHvpParams, [Samples<'_, F>; 
 fn definition<F: Real>(args: Args<'_, F>) {
     let (work, (p, [own, others], sums)) = (args.work, sides(args));
     let d = own.d;
-    work.pieces(sums, 2 * d, &|i, sums| {
-        sums.fill(F::zero());
-        let (g, moves) = sums.split_at_mut(d);
+    let (sums, moves) = sums.split_at_mut(p.n as usize * d);
+    work.pieces2((sums, d), (moves, d), &|i, g, moves| {
+        g.fill(F::zero());
+        moves.fill(F::zero());
         let (x, dx) = own.row(i);
         for j in (0..others.labels.len()).filter(|&j| p.same == 0 || i != j) {
             let s = own.weight(i) * others.weight(j) * F::of(f64::from(p.scale));
@@ -181,9 +200,10 @@ fn definition<F: Real>(args: Args<'_, F>) {
 
 fn fast(args: Args<'_, f32>) {
     let (work, (p, sides, sums)) = (args.work, sides(args));
-    let of_row = 2 * p.d as usize;
-    work.pieces(sums, of_row, &|i, sums| {
-        with_scratch(of_row, |span: &mut [f32]| add_up(work.simd, &p, i, sides, sums, span));
+    let d = p.d as usize;
+    let (sums, moves) = sums.split_at_mut(p.n as usize * d);
+    work.pieces2((sums, d), (moves, d), &|i, sums, moves| {
+        with_scratch(2 * d, |span: &mut [f32]| add_up(work.simd, &p, i, sides, [sums, moves], span));
     });
 }
 
@@ -192,7 +212,7 @@ dispatch! {
         p: &ContrastiveHvpParams,
         i: usize,
         sides: [Samples<'_, f32>; 2],
-        sums: &mut [f32],
+        sums: [&mut [f32]; 2],
         span: &mut [f32],
     ) = add_up_body
 }
@@ -203,11 +223,12 @@ unsafe fn add_up_body<V: F32x16>(
     p: &ContrastiveHvpParams,
     i: usize,
     [own, others]: [Samples<'_, f32>; 2],
-    sums: &mut [f32],
+    [sums, moves]: [&mut [f32]; 2],
     span: &mut [f32],
 ) {
     let (x, dx) = own.row(i);
     sums.fill(0.0);
+    moves.fill(0.0);
     let (s_i, cosine) = (own.weight(i), p.cosine());
     if s_i == 0.0 {
         return;
@@ -229,7 +250,7 @@ unsafe fn add_up_body<V: F32x16>(
                 unsafe { add::<V>([s * a, s * b], [x, dx, y, dy], span) }
             }
         }
-        for (sum, &of_span) in sums.iter_mut().zip(&*span) {
+        for (sum, &of_span) in sums.iter_mut().chain(&mut *moves).zip(&*span) {
             *sum += of_span;
         }
     }
@@ -287,5 +308,26 @@ unsafe fn add<V: F32x16>([a, b]: [f32; 2], [x, dx, y, dy]: [&[f32]; 4], to: &mut
     }
 }
 
+/// The weights' sum, and that of the products of every two.
+fn totals<F: Real>(weights: Option<&[F]>, n: u32) -> [f64; 2] {
+    let Some(weights) = weights else {
+        let n = f64::from(n);
+        return [n, 0.5 * n * (n - 1.0)];
+    };
+    weights.iter().fold([0.0, 0.0], |[sum, pairs], w| {
+        let w = w.get();
+        [sum + w, pairs + w * sum]
+    })
+}
+
+fn share<F: Real>(args: Args<'_, F>) {
+    let p: ContrastiveHvpParams = args.params();
+    let [weights, weights_o, share] = args.bufs();
+    let own = totals((p.weighted & 1 == 1).then(|| weights.input()), p.n);
+    let others = totals((p.weighted & 2 == 2).then(|| weights_o.input()), p.m);
+    let pairs = if p.same == 1 { own[1] } else { own[0] * others[0] };
+    share.output()[0] = F::of(if pairs == 0.0 { 0.0 } else { 1.0 / pairs });
+}
+
 /// The kernels of this stem.
-pub static KERNELS: &[&Kernel] = &[&ROWS];
+pub static KERNELS: &[&Kernel] = &[&ROWS, &SHARE];

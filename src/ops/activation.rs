@@ -32,14 +32,16 @@ fn record(op: &'static str, g: &mut Graph, x: Var, slope: f32) -> Result<Var> {
     let p = params(op, g, x, slope)?;
     let y = g.temp_like(x);
     g.launch(&k::RELU_FWD, &p, &[x, y])?;
-    g.on_backward(y, &[x], move |g, dy| {
-        if let Some(dx) = g.grad_target(x) {
-            g.launch(&k::RELU_BWD, &p, &[x, dy, dx])?;
-            g.give_grad(x, dx)?;
-        }
-        Ok(())
-    });
+    g.on_backward(y, &[x], move |g, dy| give_where_positive(g, p, x, (x, dy)));
     Ok(y)
+}
+
+/// Hands `to` what `dy` is where `x` is positive, and `slope` times that elsewhere; by `x` that has no derivative but 0.
+fn give_where_positive(g: &mut Graph, p: k::ActivationParams, x: Var, (to, dy): (Var, Var)) -> Result<()> {
+    let Some(dx) = g.grad_target(to) else { return Ok(()) };
+    g.launch(&k::RELU_BWD, &p, &[x, dy, dx])?;
+    g.on_backward(dx, &[dy], move |g, up| give_where_positive(g, p, x, (dy, up)));
+    g.give_grad(to, dx)
 }
 
 /// `1 / (1 + exp(−x))`, elementwise.

@@ -1,7 +1,7 @@
 //! Losses of which each anchor is held against all rows: a block of anchors at a time, so that memory is of a block's pairs,
 //! however many there are of all.
 
-use super::contrastive::size;
+use super::samples::size;
 use crate::graph::{Graph, Var};
 use crate::kernel::stored_as;
 use crate::kernels::elementwise::{self as ke, ElementwiseParams};

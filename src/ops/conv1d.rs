@@ -77,5 +77,10 @@ pub fn conv1d(g: &mut Graph, x: Var, w: Var, b: Option<Var>, options: ConvOption
     let (x_shape, w_shape) = (g.dims(OP, "x", x)?, g.dims(OP, "weight", w)?);
     let (p, y_shape) = params(x_shape, w_shape, b.map(|b| g.shape(b)), options)?;
     let rows = [&FWD, &BWD_X, &BWD_W, &BWD_B];
-    Launches { rows, p, parts: p.parts() }.record(g, [x, w], b, &y_shape)
+    Launches { rows, p, unbiased: Conv1dParams { bias: 0, ..p }, parts: p.parts() }.record(
+        g,
+        [x, w],
+        b,
+        &y_shape,
+    )
 }

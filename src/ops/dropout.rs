@@ -26,15 +26,19 @@ pub struct DropoutOptions {
 pub fn dropout(g: &mut Graph, x: Var, state: Var, options: DropoutOptions) -> Result<Var> {
     let p = params("dropout", g, x, state, options)?;
     let y = g.temp_like(x);
+    masked(g, p, state, x, y)?;
+    Ok(y)
+}
+
+/// `y` is what the mask leaves of `x`: its own gradient.
+fn masked(g: &mut Graph, p: k::DropoutParams, state: Var, x: Var, y: Var) -> Result<()> {
     g.launch(&k::APPLY, &p, &[state, x, y])?;
     g.on_backward(y, &[x], move |g, dy| {
-        if let Some(dx) = g.grad_target(x) {
-            g.launch(&k::APPLY, &p, &[state, dy, dx])?;
-            g.give_grad(x, dx)?;
-        }
-        Ok(())
+        let Some(dx) = g.grad_target(x) else { return Ok(()) };
+        masked(g, p, state, dy, dx)?;
+        g.give_grad(x, dx)
     });
-    Ok(y)
+    Ok(())
 }
 
 /// Checks what `op` drops from `x`, and its params.

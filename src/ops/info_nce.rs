@@ -3,8 +3,8 @@
 
 use super::anchors::{Pairs, block_of, of_anchors, positive, rows_of};
 use super::check::same_elem;
-use super::contrastive::two_or_more;
 use super::elementwise::give_scaled;
+use super::samples::two_or_more;
 use crate::graph::{Graph, Var};
 use crate::kernels::info_nce as k;
 use crate::kernels::similarity::Similarity;
@@ -63,7 +63,9 @@ pub(crate) fn in_blocks(
     g.launch(&k::MEAN, &held.p, &[losses, loss])?;
     let sets = held.pairs.sets();
     g.on_backward(loss, &sets.clone(), move |g, up| {
-        sets.into_iter().zip(gradients).try_for_each(|(rows, gradient)| give_scaled(g, rows, gradient, up))
+        sets.iter()
+            .zip(gradients)
+            .try_for_each(|(&rows, gradient)| give_scaled(g, "info_nce", rows, gradient, up))
     });
     Ok(loss)
 }
@@ -100,7 +102,7 @@ pub(crate) fn rows_in_blocks(
     g.on_backward(losses, &sets.clone(), move |g, upstream| {
         let again = g.temp_like(losses);
         let gradients = held.run(g, k::OF_EACH, upstream, again)?;
-        sets.into_iter().zip(gradients).try_for_each(|(rows, gradient)| g.give_grad(rows, gradient))
+        sets.iter().zip(gradients).try_for_each(|(&rows, gradient)| g.give_grad(rows, gradient))
     });
     Ok(losses)
 }

@@ -1,7 +1,7 @@
 //! Losses of predictions against targets. The contrastive losses are in [`super::contrastive`].
 
 use super::check::{count, expect_constant};
-use super::elementwise::give_scaled;
+use super::elementwise::{give_scaled, reshape, scale, times};
 use crate::graph::{Graph, Var};
 use crate::kernel::{Kernel, SPAN};
 use crate::kernels::loss as k;
@@ -40,7 +40,7 @@ fn record(
     (prediction, target): (Var, Var),
     weights: Option<Var>,
     LossOptions { weight }: LossOptions,
-) -> Result<Var> {
+) -> Result<[Var; 2]> {
     if !weight.is_finite() {
         return Err(Error::shape(op, "weight", format!("must be finite, is {weight}")));
     }
@@ -52,15 +52,15 @@ fn record(
     let all = [prediction, target, loss, grad, part].into_iter().chain(weights);
     g.launch(kernel, &p, &all.collect::<Vec<_>>())?;
     g.on_backward(loss, &[prediction, target], move |g, upstream| {
-        give_scaled(g, prediction, grad, upstream)?;
+        give_scaled(g, op, prediction, grad, upstream)?;
         // Only the squared error takes targets that need a gradient: the opposite one.
         if let Some(dt) = g.grad_target(target) {
-            g.scale(grad, upstream, -1.0, dt)?;
+            times(g, grad, (upstream, -1.0), dt)?;
             g.give_grad(target, dt)?;
         }
         Ok(())
     });
-    Ok(loss)
+    Ok([loss, grad])
 }
 
 /// Mean squared error of `prediction` against `target`, of one shape (`[B]` and `[B, 1]` count as one): `[1]`.
@@ -70,7 +70,18 @@ fn record(
 /// # Errors
 /// When the shapes differ, are empty, or the weight is not finite.
 pub fn mse(g: &mut Graph, prediction: Var, target: Var, options: LossOptions) -> Result<Var> {
-    record(g, "mse", &k::MSE, (prediction, target), None, options)
+    let [loss, grad] = record(g, "mse", &k::MSE, (prediction, target), None, options)?;
+    // Its own derivative, but for the sign, is a number.
+    let of_each = 2.0 * options.weight / count("mse", "prediction", g.shape(prediction))? as f32;
+    g.on_backward(grad, &[prediction, target], move |g, up| {
+        for (var, factor) in [(prediction, of_each), (target, -of_each)] {
+            let (moves, shape) = (scale(g, up, factor)?, g.shape(var).to_vec());
+            let moves = reshape(g, moves, &shape)?;
+            g.give_grad(var, moves)?;
+        }
+        Ok(())
+    });
+    Ok(loss)
 }
 
 /// [`mse`] with a weight for each element: `Σ w(p − t)² / n`, where `n` are all elements, those without weight too.
@@ -90,7 +101,7 @@ pub fn mse_weighted(
     expect_constant(g, OP, "target", target)?;
     expect_constant(g, OP, "weights", weights)?;
     expect_same(g, OP, "weights", weights, prediction)?;
-    record(g, OP, &k::MSE_WEIGHTED, (prediction, target), Some(weights), options)
+    Ok(record(g, OP, &k::MSE_WEIGHTED, (prediction, target), Some(weights), options)?[0])
 }
 
 /// Mean binary cross-entropy of probabilities; logarithms are clamped to at least −100, as in PyTorch.
@@ -99,7 +110,7 @@ pub fn mse_weighted(
 /// As [`mse`]; also when the target needs a gradient.
 pub fn bce(g: &mut Graph, prediction: Var, target: Var, options: LossOptions) -> Result<Var> {
     expect_constant(g, "bce", "target", target)?;
-    record(g, "bce", &k::BCE, (prediction, target), None, options)
+    Ok(record(g, "bce", &k::BCE, (prediction, target), None, options)?[0])
 }
 
 /// Mean binary cross-entropy of logits: `bce(sigmoid(x), target)`, accurate for any finite `x`.
@@ -108,5 +119,5 @@ pub fn bce(g: &mut Graph, prediction: Var, target: Var, options: LossOptions) ->
 /// As [`bce`].
 pub fn bce_with_logits(g: &mut Graph, logits: Var, target: Var, options: LossOptions) -> Result<Var> {
     expect_constant(g, "bce_with_logits", "target", target)?;
-    record(g, "bce_with_logits", &k::BCE_LOGITS, (logits, target), None, options)
+    Ok(record(g, "bce_with_logits", &k::BCE_LOGITS, (logits, target), None, options)?[0])
 }

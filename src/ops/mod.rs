@@ -5,6 +5,7 @@
 mod anchors;
 mod check;
 mod conv;
+mod samples;
 
 use crate::stems::{public_modules, stems};
 pub use elementwise::{add, fill, reshape, scale};

@@ -2,7 +2,7 @@
 
 use super::anchors::{Pairs, block_of, rows_of};
 use super::check::same_elem;
-use super::contrastive::{ContrastiveOptions, Labels, params, two_or_more};
+use super::samples::{ContrastiveOptions, Labels, params, two_or_more};
 use crate::graph::{Graph, Var};
 use crate::kernels::contrastive::Metric;
 use crate::kernels::pair_loss as k;
@@ -107,7 +107,7 @@ pub(crate) fn rows_in_blocks(
 ) -> Result<[Var; 2]> {
     let op = "contrastive_rows";
     let [n, d] = rows_of(g, op, "z", z)?;
-    labels.count(g, op, ["labels", "weights"], z)?;
+    labels.count(g, op, ["labels", "weights"], (z, n as usize))?;
     let own = others.is_none();
     if own {
         two_or_more(op, "z", [n, d])?;
@@ -119,7 +119,7 @@ pub(crate) fn rows_in_blocks(
         return Err(Error::shape(op, "others", message));
     }
     same_elem(g, op, (others, "others"), (z, "z"))?;
-    other_labels.count(g, op, ["other_labels", "other_weights"], others)?;
+    other_labels.count(g, op, ["other_labels", "other_weights"], (others, m as usize))?;
     let kind = match options.metric {
         Metric::Euclidean => Similarity::Euclidean,
         Metric::Cosine => Similarity::Cosine,
@@ -148,7 +148,7 @@ pub(crate) fn rows_in_blocks(
             g.launch(&k::BWD, &p, &[labels, bound[0], bound[1], similarities, upstream, slopes])?;
             Ok(slopes)
         })?;
-        sets.into_iter().zip(gradients).try_for_each(|(rows, gradient)| g.give_grad(rows, gradient))
+        sets.iter().zip(gradients).try_for_each(|(&rows, gradient)| g.give_grad(rows, gradient))
     });
     Ok([sums, totals])
 }

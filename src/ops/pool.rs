@@ -2,7 +2,7 @@
 
 use super::check::{count, expect_shape};
 use crate::graph::{Graph, Var};
-use crate::kernel::Elem;
+use crate::kernel::{Elem, Kernel};
 use crate::kernels::pool as k;
 use crate::{Error, Result};
 
@@ -19,14 +19,7 @@ fn params(g: &Graph, op: &'static str, x: Var) -> Result<k::PoolParams> {
 pub fn mean_time(g: &mut Graph, x: Var) -> Result<Var> {
     let p = params(g, "mean_time", x)?;
     let y = g.temp(&[p.batch as usize, p.channels as usize]);
-    g.launch(&k::MEAN_FWD, &p, &[x, y])?;
-    g.on_backward(y, &[x], move |g, dy| {
-        if let Some(dx) = g.grad_target(x) {
-            g.launch(&k::MEAN_BWD, &p, &[dy, dx])?;
-            g.give_grad(x, dx)?;
-        }
-        Ok(())
-    });
+    means(g, Means { kernels: [&k::MEAN_FWD, &k::MEAN_BWD], p, lengths: None }, x, y)?;
     Ok(y)
 }
 
@@ -45,13 +38,32 @@ pub fn masked_mean_time(g: &mut Graph, x: Var, lengths: Var) -> Result<Var> {
         return Err(Error::shape(OP, "lengths", format!("needs u32, has {elem:?} of shape {shape:?}")));
     }
     let y = g.temp(&[p.batch as usize, p.channels as usize]);
-    g.launch(&k::MASKED_FWD, &p, &[x, lengths, y])?;
-    g.on_backward(y, &[x], move |g, dy| {
-        if let Some(dx) = g.grad_target(x) {
-            g.launch(&k::MASKED_BWD, &p, &[lengths, dy, dx])?;
-            g.give_grad(x, dx)?;
-        }
-        Ok(())
-    });
+    means(g, Means { kernels: [&k::MASKED_FWD, &k::MASKED_BWD], p, lengths: Some(lengths) }, x, y)?;
     Ok(y)
+}
+
+/// Means, and what spreads them over time again: two linear maps, each the other's gradient.
+#[derive(Clone, Copy)]
+struct Means {
+    kernels: [&'static Kernel; 2],
+    p: k::PoolParams,
+    lengths: Option<Var>,
+}
+
+/// `y`, the means of `x`.
+fn means(g: &mut Graph, of: Means, x: Var, y: Var) -> Result<()> {
+    let bufs: Vec<Var> = [x].into_iter().chain(of.lengths).chain([y]).collect();
+    g.launch(of.kernels[0], &of.p, &bufs)?;
+    g.on_backward(y, &[x], move |g, dy| {
+        let Some(dx) = g.grad_target(x) else { return Ok(()) };
+        let bufs: Vec<Var> = of.lengths.into_iter().chain([dy, dx]).collect();
+        g.launch(of.kernels[1], &of.p, &bufs)?;
+        g.on_backward(dx, &[dy], move |g, up| {
+            let Some(target) = g.grad_target(dy) else { return Ok(()) };
+            means(g, of, up, target)?;
+            g.give_grad(dy, target)
+        });
+        g.give_grad(x, dx)
+    });
+    Ok(())
 }

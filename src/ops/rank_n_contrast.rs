@@ -1,8 +1,8 @@
 //! Rank-N-Contrast's loss: rows should be as far from one another as their labels are, by rank.
 
 use super::anchors::{Pairs, block_of, of_anchors, positive, rows_of};
-use super::contrastive::two_or_more;
 use super::elementwise::give_scaled;
+use super::samples::two_or_more;
 use crate::graph::{Graph, Var};
 use crate::kernels::rank_n_contrast as k;
 use crate::kernels::similarity::Similarity;
@@ -40,7 +40,7 @@ pub(crate) fn in_blocks(
     let gradient = if held.pairs.wanted(g) { k::OF_MEAN } else { 0 };
     let [dz, _] = held.run(g, gradient, held.sorted, losses)?;
     g.launch(&k::SUM, &held.p, &[losses, loss])?;
-    g.on_backward(loss, &[z], move |g, up| give_scaled(g, z, dz, up));
+    g.on_backward(loss, &[z], move |g, up| give_scaled(g, "rank_n_contrast", z, dz, up));
     Ok(loss)
 }
 

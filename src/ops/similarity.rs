@@ -1,8 +1,9 @@
 //! Similarity matrices.
 
 use super::check::same_elem;
+use super::similarity_hvp::{Moving, similarity_hvp};
 use crate::graph::{Graph, Var};
-use crate::kernel::stored_as;
+use crate::kernel::{Elem, Kernel, stored_as};
 use crate::kernels::similarity as k;
 pub use crate::kernels::similarity::Similarity;
 use crate::{Error, Result};
@@ -23,15 +24,73 @@ pub fn similarity(g: &mut Graph, a: Var, b: Var, kind: Similarity) -> Result<Var
     let forward = stored_as(op, "a", g.elem(a), [&k::FWD, &k::FWD_F16, &k::FWD_BF16])?;
     let backward = stored_as(op, "a", g.elem(a), [&k::BWD, &k::BWD_F16, &k::BWD_BF16])?;
     g.launch(forward, &p, &[a, b, y])?;
+    let of = Gradients { launch: backward, p, kind };
     g.on_backward(y, &[a, b], move |g, dy| {
         let da = g.grad_target(a).unwrap_or_else(|| g.temp_like(a));
         // One launch cannot write two gradients to one home.
         let db = if a == b { None } else { g.grad_target(b) }.unwrap_or_else(|| g.temp_like(b));
-        g.launch(backward, &p, &[a, b, dy, da, db])?;
+        of.record(g, [a, b], (y, dy), [da, db])?;
         g.give_grad(a, da)?;
         g.give_grad(b, db)
     });
     Ok(y)
+}
+
+/// The launch that makes the gradients by both rows, and how gradients flow through these.
+#[derive(Clone, Copy)]
+struct Gradients {
+    launch: &'static Kernel,
+    p: k::SimilarityParams,
+    kind: Similarity,
+}
+
+impl Gradients {
+    fn record(self, g: &mut Graph, [a, b]: [Var; 2], (y, dy): (Var, Var), [da, db]: [Var; 2]) -> Result<()> {
+        g.launch(self.launch, &self.p, &[a, b, dy, da, db])?;
+        if self.launch.bindings[0].elem != Elem::Real {
+            return Ok(());
+        }
+        if self.kind == Similarity::Dot {
+            // Products of dy with one of the two, and so on, as often as anyone asks.
+            g.on_backward(da, &[dy, b], move |g, up| self.of_products(g, [up, b], (y, dy), 1));
+            g.on_backward(db, &[dy, a], move |g, up| self.of_products(g, [a, up], (y, dy), 0));
+            return Ok(());
+        }
+        // One of the two moves: gradients are asked for one by one.
+        g.on_backward(da, &[dy, a, b], move |g, da| {
+            let moving = Moving { a: [a, da], b: [b, still(g, b)?], y };
+            give_moves(g, dy, moving, self.kind)
+        });
+        g.on_backward(db, &[dy, a, b], move |g, db| {
+            let moving = Moving { a: [a, still(g, a)?], b: [b, db], y };
+            give_moves(g, dy, moving, self.kind)
+        });
+        Ok(())
+    }
+
+    /// Hands on what comes to one gradient of dot products, and stands in `rows` for what that is by: to `dy`, and to the rows at
+    /// `other`, which it is made of.
+    fn of_products(self, g: &mut Graph, rows: [Var; 2], (y, dy): (Var, Var), other: usize) -> Result<()> {
+        let moves = similarity(g, rows[0], rows[1], Similarity::Dot)?;
+        g.give_grad(dy, moves)?;
+        let to = rows.map(|rows| g.temp_like(rows));
+        self.record(g, rows, (y, dy), to)?;
+        g.give_grad(rows[other], to[other])
+    }
+}
+
+/// How rows move that do not.
+fn still(g: &mut Graph, rows: Var) -> Result<Var> {
+    let shape = g.shape(rows).to_vec();
+    g.fill(&shape, 0.0)
+}
+
+/// Hands on what comes to a gradient: to its upstream `dy` how the matrix moves along that, and to the rows how the gradients do.
+fn give_moves(g: &mut Graph, dy: Var, moving: Moving, kind: Similarity) -> Result<()> {
+    let (moves, [of_a, of_b]) = similarity_hvp(g, moving, dy, kind)?;
+    g.give_grad(dy, moves)?;
+    g.give_grad(moving.a[0], of_a)?;
+    g.give_grad(moving.b[0], of_b)
 }
 
 /// `[n, m, d]` of matrices `[n, d]` and `[m, d]`.

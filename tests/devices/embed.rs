@@ -230,14 +230,14 @@ fn gradients_at_dual_rows() {
         let (a, b) = (of(1, n), of(5, m));
         check(
             &a,
-            &[&[n, 2, d], &[n], &[n]],
+            &[&[2, n, d], &[n], &[n]],
             &[],
             &|g, v| contrastive_hvp(g, v[0], label(v[1], v[2]), None, options),
             &|dev, i, o| embed::contrastive_hvp(dev, [n, d], set(i, weighted), None, options, &o[0]),
         );
         check(
             &[a, b].concat(),
-            &[&[n, 2, d], &[n], &[n], &[m, 2, d], &[m], &[m]],
+            &[&[2, n, d], &[n], &[n], &[2, m, d], &[m], &[m]],
             &[],
             &|g, v| {
                 let others = (v[3], label(v[4], v[5]));
@@ -531,10 +531,10 @@ fn what_does_not_fit_is_named() {
     };
     let (duals, four, sums, short) = (buf(16), buf(4), buf(16), buf(8));
     let of_four = Buffers { embeddings: &duals, labels: &four, weights: None };
-    says(hvp(set, None, &sums), "embeddings: 8 elements for shape [4, 2, 2]");
+    says(hvp(set, None, &sums), "embeddings: 8 elements for shape [2, 4, 2]");
     says(hvp(Buffers { labels: &l, ..of_four }, None, &sums), "labels: 3 elements for shape [4]");
-    says(hvp(of_four, Some((3, of_four)), &sums), "others' embeddings: 16 elements for shape [3, 2, 2]");
-    says(hvp(of_four, None, &short), "sums: 8 elements for shape [4, 2, 2]");
+    says(hvp(of_four, Some((3, of_four)), &sums), "others' embeddings: 16 elements for shape [2, 3, 2]");
+    says(hvp(of_four, None, &short), "sums: 8 elements for shape [2, 4, 2]");
     says(hvp(of_four, None, &duals), "overlaps");
 
     let mut memory = vec![0.0f32; 8];

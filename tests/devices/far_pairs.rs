@@ -14,6 +14,7 @@ use etude::device::cuda::CudaOnCpu;
 use etude::kernel::{Elem, Kernel, Params};
 use etude::kernels::contrastive::{self, ContrastiveParams, Metric};
 use etude::kernels::similarity::{self, Similarity, SimilarityParams, TopKParams};
+use etude::kernels::similarity_hvp::{self, SimilarityHvpParams};
 use std::ops::Range;
 
 const BEYOND: u64 = 1 << 32;
@@ -480,5 +481,155 @@ fn losses_of_pairs_of_the_last_of_many_rows() {
                 near(dz.get((i * d + k) as usize), want, || format!("{metric:?} [{n}, {d}]: {i}, {k}"));
             }
         }
+    }
+}
+
+/// Rows, and how they move.
+fn moving(device: &CudaOnCpu, of: u64, shape: [u64; 2]) -> [Matrix; 2] {
+    [of, of + 2].map(|of| Matrix::new(device, (of, Plain), Elem::Real, shape))
+}
+
+fn hvp_params([n, m, d]: [u64; 3], side: u32) -> Params {
+    Params::new(&SimilarityHvpParams { n: n as u32, m: m as u32, d: d as u32, side })
+}
+
+/// `2·(a − b)·(da − db)`.
+fn moves_of([a, da]: [&[f64]; 2], [b, db]: [&[f64]; 2]) -> f64 {
+    (0..a.len()).map(|k| 2.0 * (a[k] - b[k]) * (da[k] - db[k])).sum()
+}
+
+#[test]
+fn moves_at_the_end_of_a_large_matrix_and_of_many_rows() {
+    const SQUARE: u64 = 16;
+    let many = BEYOND / 24 + 200;
+    for [n, m, d] in [[65_541, 65_603, 5], [many, 5, 24], [5, many, 24]] {
+        let device = CudaOnCpu::with_seed(0).unwrap();
+        let (a, b) = (moving(&device, 1, [n, d]), moving(&device, 2, [m, d]));
+        let moves = Far::new(&device, Elem::Real, (n * m) as usize);
+        let (i, j) = ((n - 1) / SQUARE, (m - 1) / SQUARE);
+        for (rows, piece, count) in [(&a, i, n), (&b, j, m)] {
+            rows.iter().for_each(|of| of.fill(of_piece(piece, count, SQUARE)));
+        }
+        let bufs = [&a[0].far, &b[0].far, &a[1].far, &b[1].far, &moves];
+        let block = i * m.div_ceil(SQUARE) + j;
+        run(&device, &similarity_hvp::MOVES, &bufs, hvp_params([n, m, d], 0), &[block]);
+        for i in of_piece(i, n, SQUARE) {
+            for j in of_piece(j, m, SQUARE) {
+                let ([x, dx], [y, dy]) =
+                    ([&a[0], &a[1]].map(|of| of.row(i)), [&b[0], &b[1]].map(|of| of.row(j)));
+                let want = moves_of([&x, &dx], [&y, &dy]);
+                near(moves.get((i * m + j) as usize), want, || format!("[{n}, {m}, {d}]: moves {i}, {j}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn slopes_at_the_end_of_a_large_matrix() {
+    let [n, m] = [65_541, 65_603];
+    let device = CudaOnCpu::with_seed(0).unwrap();
+    let [y, moves, dy] = [1, 2, 3].map(|of| Matrix::new(&device, (of, Plain), Elem::Real, [n, m]));
+    let [of_y, p, q] = [(); 3].map(|()| Far::new(&device, Elem::Real, (n * m) as usize));
+    let i = n - 1;
+    for of in [&y, &moves, &dy] {
+        of.fill([i]);
+    }
+    let bufs = [&y.far, &moves.far, &dy.far, &of_y, &p, &q];
+    run(&device, &similarity_hvp::SLOPES, &bufs, hvp_params([n, m, 1], 0), &[i]);
+    for j in (0..m).step_by(97).chain([m - 1]) {
+        let [y, moves, dy] = [&y, &moves, &dy].map(|of| f64::from(of.at(i, j)));
+        let moved = moves / (2.0 * y);
+        let want = if y < 1.2e-38 { [0.0; 3] } else { [moved, dy / y, -dy * moved / (y * y)] };
+        for (of, want) in [&of_y, &p, &q].into_iter().zip(want) {
+            near(of.get((i * m + j) as usize), want, || format!("slopes of {i}, {j}"));
+        }
+    }
+}
+
+#[test]
+fn moves_of_the_gradients_of_the_last_of_many_rows() {
+    const OWN: u64 = 16;
+    let many = BEYOND / 24 + 200;
+    // Where the rows are many, and where the matrix is large.
+    for ([n, m, d], side) in
+        [([many, 5, 24], 0), ([5, many, 24], 1), ([65_541, 65_603, 2], 0), ([65_541, 65_603, 2], 1)]
+    {
+        let device = CudaOnCpu::with_seed(0).unwrap();
+        let (a, b) = (moving(&device, 1, [n, d]), moving(&device, 2, [m, d]));
+        let [p, q] = [5, 6].map(|of| Matrix::new(&device, (of, Plain), Elem::Real, [n, m]));
+        let (own, others, [rows, count]) = if side == 0 { (&a, &b, [n, m]) } else { (&b, &a, [m, n]) };
+        let bent = Far::new(&device, Elem::Real, (rows * d) as usize);
+        let piece = (rows - 1) / OWN;
+        // All but the last of the others are zeros, and so are the factors of their pairs.
+        let last = count.saturating_sub(3)..count;
+        own.iter().for_each(|of| of.fill(of_piece(piece, rows, OWN)));
+        others.iter().for_each(|of| of.fill(last.clone()));
+        for i in of_piece(piece, rows, OWN) {
+            for j in last.clone() {
+                let [row, column] = if side == 0 { [i, j] } else { [j, i] };
+                for of in [&p, &q] {
+                    of.fill_part(row, column..column + 1);
+                }
+            }
+        }
+        let bufs = [&a[0].far, &b[0].far, &a[1].far, &b[1].far, &p.far, &q.far, &bent];
+        run(&device, &similarity_hvp::ROWS, &bufs, hvp_params([n, m, d], side), &[piece]);
+        for i in of_piece(piece, rows, OWN) {
+            for k in 0..d {
+                let of = |side: &[Matrix; 2], i| [&side[0], &side[1]].map(|of| f64::from(of.at(i, k)));
+                let [x, dx] = of(own, i);
+                let want = last.clone().map(|j| {
+                    let ([y, dy], [row, column]) = (of(others, j), if side == 0 { [i, j] } else { [j, i] });
+                    f64::from(p.at(row, column)) * (dx - dy) + f64::from(q.at(row, column)) * (x - y)
+                });
+                near(bent.get((i * d + k) as usize), want.sum(), || {
+                    format!("[{n}, {m}, {d}] {side}: {i}, {k}")
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn units_of_the_last_of_many_rows() {
+    let d = 24;
+    let n = BEYOND / d + 200;
+    let device = CudaOnCpu::with_seed(0).unwrap();
+    let [a, da] = moving(&device, 1, [n, d]);
+    let i = n - 1;
+    for of in [&a, &da] {
+        of.fill([i]);
+    }
+    let units = Far::new(&device, Elem::Real, (2 * n * d) as usize);
+    run(&device, &similarity_hvp::UNIT, &[&a.far, &da.far, &units], hvp_params([n, 1, d], 0), &[i]);
+    let (row, moves) = (a.row(i), da.row(i));
+    let norm = row.iter().map(|v| v * v).sum::<f64>().sqrt();
+    let along = row.iter().zip(&moves).map(|(a, b)| a * b).sum::<f64>() / norm;
+    for k in 0..d as usize {
+        let u = row[k] / norm;
+        near(units.get((i * d) as usize + k), u, || format!("unit {k}"));
+        let want = (moves[k] - u * along) / norm;
+        near(units.get(((n + i) * d) as usize + k), want, || format!("how unit {k} moves"));
+    }
+    let of_units = Matrix::new(&device, (7, Plain), Elem::Real, [2 * n, d]);
+    let bent = Far::new(&device, Elem::Real, (n * d) as usize);
+    of_units.fill([i, n + i]);
+    let bufs = [&a.far, &da.far, &of_units.far, &bent];
+    run(&device, &similarity_hvp::BENT, &bufs, hvp_params([n, 1, d], 0), &[i]);
+    let (g, dg) = (of_units.row(i), of_units.row(n + i));
+    let u: Vec<f64> = row.iter().map(|v| v / norm).collect();
+    let onto = |x: &[f64]| x.iter().zip(&u).map(|(a, b)| a * b).sum::<f64>();
+    let across = |x: &[f64]| {
+        let along = onto(x);
+        x.iter().zip(&u).map(|(x, u)| x - u * along).collect::<Vec<_>>()
+    };
+    let du: Vec<f64> = across(&moves).iter().map(|v| v / norm).collect();
+    let turn = g.iter().zip(&du).map(|(a, b)| a * b).sum::<f64>();
+    let (of_g, of_dg, of_moves) = (across(&g), across(&dg), across(&moves));
+    for k in 0..d as usize {
+        let turned = (onto(&moves) * of_g[k] + onto(&g) * of_moves[k]) / norm;
+        near(bent.get((i * d) as usize + k), (of_dg[k] - turned - turn * u[k]) / norm, || {
+            format!("bent {k}")
+        });
     }
 }

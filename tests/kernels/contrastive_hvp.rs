@@ -39,9 +39,10 @@ fn across(u: &[f64], x: &[f64]) -> Vec<f64> {
 /// How the gradient moves, of the kernel's sums: what it says of Euclidean rows; of cosine ones, chained through the norms, which
 /// are 1.
 fn moves(metric: Metric, z: &[f64], v: &[f64], sums: &[f64]) -> Vec<f64> {
-    let rows = sums.chunks_exact(2 * D).zip(z.chunks_exact(D).zip(v.chunks_exact(D)));
-    let moved = rows.map(|(sums, (u, v))| {
-        let (g, moved) = sums.split_at(D);
+    let (sums, moved) = sums.split_at(z.len());
+    let sums = sums.chunks_exact(D).zip(moved.chunks_exact(D));
+    let rows = sums.zip(z.chunks_exact(D).zip(v.chunks_exact(D)));
+    let moved = rows.map(|((g, moved), (u, v))| {
         if metric == Metric::Euclidean {
             return moved.to_vec();
         }
@@ -65,9 +66,8 @@ fn sums(own: &Side, v: &[f64], others: Option<(&Side, &[f64])>, opts: Contrastiv
                 z.chunks_exact(D).zip(v.chunks_exact(D)).flat_map(|(u, v)| across(u, v)).collect()
             }
         };
-        let duals = z.chunks_exact(D).zip(u.chunks_exact(D)).flat_map(|(z, v)| [z, v].concat());
         let n = rows.labels.len();
-        let duals = g.bind(&cpu.upload(&duals.collect::<Vec<_>>()).unwrap(), &[n, 2, D]).unwrap();
+        let duals = g.bind(&cpu.upload(&[&z[..], &u].concat()).unwrap(), &[2, n, D]).unwrap();
         let mut of_rows = |v: &Vec<f64>| g.bind(&cpu.upload(v).unwrap(), &[n]).unwrap();
         let labels = of_rows(&rows.labels);
         (duals, weights.as_ref().map_or(labels.into(), |w| Labels::weighted(labels, of_rows(w))))
@@ -113,8 +113,7 @@ fn the_gradient_moves_as_its_differences_say() {
         // Central differences of a step of 1e-6, of gradients in f64.
         assert!(error < 1e-7, "{metric:?} {form:?}: {error}");
         if metric == Metric::Euclidean {
-            let g: Vec<_> =
-                of_own.chunks_exact(2 * D).flat_map(|of| of[..D].iter().map(|g| g / total)).collect();
+            let g: Vec<_> = of_own[..own.1.len()].iter().map(|g| g / total).collect();
             assert!(relative(&g, &gradients(0.0)[1]) < 1e-12);
         }
         if two {
@@ -129,11 +128,11 @@ fn the_gradient_moves_as_its_differences_say() {
 fn what_does_not_fit_is_named() {
     let cpu: &dyn Device = &Cpu::<f32>::new(1).unwrap();
     for (rows, labels, others, words) in [
-        (&[4, 3, 2][..], 4, &[4, 2, 2][..], &["rows", "dual rows [N, 2, D]", "[4, 3, 2]"][..]),
-        (&[4, 4], 4, &[4, 2, 2], &["rows", "[4, 4]"]),
-        (&[4, 2, 2], 5, &[4, 2, 2], &["labels", "[5]", "[4, 2, 2]"]),
-        (&[4, 2, 2], 4, &[4, 2, 3], &["others", "[4, 2, 3]", "[4, 2, 2]"]),
-        (&[4, 2, 2], 4, &[3, 2, 2], &["labels_o", "[4]", "[3, 2, 2]"]),
+        (&[3, 4, 2][..], 4, &[2, 4, 2][..], &["rows", "dual rows [2, N, D]", "[3, 4, 2]"][..]),
+        (&[4, 4], 4, &[2, 4, 2], &["rows", "[4, 4]"]),
+        (&[2, 4, 2], 5, &[2, 4, 2], &["labels", "[5]", "[2, 4, 2]"]),
+        (&[2, 4, 2], 4, &[2, 4, 3], &["others", "[2, 4, 3]", "[2, 4, 2]"]),
+        (&[2, 4, 2], 4, &[2, 3, 2], &["labels_o", "[4]", "[2, 3, 2]"]),
     ] {
         let mut g = Graph::new();
         let mut bind = |shape: &[usize]| {

@@ -341,18 +341,20 @@ fn contrastive_hvp(golden: &Golden<'_>) -> Result<Results> {
     let mut set = |[rows, along, labels]: [&str; 3]| -> Result<(Var, Labels)> {
         let ((shape, rows), (_, along), (_, labels)) =
             (golden.get(rows)?, golden.get(along)?, golden.get(labels)?);
-        let d = shape[1];
-        let duals = rows.chunks_exact(d).zip(along.chunks_exact(d)).flat_map(|(z, v)| [z, v].concat());
-        let duals = device.upload(&duals.collect::<Vec<_>>())?;
+        let duals = device.upload(&[rows, along].concat())?;
         let labels = g.bind(&device.upload(&labels)?, &[shape[0]])?;
-        Ok((g.bind(&duals, &[shape[0], 2, d])?, labels.into()))
+        Ok((g.bind(&duals, &[2, shape[0], shape[1]])?, labels.into()))
     };
     let (rows, labels) = set(["z", "v", "y"])?;
     let others = golden.has("zb").then(|| set(["zb", "vb", "yb"])).transpose()?;
     let sums = ops::contrastive_hvp::contrastive_hvp(&mut g, rows, labels, others, options)?;
     let mut step = g.compile(device, &[sums])?;
     step.run()?;
-    Ok(Results::from([("sums".into(), device.download_f64(step.buf(sums)?)?)]))
+    // There a row's sums lie side by side, here all of one kind.
+    let [_, n, d] = g.dims("contrastive_hvp", "sums", sums)?;
+    let sums = device.download_f64(step.buf(sums)?)?;
+    let of_row = |i: usize| [&sums[i * d..][..d], &sums[(n + i) * d..][..d]].concat();
+    Ok(Results::from([("sums".into(), (0..n).flat_map(of_row).collect())]))
 }
 
 fn rank_n_contrast(golden: &Golden<'_>) -> Result<Results> {

@@ -38,5 +38,7 @@ mod pair_loss;
 mod rank_n_contrast;
 /// What ops refuse, and how they say it.
 mod refusals;
+/// Second derivatives of every case.
+mod second;
 /// Similarity matrices against a plain definition.
 mod similarity_matrix;

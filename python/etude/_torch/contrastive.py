@@ -218,21 +218,21 @@ def _second(
     moving = [(z.to(real), v.to(real)) for z, v in moving]
     cosine = _checks.METRICS[metric] == "cosine"
     units = [unit(*of) if cosine else (of[0], None, of[1]) for of in moving]
-    # Each row with how it moves.
-    duals = [torch.stack((u, du), 1) for u, _, du in units]
+    # Rows, and how they move.
+    duals = [torch.stack((u, du)) for u, _, du in units]
     share = _share([(len(z), w) for (z, _), (_, w) in zip(moving, sides)])
     found = []
     for i, (own, (of, w)) in enumerate(zip(duals, sides[: 1 + both])):
         pairs = 0, None, None, None
         if others is not None:
             dual, (of_others, w_others) = duals[1 - i], sides[1 - i]
-            pairs = len(dual), memory(dual), memory(of_others), memory_or_none(w_others)
+            pairs = dual.shape[1], memory(dual), memory(of_others), memory_or_none(w_others)
         sums = torch.empty_like(own)
         device_for(own).contrastive_hvp(
-            (own.shape[0], own.shape[2]), memory(own), memory(of), memory_or_none(w),
+            tuple(own.shape[1:]), memory(own), memory(of), memory_or_none(w),
             *pairs, metric, margin, tau, memory(sums),
         )  # fmt: skip
-        g, moved = sums.unbind(1)
+        g, moved = sums
         if cosine:
             moved = bent(units[i], g, moved, moving[i][1])
             # A masked row may hold anything.
