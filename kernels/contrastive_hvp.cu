@@ -14,8 +14,9 @@
 // rows [2, n, d], labels, weights [n], others [2, m, d], labels_o, weights_o [m], sums [2, n, d] = (g, dg); `same`: the others
 // are the rows, and none makes a pair with itself.
 //
-// share: 1 over the pairs' weight, the sum of s_i s_j over i < j, or over all; 0 where that is. One block, a thread a run of
-// samples; runs add up as (sum, pairs), so that nothing cancels.
+// share: relative [n], relative_o [m], the weights over a power of two next to the largest, so that their products fit; and 1
+// over the pairs' weight, the sum of such s_i s_j over i < j, or over all; 0 where that is. One block, a thread a run of
+// samples; runs add up as (sum, pairs), so that nothing cancels. 4 flops a sample; latency binds it.
 //
 // A block owns 16 rows and streams tiles of 16 others. Thread (r, c) first takes pair (i0 + r, j0 + c): |D|^2 and D dD over 16
 // columns at a time, staged in shared memory; then, with the tile's coefficients there, columns c, c + 16, ... of row r, whose
@@ -65,14 +66,18 @@ __device__ inline float2 coefficients(const ContrastiveHvpParams& p, float w, fl
     return make_float2(1.0f - reach / d, reach / d * (e / t));
 }
 
-// The sum of n weights, all 1 where there are none, and that of the products of every two: in runs[0], for the first thread of
-// 256 alone, which wrote it. All must come here.
-__device__ inline void totals(float2 (&runs)[256], const float* weights, unsigned n) {
+// Of n weights, all 1 where there are none: what they are `relative` to a power of two next to the largest; and the sum of these,
+// and that of the products of every two, in runs[0], for the first thread of 256 alone, which wrote it. All must come here.
+__device__ inline void totals(float2 (&runs)[256], const float* weights, unsigned n, float* relative) {
+    float largest = 0.0f;
+    for (size_t i = threadIdx.x; weights && i < n; i += blockDim.x) largest = fmaxf(largest, weights[i]);
+    const float power = __uint_as_float(__float_as_uint(block_max(largest)) & 0x7f800000u), unit = power > 0.0f ? power : 1.0f;
     const unsigned length = n / blockDim.x + (n % blockDim.x != 0);
     const size_t first = static_cast<size_t>(threadIdx.x) * length, end = min(first + length, static_cast<size_t>(n));
     float sum = 0.0f, products = 0.0f;
     for (size_t i = first; i < end; i++) {
-        const float w = weights ? weights[i] : 1.0f;
+        const float w = weights ? weights[i] / unit : 1.0f;
+        relative[i] = w;
         products = fmaf(w, sum, products);
         sum += w;
     }
@@ -146,12 +151,12 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-    contrastive_hvp_share(const float* __restrict__ weights, const float* __restrict__ weights_o, float* __restrict__ share,
-                          ContrastiveHvpParams p) {
+    contrastive_hvp_share(const float* __restrict__ weights, const float* __restrict__ weights_o, float* __restrict__ relative,
+                          float* __restrict__ relative_o, float* __restrict__ share, ContrastiveHvpParams p) {
     __shared__ float2 own[256];
     __shared__ float2 other[256];
-    totals(own, p.weighted & 1 ? weights : nullptr, p.n);
-    if (!p.same) totals(other, p.weighted & 2 ? weights_o : nullptr, p.m);
+    totals(own, p.weighted & 1 ? weights : nullptr, p.n, relative);
+    totals(other, p.weighted & 2 ? weights_o : nullptr, p.m, relative_o);
     if (threadIdx.x == 0) {
         const float pairs = p.same ? own[0].y : own[0].x * other[0].x;
         share[0] = pairs == 0.0f ? 0.0f : 1.0f / pairs;

@@ -14,8 +14,9 @@
 // rows [2, n, d], labels, weights [n], others [2, m, d], labels_o, weights_o [m], sums [2, n, d] = (g, dg); `same`: the others
 // are the rows, and none makes a pair with itself.
 //
-// share: 1 over the pairs' weight, the sum of s_i s_j over i < j, or over all; 0 where that is. One workgroup, a thread a run of
-// samples; runs add up as (sum, pairs), so that nothing cancels.
+// share: relative [n], relative_o [m], the weights over a power of two next to the largest, so that their products fit; and 1
+// over the pairs' weight, the sum of such s_i s_j over i < j, or over all; 0 where that is. One workgroup, a thread a run of
+// samples; runs add up as (sum, pairs), so that nothing cancels. 4 flops a sample; latency binds it.
 //
 // A workgroup owns 16 rows and streams tiles of 16 others. Thread (r, c) first takes pair (i0 + r, j0 + c): |D|^2 and D dD; then,
 // with the tile's coefficients in workgroup memory, columns c, c + 16, ... of row r, whose sums it alone owns.
@@ -165,7 +166,9 @@ const BLOCK: u32 = 256u;
 
 @group(0) @binding(0) var<storage, read> weights_all: array<f32>;
 @group(0) @binding(1) var<storage, read> weights_all_o: array<f32>;
-@group(0) @binding(2) var<storage, read_write> share: array<f32>;
+@group(0) @binding(2) var<storage, read_write> relative: array<f32>;
+@group(0) @binding(3) var<storage, read_write> relative_o: array<f32>;
+@group(0) @binding(4) var<storage, read_write> share: array<f32>;
 
 // The sum of a run of samples, and that of the products of every two.
 var<workgroup> runs: array<vec2<f32>, 256>;
@@ -181,14 +184,26 @@ fn weight_all(others: bool, i: u32) -> f32 {
     return 1.0;
 }
 
-// What the samples weigh together, and what their pairs do. All threads must come here.
+// Writes what weights are relative to a power of two next to the largest; gives what the samples weigh so together, and what
+// their pairs do. All threads must come here.
 fn totals(others: bool, thread: u32) -> vec2<f32> {
     let n = select(p.n, p.m, others);
+    var most = 0.0;
+    for (var i = thread; i < n; i += BLOCK) {
+        let w = weight_all(others, i);
+        most = select(most, w, w > most);
+    }
+    let unit = ldexp(1.0, frexp(group_max(thread, most)).exp - 1);
     let length = (n + BLOCK - 1u) / BLOCK;
     let first = min(thread * length, n);
     var of_run = vec2<f32>(0.0);
     for (var i = first; i < min(first + length, n); i++) {
-        let w = weight_all(others, i);
+        let w = weight_all(others, i) / unit;
+        if others {
+            relative_o[i] = w;
+        } else {
+            relative[i] = w;
+        }
         of_run = vec2<f32>(of_run.x + w, fma(w, of_run.x, of_run.y));
     }
     workgroupBarrier(); // whoever still reads the runs before
@@ -218,10 +233,8 @@ fn totals(others: bool, thread: u32) -> vec2<f32> {
 @compute @workgroup_size(256)
 fn contrastive_hvp_share(@builtin(local_invocation_index) thread: u32) {
     let own = totals(false, thread);
-    var pairs = own.y;
-    if p.same == 0u {
-        pairs = own.x * totals(true, thread).x;
-    }
+    let other = totals(true, thread);
+    let pairs = select(own.x * other.x, own.y, p.same != 0u);
     if thread == 0u {
         let none = !is_nan(pairs) && pairs == 0.0;
         share[0] = nan_if(cut_short(p.n + p.m + 1u), select(1.0 / select(pairs, 1.0, none), 0.0, none));

@@ -18,8 +18,10 @@
 //! `rows` `[2, n, d]`, `labels`, `weights` `[n]`, `others` `[2, m, d]`, `labels_o`, `weights_o` `[m]`, `sums` `[2, n, d]` =
 //! (g, ġ).
 //!
-//! `share` is 1 over the pairs' weight, `Σ_{i<j} s_i·s_j` or `Σ_i s_i · Σ_j s_j`, and 0 where that is: of all pairs it is summed
-//! as `Σ_j s_j·Σ_{i<j} s_i`, no difference of squares. One block, a thread a run of samples; runs add up as (sum, pairs).
+//! `relative` `[n]` and `relative_o` `[m]` are the weights over a power of two next to the largest, so that their products fit.
+//! `share` is 1 over the pairs' weight by these, `Σ_{i<j} s_i·s_j` or `Σ_i s_i · Σ_j s_j`, and 0 where that is: of all pairs it
+//! is summed as `Σ_j s_j·Σ_{i<j} s_i`, no difference of squares. One block, a thread a run of samples; runs add up as
+//! (sum, pairs).
 //!
 //! Threads: on a GPU a block owns 16 rows and streams tiles of 16 others: first a thread computes a pair's `Δ·Δ` and `Δ·Δ̇`,
 //! then a row's 16 threads add up its columns. Cost: 14 flops a pair and column from each end, a pass over the others for 16
@@ -116,17 +118,24 @@ pub static ROWS: Kernel = Kernel {
     },
 };
 
-/// One over the pairs' weight.
+/// Weights whose products fit, and one over what the pairs weigh by these.
 pub static SHARE: Kernel = Kernel {
     name: "contrastive_hvp_share",
-    bindings: &[Binding::input("weights"), Binding::input("weights_o"), Binding::output("share")],
+    bindings: &[
+        Binding::input("weights"),
+        Binding::input("weights_o"),
+        Binding::output("relative"),
+        Binding::output("relative_o"),
+        Binding::output("share"),
+    ],
     params: ContrastiveHvpParams::LAYOUT,
     cpu: Twin { f32: share, f64: share },
     workgroups: &[|_| [1, 1, 1]],
     cuda: Cuda::new(BLOCK, |_| [1, 1, 1]),
     cost: |p| {
         let ContrastiveHvpParams { n, m, .. } = p.get();
-        Cost::new(3 * (n as usize + m as usize), n as usize + m as usize + 1)
+        let samples = n as usize + m as usize;
+        Cost::new(4 * samples, 2 * samples + 1)
     },
 };
 
@@ -308,23 +317,28 @@ unsafe fn add<V: F32x16>([a, b]: [f32; 2], [x, dx, y, dy]: [&[f32]; 4], to: &mut
     }
 }
 
-/// The weights' sum, and that of the products of every two.
-fn totals<F: Real>(weights: Option<&[F]>, n: u32) -> [f64; 2] {
-    let Some(weights) = weights else {
-        let n = f64::from(n);
-        return [n, 0.5 * n * (n - 1.0)];
-    };
-    weights.iter().fold([0.0, 0.0], |[sum, pairs], w| {
-        let w = w.get();
-        [sum + w, pairs + w * sum]
-    })
+/// Writes weights, all 1 where there are none, over a power of two next to the largest. Gives the sum of these, and that of the
+/// products of every two.
+fn totals<F: Real>(weights: Option<&[F]>, relative: &mut [F]) -> [f64; 2] {
+    let weight = |i: usize| weights.map_or(1.0, |weights| weights[i].get());
+    let largest = (0..relative.len()).map(weight).fold(0.0, f64::max);
+    let power = f64::from_bits(largest.to_bits() & f64::INFINITY.to_bits());
+    let unit = if power > 0.0 { power } else { 1.0 };
+    let (mut sum, mut pairs) = (0.0, 0.0);
+    for (i, to) in relative.iter_mut().enumerate() {
+        let w = weight(i) / unit;
+        *to = F::of(w);
+        pairs += w * sum;
+        sum += w;
+    }
+    [sum, pairs]
 }
 
 fn share<F: Real>(args: Args<'_, F>) {
     let p: ContrastiveHvpParams = args.params();
-    let [weights, weights_o, share] = args.bufs();
-    let own = totals((p.weighted & 1 == 1).then(|| weights.input()), p.n);
-    let others = totals((p.weighted & 2 == 2).then(|| weights_o.input()), p.m);
+    let [weights, weights_o, relative, relative_o, share] = args.bufs();
+    let own = totals((p.weighted & 1 == 1).then(|| weights.input()), relative.output());
+    let others = totals((p.weighted & 2 == 2).then(|| weights_o.input()), relative_o.output());
     let pairs = if p.same == 1 { own[1] } else { own[0] * others[0] };
     share.output()[0] = F::of(if pairs == 0.0 { 0.0 } else { 1.0 / pairs });
 }

@@ -110,7 +110,12 @@ pub(super) fn give_moves(g: &mut Graph, sets: &[(Set, Option<Var>)], opts: Contr
     let weighted = sets.iter().any(|(set, _)| set.labels.is_weighted() > 0);
     let share = if weighted { Some(share(g, op, sets)?) } else { None };
     let opts = match share {
-        Some(_) => opts,
+        Some((_, relative)) => {
+            for ((_, _, (_, labels)), relative) in moving.iter_mut().zip(relative) {
+                *labels = Labels::weighted(labels.values(), relative);
+            }
+            opts
+        }
         None => ContrastiveOptions { weight: (f64::from(opts.weight) / pairs) as f32, ..opts },
     };
     for (i, &(rows, along, (duals, labels))) in moving.iter().enumerate() {
@@ -125,7 +130,7 @@ pub(super) fn give_moves(g: &mut Graph, sets: &[(Set, Option<Var>)], opts: Contr
             false => g.window(sums, shape[0] * shape[1], &shape)?,
         };
         let moves = match share {
-            Some(share) => {
+            Some((share, _)) => {
                 let shared = g.temp(&shape);
                 times(g, moves, (share, 1.0), shared)?;
                 shared
@@ -148,13 +153,13 @@ fn both(g: &mut Graph, halves: [Var; 2], [n, d]: [usize; 2]) -> Result<Var> {
     Ok(duals)
 }
 
-/// One over what the pairs weigh.
-fn share(g: &mut Graph, op: &'static str, sets: &[(Set, Option<Var>)]) -> Result<Var> {
-    let share = g.temp(&[1]);
+/// One over what the pairs weigh, and the weights that it is by, whose products fit.
+fn share(g: &mut Graph, op: &'static str, sets: &[(Set, Option<Var>)]) -> Result<(Var, [Var; 2])> {
     let (own, others) = (sets[0].0, sets[sets.len() - 1].0);
     let ([n, d], [m, _]) = (rows_of(g, op, "rows", own.rows)?, rows_of(g, op, "others", others.rows)?);
     let weighted = own.labels.is_weighted() | others.labels.is_weighted() << 1;
     let p = hvp_params(op, [n, m, d], (weighted, sets.len() == 1), ContrastiveOptions::default())?;
-    g.launch(&k::SHARE, &p, &[own.labels.bound(), others.labels.bound(), share])?;
-    Ok(share)
+    let (share, relative) = (g.temp(&[1]), [n, m].map(|rows| g.temp(&[rows as usize])));
+    g.launch(&k::SHARE, &p, &[own.labels.bound(), others.labels.bound(), relative[0], relative[1], share])?;
+    Ok((share, relative))
 }

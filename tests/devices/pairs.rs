@@ -404,3 +404,37 @@ fn no_size_of_numbers_makes_a_nan() {
         }
     }
 }
+
+/// Only the ratios of weights count, in second derivatives as in the loss: products of any two may be beyond f32. Weights
+/// themselves are normal numbers: a card may flush others to zero.
+#[test]
+fn second_derivatives_do_not_depend_on_the_size_of_weights() {
+    let mut devices = gpu::devices();
+    devices.push(Box::new(Cpu::<f32>::new(1).unwrap()));
+    let (n, m, d) = (40, 21, 5);
+    for metric in [Metric::Euclidean, Metric::Cosine] {
+        let opts = ContrastiveOptions { metric, margin: 2.0, ..Default::default() };
+        for (own, others) in [(1e-25, 1e-30), (1e25, 1e30), (1e30, 1e-30), (1.0, 1e-34)] {
+            let samples = |seed, n: usize, size: f64| {
+                let weights = uniform(seed + 2, n).into_iter().map(|w| w * size).collect();
+                let [labels, weights] =
+                    [uniform(seed + 1, n), weights].map(|values| Input::real(&[n], values, Role::Constant));
+                [Input::normal(seed, &[n, d]), labels, weights]
+            };
+            let name = |what| format!("{what} {metric:?} {own:e} {others:e}");
+            let all = samples(1, n, own).to_vec();
+            let cross = [all.clone(), samples(4, m, others).to_vec()].concat();
+            let all = Case::new("contrastive_hvp", name("all"), all, move |g, v| {
+                let loss = contrastive(g, v[0], Labels::weighted(v[1], v[2]), opts)?;
+                Ok(g.gradients(loss, None, &[v[0]])?[0])
+            });
+            let cross = Case::new("contrastive_hvp", name("across"), cross, move |g, v| {
+                let labels = [Labels::weighted(v[1], v[2]), Labels::weighted(v[4], v[5])];
+                let loss = contrastive_cross(g, v[0], labels[0], v[3], labels[1], opts)?;
+                Ok(g.gradients(loss, None, &[v[0]])?[0])
+            });
+            check(&devices, &all, 1e-5, 0.0).unwrap();
+            check(&devices, &cross, 1e-5, 0.0).unwrap();
+        }
+    }
+}
