@@ -22,7 +22,7 @@ fn main() -> Result<()> {
     let cpu = Cpu::<f32>::new(0)?; // every core; or Wgpu::new(&Select::Auto)?, or Cuda::new(0)?
     let options =
         TrainOptions::for_inputs(inputs.kind, Scale::default().semitone()).for_takes(split.train.len());
-    let mut progress = |epoch: &Epoch, _: &Snapshot<'_>| {
+    let mut progress = |epoch: &Epoch, _: &mut Snapshot<'_>| {
         if epoch.epoch.is_multiple_of(10) {
             println!("epoch {} of {}: loss {:.4}", epoch.epoch, epoch.of, epoch.train_loss);
         }

@@ -5,7 +5,7 @@ use crate::data::input_options::{InputKind, InputOptions};
 use crate::data::inputs::Inputs;
 use crate::data::known::KnownTakes;
 use crate::data::split::SplitIndices;
-use crate::device::Device;
+use crate::device::{Device, block_on};
 use crate::names::quoted;
 use crate::net::{NetConfig, PcConvNet};
 use crate::optim::Tensor;
@@ -206,8 +206,21 @@ pub fn save(path: &Path, device: &dyn Device, net: &PcConvNet, info: &ModelInfo)
 /// # Errors
 /// When a field is out of range, or the device fails.
 pub fn to_bytes(path: &Path, device: &dyn Device, net: &PcConvNet, info: &ModelInfo) -> Result<Vec<u8>> {
+    block_on(to_bytes_async(path, device, net, info))
+}
+
+/// [`to_bytes`] for code that runs in browsers too.
+///
+/// # Errors
+/// As there.
+pub async fn to_bytes_async(
+    path: &Path,
+    device: &dyn Device,
+    net: &PcConvNet,
+    info: &ModelInfo,
+) -> Result<Vec<u8>> {
     info.check()?;
-    MODEL.bytes(path, &net.tensors(device)?, info)
+    MODEL.bytes(path, &net.tensors_async(device).await?, info)
 }
 
 /// Reads a model file's record and weights.

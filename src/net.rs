@@ -6,7 +6,7 @@
 //! rating is the mean of the two. Of several criteria a head rates each: its last layer has an output for each, all else is
 //! shared.
 
-use crate::device::Device;
+use crate::device::{Device, block_on};
 use crate::graph::{Graph, Var};
 use crate::ops::conv_block::{ConvBlock, Features, Mode, conv_block, frames_after, mean_over_time};
 use crate::ops::dropout::DropoutOptions;
@@ -293,20 +293,19 @@ impl PcConvNet {
         // Drawn in the order of the tensors: a seed stands for one network.
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut fan_in = 1; // a bias has that of the weight before it
-        for mut tensor in net.tensors(device)? {
-            let kind = tensor.name.rsplit('.').next().unwrap_or_default();
+        for (name, shape) in net.config.tensors().into_iter().flatten() {
+            let kind = name.rsplit('.').next().unwrap_or_default();
             if kind == "weight" {
-                fan_in = tensor.shape[1..].iter().product();
+                fan_in = shape[1..].iter().product();
             }
             let bound = 1.0 / (fan_in as f32).sqrt();
-            for v in &mut tensor.values {
-                *v = match kind {
-                    "gamma" | "running_var" | "deviation" => 1.0,
-                    "beta" | "running_mean" | "mean" => 0.0,
-                    _ => bound * (2.0 * rng.random::<f32>() - 1.0),
-                };
-            }
-            net.set_of(&tensor.name).write(device, &tensor.name, &tensor.values)?;
+            let value = || match kind {
+                "gamma" | "running_var" | "deviation" => 1.0,
+                "beta" | "running_mean" | "mean" => 0.0,
+                _ => bound * (2.0 * rng.random::<f32>() - 1.0),
+            };
+            let values: Vec<f32> = std::iter::repeat_with(value).take(shape.iter().product()).collect();
+            net.set_of(&name).write(device, &name, &values)?;
         }
         Ok(net)
     }
@@ -329,7 +328,17 @@ impl PcConvNet {
     /// # Errors
     /// When the device fails.
     pub fn tensors(&self, device: &dyn Device) -> Result<Vec<Tensor>> {
-        Ok(self.sets().map(|s| s.read_all(device)).into_iter().collect::<Result<Vec<_>>>()?.concat())
+        block_on(self.tensors_async(device))
+    }
+
+    /// [`PcConvNet::tensors`] for code that runs in browsers too.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn tensors_async(&self, device: &dyn Device) -> Result<Vec<Tensor>> {
+        let mut all = self.params.read_all_async(device).await?;
+        all.extend(self.running.read_all_async(device).await?);
+        Ok(all)
     }
 
     /// Overwrites every tensor with what [`PcConvNet::tensors`] gave.
@@ -387,8 +396,16 @@ impl PcConvNet {
     /// # Errors
     /// When there is no note head, rows are of another width, or the device fails.
     pub fn standardise(&self, device: &dyn Device, rows: &[&[f32]]) -> Result<Vec<f32>> {
-        let read = |name| device.download(self.running.buf(name)?);
-        let (means, deviations) = (read(NOTE_MEAN)?, read(NOTE_DEVIATION)?);
+        block_on(self.standardise_async(device, rows))
+    }
+
+    /// [`PcConvNet::standardise`] for code that runs in browsers too.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn standardise_async(&self, device: &dyn Device, rows: &[&[f32]]) -> Result<Vec<f32>> {
+        let means = device.download_async(self.running.buf(NOTE_MEAN)?).await?;
+        let deviations = device.download_async(self.running.buf(NOTE_DEVIATION)?).await?;
         if let Some(row) = rows.iter().find(|row| row.len() != means.len()) {
             return Err(Error::config(format!(
                 "the note head takes {} features, a take has {}",

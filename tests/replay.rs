@@ -76,7 +76,7 @@ fn training_gives_the_same_bits_on_one_and_on_three_threads() {
             let mut options = TrainOptions { protocol, ..TrainOptions::for_inputs(inputs.kind, 1.0 / 127.0) };
             (options.epochs, options.encoder_epochs, options.batch, options.seed) = (2, 2, 24, 5);
             let mut losses = Vec::new();
-            let mut watch = |e: &Epoch, _: &Snapshot<'_>| {
+            let mut watch = |e: &Epoch, _: &mut Snapshot<'_>| {
                 losses.push(e.train_loss);
                 Ok(ControlFlow::Continue(()))
             };

@@ -261,7 +261,7 @@ fn trained(
     if how.epochs.is_none() {
         options = options.for_takes(split.train.len());
     }
-    let mut watch = |epoch: &Epoch, _: &Snapshot<'_>| {
+    let mut watch = |epoch: &Epoch, _: &mut Snapshot<'_>| {
         progress(epoch)?;
         Ok(ControlFlow::Continue(()))
     };

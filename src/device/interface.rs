@@ -3,6 +3,7 @@
 use super::buf::Buf;
 use super::host::{Host, HostMut};
 use super::launch::Launch;
+use super::pending::{Pending, at_once, block_on};
 use super::traffic::Traffic;
 use crate::Result;
 use crate::kernel::{Elem, Scratch};
@@ -39,6 +40,14 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// As [`Device::write`].
     fn read(&self, src: &Buf, dst: HostMut<'_>) -> Result<()>;
+
+    /// [`Device::read`] for code that runs in browsers too.
+    ///
+    /// # Errors
+    /// As there.
+    fn read_async<'a>(&'a self, src: &'a Buf, dst: HostMut<'a>) -> Pending<'a, ()> {
+        at_once(self.read(src, dst))
+    }
 
     /// Prepares a list of launches to be run again and again as one submission.
     ///
@@ -79,11 +88,28 @@ pub trait Plan: Send {
     /// When the device fails.
     fn run(&mut self) -> Result<()>;
 
+    /// [`Plan::run`] for code that runs in browsers too: done when it is submitted, which waits while too many runs are under
+    /// way.
+    ///
+    /// # Errors
+    /// As there.
+    fn run_async(&mut self) -> Pending<'_, ()> {
+        at_once(self.run())
+    }
+
     /// Runs launch `index` alone and waits for it: for debugging and profiles.
     ///
     /// # Errors
     /// When the device fails or there is no such launch.
     fn run_one(&mut self, index: usize) -> Result<()>;
+
+    /// [`Plan::run_one`] for code that runs in browsers too.
+    ///
+    /// # Errors
+    /// As there.
+    fn run_one_async(&mut self, index: usize) -> Pending<'_, ()> {
+        at_once(self.run_one(index))
+    }
 
     /// As [`Plan::run_one`], and how many seconds it took: by the device's clock where it has one, else by
     /// the host's, which counts submission and waiting too.
@@ -114,8 +140,16 @@ impl dyn Device + '_ {
     /// # Errors
     /// As [`Device::read`].
     pub fn download(&self, buf: &Buf) -> Result<Vec<f32>> {
+        block_on(self.download_async(buf))
+    }
+
+    /// `download` for code that runs in browsers too.
+    ///
+    /// # Errors
+    /// As [`Device::read`].
+    pub async fn download_async(&self, buf: &Buf) -> Result<Vec<f32>> {
         let mut out = vec![0f32; buf.len()];
-        self.read(buf, HostMut::F32(&mut out))?;
+        self.read_async(buf, HostMut::F32(&mut out)).await?;
         Ok(out)
     }
 
@@ -124,8 +158,16 @@ impl dyn Device + '_ {
     /// # Errors
     /// As [`Device::read`].
     pub fn download_f64(&self, buf: &Buf) -> Result<Vec<f64>> {
+        block_on(self.download_f64_async(buf))
+    }
+
+    /// `download_f64` for code that runs in browsers too.
+    ///
+    /// # Errors
+    /// As [`Device::read`].
+    pub async fn download_f64_async(&self, buf: &Buf) -> Result<Vec<f64>> {
         let mut out = vec![0f64; buf.len()];
-        self.read(buf, HostMut::F64(&mut out))?;
+        self.read_async(buf, HostMut::F64(&mut out)).await?;
         Ok(out)
     }
 }

@@ -10,6 +10,7 @@ pub mod cuda;
 mod host;
 mod interface;
 mod launch;
+mod pending;
 mod traffic;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
@@ -23,4 +24,6 @@ pub use cpu::Cpu;
 pub use host::{Host, HostMut};
 pub use interface::{Device, Plan};
 pub use launch::Launch;
+pub use pending::Pending;
+pub(crate) use pending::block_on;
 pub use traffic::Traffic;

@@ -1,7 +1,7 @@
 //! A compiled graph and its replay.
 
 use super::tape::{Graph, Recorded, Var};
-use crate::device::{Buf, Device, Launch, Plan};
+use crate::device::{Buf, Device, Launch, Plan, block_on};
 use crate::kernel::{Cost, Elem, Kernel};
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -76,16 +76,33 @@ impl Step {
         self.plan.run()
     }
 
+    /// [`Step::run`] for code that runs in browsers too: done when it is submitted, which waits while too many runs are under
+    /// way.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn run_async(&mut self) -> Result<()> {
+        self.plan.run_async().await
+    }
+
     /// Runs launch by launch and stops at the first kernel that makes a NaN or an infinity.
     ///
     /// # Errors
     /// Naming the kernel, the output and the element at fault; or when the device fails.
     pub fn run_checked(&mut self, device: &dyn Device) -> Result<()> {
+        block_on(self.run_checked_async(device))
+    }
+
+    /// [`Step::run_checked`] for code that runs in browsers too.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn run_checked_async(&mut self, device: &dyn Device) -> Result<()> {
         for (i, launch) in self.launches.iter().enumerate() {
-            self.plan.run_one(i)?;
+            self.plan.run_one_async(i).await?;
             for (row, buf) in launch.kernel.bindings.iter().zip(&launch.bufs) {
                 if row.access.writes() && row.elem == Elem::Real {
-                    let values = device.download_f64(buf)?;
+                    let values = device.download_f64_async(buf).await?;
                     if let Some(at) = values.iter().position(|v| !v.is_finite()) {
                         return Err(Error::device(
                             device.name(),

@@ -1,6 +1,6 @@
 //! Named tensors that are learned, in one buffer.
 
-use crate::device::{Buf, Device, Host};
+use crate::device::{Buf, Device, Host, block_on};
 use crate::graph::{Graph, Var};
 use crate::kernel::Elem;
 use crate::{Error, Result};
@@ -153,10 +153,20 @@ impl ParamSet {
     /// # Errors
     /// When the device fails.
     pub fn read_all(&self, device: &dyn Device) -> Result<Vec<Tensor>> {
-        let read = |p: &Param| {
-            Ok(Tensor { name: p.name.clone(), shape: p.shape.clone(), values: device.download(&p.value)? })
-        };
-        self.params.iter().map(read).collect()
+        block_on(self.read_all_async(device))
+    }
+
+    /// [`ParamSet::read_all`] for code that runs in browsers too.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read_all_async(&self, device: &dyn Device) -> Result<Vec<Tensor>> {
+        let mut all = Vec::with_capacity(self.params.len());
+        for Param { name, shape, value, .. } in &self.params {
+            let values = device.download_async(value).await?;
+            all.push(Tensor { name: name.clone(), shape: shape.clone(), values });
+        }
+        Ok(all)
     }
 
     /// Writes back what [`ParamSet::read_all`] gave; the order does not matter.

@@ -2,9 +2,11 @@
 
 use super::data_id::DataId;
 use super::phase::Phase;
+use super::predict::{Prediction, Predictor};
+use super::resident::Resident;
 use crate::data::inputs::Inputs;
 use crate::data::split::SplitIndices;
-use crate::device::Device;
+use crate::device::{Device, block_on};
 use crate::hash::Fnv1a;
 use crate::net::PcConvNet;
 use crate::optim::{Optimizer, Tensor};
@@ -74,9 +76,19 @@ impl State {
     /// # Errors
     /// When the file system fails, or `run` cannot be told in JSON.
     pub fn save(&self, path: &Path, run: &impl Serialize) -> Result<()> {
-        let version = env!("CARGO_PKG_VERSION").to_string();
-        let record = Record { version, state: self, run };
-        CHECKPOINT.write(path, &self.tensors, &record)
+        CHECKPOINT.write(path, &self.tensors, &self.record(run))
+    }
+
+    /// The bytes that [`State::save`] writes; `path` is what errors name.
+    ///
+    /// # Errors
+    /// When `run` cannot be told in JSON.
+    pub fn to_bytes(&self, path: &Path, run: &impl Serialize) -> Result<Vec<u8>> {
+        CHECKPOINT.bytes(path, &self.tensors, &self.record(run))
+    }
+
+    fn record<'a, R>(&'a self, run: &'a R) -> Record<&'a Self, &'a R> {
+        Record { version: env!("CARGO_PKG_VERSION").to_string(), state: self, run }
     }
 
     /// Reads a checkpoint and what the caller added.
@@ -193,33 +205,59 @@ fn misfit(what: String) -> Error {
 pub struct Snapshot<'a> {
     pub(super) device: &'a dyn Device,
     pub(super) inputs: &'a Inputs,
-    pub(super) data: &'a OnceCell<DataId>,
+    pub(super) data_id: &'a OnceCell<DataId>,
     pub(super) split: &'a SplitIndices,
     pub(super) net: &'a PcConvNet,
+    pub(super) data: &'a Resident,
+    pub(super) predictor: &'a mut Predictor,
     pub(super) optimizer: &'a Optimizer,
     pub(super) best: &'a [Tensor],
     pub(super) position: &'a Position,
 }
 
 impl Snapshot<'_> {
+    /// What the network, as it is now, makes of examples of the inputs.
+    ///
+    /// # Errors
+    /// When there is no such example, or the device fails.
+    pub fn predict(&mut self, examples: &[usize]) -> Result<Vec<Prediction>> {
+        block_on(self.predict_async(examples))
+    }
+
+    /// [`Snapshot::predict`] for code that runs in browsers too.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn predict_async(&mut self, examples: &[usize]) -> Result<Vec<Prediction>> {
+        self.predictor.run(self.device, self.net, self.data, examples).await
+    }
+
     /// Copies what the run needs to go on from here.
     ///
     /// # Errors
     /// When the device fails.
     pub fn state(&self) -> Result<State> {
-        let mut tensors: Vec<Tensor> =
-            named("net/", &self.net.tensors(self.device)?).chain(named("best/", self.best)).collect();
+        block_on(self.state_async())
+    }
+
+    /// [`Snapshot::state`] for code that runs in browsers too.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn state_async(&self) -> Result<State> {
+        let net = self.net.tensors_async(self.device).await?;
+        let mut tensors: Vec<Tensor> = named("net/", &net).chain(named("best/", self.best)).collect();
         for (name, buf) in self.optimizer.states() {
             tensors.push(Tensor {
                 name: format!("optimizer/{name}"),
                 shape: vec![buf.len()],
-                values: self.device.download(buf)?,
+                values: self.device.download_async(buf).await?,
             });
         }
         Ok(State {
             position: self.position.clone(),
             steps: self.optimizer.steps(),
-            data: self.data.get_or_init(|| DataId::of(self.inputs)).clone(),
+            data: self.data_id.get_or_init(|| DataId::of(self.inputs)).clone(),
             split: split_digest(self.split),
             tensors,
         })

@@ -142,7 +142,7 @@ impl Feed {
     ///
     /// # Errors
     /// When the device fails.
-    pub(super) fn losses(&self, device: &dyn Device) -> Result<Vec<f64>> {
-        device.download_f64(&self.losses)
+    pub(super) async fn losses(&self, device: &dyn Device) -> Result<Vec<f64>> {
+        device.download_f64_async(&self.losses).await
     }
 }

@@ -14,7 +14,7 @@ use super::validate::Validation;
 use crate::data::inputs::{Example, Inputs};
 use crate::data::random::Random;
 use crate::data::split::SplitIndices;
-use crate::device::{Device, Traffic};
+use crate::device::{Device, Traffic, block_on};
 use crate::graph::Step;
 use crate::net::PcConvNet;
 use crate::optim::{Schedule, Tensor};
@@ -23,10 +23,10 @@ use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-/// Told of each epoch as it ends, and of the run's state if it wants to keep it.
+/// Told of each epoch as it ends; it may ask for the run's state, to keep it, and for predictions.
 ///
 /// [`ControlFlow::Break`] ends the run there, see [`Fit::stopped`]; an error ends it with that error.
-pub type Progress<'a> = &'a mut dyn FnMut(&Epoch, &Snapshot<'_>) -> Result<ControlFlow<()>>;
+pub type Progress<'a> = &'a mut dyn FnMut(&Epoch, &mut Snapshot<'_>) -> Result<ControlFlow<()>>;
 
 /// Where [`fit()`] begins and who watches it; by default anew, and nobody.
 #[derive(Default)]
@@ -54,7 +54,28 @@ pub fn fit(
     options: &TrainOptions,
     hooks: Hooks<'_>,
 ) -> Result<Fit> {
-    let Hooks { mut resume, mut progress } = hooks;
+    let Hooks { resume, mut progress } = hooks;
+    let progress = async |epoch: &Epoch, snapshot: &mut Snapshot<'_>| match &mut progress {
+        Some(progress) => progress(epoch, snapshot),
+        None => Ok(ControlFlow::Continue(())),
+    };
+    block_on(fit_async(device, inputs, split, options, resume, progress))
+}
+
+/// [`fit()`] for code that runs in browsers too: there nobody may wait for the GPU, but one may await it.
+///
+/// `progress` is told of each epoch as [`Progress`] is, and may await what it likes, the run's state for one.
+///
+/// # Errors
+/// As there.
+pub async fn fit_async(
+    device: &dyn Device,
+    inputs: &Inputs,
+    split: &SplitIndices,
+    options: &TrainOptions,
+    mut resume: Option<State>,
+    mut progress: impl AsyncFnMut(&Epoch, &mut Snapshot<'_>) -> Result<ControlFlow<()>>,
+) -> Result<Fit> {
     options.check()?;
     if split.train.len() < 2 {
         return Err(Error::config(format!("{} training takes: at least 2 are needed", split.train.len())));
@@ -69,11 +90,11 @@ pub fn fit(
         None => Position::default(),
     };
     let most_epochs = phases.iter().map(|p| p.epochs).sum();
-    let mut run = Run::new(device, (inputs, data_id), split, options, most_epochs, position)?;
+    let mut run = Run::new(device, (inputs, data_id), split, options, most_epochs, position).await?;
     let (mut last, mut stopped) = (None, false);
     for (number, phase) in phases.iter().enumerate().skip(run.position.phase) {
         let mut training = run.begin(number, phase, resume.take())?;
-        stopped = run.phase(phase, &mut training, &mut progress)?;
+        stopped = run.phase(phase, &mut training, &mut progress).await?;
         last = Some(training.step);
         if stopped {
             break;
@@ -110,7 +131,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(
+    async fn new(
         device: &'a dyn Device,
         (inputs, data_id): (&'a Inputs, OnceCell<DataId>),
         split: &'a SplitIndices,
@@ -120,7 +141,7 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let net = initial(device, inputs, split, options)?;
         check_examples(&split.val, inputs.examples.len())?;
-        let data = Resident::new(device, inputs, options.windows, &net, options.contrast.bins)?;
+        let data = Resident::new(device, inputs, options.windows, &net, options.contrast.bins).await?;
         let predictor = Predictor::new(device, &net, &data)?;
         let batch = options.batch.min(split.train.len());
         let sung: BTreeSet<&str> =
@@ -173,18 +194,16 @@ impl<'a> Run<'a> {
     }
 
     /// Runs what is left of a phase, and tells whether `progress` ended the run.
-    fn phase(
+    async fn phase(
         &mut self,
         phase: &Phase,
         training: &mut Training,
-        progress: &mut Option<Progress<'_>>,
+        progress: &mut impl AsyncFnMut(&Epoch, &mut Snapshot<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<bool> {
         let mut stopped = false;
         while !stopped && self.goes_on(phase) {
-            let epoch = self.epoch(phase, training)?;
-            if let Some(progress) = progress {
-                stopped = progress(&epoch, &self.snapshot(training))?.is_break();
-            }
+            let epoch = self.epoch(phase, training).await?;
+            stopped = progress(&epoch, &mut self.snapshot(training)).await?.is_break();
         }
         if self.position.best.is_some() {
             self.net.load(self.device, &self.best)?;
@@ -198,14 +217,14 @@ impl<'a> Run<'a> {
     }
 
     /// Trains for an epoch, validates, and notes what that gave.
-    fn epoch(&mut self, phase: &Phase, training: &mut Training) -> Result<Epoch> {
-        let (train_loss, lr) = self.train(phase, training)?;
-        let Validation { loss: val_loss, r2: val_r2 } = self.validate(phase)?;
+    async fn epoch(&mut self, phase: &Phase, training: &mut Training) -> Result<Epoch> {
+        let (train_loss, lr) = self.train(phase, training).await?;
+        let Validation { loss: val_loss, r2: val_r2 } = self.validate(phase).await?;
         if let Some(loss) = val_loss {
             if !loss.is_finite() {
                 return Err(self.not_finite("validation", loss, self.steps, lr));
             }
-            self.judge(loss)?;
+            self.judge(loss).await?;
         }
         let epoch = Epoch {
             epoch: self.position.done + 1,
@@ -222,19 +241,19 @@ impl<'a> Run<'a> {
     }
 
     /// Runs the steps of an epoch: their mean loss, and the learning rate of the last.
-    fn train(&mut self, phase: &Phase, training: &mut Training) -> Result<(f64, f64)> {
+    async fn train(&mut self, phase: &Phase, training: &mut Training) -> Result<(f64, f64)> {
         let (inputs, lr) = self.epoch_inputs(phase, training)?;
         training.feed.upload(self.device, &inputs)?;
         let before = self.device.traffic();
         for _ in 0..self.steps {
             if self.options.checked {
-                training.step.run_checked(self.device)?;
+                training.step.run_checked_async(self.device).await?;
             } else {
-                training.step.run()?;
+                training.step.run_async().await?;
             }
         }
         self.traffic = self.device.traffic().zip(before).map(|(after, before)| after.since(before));
-        let losses = training.feed.losses(self.device)?;
+        let losses = training.feed.losses(self.device).await?;
         if let Some(step) = losses.iter().position(|loss| !loss.is_finite()) {
             return Err(self.not_finite("training", losses[step], step, lr));
         }
@@ -273,19 +292,19 @@ impl<'a> Run<'a> {
         Ok((inputs, lr))
     }
 
-    fn validate(&mut self, phase: &Phase) -> Result<Validation> {
+    async fn validate(&mut self, phase: &Phase) -> Result<Validation> {
         let examples = &self.split.val;
         if examples.is_empty() {
             return Ok(Validation::default());
         }
-        let predictions = self.predictor.run(self.device, &self.net, &self.data, examples)?;
-        Validation::of(self.device, self.inputs, &self.data, phase, examples, &predictions)
+        let predictions = self.predictor.run(self.device, &self.net, &self.data, examples).await?;
+        Validation::of(self.device, self.inputs, &self.data, phase, examples, &predictions).await
     }
 
     /// Keeps the weights if the validation loss is the phase's lowest.
-    fn judge(&mut self, loss: f64) -> Result<()> {
+    async fn judge(&mut self, loss: f64) -> Result<()> {
         if self.position.best.is_none_or(|best| loss < best) {
-            self.best = self.net.tensors(self.device)?;
+            self.best = self.net.tensors_async(self.device).await?;
             (self.position.best, self.position.since) = (Some(loss), 0);
         } else {
             self.position.since += 1;
@@ -313,13 +332,15 @@ impl<'a> Run<'a> {
         ))
     }
 
-    fn snapshot<'b>(&'b self, training: &'b Training) -> Snapshot<'b> {
+    fn snapshot<'b>(&'b mut self, training: &'b Training) -> Snapshot<'b> {
         Snapshot {
             device: self.device,
             inputs: self.inputs,
-            data: &self.data_id,
+            data_id: &self.data_id,
             split: self.split,
             net: &self.net,
+            data: &self.data,
+            predictor: &mut self.predictor,
             optimizer: &training.optimizer,
             best: &self.best,
             position: &self.position,

@@ -6,7 +6,7 @@ use super::resident::{Resident, check_examples};
 use crate::Result;
 use crate::data::inputs::Inputs;
 use crate::data::split::SplitIndices;
-use crate::device::{Device, Traffic};
+use crate::device::{Device, Traffic, block_on};
 use crate::graph::Step;
 use crate::kernel::{Cost, Kernel};
 use crate::net::PcConvNet;
@@ -39,7 +39,20 @@ impl Fit {
     /// # Errors
     /// When the network does not take the inputs, or the device refuses.
     pub fn of(device: &dyn Device, net: PcConvNet, inputs: &Inputs, windows: Windows) -> Result<Self> {
-        let data = Resident::new(device, inputs, windows, &net, None)?;
+        block_on(Self::of_async(device, net, inputs, windows))
+    }
+
+    /// [`Fit::of`] for code that runs in browsers too.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn of_async(
+        device: &dyn Device,
+        net: PcConvNet,
+        inputs: &Inputs,
+        windows: Windows,
+    ) -> Result<Self> {
+        let data = Resident::new(device, inputs, windows, &net, None).await?;
         let predictor = Predictor::new(device, &net, &data)?;
         let (epochs, launches_per_step, traffic, stopped, step) = (0, 0, None, false, None);
         Ok(Self { net, epochs, launches_per_step, traffic, stopped, data, predictor, step })
@@ -64,7 +77,19 @@ impl Fit {
     /// # Errors
     /// When there is no such example, or the device fails.
     pub fn predict(&mut self, device: &dyn Device, examples: &[usize]) -> Result<Vec<Prediction>> {
-        self.predictor.run(device, &self.net, &self.data, examples)
+        block_on(self.predict_async(device, examples))
+    }
+
+    /// [`Fit::predict`] for code that runs in browsers too.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn predict_async(
+        &mut self,
+        device: &dyn Device,
+        examples: &[usize],
+    ) -> Result<Vec<Prediction>> {
+        self.predictor.run(device, &self.net, &self.data, examples).await
     }
 
     /// One training step of the last phase launch by launch: kernel, cost and the least seconds of some

@@ -19,7 +19,7 @@ mod resident;
 mod validate;
 
 pub use checkpoint::{Snapshot, State};
-pub use fit::{Hooks, Progress, fit};
+pub use fit::{Hooks, Progress, fit, fit_async};
 pub use fitted::Fit;
 pub use history::Epoch;
 pub use options::{Contrast, Encoder, Pairs, Protocol, Rule, TrainOptions, Windows};

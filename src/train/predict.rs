@@ -61,7 +61,7 @@ impl Predictor {
     ///
     /// # Errors
     /// When there is no such example, or the device fails.
-    pub(super) fn run(
+    pub(super) async fn run(
         &mut self,
         device: &dyn Device,
         net: &PcConvNet,
@@ -80,9 +80,9 @@ impl Predictor {
             let batch: Vec<View> = chunk.iter().map(|v| v.1).collect();
             let values = self.bufs.values(&batch, |v| net.config.valid_frames(data.valid_frames(v)))?;
             self.bufs.write(device, &values)?;
-            self.step.run()?;
-            let ratings = device.download(self.step.buf(self.ratings)?)?;
-            let embeddings = device.download(self.step.buf(self.embedding)?)?;
+            self.step.run_async().await?;
+            let ratings = device.download_async(self.step.buf(self.ratings)?).await?;
+            let embeddings = device.download_async(self.step.buf(self.embedding)?).await?;
             for (lane, &(i, _)) in chunk.iter().enumerate() {
                 let (rating, embedding, n) = &mut sums[i];
                 let add = |sums: &mut [f64], values: &[f32]| {

@@ -117,7 +117,7 @@ impl Resident {
     /// # Errors
     /// When the network takes other inputs, the data set is too large for 32-bit offsets, a rating is out of range, or the
     /// device refuses.
-    pub fn new(
+    pub async fn new(
         device: &dyn Device,
         inputs: &Inputs,
         windows: Windows,
@@ -133,7 +133,7 @@ impl Resident {
         let features = match net.config.notes {
             Some(_) => {
                 let rows: Vec<&[f32]> = inputs.with_degraded().map(|e| e.features.as_slice()).collect();
-                Some(device.upload(&net.standardise(device, &rows)?)?)
+                Some(device.upload(&net.standardise_async(device, &rows).await?)?)
             }
             None => None,
         };

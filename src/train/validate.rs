@@ -22,7 +22,7 @@ pub(super) struct Validation {
 
 impl Validation {
     /// Of the predictions for these examples.
-    pub(super) fn of(
+    pub(super) async fn of(
         device: &dyn Device,
         inputs: &Inputs,
         data: &Resident,
@@ -48,12 +48,12 @@ impl Validation {
         }
         let (Some(c), 2..) = (phase.contrast, predictions.len()) else { return Ok(Self::default()) };
         let labels: Vec<f32> = examples.iter().map(|&e| data.label_values[e]).collect();
-        Ok(Self { loss: Some(contrast_loss(device, c, predictions, &labels)?), r2: None })
+        Ok(Self { loss: Some(contrast_loss(device, c, predictions, &labels).await?), r2: None })
     }
 }
 
 /// The contrastive loss over all pairs.
-fn contrast_loss(
+async fn contrast_loss(
     device: &dyn Device,
     c: Contrast,
     predictions: &[Prediction],
@@ -66,6 +66,6 @@ fn contrast_loss(
     let l = g.bind(&l, &[labels.len()])?;
     let loss = contrast(&mut g, c, z, l, None)?;
     let mut step = g.compile(device, &[loss])?;
-    step.run()?;
-    Ok(device.download_f64(step.buf(loss)?)?[0])
+    step.run_async().await?;
+    Ok(device.download_f64_async(step.buf(loss)?).await?[0])
 }

@@ -22,7 +22,7 @@ fn files() -> (Vec<u8>, Vec<u8>) {
     let (model, state) = (dir.path().join("model"), dir.path().join("state"));
     let cpu = Cpu::<f32>::new(1).unwrap();
     let ((inputs, split), options) = (tiny::inputs(), tiny::options());
-    let mut keep = |_: &etude::train::Epoch, now: &etude::train::Snapshot<'_>| {
+    let mut keep = |_: &etude::train::Epoch, now: &mut etude::train::Snapshot<'_>| {
         now.state()?.save(&state, &"more")?;
         Ok(ControlFlow::Break(()))
     };

@@ -79,7 +79,7 @@ fn watched(
     resume: Option<State>,
 ) -> (Fit, Vec<Epoch>) {
     let mut history = Vec::new();
-    let mut watch = |epoch: &Epoch, _: &etude::train::Snapshot<'_>| {
+    let mut watch = |epoch: &Epoch, _: &mut etude::train::Snapshot<'_>| {
         history.push(epoch.clone());
         Ok(ControlFlow::Continue(()))
     };
@@ -209,13 +209,35 @@ fn an_error_of_the_callback_ends_the_run() {
     let (inputs, split) = small();
     let cpu = Cpu::<f32>::new(1).unwrap();
     let mut calls = 0;
-    let mut fail = |_: &Epoch, _: &etude::train::Snapshot<'_>| {
+    let mut fail = |_: &Epoch, _: &mut etude::train::Snapshot<'_>| {
         calls += 1;
         Err(etude::Error::config("the disk is full"))
     };
     let hooks = Hooks { progress: Some(&mut fail), ..Hooks::default() };
     let error = fit(&cpu, &inputs, &split, &options(Protocol::Mse), hooks).err().unwrap();
     assert_eq!((error.to_string().as_str(), calls), ("the disk is full", 1));
+}
+
+#[test]
+fn who_watches_can_ask_for_predictions_and_for_the_bytes_of_a_checkpoint() {
+    let (inputs, mut split) = small();
+    split.val.clear(); // the weights that are kept are the last epoch's
+    let (cpu, dir) = (Cpu::<f32>::new(1).unwrap(), TempDir::new().unwrap());
+    let path = dir.path().join("state");
+    let mut seen = Vec::new();
+    let mut watch = |_: &Epoch, now: &mut etude::train::Snapshot<'_>| {
+        let made = now.predict(&split.test)?;
+        assert!(now.predict(&[inputs.examples.len() + inputs.degraded.len()]).is_err());
+        let state = now.state()?;
+        state.save(&path, &"more")?;
+        assert!(state.to_bytes(&path, &"more")? == fs::read(&path).unwrap());
+        seen.push(made);
+        Ok(ControlFlow::Continue(()))
+    };
+    let hooks = Hooks { resume: None, progress: Some(&mut watch) };
+    let mut fitted = fit(&cpu, &inputs, &split, &options(Protocol::Joint), hooks).unwrap();
+    let made = fitted.predict(&cpu, &split.test).unwrap();
+    assert!(seen.len() == 3 && seen[2] == made && seen[1] != made);
 }
 
 #[test]

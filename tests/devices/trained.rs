@@ -51,7 +51,7 @@ pub fn train(device: &dyn Device) -> Vec<Trained> {
         let (inputs, split) = small(50, kind);
         let options = options(kind, protocol);
         let mut losses = Vec::new();
-        let mut watch = |e: &Epoch, _: &Snapshot<'_>| {
+        let mut watch = |e: &Epoch, _: &mut Snapshot<'_>| {
             losses.extend([e.train_loss, e.val_loss.unwrap()]);
             Ok(ControlFlow::Continue(()))
         };

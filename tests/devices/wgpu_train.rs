@@ -87,7 +87,7 @@ fn a_device_lost_in_mid_run_is_an_error() {
     let (inputs, split) = small(50, InputKind::AlignmentPath);
     let device = gpu::wgpu();
     let mut epochs = 0;
-    let mut lose = |_: &etude::train::Epoch, _: &etude::train::Snapshot<'_>| {
+    let mut lose = |_: &etude::train::Epoch, _: &mut etude::train::Snapshot<'_>| {
         epochs += 1;
         device.raw().0.destroy();
         Ok(ControlFlow::Continue(()))

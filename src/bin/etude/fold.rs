@@ -148,7 +148,7 @@ impl Fold<'_> {
     ) -> Result<Fit> {
         let name = self.number.map_or("training".to_string(), |(i, k)| format!("fold {i} of {k}"));
         let progress = load::bar(1, &name);
-        let mut watch = |e: &Epoch, now: &Snapshot<'_>| {
+        let mut watch = |e: &Epoch, now: &mut Snapshot<'_>| {
             progress.set_length(e.of as u64);
             progress.set_position(e.epoch as u64);
             let val = e.val_loss.map_or(String::new(), |v| format!(", validation {v:.4}"));

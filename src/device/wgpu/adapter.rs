@@ -1,10 +1,10 @@
 //! Which adapters there are and which one is taken.
 
+use crate::device::pending::block_on;
 use crate::{Error, Result};
-use std::future::Future;
-use std::task::{Context, Poll, Waker};
 use wgpu::{
-    Adapter, Backends, DeviceType, DownlevelFlags, Instance, InstanceDescriptor, InstanceFlags, Limits,
+    Adapter, AdapterInfo, Backends, DeviceType, DownlevelFlags, Instance, InstanceDescriptor, InstanceFlags,
+    Limits, PowerPreference, RequestAdapterOptions,
 };
 
 /// The environment variable that selects an adapter, by a part of its name or by index.
@@ -29,7 +29,7 @@ pub struct AdapterReport {
     pub index: usize,
     /// Name, as the driver gives it.
     pub name: String,
-    /// `vulkan`, `metal` or `dx12`.
+    /// `vulkan`, `metal` or `dx12`; in a browser `browser-webgpu`.
     pub backend: String,
     /// Driver and its version.
     pub driver: String,
@@ -56,31 +56,28 @@ impl AdapterReport {
     }
 }
 
-/// Waits for a future of wgpu's, which on native backends is ready at once or after some work of another
-/// thread.
-pub(super) fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = std::pin::pin!(future);
-    let mut context = Context::from_waker(Waker::noop());
-    loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(value) => return value,
-            Poll::Pending => std::thread::yield_now(),
-        }
-    }
-}
+/// The backends that the kernels are written for.
+const BACKENDS: Backends =
+    Backends::VULKAN.union(Backends::METAL).union(Backends::DX12).union(Backends::BROWSER_WEBGPU);
 
-/// An instance of the backends that the kernels are written for. Debug builds hand the driver what release builds do: wgpu would
+/// An instance of the backends. Debug builds hand the driver what release builds do: wgpu would
 /// add source lines to a shader, and drivers compile a tenth longer. `WGPU_DEBUG` and `WGPU_VALIDATION` ask for that.
 pub(super) fn instance() -> Instance {
     Instance::new(InstanceDescriptor {
-        backends: Backends::VULKAN | Backends::METAL | Backends::DX12,
+        backends: BACKENDS,
         flags: InstanceFlags::empty().with_env(),
         ..InstanceDescriptor::new_without_display_handle()
     })
 }
 
-pub(super) fn enumerate(instance: &Instance) -> Vec<Adapter> {
-    block_on(instance.enumerate_adapters(Backends::VULKAN | Backends::METAL | Backends::DX12))
+/// A browser has one adapter for whoever asks, and takes a wish.
+async fn enumerate(instance: &Instance) -> Vec<Adapter> {
+    if cfg!(target_family = "wasm") {
+        let power_preference = PowerPreference::HighPerformance;
+        let options = RequestAdapterOptions { power_preference, ..Default::default() };
+        return instance.request_adapter(&options).await.into_iter().collect();
+    }
+    instance.enumerate_adapters(BACKENDS).await
 }
 
 /// WebGPU's default limits in what compute shaders need, but buffers as large as the adapter takes.
@@ -113,11 +110,16 @@ fn unusable(has: &Limits, flags: DownlevelFlags) -> Option<String> {
     if missing.is_empty() { None } else { Some(missing.join("; ")) }
 }
 
+/// What an adapter is called; browsers rather don't say.
+pub(super) fn name(info: &AdapterInfo) -> String {
+    if info.name.is_empty() { "the GPU".into() } else { info.name.clone() }
+}
+
 fn report(index: usize, adapter: &Adapter) -> AdapterReport {
     let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
     AdapterReport {
         index,
-        name: info.name,
+        name: name(&info),
         backend: info.backend.to_str().to_string(),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
         kind: match info.device_type {
@@ -146,17 +148,19 @@ fn report(index: usize, adapter: &Adapter) -> AdapterReport {
 
 /// Every adapter that Vulkan, Metal or DX12 offers, in the order that `ETUDE_ADAPTER` counts.
 pub fn adapters() -> Vec<AdapterReport> {
-    enumerate(&instance()).iter().enumerate().map(|(i, a)| report(i, a)).collect()
+    let all = block_on(async { Ok(enumerate(&instance()).await) }).unwrap_or_default();
+    all.iter().enumerate().map(|(i, a)| report(i, a)).collect()
 }
 
 /// Takes an adapter of the instance's.
-pub(super) fn choose(instance: &Instance, select: &Select) -> Result<(Adapter, AdapterReport)> {
+pub(super) async fn choose(instance: &Instance, select: &Select) -> Result<(Adapter, AdapterReport)> {
     let variable = std::env::var(ADAPTER_VARIABLE).ok().filter(|v| !v.is_empty());
     let select = match (select, variable) {
         (Select::Auto, Some(wanted)) => Select::Adapter(wanted),
         (select, _) => select.clone(),
     };
     let mut all: Vec<_> = enumerate(instance)
+        .await
         .into_iter()
         .enumerate()
         .map(|(i, a)| {
@@ -190,6 +194,9 @@ pub(super) fn choose(instance: &Instance, select: &Select) -> Result<(Adapter, A
     };
     let Some(found) = found else {
         let advice = match &select {
+            _ if cfg!(target_family = "wasm") => {
+                "this browser has no such adapter for WebGPU: use the CPU".into()
+            }
             Select::Auto => format!(
                 "no hardware adapter: install a Vulkan driver, use the CPU, or name a software adapter in \
                  {ADAPTER_VARIABLE}"

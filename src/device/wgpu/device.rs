@@ -1,6 +1,6 @@
 //! The device itself.
 
-use super::adapter::{self, Select, block_on};
+use super::adapter::{self, Select};
 use super::plan::WgpuPlan;
 use super::shared::{BYTES, Memory, NAME, Shared, Token, USES, fault, lock};
 use crate::Result;
@@ -8,6 +8,7 @@ use crate::device::buf::Buf;
 use crate::device::host::{Host, HostMut, decode, encode, same_len};
 use crate::device::interface::{Device, Plan};
 use crate::device::launch::Launch;
+use crate::device::pending::{Pending, block_on};
 use crate::device::traffic::Traffic;
 use crate::kernel::{Elem, Scratch};
 use std::sync::{Arc, Mutex};
@@ -26,17 +27,26 @@ impl Wgpu {
     /// When there is no such adapter, it cannot be used, or the driver refuses; the text lists the
     /// adapters there are.
     pub fn new(select: &Select) -> Result<Self> {
+        block_on(Self::new_async(select))
+    }
+
+    /// [`Wgpu::new`] for code that runs in browsers too.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn new_async(select: &Select) -> Result<Self> {
         let instance = adapter::instance();
-        let (adapter, _) = adapter::choose(&instance, select)?;
+        let (adapter, report) = adapter::choose(&instance, select).await?;
         let optional = wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY;
-        let (device, queue) = block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+        let descriptor = wgpu::DeviceDescriptor {
             label: Some("etude"),
             required_features: adapter.features() & optional,
             required_limits: adapter::limits(&adapter.limits()),
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
-        }))
-        .map_err(|e| fault(format!("{}: {e}", adapter.get_info().name)))?;
+        };
+        let made = adapter.request_device(&descriptor).await;
+        let (device, queue) = made.map_err(|e| fault(format!("{}: {e}", report.name)))?;
         let made = Self::build(Some(instance), &adapter, device, queue);
         // Ours to listen to; a caller's device has its caller's callback.
         let lost = Arc::clone(&made.shared.lost);
@@ -66,7 +76,7 @@ impl Wgpu {
             shared: Arc::new(Shared {
                 _instance: instance,
                 token: Arc::new(Token),
-                name: info.name,
+                name: adapter::name(&info),
                 software: info.device_type == wgpu::DeviceType::Cpu,
                 limits: device.limits(),
                 device,
@@ -75,6 +85,7 @@ impl Wgpu {
                 pipelines: Mutex::default(),
                 staging: Mutex::default(),
                 traffic: Mutex::default(),
+                untold: Mutex::default(),
             }),
         }
     }
@@ -170,11 +181,18 @@ impl Device for Wgpu {
     }
 
     fn read(&self, src: &Buf, dst: HostMut<'_>) -> Result<()> {
-        same_len("read", dst.len(), src.len())?;
-        let window = self.shared.window(src)?;
-        decode::<f32>(src.elem(), dst, |to| match window.size {
-            0 => Ok(()),
-            _ => self.shared.read(&window, &mut |bytes| to.copy_from_slice(bytes)),
+        block_on(self.read_async(src, dst))
+    }
+
+    fn read_async<'a>(&'a self, src: &'a Buf, dst: HostMut<'a>) -> Pending<'a, ()> {
+        Box::pin(async move {
+            same_len("read", dst.len(), src.len())?;
+            let window = self.shared.window(src)?;
+            if window.size == 0 {
+                return decode::<f32>(src.elem(), dst, |_| Ok(()));
+            }
+            let mapped = self.shared.read(&window).await?;
+            decode::<f32>(src.elem(), dst, |to| mapped.copy_to(to))
         })
     }
 

@@ -1,10 +1,11 @@
 //! Compiled lists of launches.
 
 use super::shaders::Entry;
-use super::shared::{BYTES, Shared, USES, Window, fault, lock};
+use super::shared::{BYTES, Shared, Submission, USES, Window, fault, lock};
 use crate::device::buf::Buf;
 use crate::device::interface::Plan;
 use crate::device::launch::Launch;
+use crate::device::pending::{Pending, block_on};
 use crate::kernel::{Access, Kernel, Params};
 use crate::{Error, Result};
 use std::collections::VecDeque;
@@ -15,8 +16,9 @@ use wgpu::{BindGroupDescriptor, BindGroupEntry, BindingResource, BufferBinding, 
 /// From one launch's params to the next: what every adapter takes as a uniform offset.
 const SLOT: u64 = 256;
 
-/// Runs that may be under way at once; with more, the host would only get ahead of itself.
-const IN_FLIGHT: usize = 2;
+/// Runs that may be under way at once. With more, the host would only get ahead of itself; but a browser tells of the end of a
+/// run milliseconds late, in which a GPU does several.
+const IN_FLIGHT: usize = if cfg!(target_family = "wasm") { 16 } else { 2 };
 
 /// Memory that stands in for a window which cannot be bound where it is: an input in the same buffer as an output, or whatever
 /// starts between the adapter's alignments.
@@ -51,7 +53,7 @@ pub(super) struct WgpuPlan {
     /// The dispatches of each launch.
     launches: Vec<Range<usize>>,
     params: wgpu::BindGroup,
-    in_flight: VecDeque<wgpu::SubmissionIndex>,
+    in_flight: VecDeque<Submission>,
     clock: Option<Clock>,
     /// Keeps the buffers alive.
     _bufs: Vec<Buf>,
@@ -176,7 +178,7 @@ impl WgpuPlan {
     }
 
     /// Submits dispatches; with a `clock`, the times before and after them go to it.
-    fn submit(&self, range: Range<usize>, clock: Option<&Clock>) -> Result<wgpu::SubmissionIndex> {
+    fn submit(&self, range: Range<usize>, clock: Option<&Clock>) -> Result<Submission> {
         let shared = &self.shared;
         shared.guarded("run", || {
             let mut encoder = shared.device.create_command_encoder(&Default::default());
@@ -308,18 +310,31 @@ fn bind(
 
 impl Plan for WgpuPlan {
     fn run(&mut self) -> Result<()> {
-        while self.in_flight.len() >= IN_FLIGHT {
-            let oldest = self.in_flight.pop_front();
-            self.shared.wait(oldest)?;
-        }
-        let submission = self.submit(0..self.dispatches.len(), None)?;
-        self.in_flight.push_back(submission);
-        Ok(())
+        block_on(self.run_async())
+    }
+
+    fn run_async(&mut self) -> Pending<'_, ()> {
+        Box::pin(async {
+            while self.in_flight.len() >= IN_FLIGHT {
+                if let Some(oldest) = self.in_flight.pop_front() {
+                    self.shared.wait(oldest).await?;
+                }
+            }
+            let submission = self.submit(0..self.dispatches.len(), None)?;
+            self.in_flight.push_back(submission);
+            Ok(())
+        })
     }
 
     fn run_one(&mut self, index: usize) -> Result<()> {
-        let submission = self.submit(self.range(index)?, None)?;
-        self.shared.wait(Some(submission))
+        block_on(self.run_one_async(index))
+    }
+
+    fn run_one_async(&mut self, index: usize) -> Pending<'_, ()> {
+        Box::pin(async move {
+            let submission = self.submit(self.range(index)?, None)?;
+            self.shared.wait(submission).await
+        })
     }
 
     fn time_one(&mut self, index: usize) -> Result<f64> {
@@ -336,8 +351,7 @@ impl Plan for WgpuPlan {
         self.submit(range, Some(&clock))?;
         let mut ticks = [0u64; 2];
         let window = Window { buffer: &clock.times, offset: 0, size: 16 };
-        self.shared
-            .read(&window, &mut |bytes| bytemuck::cast_slice_mut(&mut ticks).copy_from_slice(bytes))?;
+        block_on(self.shared.read(&window))?.copy_to(bytemuck::cast_slice_mut(&mut ticks))?;
         self.clock = Some(clock);
         let nanoseconds = f64::from(self.shared.queue.get_timestamp_period());
         Ok(ticks[1].saturating_sub(ticks[0]) as f64 * nanoseconds * 1e-9)

@@ -1,12 +1,14 @@
 //! What the device and its plans share: wgpu's handles, and what can go wrong with them.
 
-use super::adapter::block_on;
 use crate::device::buf::Buf;
 use crate::device::traffic::Traffic;
 use crate::kernel::Elem;
 use crate::{Error, Result};
+use futures_channel::oneshot;
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use wgpu::{BufferDescriptor, BufferUsages, ErrorFilter};
 
 /// What this device calls itself in messages.
@@ -43,6 +45,18 @@ pub(super) struct Shared {
     /// Host-visible memory that reads go through; grows to the largest.
     pub(super) staging: Mutex<Option<wgpu::Buffer>>,
     pub(super) traffic: Mutex<Traffic>,
+    /// What a browser has yet to tell of calls that are over.
+    pub(super) untold: Mutex<Vec<Untold>>,
+}
+
+/// The error of a call, if there was one.
+type Untold = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+/// Work that was handed to the queue, to wait for.
+pub(super) struct Submission {
+    index: wgpu::SubmissionIndex,
+    /// Where waiting is the browser's.
+    done: Option<oneshot::Receiver<()>>,
 }
 
 /// A buffer's memory: ours, or a caller's from `base` on.
@@ -89,7 +103,8 @@ impl Window<'_> {
 }
 
 impl Shared {
-    /// Runs `f` and turns what wgpu reports meanwhile into an error.
+    /// Runs `f` and turns what wgpu reports meanwhile into an error. A browser reports later: the error is then that of the next
+    /// call, or of what is awaited next.
     pub(super) fn guarded<T>(&self, what: &str, f: impl FnOnce() -> T) -> Result<T> {
         self.alive()?;
         // Scopes belong to this thread and are popped in reverse.
@@ -97,21 +112,43 @@ impl Shared {
         let memory = self.device.push_error_scope(ErrorFilter::OutOfMemory);
         let validation = self.device.push_error_scope(ErrorFilter::Validation);
         let value = f();
-        let faults = [block_on(validation.pop()), block_on(memory.pop()), block_on(internal.pop())];
-        self.alive()?;
-        match faults.into_iter().flatten().next() {
-            None => Ok(value),
-            Some(wgpu::Error::OutOfMemory { .. }) => {
-                Err(fault(format!("{what}: out of memory on {}: use a smaller batch", self.name)))
+        let (validation, memory, internal) = (validation.pop(), memory.pop(), internal.pop());
+        let (what, name) = (what.to_string(), self.name.clone());
+        let mut untold: Untold = Box::pin(async move {
+            let faults = [validation.await, memory.await, internal.await];
+            match faults.into_iter().flatten().next() {
+                None => Ok(()),
+                Some(wgpu::Error::OutOfMemory { .. }) => {
+                    Err(fault(format!("{what}: out of memory on {name}: use a smaller batch")))
+                }
+                Some(e) => Err(fault(format!("{what}: {e}"))),
             }
-            Some(e) => Err(fault(format!("{what}: {e}"))),
+        });
+        let told = untold.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        if told.is_pending() {
+            lock(&self.untold).push(untold);
+        }
+        self.alive()?;
+        match told {
+            Poll::Ready(Err(e)) => Err(e),
+            _ => Ok(value),
         }
     }
 
+    /// Whether the device is there, and no call failed that is over.
     pub(super) fn alive(&self) -> Result<()> {
+        let mut fault = Ok(());
+        let mut context = Context::from_waker(Waker::noop());
+        lock(&self.untold).retain_mut(|untold| match untold.as_mut().poll(&mut context) {
+            Poll::Ready(told) => {
+                fault = std::mem::replace(&mut fault, Ok(())).and(told);
+                false
+            }
+            Poll::Pending => true,
+        });
         match &*lock(&self.lost) {
-            None => Ok(()),
-            Some(why) => Err(fault(format!(
+            None => fault,
+            Some(why) => Err(self::fault(format!(
                 "{} was lost ({why}): its buffers are gone, start again from the last saved model",
                 self.name
             ))),
@@ -119,16 +156,41 @@ impl Shared {
     }
 
     /// The one way to the queue: it counts.
-    pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
+    pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) -> Submission {
         lock(&self.traffic).submissions += 1;
-        self.queue.submit([encoder.finish()])
+        let index = self.queue.submit([encoder.finish()]);
+        let done = cfg!(target_family = "wasm").then(|| {
+            let (sender, receiver) = oneshot::channel();
+            self.queue.on_submitted_work_done(move || {
+                // Whoever waited may have given up.
+                let _ = sender.send(());
+            });
+            receiver
+        });
+        Submission { index, done }
     }
 
-    /// Waits until the submission, or all so far, are done.
-    pub(super) fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        let done = self.device.poll(wgpu::PollType::Wait { submission_index: submission, timeout: None });
+    /// Waits until a submission is done, and for what went wrong so far.
+    pub(super) async fn wait(&self, Submission { index, done }: Submission) -> Result<()> {
+        // In a browser this returns at once.
+        let polled = self.device.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None });
+        if let Some(done) = done {
+            // What is dropped unsent belonged to a device that is lost, which is told below.
+            let _ = done.await;
+        }
+        self.told().await?;
         self.alive()?;
-        done.map(drop).map_err(|e| fault(format!("waiting for {} failed: {e}", self.name)))
+        polled.map(drop).map_err(|e| fault(format!("waiting for {} failed: {e}", self.name)))
+    }
+
+    /// Waits for what calls that are over reported: the first error.
+    async fn told(&self) -> Result<()> {
+        let all = std::mem::take(&mut *lock(&self.untold));
+        let mut fault = Ok(());
+        for untold in all {
+            fault = fault.and(untold.await);
+        }
+        fault
     }
 
     pub(super) fn create(&self, what: &str, size: u64, usage: BufferUsages) -> Result<wgpu::Buffer> {
@@ -187,12 +249,38 @@ pub(super) struct Pipelines {
     pub(super) pipelines: HashMap<(String, Elem, Vec<u64>), wgpu::ComputePipeline>,
 }
 
+/// What a window held, to be copied from memory that reads go through.
+pub(super) struct Mapped<'a> {
+    shared: &'a Shared,
+    buffer: wgpu::Buffer,
+    bytes: usize,
+}
+
+impl Mapped<'_> {
+    /// Copies it, and gives the memory back.
+    pub(super) fn copy_to(self, to: &mut [u8]) -> Result<()> {
+        {
+            let words = (self.bytes as u64).next_multiple_of(BYTES);
+            let view = self.buffer.get_mapped_range(0..words).map_err(|e| self.shared.unread(&e))?;
+            to.copy_from_slice(&view[..self.bytes]);
+        }
+        self.buffer.unmap();
+        *lock(&self.shared.staging) = Some(self.buffer);
+        Ok(())
+    }
+}
+
 impl Shared {
-    /// Hands `copy` what a window holds, after all that was submitted before.
-    pub(super) fn read(&self, window: &Window<'_>, copy: &mut dyn FnMut(&[u8])) -> Result<()> {
+    fn unread(&self, why: &dyn std::fmt::Display) -> Error {
+        fault(format!("reading from {} failed, the device may be lost: {why}", self.name))
+    }
+
+    /// What a window holds after all that was submitted before.
+    pub(super) async fn read(&self, window: &Window<'_>) -> Result<Mapped<'_>> {
         window.whole_words("read")?;
-        let (size, mut staging) = (window.words(), lock(&self.staging));
-        let buffer = match staging.take() {
+        let size = window.words();
+        let staging = lock(&self.staging).take();
+        let buffer = match staging {
             Some(b) if b.size() >= size => b,
             _ => {
                 let size = size.next_power_of_two().min(self.limits.max_buffer_size);
@@ -200,7 +288,7 @@ impl Shared {
             }
         };
         lock(&self.traffic).reads += 1;
-        let (sender, receiver) = std::sync::mpsc::channel();
+        let (sender, receiver) = oneshot::channel();
         let submission = self.guarded("read", || {
             let mut encoder = self.device.create_command_encoder(&Default::default());
             encoder.copy_buffer_to_buffer(window.buffer, window.offset, &buffer, 0, size);
@@ -211,16 +299,8 @@ impl Shared {
             });
             submission
         })?;
-        self.wait(Some(submission))?;
-        let lost =
-            |e: String| fault(format!("reading from {} failed, the device may be lost: {e}", self.name));
-        receiver.try_recv().map_err(|e| lost(e.to_string()))?.map_err(|e| lost(e.to_string()))?;
-        {
-            let view = buffer.get_mapped_range(0..size).map_err(|e| lost(e.to_string()))?;
-            copy(&view[..window.size as usize]);
-        }
-        buffer.unmap();
-        *staging = Some(buffer);
-        Ok(())
+        self.wait(submission).await?;
+        receiver.await.map_err(|e| self.unread(&e))?.map_err(|e| self.unread(&e))?;
+        Ok(Mapped { shared: self, buffer, bytes: window.size as usize })
     }
 }

@@ -32,7 +32,7 @@ pub fn run(arm: &Arm, prepared: &Prepared, seed: u32, fold: u32, folds: u32) -> 
     if let Some(labels) = arm.args.labels {
         split = split.with_few(labels as usize, args.seed);
     }
-    let mut watch = |_: &Epoch, _: &Snapshot<'_>| match signals::asked() {
+    let mut watch = |_: &Epoch, _: &mut Snapshot<'_>| match signals::asked() {
         Some(_) => Ok(ControlFlow::Break(())),
         None => Ok(ControlFlow::Continue(())),
     };
