@@ -66,7 +66,8 @@ export function curves(svg, { epochs, lines, yLabel, low }) {
   const values = lines.flatMap((line) => line.points.map((point) => point[1]));
   const y = range(values, low === undefined ? undefined : [low, low]);
   y[1] += (y[1] - y[0]) * 0.05;
-  const at = axes(svg, { x: [Math.min(1, epochs), Math.max(2, epochs)], y, xLabel: "epoch", yLabel });
+  const x = [1, Math.max(2, epochs)];
+  const at = axes(svg, { x, y, xLabel: "epoch", yLabel, xTicks: ticks(...x).filter(Number.isInteger) });
   for (const { points, style } of lines) {
     if (points.length === 0) continue;
     const path = points.map(([epoch, value], i) => `${i === 0 ? "M" : "L"}${at.x(epoch).toFixed(1)} ${at.y(value).toFixed(1)}`);

@@ -86,9 +86,10 @@ const answers = {
     // What stands in for a GPU is slower than the processor itself.
     if (now.chosen) return;
     form.elements.processor.value = software ? "cpu" : "gpu";
+    const program = `a program that stands in for one${called && ` (${called})`}`;
     $("about-gpu").textContent = software
-      ? `This browser has no GPU for WebGPU, but a program that stands in for one (${called}): the processor itself is faster.`
-      : `WebGPU computes on ${called}.`;
+      ? `This browser has no GPU for WebGPU, but ${program}: the processor itself is faster.`
+      : `WebGPU computes on ${called || "a GPU that the browser does not name"}.`;
   },
 
   aligning({ done, of }) {
@@ -164,7 +165,7 @@ function withoutGpu() {
   const where = isSecureContext ? "" : " for pages that are not served by https or from this machine";
   return (
     `This browser has no WebGPU${where}, so the processor computes. ` +
-    "Current versions of Chrome, Edge, Firefox and Safari have it."
+    "Current versions of Chrome, Edge, Firefox and Safari have it on most systems."
   );
 }
 
@@ -265,11 +266,16 @@ function run(run, checkpoint) {
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  const { protocol, epochs, seed } = form.elements;
+  const value = (name) => form.elements[name].value;
+  const given = (name) => (value(name) === "" ? null : Number(value(name)));
   [now.epochs, now.held, now.plane] = [[], null, new Plane()];
-  const settings = { protocol: protocol.value, epochs: Number(epochs.value) };
-  run({ processor: processor(), seed: Number(seed.value), settings, from: 0 });
+  const settings = { protocol: value("protocol"), metric: value("metric") };
+  for (const name of ["epochs", "margin", "weight", "bins"]) settings[name] = given(name);
+  run({ processor: processor(), seed: given("seed"), settings, from: 0 });
 });
+
+// What is wrong is to be seen.
+form.addEventListener("invalid", ({ target }) => target.closest("details")?.setAttribute("open", ""), true);
 
 form.addEventListener("change", ({ target }) => {
   if (target.name === "processor") now.chosen = true;

@@ -44,7 +44,7 @@ function forget(...names) {
 /** What the browser says of its GPU, which is little. */
 async function gpuName() {
   const { info } = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
-  return info?.description || [info?.vendor, info?.architecture].filter(Boolean).join(" ") || "a GPU that it does not name";
+  return info?.description || [info?.vendor, info?.architecture].filter(Boolean).join(" ");
 }
 
 async function open(processor) {

@@ -2,7 +2,8 @@
 
 use crate::takes::Takes;
 use etude::audio::Scale;
-use etude::train::{Protocol, TrainOptions};
+use etude::kernels::contrastive::Metric;
+use etude::train::{Contrast, Protocol, TrainOptions};
 use serde::Deserialize;
 
 /// The page's form; what is absent is what `etude train` would take.
@@ -12,6 +13,12 @@ pub struct Settings {
     protocol: Option<Protocol>,
     epochs: Option<usize>,
     seed: Option<u64>,
+    metric: Option<Metric>,
+    margin: Option<f32>,
+    /// λ, of the joint protocol.
+    weight: Option<f32>,
+    /// Label bins; 0 compares grades as they are.
+    bins: Option<usize>,
     /// Held-out takes are predicted after every so many epochs.
     #[serde(default = "each")]
     pub watch: usize,
@@ -27,6 +34,12 @@ impl Settings {
         let mut options = TrainOptions::for_inputs(takes.inputs.kind, Scale::default().semitone());
         options.protocol = self.protocol.unwrap_or(options.protocol);
         options.seed = self.seed.unwrap_or(options.seed);
+        let contrast = &mut options.contrast;
+        contrast.metric = self.metric.unwrap_or(contrast.metric);
+        let usual = Contrast::margin(takes.inputs.kind, contrast.metric);
+        contrast.margin = self.margin.unwrap_or(usual);
+        contrast.weight = self.weight.unwrap_or(contrast.weight);
+        contrast.bins = self.bins.map_or(contrast.bins, |bins| (bins > 0).then_some(bins));
         match self.epochs {
             None => options.for_takes(takes.split.train.len()),
             Some(epochs) => {

@@ -13,7 +13,7 @@ pub const ADAPTER_VARIABLE: &str = "ETUDE_ADAPTER";
 /// Which adapter to take.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Select {
-    /// What `ETUDE_ADAPTER` says; else the best hardware, and never a software adapter.
+    /// What `ETUDE_ADAPTER` says; else the best hardware, and never a software adapter. In a browser the GPU that it offers.
     #[default]
     Auto,
     /// The adapter with this index in [`adapters`], or whose name contains this, in any case.
@@ -29,7 +29,7 @@ pub struct AdapterReport {
     pub index: usize,
     /// Name, as the driver gives it.
     pub name: String,
-    /// `vulkan`, `metal` or `dx12`; in a browser `browser-webgpu`.
+    /// `vulkan`, `metal` or `dx12`; in a browser `webgpu`.
     pub backend: String,
     /// Driver and its version.
     pub driver: String,
@@ -146,7 +146,8 @@ fn report(index: usize, adapter: &Adapter) -> AdapterReport {
     }
 }
 
-/// Every adapter that Vulkan, Metal or DX12 offers, in the order that `ETUDE_ADAPTER` counts.
+/// Every adapter that Vulkan, Metal or DX12 offers, in the order that `ETUDE_ADAPTER` counts. In a browser none: it is asked for
+/// one alone, by [`Wgpu::new_async`](super::Wgpu::new_async).
 pub fn adapters() -> Vec<AdapterReport> {
     let all = block_on(async { Ok(enumerate(&instance()).await) }).unwrap_or_default();
     all.iter().enumerate().map(|(i, a)| report(i, a)).collect()
