@@ -9,7 +9,8 @@ const drawing = (id) => $(id).querySelector("svg");
 
 /** What is shown. */
 const now = {
-  busy: false,
+  /** Whether the program is loaded. */
+  ready: false,
   /** Whether somebody chose what to compute on. */
   chosen: false,
   /** Of the run: what the page was told of each epoch. */
@@ -19,6 +20,8 @@ const now = {
   /** What the run was begun with, to go on with the same. */
   run: null,
   checkpoint: null,
+  /** The epoch that the checkpoint is of. */
+  stopped: 0,
   plane: new Plane(),
   /** When words were last read out. */
   spoken: 0,
@@ -29,13 +32,12 @@ begin();
 
 function begin() {
   worker?.terminate();
+  [now.ready, now.report] = [false, null]; // the network went with the worker
   worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
   worker.onmessage = ({ data }) => answers[data.is](data);
   worker.onerror = (event) => {
     event.preventDefault();
-    const why = event.message ?? "it could not be loaded";
-    fault(`The program ended: ${why}. Reload the page; if that does not help, use a newer browser.`);
-    busy(false);
+    ended(event.message ?? "it could not be loaded");
   };
   ask({ do: "open", processor: "gpu" }, "Looking for a GPU…");
 }
@@ -66,7 +68,6 @@ function fault(words) {
 }
 
 function busy(is) {
-  now.busy = is;
   for (const id of ["train", "load"]) $(id).disabled = is;
   $("resume").disabled = is;
   $("download").disabled = is || !now.report;
@@ -76,6 +77,7 @@ function busy(is) {
 
 const answers = {
   ready({ version }) {
+    now.ready = true;
     $("version").textContent = `Etude ${version}`;
   },
 
@@ -84,8 +86,7 @@ const answers = {
     const choice = form.querySelector('[value="gpu"]');
     choice.disabled = false;
     // What stands in for a GPU is slower than the processor itself.
-    if (now.chosen) return;
-    form.elements.processor.value = software ? "cpu" : "gpu";
+    if (!now.chosen) form.elements.processor.value = software ? "cpu" : "gpu";
     const program = `a program that stands in for one${called && ` (${called})`}`;
     $("about-gpu").textContent = software
       ? `This browser has no GPU for WebGPU, but ${program}: the processor itself is faster.`
@@ -103,7 +104,7 @@ const answers = {
 
   epoch(told) {
     now.epochs.push(told);
-    if (told.held_out) now.held = told.held_out;
+    now.held = told.held_out;
     const done = told.epoch - now.run.from;
     const rate = told.seconds > 0 ? done / told.seconds : 0;
     const left = rate > 0 ? `, ${Math.ceil((told.of - told.epoch) / rate)} s left` : "";
@@ -116,7 +117,7 @@ const answers = {
   tested({ report, checkpoint }) {
     now.report = report;
     now.held = report.held_out;
-    now.checkpoint = checkpoint;
+    [now.checkpoint, now.stopped] = [checkpoint, report.epochs];
     const end = report.stopped ? `Stopped after epoch ${report.epochs}` : "Done";
     say(`${end}: R² ${number(report.test.r2)} on ${report.test.n} held-out takes.`, 1);
     draw();
@@ -140,6 +141,10 @@ const answers = {
       form.querySelector('[value="gpu"]').disabled = true;
       form.elements.processor.value = "cpu";
       $("about-gpu").textContent = withoutGpu();
+      return;
+    }
+    if (at === "begin") {
+      ended(message);
       return;
     }
     now.report = null;
@@ -169,6 +174,14 @@ function withoutGpu() {
   );
 }
 
+/** What a fault of ours leaves cannot be trusted: begins anew, unless it was in the beginning. */
+function ended(message) {
+  const again = now.ready ? "It was begun anew" : "Reload the page";
+  if (now.ready) begin();
+  fault(`The program ended: ${message}. ${again}; if that does not help, use a newer browser.`);
+  say("Nothing is running.", 0);
+}
+
 function lost(message) {
   return (
     "The GPU was lost: another program or the driver took it, or it was too long at one task. " +
@@ -196,7 +209,7 @@ function drawCurves() {
   const losses = now.epochs.map((e) => [e.epoch, e.train_loss]);
   curves(drawing("loss"), { epochs: of, lines: [{ points: losses, style: "" }], yLabel: "training loss", low: 0 });
   drawing("loss").setAttribute("aria-label", `Training loss after epoch ${epoch}, ${phase}: ${number(train_loss, 4)}`);
-  const r2 = now.epochs.filter((e) => e.held_out?.r2 != null).map((e) => [e.epoch, Math.max(-0.5, e.held_out.r2)]);
+  const r2 = now.epochs.filter((e) => e.held_out.r2 !== null).map((e) => [e.epoch, Math.max(-0.5, e.held_out.r2)]);
   curves(drawing("held-out"), { epochs: of, lines: [{ points: r2, style: "second" }], yLabel: "R², held-out takes", low: 0 });
   drawing("held-out").setAttribute("aria-label", `R² of the held-out takes: ${number(r2.at(-1)?.[1])} after epoch ${epoch}`);
 }
@@ -243,6 +256,7 @@ function table() {
     ]);
     rows.push(["read-backs in an epoch", traffic.reads, `of ${traffic.steps} steps; its losses are read when it is over`]);
   }
+  $("table").hidden = false;
   const body = $("table").tBodies[0];
   body.replaceChildren(
     ...rows.map(([name, value, about]) => {
@@ -256,11 +270,14 @@ function table() {
   );
 }
 
-function run(run, checkpoint) {
+/** Begins a run, or goes on with one; if that fails, it can be gone on with from there again. */
+function run(run, checkpoint = null) {
   fault("");
   now.run = run;
   now.report = null;
-  now.checkpoint = null;
+  now.checkpoint = checkpoint;
+  now.epochs = now.epochs.filter((told) => told.epoch <= run.from);
+  $("table").hidden = true;
   ask({ do: "train", ...run, checkpoint }, "Preparing the takes…");
 }
 
@@ -268,7 +285,7 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   const value = (name) => form.elements[name].value;
   const given = (name) => (value(name) === "" ? null : Number(value(name)));
-  [now.epochs, now.held, now.plane] = [[], null, new Plane()];
+  [now.held, now.plane] = [null, new Plane()];
   const settings = { protocol: value("protocol"), metric: value("metric") };
   for (const name of ["epochs", "margin", "weight", "bins"]) settings[name] = given(name);
   run({ processor: processor(), seed: given("seed"), settings, from: 0 });
@@ -282,14 +299,14 @@ form.addEventListener("change", ({ target }) => {
 });
 
 $("resume").addEventListener("click", () => {
-  run({ ...now.run, processor: processor(), from: now.epochs.at(-1).epoch }, now.checkpoint);
+  run({ ...now.run, processor: processor(), from: now.stopped }, now.checkpoint);
 });
 
 $("stop").addEventListener("click", () => {
   $("stop").disabled = true;
   worker.postMessage({ do: "stop" });
   // Before the first epoch it hears nothing.
-  if (now.run && now.epochs.at(-1)?.epoch !== undefined && now.epochs.at(-1).epoch > now.run.from) {
+  if (now.epochs.at(-1)?.epoch > now.run?.from) {
     say("Stopping after this epoch…");
     return;
   }
@@ -304,7 +321,11 @@ $("load").addEventListener("change", async ({ target }) => {
   if (!file) return;
   fault("");
   [now.epochs, now.held, now.plane, now.report, now.checkpoint] = [[], null, new Plane(), null, null];
-  const bytes = new Uint8Array(await file.arrayBuffer());
-  ask({ do: "load", processor: processor(), bytes }, `Loading ${file.name}…`, [bytes.buffer]);
+  try {
+    const bytes = new Uint8Array(await file.arrayBuffer());
+    ask({ do: "load", processor: processor(), bytes }, `Loading ${file.name}…`, [bytes.buffer]);
+  } catch (error) {
+    fault(`${file.name} cannot be read: ${error.message}`);
+  }
   target.value = "";
 });

@@ -43,7 +43,7 @@ function forget(...names) {
 
 /** What the browser says of its GPU, which is little. */
 async function gpuName() {
-  const { info } = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
+  const info = (await navigator.gpu.requestAdapter({ powerPreference: "high-performance" }))?.info;
   return info?.description || [info?.vendor, info?.architecture].filter(Boolean).join(" ");
 }
 
@@ -52,7 +52,7 @@ async function open(processor) {
   return of("processor", processor, async () => {
     const opened = processor === "gpu" ? await Processor.gpu() : Processor.cpu();
     const called = processor === "gpu" ? await gpuName() : null;
-    tell("opened", { processor, called, ...JSON.parse(opened.about()) });
+    tell("opened", { processor, called, software: opened.software });
     return opened;
   });
 }
@@ -66,7 +66,7 @@ async function takes(seed) {
       tell("aligning", { done, of: all });
     }),
   );
-  tell("set", { seed, summary: JSON.parse(set.summary()) });
+  tell("set", { seed });
   return set;
 }
 
@@ -105,7 +105,18 @@ const tasks = {
   },
 };
 
-let before = ready.then(() => tell("ready", { version: version() }));
+// A fault of ours in the middle of something that is awaited: nothing else would tell of it.
+addEventListener("unhandledrejection", ({ reason }) => {
+  tell("failed", { at: "begin", message: reason?.message ?? String(reason) });
+});
+
+let before = ready.then(
+  () => tell("ready", { version: version() }),
+  (error) => {
+    tell("failed", { at: "begin", message: error?.message ?? String(error) });
+    return new Promise(() => {}); // there is nothing that could do what it is told
+  },
+);
 onmessage = ({ data }) => {
   if (data.do === "stop") {
     stopping = true;
@@ -120,4 +131,3 @@ onmessage = ({ data }) => {
     })
     .then(() => tell("idle"));
 };
-before = before.catch((error) => tell("failed", { at: "begin", message: error?.message ?? String(error) }));

@@ -13,11 +13,8 @@ pub struct EpochEvent<'a> {
     pub epoch: usize,
     pub of: usize,
     pub phase: &'a str,
-    pub lr: f64,
     pub train_loss: f64,
-    pub val_loss: Option<f64>,
-    /// Of the held-out takes, where they were predicted.
-    pub held_out: Option<HeldOut>,
+    pub held_out: HeldOut,
 }
 
 /// What the network makes of takes that it is not trained on.

@@ -19,13 +19,6 @@ pub struct Settings {
     weight: Option<f32>,
     /// Label bins; 0 compares grades as they are.
     bins: Option<usize>,
-    /// Held-out takes are predicted after every so many epochs.
-    #[serde(default = "each")]
-    pub watch: usize,
-}
-
-fn each() -> usize {
-    1
 }
 
 impl Settings {

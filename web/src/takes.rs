@@ -1,11 +1,10 @@
 //! What to learn from.
 
-use crate::{json, thrown};
+use crate::thrown;
 use etude::data::synth::{SynthOptions, generate};
 use etude::data::{InputOptions, Inputs, SplitBy, SplitIndices};
 use etude::train::Rule;
 use js_sys::Function;
-use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
 /// Takes that were compared with the references of their melodies, and which of them are tested on.
@@ -16,15 +15,6 @@ pub struct Takes {
     pub(crate) shown: InputOptions,
     /// What the set is called in a model.
     pub(crate) name: &'static str,
-}
-
-#[derive(Serialize)]
-struct Summary<'a> {
-    name: &'a str,
-    takes: usize,
-    train: usize,
-    test: usize,
-    performers: usize,
 }
 
 #[wasm_bindgen]
@@ -38,21 +28,6 @@ impl Takes {
         let val_fraction = Rule::of(inputs.kind).val_fraction();
         let split = inputs.holdout(SplitBy::Performer, val_fraction, 0.2, seed).map_err(thrown)?;
         Ok(Self { inputs, split, shown, name: "the built-in synthetic set" })
-    }
-
-    /// `{name, takes, train, test, performers}`.
-    pub fn summary(&self) -> Result<String, JsError> {
-        let examples = &self.inputs.examples;
-        let mut performers: Vec<&str> = examples.iter().map(|e| e.performer.as_str()).collect();
-        performers.sort_unstable();
-        performers.dedup();
-        json(&Summary {
-            name: self.name,
-            takes: examples.len(),
-            train: self.split.train.len(),
-            test: self.split.test.len(),
-            performers: performers.len(),
-        })
     }
 }
 

@@ -70,23 +70,14 @@ pub async fn train(
         None => None,
     };
     let (listener, state) = (Listener::new(listener), RefCell::new(None));
+    let (device, test) = (on.device.as_ref(), &takes.split.test);
     let watch = async |epoch: &Epoch, now: &mut Snapshot<'_>| {
-        let watched = epoch.epoch.is_multiple_of(settings.watch.max(1)) || epoch.epoch == epoch.of;
-        let held_out = match watched {
-            true => {
-                let test = &takes.split.test;
-                Some(held_out(takes, test, &now.predict_async(test).await?))
-            }
-            false => None,
-        };
         let event = EpochEvent {
             epoch: epoch.epoch,
             of: epoch.of,
             phase: &epoch.phase,
-            lr: epoch.lr,
             train_loss: epoch.train_loss,
-            val_loss: epoch.val_loss,
-            held_out,
+            held_out: held_out(takes, test, &now.predict_async(test).await?),
         };
         if !listener.tell(&event).await?.is_truthy() {
             return Ok(ControlFlow::Continue(()));
@@ -95,12 +86,29 @@ pub async fn train(
         state.replace(Some(kept));
         Ok(ControlFlow::Break(()))
     };
-    let device = on.device.as_ref();
-    let fitted =
+    let mut fitted =
         fit_async(device, &takes.inputs, &takes.split, &options, resume, watch).await.map_err(thrown)?;
     let info =
         ModelInfo::of((&takes.inputs, takes.name), &takes.split, &takes.shown, &options, fitted.epochs);
-    Trained::tested((on, takes, &takes.split.test), fitted, info, state.into_inner()).await
+    let threshold = threshold(on, takes, &mut fitted).await?;
+    let mut trained = Trained::tested((on, takes, test), fitted, ModelInfo { threshold, ..info }).await?;
+    let HeldOut { ratings, predictions, .. } = &trained.report.held_out;
+    trained.info.interval = Interval::of(predictions, ratings);
+    trained.state = state.into_inner();
+    Ok(trained)
+}
+
+fn pass(takes: &Takes, examples: &[usize]) -> Option<Vec<bool>> {
+    examples.iter().map(|&e| takes.inputs.examples[e].pass).collect()
+}
+
+/// The rating from which on a take best passes: of those that were learned from, never of the test part.
+async fn threshold(on: &Processor, takes: &Takes, fitted: &mut Fit) -> Result<Option<f32>, JsError> {
+    let known: Vec<usize> = takes.split.train.iter().chain(&takes.split.val).copied().collect();
+    let Some(pass) = pass(takes, &known) else { return Ok(None) };
+    let made = fitted.predict_async(on.device.as_ref(), &known).await.map_err(thrown)?;
+    let predictions: Vec<f32> = made.iter().map(|p| p.rating).collect();
+    Ok(Some(best_threshold(&predictions, &pass)))
 }
 
 fn held_out(takes: &Takes, examples: &[usize], made: &[Prediction]) -> HeldOut {
@@ -135,36 +143,21 @@ impl Trained {
         }
         let test = info.takes.relate(&takes.inputs).part(Split::Test).map_err(thrown)?;
         let fitted = Fit::of_async(device, net, &takes.inputs, info.windows()).await.map_err(thrown)?;
-        Self::tested((on, takes, &test), fitted, info, None).await
+        Self::tested((on, takes, &test), fitted, info).await
     }
 
     async fn tested(
         (on, takes, test): (&Processor, &Takes, &[usize]),
         mut fitted: Fit,
         info: ModelInfo,
-        state: Option<State>,
     ) -> Result<Self, JsError> {
-        let (device, split) = (on.device.as_ref(), &takes.split);
-        let known: Vec<usize> = split.train.iter().chain(&split.val).copied().collect();
-        let pass = |examples: &[usize]| -> Option<Vec<bool>> {
-            examples.iter().map(|&e| takes.inputs.examples[e].pass).collect()
-        };
-        // Decided from what was learned from, never from the test part.
-        let threshold = match (info.threshold, pass(&known)) {
-            (None, Some(pass)) => {
-                let made = fitted.predict_async(device, &known).await.map_err(thrown)?;
-                Some(best_threshold(&made.iter().map(|p| p.rating).collect::<Vec<_>>(), &pass))
-            }
-            (threshold, _) => threshold,
-        };
-        let made = fitted.predict_async(device, test).await.map_err(thrown)?;
+        let made = fitted.predict_async(on.device.as_ref(), test).await.map_err(thrown)?;
         let held_out = held_out(takes, test, &made);
         let HeldOut { ratings, predictions, .. } = &held_out;
         let mut metrics = Metrics::new(predictions, ratings);
-        if let (Some(threshold), Some(pass)) = (threshold, pass(test)) {
+        if let (Some(threshold), Some(pass)) = (info.threshold, pass(takes, test)) {
             metrics = metrics.with_pass(predictions, &pass, threshold);
         }
-        let interval = info.interval.clone().or_else(|| Interval::of(predictions, ratings));
         let report = Report {
             test: metrics,
             ids: test.iter().map(|&e| takes.inputs.examples[e].id.clone()).collect(),
@@ -180,7 +173,7 @@ impl Trained {
                 reads: traffic.reads,
             }),
         };
-        Ok(Self { fitted, info: ModelInfo { threshold, interval, ..info }, report, state })
+        Ok(Self { fitted, info, report, state: None })
     }
 
     /// `{test, ids, held_out: {r2, ratings, predictions, embedding}, epochs, parameters, protocol, stopped, traffic}`.
